@@ -1,0 +1,1 @@
+"""Optuna studies over objectives and inversion settings."""

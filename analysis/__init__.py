@@ -1,0 +1,1 @@
+"""Tables, statistics, figures and the report; never imports torch."""

@@ -1,0 +1,27 @@
+"""How every command starts: typed options in, exit code out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+import tyro
+from rich.console import Console
+
+from crossgap.errors import InputError
+
+
+def run_command(main: Callable[..., int | None], argv: Sequence[str] | None = None) -> int:
+    """Parse ``argv`` by the signature of ``main`` and call it.
+
+    Returns the exit code: what ``main`` returned (None is 0), 2 for an input error (a message without a
+    traceback), 130 after Ctrl-C. Any other exception is a defect of ours and keeps its traceback.
+    """
+    try:
+        return tyro.cli(main, args=argv, config=(tyro.conf.FlagConversionOff,)) or 0
+    except InputError as error:
+        Console(stderr=True, soft_wrap=True).print(f"error: {error}", style="red", markup=False, highlight=False)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command resumes", file=sys.stderr)
+        return 130

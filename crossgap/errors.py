@@ -1,0 +1,24 @@
+"""The one error that a command turns into a message and exit code 2."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """What the caller gave is wrong; the message says what, where, the value seen and what to do."""
+
+
+def check_known(name: str, known: Iterable[str], what: str) -> str:
+    """Return ``name`` if it is among ``known``.
+
+    Raises:
+        InputError: lists the known names and suggests the nearest.
+    """
+    choices = list(known)
+    if name in choices:
+        return name
+    nearest = difflib.get_close_matches(name, choices, n=1, cutoff=0.4)
+    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+    raise InputError(f"unknown {what} {name!r}.{hint} Known: {', '.join(choices)}")

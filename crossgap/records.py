@@ -1,0 +1,193 @@
+"""What evaluation writes and analysis reads: rows and the tables that pictures need. Imports no torch.
+
+A run directory holds ``rows.jsonl`` (one :class:`Row` a line) and the parquet tables of :data:`TABLES`.
+Every file is written to a temporary name, synced, then renamed: a reader sees a whole file or none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import IO, Any
+
+import pandas as pd
+
+from crossgap.errors import InputError, check_known
+
+SCHEMA_VERSION = 1
+
+SELECTIONS = ("none", "curve", "val", "preset")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One measured number with everything needed to know where it came from.
+
+    ``value`` is a fraction for retrieval and accuracy; ``unit`` says what the others are. ``low`` and
+    ``high`` bound a 95 % interval where it was computed beside the value (gap metrics, over pairs); for
+    retrieval the intervals come from ``per_query.parquet``.
+
+    ``selection`` says how the setting behind the value was chosen: ``none`` (there is nothing to choose),
+    ``curve`` (one point of a curve, chosen by nobody), ``val`` (chosen on the validation split), ``preset``
+    (fixed beforehand).
+    """
+
+    schema: int = SCHEMA_VERSION
+    study: str
+    arm: str
+    seed: int
+    inversion_seed: int | None = None
+    encoder: str
+    dataset: str
+    dataset_hash: str
+    split: str
+    task: str
+    protocol: str
+    route: str
+    metric: str
+    unit: str = "fraction"
+    value: float
+    low: float | None = None
+    high: float | None = None
+    n_queries: int
+    n_gallery: int
+    n_skipped: int = 0
+    steps: int | None = None
+    num_tokens: int | None = None
+    selection: str = "none"
+    pairs_seen: int | None = None
+    seconds: float | None = None
+    config_hash: str
+    versions: str
+    commit: str
+
+    def __post_init__(self) -> None:
+        check_known(self.selection, SELECTIONS, "selection")
+
+
+# Each table repeats the keys that identify a model and a measurement, so that files of many runs concatenate.
+_MODEL = ("study", "arm", "seed")
+TABLES: dict[str, tuple[str, ...]] = {
+    # one value per query, metric and route: what paired statistics need; `metric` is named as in rows
+    "per_query": (
+        *_MODEL, "inversion_seed", "dataset", "split", "task", "route", "steps", "num_tokens", "selection",
+        "metric", "query_id", "query_class", "value",
+    ),
+    # a few queries with their nearest gallery items; thumbnails are encoded images, texts stand in `*_text`
+    "neighbours": (
+        *_MODEL, "dataset", "split", "task", "route", "query_id", "query_class", "query_image", "query_text",
+        "rank", "neighbour_id", "neighbour_class", "neighbour_image", "neighbour_text", "score", "relevant",
+    ),
+    # 2-D coordinates of both modalities of the same items
+    "projection": (*_MODEL, "dataset", "split", "method", "modality", "item_id", "label", "x", "y"),
+    # counts of cosine similarities by kind of pair
+    "histograms": (*_MODEL, "dataset", "split", "task", "route", "kind", "bin_low", "bin_high", "count"),
+}  # fmt: skip
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success sync it and rename it to ``path``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        temporary.chmod(0o644)
+        yield temporary
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, atomically; keys keep their order."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        InputError: the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(f"{path}: no such file") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a JSON file ({error})") from error
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Write rows as JSON lines, atomically."""
+    write_text(path, "".join(json.dumps(asdict(row), allow_nan=False) + "\n" for row in rows))
+
+
+def append_line(stream: IO[str], value: dict[str, Any]) -> None:
+    """Append one JSON line and flush it, so that another process sees it."""
+    stream.write(json.dumps(value) + "\n")
+    stream.flush()
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Read JSON lines; a torn last line (a killed writer) is left out, a torn line elsewhere raises."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    values = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            values.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if number == len(lines):
+                break
+            raise InputError(f"{path}, line {number}: not JSON ({error})") from error
+    return values
+
+
+def read_rows(paths: Iterable[Path]) -> pd.DataFrame:
+    """Read ``rows.jsonl`` files into one frame with the columns of :class:`Row`, in file order.
+
+    Raises:
+        InputError: a row has another schema version or other fields.
+    """
+    names = [field.name for field in fields(Row)]
+    values = []
+    for path in paths:
+        for number, value in enumerate(read_lines(path), start=1):
+            if value.get("schema") != SCHEMA_VERSION or set(value) != set(names):
+                raise InputError(
+                    f"{path}, line {number}: schema {value.get('schema')!r} with fields "
+                    f"{sorted(set(value) ^ set(names))} differing; this version reads schema {SCHEMA_VERSION}"
+                )
+            values.append(value)
+    return pd.DataFrame(values, columns=names)
+
+
+def write_table(folder: Path, name: str, frame: pd.DataFrame) -> None:
+    """Write one of :data:`TABLES` as ``folder/name.parquet``, atomically; columns must match exactly."""
+    expected = TABLES[name]
+    if set(frame.columns) != set(expected):
+        raise ValueError(f"table {name}: columns {sorted(set(frame.columns) ^ set(expected))} differ")
+    with atomic_path(folder / f"{name}.parquet") as temporary:
+        frame[list(expected)].to_parquet(temporary, index=False)
+
+
+def read_table(folders: Sequence[Path], name: str) -> pd.DataFrame:
+    """Concatenate ``name.parquet`` of the folders that have it; an empty frame if none has."""
+    paths = [folder / f"{name}.parquet" for folder in folders]
+    frames = [pd.read_parquet(path) for path in paths if path.exists()]
+    frames = [frame for frame in frames if len(frame)]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(TABLES[name]))

@@ -1,0 +1,1 @@
+"""Small-scale CLIP pre-training with intra-modal terms and gap-narrowing regularizers."""
