@@ -76,7 +76,7 @@ class OpenClipEncoder:
     """
 
     def __init__(
-        self, model: nn.Module, tokenizer: Any, *, name: str = "model", precision: Precision = "fp32"
+        self, model: Any, tokenizer: Any, *, name: str = "model", precision: Precision = "fp32"
     ) -> None:
         check_known(precision, _DTYPES, "precision")
         if model.training:
@@ -207,9 +207,9 @@ class OpenClipEncoder:
 
     def _length(self, tokens_BL: Tensor) -> int:
         """Positions up to the last end-of-text of the batch, which is the highest id of its row."""
-        eos = getattr(self._text, "text_eos_id", None) or getattr(self._text, "eos_id", None)
+        eos: Any = getattr(self._text, "text_eos_id", None) or getattr(self._text, "eos_id", None)
         pool = getattr(self._text, "text_pool_type", None) or getattr(self._text, "pool_type", None)
-        ends_B = (tokens_BL == eos).int().argmax(1) if pool == "eos" else tokens_BL.argmax(1)
+        ends_B = torch.eq(tokens_BL, eos).int().argmax(1) if pool == "eos" else tokens_BL.argmax(1)
         return int(ends_B.max()) + 1
 
     def _ids(self, text: str) -> list[int]:
@@ -310,8 +310,8 @@ def load_encoder(
         tags = open_clip.list_pretrained_tags_by_model(name)
         if pretrained is None:
             raise InputError(
-                f"encoder {name!r} needs --pretrained: one of {', '.join(tags) or '(no tags)'}, a weights file, "
-                "or 'random'"
+                f"encoder {name!r} needs --pretrained: one of {', '.join(tags) or '(no tags)'}, "
+                "a weights file, or 'random'"
             )
         is_file = Path(pretrained).suffix in (".pt", ".pth", ".bin", ".safetensors")
         if is_file and not Path(pretrained).exists():
@@ -340,7 +340,7 @@ def newest_checkpoint(path: Path) -> Path:
     return max(whole, key=lambda folder: int(folder.name.removeprefix("step-")))
 
 
-def _create(name: str, pretrained: str | None) -> tuple[nn.Module, Any]:
+def _create(name: str, pretrained: str | None) -> tuple[Any, Any]:
     seeded_random = pretrained == "random"
     try:
         with torch.random.fork_rng(devices=[]):
@@ -353,7 +353,7 @@ def _create(name: str, pretrained: str | None) -> tuple[nn.Module, Any]:
             )
         tokenizer = open_clip.get_tokenizer(name)
     except Exception as error:
-        # open_clip, the hub client and torch raise many kinds here; each means that these weights did not load
+        # open_clip, the hub client and torch raise many kinds; each means that these weights did not load
         raise InputError(
             f"weights of {name!r} ({pretrained or 'in the folder'}) could not be loaded: "
             f"{type(error).__name__}: {error}. Without a network, place the weights file on this machine and "
