@@ -1,0 +1,202 @@
+"""Measures of the gap between the two modalities of one space, on unit rows.
+
+A penalty on the gap is one of these functions with gradients on: what is penalised and what is plotted cannot
+drift apart. Row k of the image side is paired with row k of the text side.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from crossgap.errors import InputError
+from crossgap.misalignment import alignment, uniformity
+from crossgap.similarity import check_sides
+
+
+def centroid_distance(image_BD: Tensor, text_BD: Tensor) -> Tensor:
+    """Measure the distance between the centres of the two modalities.
+
+    ``|mean_k i_k - mean_k t_k|``, in [0, 2]. [0] Liang et al., 2022, arXiv 2203.02053. The sides may
+    differ in their number of rows. Differentiable (gradient 0 where the centres coincide).
+
+    Shape: (B, D), (B, D) -> 0-d. Unit: distance.
+
+    Raises:
+        InputError: shapes that do not fit.
+    """
+    return torch.linalg.vector_norm(_centre_difference(image_BD, text_BD))
+
+
+def squared_centroid_distance(image_BD: Tensor, text_BD: Tensor) -> Tensor:
+    """Measure the squared distance between the centres of the two modalities.
+
+    ``|mean_k i_k - mean_k t_k|^2``, the square of :func:`centroid_distance`; smooth where the centres meet.
+
+    Shape: (B, D), (B, D) -> 0-d. Unit: squared distance.
+
+    Raises:
+        InputError: shapes that do not fit.
+    """
+    return _centre_difference(image_BD, text_BD).square().sum()
+
+
+def centre_angle(image_BD: Tensor, text_BD: Tensor) -> Tensor:
+    """Measure the angle between the centres of the two modalities, seen from the origin.
+
+    ``arccos(<m_I, m_T> / (|m_I| |m_T|))`` with the means m, computed as
+    ``2 atan2(|u_I - u_T|, |u_I + u_T|)`` of their directions u, which stays exact near 0 and 180. Free of
+    scale: unlike the distance it does not shrink when the clouds spread. NaN when a centre is the origin.
+
+    Shape: (B, D), (B, D) -> 0-d. Unit: degrees.
+
+    Raises:
+        InputError: shapes that do not fit.
+    """
+    _check_clouds(image_BD, text_BD)
+    image_D, text_D = image_BD.mean(0), text_BD.mean(0)
+    image_D = image_D / torch.linalg.vector_norm(image_D)
+    text_D = text_D / torch.linalg.vector_norm(text_D)
+    apart, together = torch.linalg.vector_norm(image_D - text_D), torch.linalg.vector_norm(image_D + text_D)
+    return torch.rad2deg(2 * torch.atan2(apart, together))
+
+
+def mean_pair_cosine(image_BD: Tensor, text_BD: Tensor) -> Tensor:
+    """Average the cosine of each image with its own text.
+
+    ``mean_k <i_k, t_k>``. Differentiable.
+
+    Shape: (B, D), (B, D) -> 0-d. Unit: cosine.
+
+    Raises:
+        InputError: shapes that do not pair.
+    """
+    check_sides(image_BD, text_BD, paired=True)
+    return (image_BD * text_BD).sum(dim=1).mean()
+
+
+def pair_distance(image_BD: Tensor, text_BD: Tensor) -> Tensor:
+    """Average the squared distance of each image from its own text.
+
+    ``mean_k |i_k - t_k|^2 = 2 - 2 mean_k <i_k, t_k>``: alignment with alpha = 2. [0] Wang and Isola, 2020,
+    arXiv 2005.10242. Differentiable.
+
+    Shape: (B, D), (B, D) -> 0-d. Unit: squared distance.
+
+    Raises:
+        InputError: shapes that do not pair.
+    """
+    return alignment(image_BD, text_BD, alpha=2)
+
+
+def pair_residual(image_BD: Tensor, text_BD: Tensor) -> Tensor:
+    """Measure what is left of the squared pair distance when the centres are put on one another.
+
+    ``mean_k |(i_k - m_I) - (t_k - m_T)|^2``, so that ``pair_distance = squared_centroid_distance +
+    pair_residual`` exactly: offset and shape of the gap apart. Not the distribution gap of arXiv 2604.00279,
+    whose formula is another. Differentiable.
+
+    Shape: (B, D), (B, D) -> 0-d. Unit: squared distance.
+
+    Raises:
+        InputError: shapes that do not pair.
+    """
+    return alignment(image_BD - image_BD.mean(0), text_BD - text_BD.mean(0), alpha=2)
+
+
+def relative_modality_gap(image_BD: Tensor, text_BD: Tensor, *, floor: float = 1e-3) -> Tensor:
+    """Relate the distance within pairs to the distance between any two items of one modality (RMG).
+
+    With ``D(a, b) = (1 - <a, b>) / 2``, m = mean_k D(i_k, t_k) but at least ``floor``, and D_II, D_TT the
+    means of D over ordered pairs j != k of one modality: ``RMG = m / (m + (D_II + D_TT) / 2)``, in (0, 1],
+    near 0 without gap. [0] Schrodi et al., 2024, arXiv 2404.07983, in the form of its published code. Needs no N x N matrix:
+    sum_{j != k} <i_j, i_k> = |sum_j i_j|^2 - sum_j |i_j|^2. Differentiable (gradient 0 of m under the floor).
+
+    Shape: (B, D), (B, D) -> 0-d. Unit: ratio.
+
+    Raises:
+        InputError: shapes that do not pair or fewer than two pairs.
+    """
+    check_sides(image_BD, text_BD, paired=True)
+    if image_BD.shape[0] < 2:
+        raise InputError(f"the relative modality gap compares pairs and needs two, got {image_BD.shape[0]}")
+    matched = ((1 - mean_pair_cosine(image_BD, text_BD)) / 2).clamp_min(floor)
+    within = (_mean_inner_distance(image_BD) + _mean_inner_distance(text_BD)) / 2
+    return matched / (matched + within)
+
+
+def centroid_uniformity(image_BD: Tensor, text_BD: Tensor, *, t: float = 2) -> Tensor:
+    """Measure how evenly the midpoints of the pairs cover the sphere; lower is more even.
+
+    ``log mean_{j != k} exp(-t |m_j - m_k|^2)`` with ``m_k = norm((i_k + t_k) / 2)``. [0] ModGap, 2026,
+    arXiv 2601.18525. Differentiable.
+
+    Shape: (B, D), (B, D) -> 0-d. Unit: log of a mean kernel value.
+
+    Raises:
+        InputError: shapes that do not pair or fewer than two pairs.
+    """
+    check_sides(image_BD, text_BD, paired=True)
+    return uniformity(F.normalize((image_BD + text_BD) / 2, dim=1), t=t)
+
+
+def linear_separability(image_BD: Tensor, text_BD: Tensor, *, seed: int) -> Tensor:
+    """Measure how well a linear classifier tells the modalities apart on pairs that it has not seen.
+
+    Accuracy of a logistic regression (L2, C = 1), image against text, fitted on 80 % of the pairs and tested
+    on the other 20 %: 1 = disjoint, 0.5 = mixed. [0] Fahim, Murphy and Fyshe, 2024, arXiv 2405.18570. The
+    split is by pair: both parts hold as many images as texts, and no test item has its partner among the
+    training items. Features are centred and divided by one number, the training part's root mean square, so
+    that the penalty depends on neither scale nor rotation. Not differentiable.
+
+    Shape: (B, D), (B, D) -> 0-d, float64. Unit: fraction.
+
+    Raises:
+        InputError: shapes that do not pair, fewer than five pairs, or values that are not finite.
+    """
+    from sklearn.linear_model import (
+        LogisticRegression,
+    )  # here, as training needs the penalties of this file only
+
+    check_sides(image_BD, text_BD, paired=True)
+    n_pairs = image_BD.shape[0]
+    if n_pairs < 5:
+        raise InputError(f"an 80/20 split needs at least five pairs, got {n_pairs}")
+    both_2BD = torch.stack([image_BD.detach(), text_BD.detach()]).cpu().double()
+    if not bool(torch.isfinite(both_2BD).all()):
+        raise InputError("linear separability needs finite embeddings; look for a diverged model")
+    order_B = torch.randperm(n_pairs, generator=torch.Generator().manual_seed(seed))
+    test_B, train_B = order_B[: n_pairs // 5], order_B[n_pairs // 5 :]
+    centred_2BD = both_2BD - both_2BD[:, train_B].mean(dim=(0, 1))
+    scale = centred_2BD[:, train_B].square().mean().sqrt().clamp_min(torch.finfo(torch.float64).tiny)
+    scaled_2BD = centred_2BD / scale
+
+    def part(rows_B: Tensor) -> tuple[Tensor, Tensor]:
+        return scaled_2BD[:, rows_B].flatten(0, 1), torch.tensor([0, 1]).repeat_interleave(len(rows_B))
+
+    train_ND, train_modality_N = part(train_B)
+    test_ND, test_modality_N = part(test_B)
+    classifier = LogisticRegression(C=1.0, max_iter=1000).fit(train_ND.numpy(), train_modality_N.numpy())
+    guess_N = torch.from_numpy(classifier.predict(test_ND.numpy()))
+    return (guess_N == test_modality_N).double().mean()
+
+
+def _check_clouds(image_BD: Tensor, text_BD: Tensor) -> None:
+    check_sides(image_BD, text_BD)
+    if image_BD.shape[0] == 0 or text_BD.shape[0] == 0:
+        raise InputError(
+            "a centre needs at least one row a modality; "
+            f"got {image_BD.shape[0]} images and {text_BD.shape[0]} texts"
+        )
+
+
+def _centre_difference(image_BD: Tensor, text_BD: Tensor) -> Tensor:
+    _check_clouds(image_BD, text_BD)
+    return image_BD.mean(0) - text_BD.mean(0)
+
+
+def _mean_inner_distance(x_BD: Tensor) -> Tensor:
+    n_rows = x_BD.shape[0]
+    products = x_BD.sum(0).square().sum() - x_BD.square().sum()
+    return (1 - products / (n_rows * (n_rows - 1))) / 2

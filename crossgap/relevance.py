@@ -1,0 +1,101 @@
+"""Which gallery items are right answers to which query, and which do not count."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from crossgap.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Relevance:
+    """State for each query which gallery items are relevant and which are left out of its list.
+
+    An ignored item is neither right nor wrong: it is removed before ranks and relevant items are counted.
+
+    Shape: both (Q, G), bool, never true at the same place.
+
+    Raises:
+        InputError: the masks differ in shape, are not bool matrices, or overlap.
+    """
+
+    relevant_QG: Tensor
+    ignored_QG: Tensor
+
+    def __post_init__(self) -> None:
+        relevant, ignored = self.relevant_QG, self.ignored_QG
+        if relevant.ndim != 2 or relevant.shape != ignored.shape:
+            raise InputError(
+                "relevant and ignored must be matrices of one shape, queries x gallery; "
+                f"got {tuple(relevant.shape)} and {tuple(ignored.shape)}"
+            )
+        if relevant.dtype != torch.bool or ignored.dtype != torch.bool:
+            raise InputError(f"relevant and ignored must be bool; got {relevant.dtype} and {ignored.dtype}")
+        both = relevant & ignored
+        if bool(both.any()):
+            query, item = both.nonzero()[0].tolist()
+            raise InputError(f"gallery item {item} is both relevant and ignored for query {query}")
+
+
+def relevance_from_labels(
+    query_ids: Sequence[str],
+    gallery_ids: Sequence[str],
+    query_labels: Sequence[str],
+    gallery_labels: Sequence[str],
+    *,
+    query_groups: Sequence[str] = (),
+    gallery_groups: Sequence[str] = (),
+    ignore_same_group: bool = False,
+    drop_self: bool = True,
+) -> Relevance:
+    """Judge relevance by equal labels and leave out the query itself and, if asked, its own group.
+
+    ``ignored = (drop_self and same id) or (ignore_same_group and same group)``;
+    ``relevant = same label and not ignored``. Items are matched by id, never by position. An empty group
+    means that the item belongs to none, so it is never ignored for its group.
+
+    Shape: Q ids, labels and groups of queries, G of the gallery -> masks (Q, G).
+
+    Raises:
+        InputError: lengths that differ, an id that occurs twice on one side, an empty label, or groups
+            asked for but not given.
+    """
+    _check_side("query", query_ids, query_labels, query_groups, needs_groups=ignore_same_group)
+    _check_side("gallery", gallery_ids, gallery_labels, gallery_groups, needs_groups=ignore_same_group)
+    ignored_QG = torch.zeros((len(query_ids), len(gallery_ids)), dtype=torch.bool)
+    if drop_self:
+        ignored_QG |= _equal(query_ids, gallery_ids)
+    if ignore_same_group:
+        grouped_Q1 = torch.tensor([bool(group) for group in query_groups], dtype=torch.bool)[:, None]
+        ignored_QG |= _equal(query_groups, gallery_groups) & grouped_Q1
+    return Relevance(_equal(query_labels, gallery_labels) & ~ignored_QG, ignored_QG)
+
+
+def _equal(queries: Sequence[str], gallery: Sequence[str]) -> Tensor:
+    numbers = {name: number for number, name in enumerate(dict.fromkeys((*queries, *gallery)))}
+    query_Q = torch.tensor([numbers[name] for name in queries], dtype=torch.int64)
+    gallery_G = torch.tensor([numbers[name] for name in gallery], dtype=torch.int64)
+    return query_Q[:, None] == gallery_G[None, :]
+
+
+def _check_side(
+    side: str, ids: Sequence[str], labels: Sequence[str], groups: Sequence[str], *, needs_groups: bool
+) -> None:
+    if len(labels) != len(ids):
+        raise InputError(f"{side}: {len(ids)} ids but {len(labels)} labels; each item needs one label")
+    if needs_groups and len(groups) != len(ids):
+        raise InputError(
+            f"{side}: {len(ids)} ids but {len(groups)} groups; ignore_same_group needs one group an item"
+        )
+    if len(set(ids)) != len(ids):
+        seen: set[str] = set()
+        twice = next(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise InputError(f"{side}: id {twice!r} occurs more than once; ids must be unique to join by id")
+    if "" in labels:
+        raise InputError(
+            f"{side}: item {ids[labels.index('')]!r} has an empty label; drop it or name its class"
+        )

@@ -1,0 +1,78 @@
+"""Exact cosine scores between two sets of embeddings."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from crossgap.errors import InputError
+
+
+def check_sides(first_ND: Tensor, second_ND: Tensor, *, paired: bool = False) -> None:
+    """Check that two sets of embeddings share a space and, when ``paired``, that row k belongs to row k.
+
+    Raises:
+        InputError: not two matrices, different widths, or (paired) different numbers of rows.
+    """
+    shapes = f"got shapes {tuple(first_ND.shape)} and {tuple(second_ND.shape)}"
+    if first_ND.ndim != 2 or second_ND.ndim != 2:
+        raise InputError(f"embeddings must be matrices with one item a row; {shapes}")
+    if first_ND.shape[1] != second_ND.shape[1] or first_ND.shape[1] == 0:
+        raise InputError(f"both sides must have the same embedding width, at least 1; {shapes}")
+    if paired and first_ND.shape[0] != second_ND.shape[0]:
+        raise InputError(f"pairs need as many rows on either side; {shapes}")
+    if paired and first_ND.shape[0] == 0:
+        raise InputError(f"there is no pair to measure; {shapes}")
+
+
+def unit_rows(values_ND: Tensor, *, what: str = "embeddings") -> Tensor:
+    """Scale each row to length 1, in float32 or, for float64 input, in float64.
+
+    Shape: (N, D) -> (N, D).
+
+    Raises:
+        InputError: a row that is zero or not finite has no direction.
+    """
+    wide_ND = values_ND if values_ND.dtype == torch.float64 else values_ND.float()
+    # dividing by the largest entry first keeps very small and very large rows from under- and overflowing
+    largest_N1 = wide_ND.abs().amax(dim=1, keepdim=True)
+    usable_N = (torch.isfinite(largest_N1) & (largest_N1 > 0)).squeeze(1)
+    if not bool(usable_N.all()):
+        row = int((~usable_N).nonzero()[0, 0])
+        raise InputError(
+            f"row {row} of the {what} has no direction (largest entry {float(largest_N1[row]):g}): "
+            "a cosine needs finite rows that are not zero; remove the item or mend what made it"
+        )
+    scaled_ND = wide_ND / largest_N1
+    return scaled_ND / torch.linalg.vector_norm(scaled_ND, dim=1, keepdim=True)
+
+
+def cosine_scores(query_QD: Tensor, gallery_GD: Tensor, *, chunk: int = 4096) -> Tensor:
+    """Compute the cosine of every query with every gallery item.
+
+    ``score_qg = <query_q, gallery_g> / (|query_q| |gallery_g|)``, exactly (no index, no half precision:
+    cosines in float16 tie). The work goes by blocks of ``chunk`` x ``chunk``, which bounds temporary memory
+    and changes values by rounding only. Rows need not be unit rows.
+
+    Shape: (Q, D), (G, D) -> (Q, G); float64 when both sides are float64, else float32. Unit: cosine.
+
+    Raises:
+        InputError: shapes that do not fit, a row without direction, or a chunk below 1.
+    """
+    check_sides(query_QD, gallery_GD)
+    if chunk < 1:
+        raise InputError(f"chunk must be at least 1, got {chunk=}")
+    double = query_QD.dtype == gallery_GD.dtype == torch.float64
+    dtype = torch.float64 if double else torch.float32
+    scores_QG = query_QD.new_empty((query_QD.shape[0], gallery_GD.shape[0]), dtype=dtype)
+    if scores_QG.numel() == 0:
+        return scores_QG
+    gallery_GD = unit_rows(gallery_GD.to(dtype), what="gallery")
+    query_QD = unit_rows(query_QD.to(dtype), what="queries")
+    with torch.autocast(query_QD.device.type, enabled=False):
+        for top in range(0, query_QD.shape[0], chunk):
+            rows = slice(top, top + chunk)
+            for left in range(0, gallery_GD.shape[0], chunk):
+                columns = slice(left, left + chunk)
+                scores_QG[rows, columns] = query_QD[rows] @ gallery_GD[columns].T
+    return scores_QG
