@@ -110,8 +110,9 @@ def relative_modality_gap(image_BD: Tensor, text_BD: Tensor, *, floor: float = 1
 
     With ``D(a, b) = (1 - <a, b>) / 2``, m = mean_k D(i_k, t_k) but at least ``floor``, and D_II, D_TT the
     means of D over ordered pairs j != k of one modality: ``RMG = m / (m + (D_II + D_TT) / 2)``, in (0, 1],
-    near 0 without gap. [0] Schrodi et al., 2024, arXiv 2404.07983, in the form of its published code. Needs no N x N matrix:
-    sum_{j != k} <i_j, i_k> = |sum_j i_j|^2 - sum_j |i_j|^2. Differentiable (gradient 0 of m under the floor).
+    near 0 without gap. [0] Schrodi et al., 2024, arXiv 2404.07983, in the form of its published code. Needs
+    no N x N matrix: sum_{j != k} <i_j, i_k> = |sum_j i_j|^2 - sum_j |i_j|^2. Differentiable (m has gradient 0
+    under the floor).
 
     Shape: (B, D), (B, D) -> 0-d. Unit: ratio.
 

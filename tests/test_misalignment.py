@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+from crossgap.errors import InputError
+from crossgap.misalignment import alignment, cross_uniformity, inversion_gain, same_other_auc, uniformity
+from crossgap.relevance import Relevance
+from tests.reference import plain_alignment, plain_auc, plain_cross_uniformity
+
+
+def unit_rows(n: int = 9, dim: int = 5, seed: int = 0) -> Tensor:
+    x_BD = torch.randn((n, dim), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return x_BD / x_BD.norm(dim=1, keepdim=True)
+
+
+def judged(relevant: list[list[int]], ignored: list[list[int]] | None = None) -> Relevance:
+    relevant_QG = torch.tensor(relevant).bool()
+    return Relevance(
+        relevant_QG, torch.zeros_like(relevant_QG) if ignored is None else torch.tensor(ignored).bool()
+    )
+
+
+def test_auc_by_hand_with_a_tie_and_an_ignored_pair() -> None:
+    scores_QG = torch.tensor([[0.9, 0.5, 0.5], [-0.2, 99.0, -0.3]])
+    relevance = judged([[1, 1, 0], [1, 0, 0]], [[0, 0, 0], [0, 1, 0]])
+    # same: .9 .5 -.2; other: .5 -.3; wins: .9 twice, .5 once and a half, -.2 once
+    auc = same_other_auc(scores_QG, relevance)
+    assert auc.item() == (2 + 1.5 + 1) / 6
+    assert auc.ndim == 0
+    assert auc.dtype == torch.float64
+
+
+PAIR = st.tuples(st.integers(-3, 3), st.sampled_from(["same", "other", "ignored"]))
+
+
+@given(st.lists(PAIR, min_size=1, max_size=40))
+def test_auc_equals_plain_loops_and_scikit_learn(pairs: list[tuple[int, str]]) -> None:
+    same = [score for score, kind in pairs if kind == "same"]
+    other = [score for score, kind in pairs if kind == "other"]
+    auc = same_other_auc(
+        torch.tensor([[score for score, _ in pairs]]).double() / 8,
+        judged([[kind == "same" for _, kind in pairs]], [[kind == "ignored" for _, kind in pairs]]),
+    ).item()
+    if not same or not other:
+        assert math.isnan(auc)
+        return
+    assert auc == pytest.approx(plain_auc(same, other), abs=1e-14)
+    assert auc == pytest.approx(roc_auc_score([1] * len(same) + [0] * len(other), same + other), abs=1e-12)
+
+
+def test_auc_ignores_order_and_increasing_maps_and_mirrors_under_negation() -> None:
+    generator = torch.Generator().manual_seed(0)
+    scores_QG = torch.randint(-9, 9, (20, 30), generator=generator).double() / 10
+    kind_QG = torch.randint(3, (20, 30), generator=generator)
+    relevance = Relevance(kind_QG == 0, kind_QG == 1)
+    auc = same_other_auc(scores_QG, relevance).item()
+    order_Q, order_G = torch.randperm(20, generator=generator), torch.randperm(30, generator=generator)
+    shuffled = Relevance(
+        relevance.relevant_QG[order_Q][:, order_G], relevance.ignored_QG[order_Q][:, order_G]
+    )
+    assert same_other_auc(scores_QG[order_Q][:, order_G], shuffled).item() == auc
+    assert same_other_auc(scores_QG.exp(), relevance).item() == auc
+    assert same_other_auc(-scores_QG, relevance).item() == pytest.approx(1 - auc, abs=1e-14)
+    assert same_other_auc(torch.zeros((20, 30)), relevance).item() == 0.5
+
+
+def test_auc_refuses_what_it_cannot_rank() -> None:
+    with pytest.raises(InputError, match="finite"):
+        same_other_auc(torch.tensor([[math.nan, 0.0]]), judged([[1, 0]]))
+    with pytest.raises(InputError, match="one shape"):
+        same_other_auc(torch.zeros((1, 3)), judged([[1, 0]]))
+
+
+def test_alignment_closed_forms() -> None:
+    x_BD = torch.eye(4, dtype=torch.float64)
+    assert alignment(x_BD, x_BD).item() == 0
+    assert alignment(x_BD, -x_BD).item() == 4
+    assert alignment(x_BD, -x_BD, alpha=1).item() == 2
+    assert alignment(x_BD, x_BD.roll(1, dims=0)).item() == pytest.approx(2)
+
+
+def test_uniformity_closed_forms() -> None:
+    same_BD = torch.ones((6, 4), dtype=torch.float64) / 2
+    assert uniformity(same_BD).item() == pytest.approx(0, abs=1e-12)
+    # orthogonal rows: every squared distance is 2
+    assert uniformity(torch.eye(5, dtype=torch.float64)).item() == pytest.approx(-4)
+    assert uniformity(torch.eye(5, dtype=torch.float64), t=0.5).item() == pytest.approx(-1)
+    # an antipodal pair: squared distance 4
+    assert uniformity(torch.tensor([[0.0, 1.0], [0.0, -1.0]])).item() == pytest.approx(-8)
+    # own pairs do not count: x_k = y_k at distance 0 would raise the mean
+    x_BD = torch.eye(5, dtype=torch.float64)
+    assert cross_uniformity(x_BD, x_BD.clone()).item() == pytest.approx(-4)
+
+
+@pytest.mark.parametrize("alpha", [1, 2, 3])
+def test_alignment_equals_plain_loops(alpha: float) -> None:
+    x_BD, y_BD = unit_rows(seed=0), unit_rows(seed=1)
+    assert alignment(x_BD, y_BD, alpha=alpha).item() == pytest.approx(
+        plain_alignment(x_BD, y_BD, alpha), rel=1e-12
+    )
+
+
+@pytest.mark.parametrize("t", [0.5, 2])
+def test_uniformity_equals_plain_loops(t: float) -> None:
+    x_BD, y_BD = unit_rows(seed=0), unit_rows(seed=1)
+    assert uniformity(x_BD, t=t).item() == pytest.approx(plain_cross_uniformity(x_BD, x_BD, t), rel=1e-12)
+    assert cross_uniformity(x_BD, y_BD, t=t).item() == pytest.approx(
+        plain_cross_uniformity(x_BD, y_BD, t), rel=1e-12
+    )
+
+
+def test_rotation_and_order_of_pairs_change_nothing() -> None:
+    x_BD, y_BD = unit_rows(seed=0), unit_rows(seed=1)
+    rotation_DD = torch.linalg.qr(unit_rows(n=5, seed=2)).Q
+    order_B = torch.randperm(9, generator=torch.Generator().manual_seed(0))
+    for measure in (alignment, cross_uniformity):
+        torch.testing.assert_close(measure(x_BD @ rotation_DD, y_BD @ rotation_DD), measure(x_BD, y_BD))
+        torch.testing.assert_close(measure(x_BD[order_B], y_BD[order_B]), measure(x_BD, y_BD))
+        torch.testing.assert_close(measure(y_BD, x_BD), measure(x_BD, y_BD))
+
+
+def test_gradients() -> None:
+    x_BD, y_BD = unit_rows(n=5).requires_grad_(), unit_rows(n=5, seed=1).requires_grad_()
+    assert torch.autograd.gradcheck(alignment, (x_BD, y_BD))
+    assert torch.autograd.gradcheck(uniformity, (x_BD,))
+    assert torch.autograd.gradcheck(cross_uniformity, (x_BD, y_BD))
+
+
+def test_gradients_stay_finite_for_rows_that_coincide() -> None:
+    x_BD = torch.ones((4, 3), dtype=torch.float64, requires_grad=True)
+    (alignment(x_BD, x_BD.detach()) + alignment(x_BD, x_BD.detach(), alpha=1) + uniformity(x_BD)).backward()
+    assert x_BD.grad is not None
+    assert torch.equal(x_BD.grad, torch.zeros_like(x_BD))
+
+
+def test_too_few_rows_are_refused() -> None:
+    with pytest.raises(InputError, match="two rows, got 1"):
+        uniformity(unit_rows(n=1))
+    with pytest.raises(InputError, match="as many rows"):
+        alignment(unit_rows(n=2), unit_rows(n=3))
+
+
+def test_inversion_gain_is_paired_and_counts_what_was_left_to_gain() -> None:
+    native_Q = torch.tensor([0.2, 0.6, math.nan, 0.4], dtype=torch.float64)
+    inverted_Q = torch.tensor([0.5, 0.5, math.nan, 0.8], dtype=torch.float64)
+    found = inversion_gain(inverted_Q, native_Q)
+    torch.testing.assert_close(
+        found.gain_Q, torch.tensor([0.3, -0.1, math.nan, 0.4], dtype=torch.float64), equal_nan=True
+    )
+    assert found.gain.item() == pytest.approx(0.2)
+    assert found.normalised_gain.item() == pytest.approx(0.2 / 0.6)
+    assert inversion_gain(native_Q, native_Q).gain.item() == 0
+    assert inversion_gain(
+        torch.ones(3), torch.tensor([0.1, 0.2, 0.3])
+    ).normalised_gain.item() == pytest.approx(1)
+
+
+def test_inversion_gain_refuses_values_that_do_not_pair() -> None:
+    with pytest.raises(InputError, match="query 1 has a value on one side only"):
+        inversion_gain(torch.tensor([0.1, 0.2]), torch.tensor([0.1, math.nan]))
+    with pytest.raises(InputError, match="same queries"):
+        inversion_gain(torch.zeros(2), torch.zeros(3))
+    with pytest.raises(InputError, match="native values must be fractions"):
+        inversion_gain(torch.tensor([0.1]), torch.tensor([24.9]))
