@@ -1,0 +1,140 @@
+"""Inversion curves: the gain over native by number of steps, one line a token count, one facet an arm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis.plots.headline import POINTS
+from analysis.plots.style import INK, QUIET, new_figure, plain, theme
+from analysis.stats import Bootstrap
+from analysis.tables import Headline, curve_gains, settings
+
+LINES = (("o", "-"), ("s", "--"), ("^", ":"), ("D", "-."), ("v", "-"), ("P", "--"))
+
+
+@dataclass(frozen=True)
+class CurvesInfo:
+    """What the figure shows, in mAP points.
+
+    ``lines``: arm, num_tokens, steps, value, low, high, n_queries, n_seeds.
+    ``chosen``: arm, num_tokens, steps, n_models, value: the settings quoted elsewhere, on their line.
+    """
+
+    where: Headline
+    arms: tuple[str, ...]
+    labels: tuple[str, ...]
+    lines: pd.DataFrame
+    chosen: pd.DataFrame
+
+
+def curves_info(
+    rows: pd.DataFrame,
+    quoted_rows: pd.DataFrame,
+    per_query: pd.DataFrame,
+    where: Headline,
+    labels: dict[str, str],
+    *,
+    bootstrap: Bootstrap,
+) -> CurvesInfo:
+    """Compute gains along the curve and the settings that were chosen."""
+    lines = curve_gains(rows, per_query, where, bootstrap=bootstrap)
+    lines[["value", "low", "high"]] *= POINTS
+    lines[["num_tokens", "steps"]] = lines[["num_tokens", "steps"]].astype(int)
+    by = ["arm", "num_tokens", "steps"]
+    chosen = settings(rows, quoted_rows, where).groupby(by).size().rename("n_models").reset_index()
+    chosen = chosen.merge(lines[[*by, "value"]], on=by, how="left")
+    arms = tuple(arm for arm in labels if arm in set(lines["arm"]))
+    return CurvesInfo(where, arms, tuple(labels[arm] for arm in arms), lines, chosen)
+
+
+def draw_curves(info: CurvesInfo) -> Figure:
+    """Draw one facet an arm on shared axes.
+
+    Untrained tokens usually lie far below: the axis is then cut above them and their gain is written there.
+    """
+    columns = min(3, len(info.arms))
+    rows = -(-len(info.arms) // columns)
+    tokens = sorted(set(info.lines["num_tokens"]))
+    colours = dict(zip(tokens, seaborn.color_palette("viridis", len(tokens) + 1).as_hex(), strict=False))
+    shapes = {count: LINES[position % len(LINES)] for position, count in enumerate(tokens)}
+    bottom, top, cut = _limits(info.lines)
+    with theme():
+        figure = new_figure(11 if columns > 1 else 7, 1.2 + 2.9 * rows)
+        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for axes, arm, label in zip(grid.flat, info.arms, info.labels, strict=False):
+            mine = info.lines[info.lines["arm"] == arm]
+            for count, line in mine.groupby("num_tokens"):
+                marker, dash = shapes[int(count)]
+                axes.fill_between(line["steps"], line["low"], line["high"], color=colours[count], alpha=0.18, lw=0)
+                axes.plot(
+                    line["steps"], line["value"], color=colours[count], marker=marker, linestyle=dash,
+                    markersize=4.5, linewidth=1.6,
+                )  # fmt: skip
+            _mark(axes, info, arm)
+            axes.axhline(0, color=INK, linewidth=1.0, zorder=1.5)
+            axes.set_title(plain(label))
+            axes.set_ylim(bottom, top)
+            if cut:
+                _name_what_is_below(axes, mine, bottom)
+            seaborn.despine(ax=axes, left=True)
+        for axes in grid.flat[len(info.arms) :]:
+            axes.set_axis_off()
+        for column in range(columns):
+            lowest = [axes for axes in grid[:, column] if axes.axison][-1]
+            lowest.tick_params(labelbottom=True)
+        figure.supxlabel("Inversion steps (0 = untrained tokens)", fontsize=10)
+        route = info.where.route.upper()
+        figure.supylabel(f"mAP({route}) − mAP(native), in mAP points", fontsize=10)
+        handles = [
+            Line2D(
+                [], [], color=colours[count], marker=shapes[count][0], linestyle=shapes[count][1],
+                label=f"{count} token" + ("s" if count > 1 else ""),
+            )
+            for count in tokens
+        ]  # fmt: skip
+        handles.append(_ring([], [], label="quoted setting"))
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    return figure
+
+
+def _limits(lines: pd.DataFrame) -> tuple[float, float, bool]:
+    bounds = lines[["value", "low", "high"]]
+    trained = bounds[lines["steps"] > 0]
+    shown = trained if len(trained) else bounds
+    low, high = min(0.0, float(shown.min().min())), max(0.0, float(shown.max().max()))
+    reach = max(high - low, 1.0)
+    everything = float(bounds.min().min())
+    if everything > low - 0.5 * reach:
+        low = min(low, everything)
+        return low - 0.08 * reach, high + 0.08 * reach, False
+    return low - 0.3 * reach, high + 0.08 * reach, True
+
+
+def _mark(axes: Axes, info: CurvesInfo, arm: str) -> None:
+    chosen = info.chosen[info.chosen["arm"] == arm]
+    axes.add_line(_ring(list(chosen["steps"]), list(chosen["value"])))
+
+
+def _ring(x: list[float], y: list[float], label: str = "") -> Line2D:
+    return Line2D(
+        x, y, color="none", marker="o", markersize=12, markerfacecolor="none", markeredgecolor="#c1121f",
+        markeredgewidth=1.8, zorder=4, label=label,
+    )  # fmt: skip
+
+
+def _name_what_is_below(axes: Axes, lines: pd.DataFrame, bottom: float) -> None:
+    below = lines[(lines["steps"] == 0) & (lines["value"] < bottom)]
+    if len(below):
+        low, high = np.round([below["value"].min(), below["value"].max()], 1) + 0.0
+        values = f"{low:.1f}" if low == high else f"{low:.1f} to {high:.1f}"
+        axes.annotate(
+            f"▼ untrained tokens: {values}".replace("-", "−"), xy=(0, 0), xycoords="axes fraction",
+            xytext=(6, 5), textcoords="offset points", fontsize=8, color=QUIET,
+        )  # fmt: skip

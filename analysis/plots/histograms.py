@@ -1,0 +1,79 @@
+"""Histograms of cosine similarity by kind of pair, one facet an arm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+import seaborn
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis.plots.style import new_figure, plain, theme
+from analysis.tables import SIDE
+
+LINES = ("-", "--", ":", "-.")
+
+
+@dataclass(frozen=True)
+class HistogramInfo:
+    """What a figure shows: ``bins`` with arm, kind, bin_low, bin_high, share (of the pairs of that kind)."""
+
+    task: str
+    route: str
+    arms: tuple[str, ...]
+    labels: tuple[str, ...]
+    bins: pd.DataFrame
+
+
+def histogram_infos(histograms: pd.DataFrame, dataset: str, labels: dict[str, str]) -> list[HistogramInfo]:
+    """Make one info for each task (native route): counts summed over seeds, as shares of each kind of pair."""
+    here = histograms[(histograms["dataset"] == dataset) & (histograms["split"] != "val")]
+    here = here[here["route"] == "native"]
+    bins = ["kind", "bin_low", "bin_high"]
+    infos = []
+    for (_, _, task), group in here.groupby(SIDE, sort=False):
+        counts = group.groupby(["arm", *bins], sort=False)["count"].sum().reset_index()
+        total = counts.groupby(["arm", "kind"])["count"].transform("sum")
+        counts["share"] = counts["count"] / total.where(total > 0)
+        arms = tuple(arm for arm in labels if arm in set(counts["arm"]))
+        frame = counts[["arm", *bins, "share"]]
+        infos.append(HistogramInfo(str(task), "native", arms, tuple(labels[arm] for arm in arms), frame))
+    return infos
+
+
+def draw_histograms(info: HistogramInfo) -> Figure:
+    """Draw the shares as steps on shared axes, cut to the range of similarities that occur."""
+    columns = min(3, len(info.arms))
+    rows = -(-len(info.arms) // columns)
+    kinds = list(dict.fromkeys(info.bins["kind"]))
+    colours = dict(zip(kinds, seaborn.color_palette("colorblind").as_hex(), strict=False))
+    dashes = {kind: LINES[position % len(LINES)] for position, kind in enumerate(kinds)}
+    occupied = info.bins[info.bins["share"] > 0]
+    with theme():
+        figure = new_figure(11 if columns > 1 else 7, 1.1 + 2.3 * rows)
+        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for axes, arm, label in zip(grid.flat, info.arms, info.labels, strict=False):
+            for kind, line in info.bins[info.bins["arm"] == arm].groupby("kind", sort=False):
+                line = line.sort_values("bin_low")
+                edges = [*line["bin_low"], line["bin_high"].iloc[-1]]
+                percent = 100 * line["share"]
+                axes.stairs(percent, edges, fill=True, color=colours[kind], alpha=0.16)
+                axes.stairs(percent, edges, color=colours[kind], linewidth=1.5, linestyle=dashes[kind])
+            axes.set_title(plain(label))
+            seaborn.despine(ax=axes, left=True)
+        if len(occupied):
+            grid.flat[0].set_xlim(occupied["bin_low"].min(), occupied["bin_high"].max())
+            grid.flat[0].set_ylim(0, None)
+        for axes in grid.flat[len(info.arms) :]:
+            axes.set_axis_off()
+        for column in range(columns):
+            [axes for axes in grid[:, column] if axes.axison][-1].tick_params(labelbottom=True)
+        figure.supxlabel("Cosine similarity (no unit)", fontsize=10)
+        figure.supylabel("Share of pairs of that kind (%)", fontsize=10)
+        handles = [
+            Line2D([], [], color=colours[kind], linestyle=dashes[kind], label=f"{plain(kind)}")
+            for kind in kinds
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(kinds))
+    return figure

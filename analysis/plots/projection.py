@@ -1,0 +1,76 @@
+"""A 2-D picture of both modalities' embeddings, one facet an arm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+import seaborn
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis.plots.style import new_figure, plain, theme
+
+MODALITIES = {"image": ("#0173b2", "o"), "text": ("#de8f05", "^")}
+
+
+@dataclass(frozen=True)
+class ProjectionInfo:
+    """What the figure shows: ``points`` with arm, modality, x, y of one model an arm (its first seed)."""
+
+    arms: tuple[str, ...]
+    labels: tuple[str, ...]
+    seeds: tuple[int, ...]
+    method: str
+    points: pd.DataFrame
+
+
+def projection_info(projection: pd.DataFrame, dataset: str, labels: dict[str, str]) -> ProjectionInfo:
+    """Take the first seed of each arm; of several methods or splits the first written."""
+    here = projection[projection["dataset"] == dataset]
+    here = here[(here["method"] == here["method"].iloc[0]) & (here["split"] == here["split"].iloc[0])]
+    first = here.groupby("arm")["seed"].min()
+    here = here[here["seed"] == here["arm"].map(first)]
+    arms = tuple(arm for arm in labels if arm in first.index)
+    return ProjectionInfo(
+        arms=arms,
+        labels=tuple(labels[arm] for arm in arms),
+        seeds=tuple(int(first[arm]) for arm in arms),
+        method=str(here["method"].iloc[0]),
+        points=here[["arm", "modality", "x", "y"]].reset_index(drop=True),
+    )
+
+
+def draw_projection(info: ProjectionInfo) -> Figure:
+    """Draw the points of both modalities; each facet has its own axes, since each model has its own plane."""
+    columns = min(4, len(info.arms))
+    rows = -(-len(info.arms) // columns)
+    with theme():
+        figure = new_figure(max(2.75 * columns, 5), 0.8 + 2.85 * rows)
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for axes, arm, label in zip(grid.flat, info.arms, info.labels, strict=False):
+            seaborn.scatterplot(
+                data=info.points[info.points["arm"] == arm], x="x", y="y", hue="modality", style="modality",
+                hue_order=list(MODALITIES), style_order=list(MODALITIES),
+                palette={name: colour for name, (colour, _) in MODALITIES.items()},
+                markers={name: marker for name, (_, marker) in MODALITIES.items()},
+                s=11, linewidth=0, alpha=0.55, legend=False, rasterized=True, ax=axes,
+            )  # fmt: skip
+            axes.set_aspect("equal", adjustable="datalim")
+            axes.set_title(_short(plain(label)), fontsize=9)
+            axes.set(xlabel="", ylabel="")
+            axes.tick_params(labelsize=7.5)
+        for axes in grid.flat[len(info.arms) :]:
+            axes.set_axis_off()
+        figure.supxlabel(f"First coordinate of {plain(info.method)} (no unit)", fontsize=9.5)
+        figure.supylabel("Second coordinate (no unit)", fontsize=9.5)
+        handles = [
+            Line2D([], [], color=colour, marker=marker, linestyle="none", label=name)
+            for name, (colour, marker) in MODALITIES.items()
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    return figure
+
+
+def _short(label: str, limit: int = 30) -> str:
+    return label if len(label) <= limit else label[: limit - 1] + "…"

@@ -1,0 +1,106 @@
+"""Training curves: the parts of the loss by step, and the temperature."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+import seaborn
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis.plots.style import arm_styles, legend_columns, new_figure, plain, theme
+
+TOTAL = "total"
+
+
+@dataclass(frozen=True)
+class TrainingInfo:
+    """What the figures show.
+
+    ``losses``: arm, seed, step, part ("total" or a term's name), loss (as weighted in the objective).
+    ``temperatures``: arm, seed, step, temperature.
+    """
+
+    arms: tuple[str, ...]
+    labels: tuple[str, ...]
+    losses: pd.DataFrame
+    temperatures: pd.DataFrame
+
+
+def training_info(training: pd.DataFrame, labels: dict[str, str]) -> TrainingInfo:
+    """Bring the lines of metrics.jsonl into long form; a term with one part is its total and not repeated."""
+    keys = ["arm", "seed", "step"]
+    weighted = [column for column in training.columns if column.startswith("weighted/")]
+    long = training[[*keys, "loss", *weighted]].melt(keys, var_name="part", value_name="loss_value")
+    long = long.dropna(subset=["loss_value"]).rename(columns={"loss_value": "loss"})
+    long["part"] = long["part"].str.removeprefix("weighted/").where(long["part"] != "loss", TOTAL)
+    parts = long.groupby("arm")["part"].transform("nunique")
+    long = long[(parts != 2) | (long["part"] == TOTAL)].reset_index(drop=True)
+    temperatures = training[[*keys, "temperature"]].dropna().reset_index(drop=True)
+    present = set(training["arm"])
+    arms = tuple(arm for arm in labels if arm in present)
+    return TrainingInfo(arms, tuple(labels[arm] for arm in arms), long, temperatures)
+
+
+def draw_losses(info: TrainingInfo) -> Figure:
+    """Draw the loss and its weighted parts, one facet an arm, one line a seed."""
+    columns = min(3, len(info.arms))
+    rows = -(-len(info.arms) // columns)
+    parts = [TOTAL, *dict.fromkeys(part for part in info.losses["part"] if part != TOTAL)]
+    colours = dict(zip(parts, ["#22272e", *_term_colours(len(parts) - 1)], strict=True))
+    dashes = dict(zip(parts, ["", *[(4, 1.5), (1, 1), (6, 1, 1, 1), (3, 1)] * len(parts)], strict=False))
+    with theme():
+        figure = new_figure(11 if columns > 1 else 7, 1.1 + 2.5 * rows)
+        grid = figure.subplots(rows, columns, sharex=True, squeeze=False)
+        for axes, arm, label in zip(grid.flat, info.arms, info.labels, strict=False):
+            mine = info.losses[info.losses["arm"] == arm]
+            seaborn.lineplot(
+                data=mine, x="step", y="loss", hue="part", style="part", hue_order=parts, style_order=parts,
+                palette=colours, dashes=dashes, units="seed", estimator=None, linewidth=1.2, legend=False, ax=axes,
+            )  # fmt: skip
+            axes.set(title=plain(label), xlabel="", ylabel="")
+            seaborn.despine(ax=axes, left=True)
+        for axes in grid.flat[len(info.arms) :]:
+            axes.set_axis_off()
+        for column in range(columns):
+            [axes for axes in grid[:, column] if axes.axison][-1].tick_params(labelbottom=True)
+        figure.supxlabel("Training step", fontsize=10)
+        figure.supylabel("Loss (nats), parts as weighted", fontsize=10)
+        names = [plain(part) for part in parts]
+        handles = [
+            Line2D([], [], color=colours[part], linestyle=(0, dashes[part] or (1, 0)), label=name)
+            for part, name in zip(parts, names, strict=True)
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=legend_columns(names, 11))
+    return figure
+
+
+def draw_temperatures(info: TrainingInfo) -> Figure:
+    """Draw the temperature of every model on one logarithmic axis."""
+    styles = arm_styles(info.arms)
+    with theme():
+        figure = new_figure(9, 4.2)
+        axes = figure.subplots()
+        for arm in info.arms:
+            mine = info.temperatures[info.temperatures["arm"] == arm]
+            for _, line in mine.groupby("seed"):
+                axes.plot(
+                    line["step"], line["temperature"], color=styles[arm].colour, marker=styles[arm].marker,
+                    markevery=max(1, len(line) // 6), markersize=5, markeredgecolor="white", linewidth=1.3,
+                )  # fmt: skip
+        if (info.temperatures["temperature"] > 0).all():
+            axes.set_yscale("log")
+        axes.set(xlabel="Training step", ylabel="Temperature τ (no unit)")
+        seaborn.despine(ax=axes, left=True)
+        labels = [plain(label) for label in info.labels]
+        handles = [
+            Line2D([], [], color=styles[arm].colour, marker=styles[arm].marker, label=label)
+            for arm, label in zip(info.arms, labels, strict=True)
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=legend_columns(labels, 9))
+    return figure
+
+
+def _term_colours(count: int) -> list[str]:
+    return (seaborn.color_palette("colorblind").as_hex() * (count // 10 + 1))[:count]

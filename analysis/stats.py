@@ -1,0 +1,212 @@
+"""Intervals over queries: a cluster bootstrap of means and of paired differences. Frame in, frame out."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from crossgap.errors import InputError, check_known
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bootstrap:
+    """How an interval is made: the unit that is resampled, the level, the number of resamples, the seed."""
+
+    method: Literal["cluster", "query"] = "cluster"
+    level: float = 0.95
+    resamples: int = 10_000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_known(self.method, ("cluster", "query"), "bootstrap method")
+        if not 0 < self.level < 1:
+            raise InputError(f"level={self.level}: an interval's level lies between 0 and 1")
+        if self.resamples < 1:
+            raise InputError(f"resamples={self.resamples}: at least one resample is needed")
+
+
+class Association(NamedTuple):
+    """Rank correlation of two columns, as a description of the models at hand."""
+
+    spearman: float
+    n_models: int
+
+
+class _Clusters(NamedTuple):
+    sums: FloatArray  # per cluster, over the queries that have a value
+    counts: FloatArray
+
+
+def resample_counts(n_clusters: int, bootstrap: Bootstrap) -> FloatArray:
+    """Draw how often each of ``n_clusters`` clusters enters each resample.
+
+    Returns:
+        counts of shape (resamples, n_clusters); every row sums to ``n_clusters``. The same arguments give the
+        same counts, so statistics over the same clusters share their resamples.
+    """
+    generator = np.random.default_rng(bootstrap.seed)
+    shares = np.full(n_clusters, 1.0 / n_clusters)
+    return generator.multinomial(n_clusters, shares, size=bootstrap.resamples).astype(np.float64)
+
+
+def mean_interval(
+    frame: pd.DataFrame, by: Sequence[str], *, bootstrap: Bootstrap | None = None
+) -> pd.DataFrame:
+    """Average ``value`` over the queries of each group and bound the average by a bootstrap over queries.
+
+    value = sum_q v_q / Q;  macro = mean over classes of the class means;  low, high = percentiles of the same
+    statistic when whole query classes (``method="cluster"``) or single queries (``"query"``) are resampled
+    with replacement. Queries of one class share their relevant items, hence are not independent: the cluster
+    form is the default. The macro mean treats classes alike, so its interval resamples classes in both cases.
+    A query without a value (NaN: nothing relevant in the gallery) is skipped and counted.
+
+    [0] Davison and Hinkley, Bootstrap Methods and their Application, 1997, sections 3.8 and 5.3
+
+    Args:
+        frame: columns ``by``, query_id, query_class, value; one row a query within a group.
+        by: the columns that tell groups apart; groups keep their order of first appearance.
+
+    Returns:
+        columns ``by``, value, low, high, macro, macro_low, macro_high, n_queries (all), n_skipped, n_clusters
+        (with a value). Fewer than two clusters give no interval (NaN).
+
+    Raises:
+        ValueError: a query stands twice in one group.
+    """
+    bootstrap = bootstrap or Bootstrap()
+    results: list[dict[Hashable, object]] = []
+    clusters: list[tuple[_Clusters, _Clusters]] = []
+    for key, group in frame.groupby(list(by), sort=False, dropna=False, observed=True) if by else [((), frame)]:
+        if group["query_id"].duplicated().any():
+            raise ValueError(f"{dict(zip(by, key, strict=True))}: a query id stands twice in this group")
+        valued = group.loc[group["value"].notna(), ["query_id", "query_class", "value"]]
+        per_class = _clusters(valued, "query_class")
+        unit = per_class if bootstrap.method == "cluster" else _clusters(valued, "query_id")
+        clusters.append((unit, _Clusters(per_class.sums / per_class.counts, np.ones_like(per_class.counts))))
+        results.append(
+            {
+                **dict(zip(by, key, strict=True)),
+                "n_queries": len(group),
+                "n_skipped": len(group) - len(valued),
+                "n_clusters": len(unit.counts),
+            }
+        )
+    table = pd.DataFrame(results, columns=[*by, "n_queries", "n_skipped", "n_clusters"])
+    micro = _bounds([pair[0] for pair in clusters], bootstrap)
+    macro = _bounds([pair[1] for pair in clusters], bootstrap)
+    for position, name in enumerate(("value", "low", "high")):
+        table[name] = micro[:, position]
+    for position, name in enumerate(("macro", "macro_low", "macro_high")):
+        table[name] = macro[:, position]
+    numbers = ["value", "low", "high", "macro", "macro_low", "macro_high", "n_queries", "n_skipped", "n_clusters"]
+    return table[[*by, *numbers]]
+
+
+def paired_difference(
+    frame: pd.DataFrame, reference: pd.DataFrame, *, on: Sequence[str], by: Sequence[str]
+) -> pd.DataFrame:
+    """Subtract from each query's value the value that the same query has in ``reference``.
+
+    Rows are joined by ``on`` and the query id, never by position. A group of ``frame`` that ``reference`` does
+    not hold at all is left out of the result.
+
+    Args:
+        frame: columns ``by``, query_id, query_class, value.
+        reference: columns ``on``, query_id, value; one row for each ``on`` and query id.
+        on: columns that select a query's reference, a subset of ``by``.
+        by: columns that tell the groups of ``frame`` apart.
+
+    Returns:
+        columns ``by``, query_id, query_class, value (the difference; NaN where either side is).
+
+    Raises:
+        InputError: a group and its reference hold different queries.
+    """
+    keys = [*on, "query_id"]
+    right = reference[[*keys, "value"]].rename(columns={"value": "reference_value"})
+    columns = [*by, "query_id", "query_class", "value"]
+    joined = frame[columns].merge(right, on=keys, how="left", validate="m:1", indicator="side")
+    if not on:
+        sizes = pd.Series(len(right), index=joined.index)
+    else:
+        counted = right.groupby(list(on), sort=False, dropna=False, observed=True).size().rename("size")
+        sizes = joined[list(on)].merge(counted.reset_index(), on=list(on), how="left")["size"].fillna(0)
+    joined["size"] = sizes.to_numpy()
+    joined["matched"] = joined["side"] == "both"
+    joined = joined[joined["size"] > 0]
+    for key, group in joined.groupby(list(by), sort=False, dropna=False, observed=True) if by else [((), joined)]:
+        if not group["matched"].all() or len(group) != group["size"].iloc[0]:
+            strange = sorted(group.loc[~group["matched"], "query_id"])[:3]
+            raise InputError(
+                f"{dict(zip(by, key, strict=True))}: {len(group)} queries against {int(group['size'].iloc[0])} of "
+                f"the reference, {int((~group['matched']).sum())} unknown there {strange}; a paired difference "
+                "needs the same queries on both sides"
+            )
+    joined["value"] = joined["value"] - joined["reference_value"]
+    return joined[columns].reset_index(drop=True)
+
+
+def average_models(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Average each query's value over the models (seeds) of a group, so that queries stay the sampled unit.
+
+    Args:
+        frame: columns ``by``, seed, query_id, query_class, value; one row for each model and query.
+
+    Returns:
+        columns ``by``, query_id, query_class, value, n_models.
+
+    Raises:
+        InputError: the models of a group were measured on different queries.
+    """
+    keys = [*by, "query_id", "query_class"]
+    grouped = frame.groupby(keys, sort=False, dropna=False, observed=True)["value"]
+    result = grouped.agg(value="mean", n_models="size").reset_index()
+    if by:
+        spread = result.groupby(list(by), sort=False, dropna=False, observed=True)["n_models"].nunique()
+        uneven = [key for key, count in spread.items() if count > 1]
+    else:
+        uneven = [()] if result["n_models"].nunique() > 1 else []
+    if uneven:
+        raise InputError(f"{uneven[0]!r}: the seeds of this group were measured on different queries")
+    return result
+
+
+def rank_association(frame: pd.DataFrame, x: str, y: str) -> Association:
+    """Compute Spearman's rank correlation of two columns over the rows that have both.
+
+    NaN with fewer than three rows or a constant column: two points always lie on a line.
+    """
+    both = frame[[x, y]].dropna()
+    ranks = both.rank()
+    if len(both) < 3 or (ranks.nunique() < 2).any():
+        return Association(float("nan"), len(both))
+    return Association(float(np.corrcoef(ranks[x], ranks[y])[0, 1]), len(both))
+
+
+def _clusters(valued: pd.DataFrame, column: str) -> _Clusters:
+    grouped = valued.groupby(column, sort=True, observed=True)["value"].agg(["sum", "size"])
+    return _Clusters(grouped["sum"].to_numpy(np.float64), grouped["size"].to_numpy(np.float64))
+
+
+def _bounds(clusters: Sequence[_Clusters], bootstrap: Bootstrap) -> FloatArray:
+    """Return (value, low, high) of sum/count for each group; groups with equally many clusters share draws."""
+    bounds = np.full((len(clusters), 3), np.nan)
+    sizes = np.array([len(group.counts) for group in clusters], dtype=np.int64)
+    tail = 50 * (1 - bootstrap.level)
+    for size in np.unique(sizes[sizes > 0]):
+        members = np.flatnonzero(sizes == size)
+        sums = np.stack([clusters[member].sums for member in members], axis=1)
+        counts = np.stack([clusters[member].counts for member in members], axis=1)
+        bounds[members, 0] = sums.sum(axis=0) / counts.sum(axis=0)
+        if size > 1:
+            drawn = resample_counts(int(size), bootstrap)
+            means = (drawn @ sums) / (drawn @ counts)
+            bounds[members, 1:] = np.percentile(means, [tail, 100 - tail], axis=0).T
+    return bounds

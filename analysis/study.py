@@ -1,0 +1,274 @@
+"""What was run: one study, or single evaluated models, read from their folders into frames."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from crossgap.errors import InputError
+from crossgap.records import TABLES, read_json, read_lines, read_rows, read_table
+
+TRIAL_COLUMNS = ("arm", "seed", "state", "reason", "step", "seconds")
+QUOTED_METRICS = ("mAP", "hit@1")  # of per_query.parquet; the others are read from rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One arm of a study: the name used in rows, the label for readers, what it changes."""
+
+    name: str
+    label: str
+    description: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """Everything that a report draws from.
+
+    Models are identified by (arm, seed). ``trials`` has one row for each model that was wanted, with its
+    state: complete, failed (with the reason), unfinished (no result yet) or missing (no folder). Rows and
+    tables hold complete models only; ``training`` holds the curves of all.
+    """
+
+    name: str
+    description: str
+    arms: tuple[Arm, ...]
+    baseline: str | None
+    seeds: tuple[int, ...]
+    smoke: bool
+    selection: str
+    trials: pd.DataFrame
+    rows: pd.DataFrame
+    per_query: pd.DataFrame
+    neighbours: pd.DataFrame
+    projection: pd.DataFrame
+    histograms: pd.DataFrame
+    training: pd.DataFrame
+
+    def label(self, arm: str) -> str:
+        """Return the label of an arm."""
+        return next(known.label for known in self.arms if known.name == arm)
+
+    @property
+    def arm_names(self) -> list[str]:
+        """Names of the arms in the order of the study."""
+        return [arm.name for arm in self.arms]
+
+
+FRAMES = ("trials", "rows", "per_query", "neighbours", "projection", "histograms", "training")
+
+
+def read_runs(folders: Sequence[Path]) -> Study:
+    """Read one or more study or run folders; an arm name met in several gets its folder's name added.
+
+    Raises:
+        InputError: no folder given, a folder is missing, or it is neither a study nor an evaluated run.
+    """
+    if not folders:
+        raise InputError("no run given: name a study folder or the --out folder of an evaluation")
+    studies = [_read_run(folder) for folder in folders]
+    if len(studies) == 1:
+        return studies[0]
+    names = _distinct_names(folders)
+    count = pd.Series([arm for study in studies for arm in study.arm_names]).value_counts()
+    studies = [
+        _rename_arms(study, {arm: f"{arm} ({name})" for arm in study.arm_names if count[arm] > 1}, name)
+        for study, name in zip(studies, names, strict=True)
+    ]
+    frames = {name: _concat([getattr(study, name) for study in studies]) for name in FRAMES}
+    sentences = dict.fromkeys(study.selection for study in studies if study.selection)
+    return Study(
+        name=", ".join(dict.fromkeys(study.name for study in studies)),
+        description=" ".join(dict.fromkeys(study.description for study in studies if study.description)),
+        arms=tuple(arm for study in studies for arm in study.arms),
+        baseline=next((study.baseline for study in studies if study.baseline), None),
+        seeds=tuple(sorted({seed for study in studies for seed in study.seeds})),
+        smoke=any(study.smoke for study in studies),
+        selection=" ".join(sentences),
+        **frames,
+    )
+
+
+def _read_run(folder: Path) -> Study:
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; give a study folder or the --out folder of an evaluation")
+    if (folder / "study.json").exists():
+        return _read_study(folder)
+    if not (folder / "rows.jsonl").exists():
+        raise InputError(
+            f"{folder}: neither study.json nor rows.jsonl lies here, so it is not a study and not an evaluated "
+            "run; sweep or evaluate first, or name another folder"
+        )
+    rows = _read_rows([folder])
+    models = rows[["arm", "seed"]].drop_duplicates()
+    trials = pd.DataFrame(
+        [(arm, seed, "complete", "", None, None) for arm, seed in models.itertuples(index=False)],
+        columns=list(TRIAL_COLUMNS),
+    )
+    arms = tuple(Arm(name=arm, label=arm) for arm in dict.fromkeys(rows["arm"]))
+    training = _training(folder, str(rows["arm"].iloc[0]), int(rows["seed"].iloc[0])) if len(rows) else None
+    return Study(
+        name=", ".join(dict.fromkeys(rows["study"])) or folder.name,
+        description="",
+        arms=arms,
+        baseline=None,
+        seeds=tuple(sorted(set(models["seed"]))),
+        smoke=False,
+        selection="",
+        trials=trials,
+        rows=rows,
+        training=pd.DataFrame() if training is None else training,
+        **_read_tables([folder]),
+    )
+
+
+def _read_study(folder: Path) -> Study:
+    path = folder / "study.json"
+    document = read_json(path)
+    arms = _arms(document, path)
+    seeds = tuple(int(seed) for seed in document.get("seeds", ()))
+    wanted: dict[tuple[str, int], Path] = {}
+    for trial in sorted((folder / "trials").glob("*")):
+        match = re.fullmatch(r"(?P<arm>.+)-s(?P<seed>\d+)", trial.name)
+        if trial.is_dir() and match:
+            wanted[match["arm"], int(match["seed"])] = trial
+    for arm in arms:
+        for seed in seeds:
+            wanted.setdefault((arm.name, seed), folder / "trials" / f"{arm.name}-s{seed}")
+    known = [arm.name for arm in arms]
+    arms += tuple(Arm(name=name, label=name) for name in dict.fromkeys(key[0] for key in wanted) if name not in known)
+    order = {arm.name: position for position, arm in enumerate(arms)}
+    keys = sorted(wanted, key=lambda key: (order[key[0]], key[1]))
+    trials = pd.DataFrame([_trial(*key, wanted[key]) for key in keys], columns=list(TRIAL_COLUMNS))
+    complete = [wanted[key] for key, state in zip(keys, trials["state"], strict=True) if state == "complete"]
+    training = [frame for key in keys if (frame := _training(wanted[key], *key)) is not None]
+    rows = _read_rows(complete)
+    strangers = sorted(set(rows["arm"]) - set(order))
+    if strangers:
+        raise InputError(f"{folder}: rows of the arms {strangers}, which no trial folder or study.json names")
+    return Study(
+        name=str(document.get("study", folder.name)),
+        description=str(document.get("description", "")),
+        arms=arms,
+        baseline=document.get("baseline"),
+        seeds=tuple(sorted({key[1] for key in keys})),
+        smoke=bool(document.get("smoke", False)),
+        selection=str(document.get("selection", "")),
+        trials=trials,
+        rows=rows,
+        training=_concat(training),
+        **_read_tables(complete),
+    )
+
+
+def _arms(document: Any, path: Path) -> tuple[Arm, ...]:
+    try:
+        arms = tuple(
+            Arm(name=arm["name"], label=arm.get("label") or arm["name"], description=arm.get("description", ""))
+            for arm in document["arms"]
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: 'arms' must be a list of objects with a 'name' ({error!r})") from error
+    baseline = document.get("baseline")
+    if baseline is not None and baseline not in [arm.name for arm in arms]:
+        raise InputError(f"{path}: the baseline {baseline!r} is not among the arms {[arm.name for arm in arms]}")
+    return arms
+
+
+def _trial(arm: str, seed: int, folder: Path) -> tuple[object, ...]:
+    if not folder.is_dir():
+        return (arm, seed, "missing", "not started", None, None)
+    if not (folder / "result.json").exists():
+        return (arm, seed, "unfinished", "running or interrupted: no result yet", _last_step(folder), None)
+    result = read_json(folder / "result.json")
+    state = str(result.get("state", "unfinished"))
+    if state == "complete" and not (folder / "rows.jsonl").exists():
+        return (arm, seed, "unfinished", "trained, not evaluated: no rows.jsonl", None, result.get("seconds"))
+    return (arm, seed, state, str(result.get("reason") or ""), result.get("step"), result.get("seconds"))
+
+
+def _last_step(folder: Path) -> int | None:
+    path = folder / "metrics.jsonl"
+    lines = read_lines(path) if path.exists() else []
+    return lines[-1].get("step") if lines else None
+
+
+def _training(folder: Path, arm: str, seed: int) -> pd.DataFrame | None:
+    path = folder / "metrics.jsonl"
+    lines = read_lines(path) if path.exists() else []
+    if not lines:
+        return None
+    frame = pd.DataFrame(lines)
+    frame.insert(0, "arm", arm)
+    frame.insert(1, "seed", seed)
+    return frame
+
+
+def _read_rows(folders: Sequence[Path]) -> pd.DataFrame:
+    return _numeric(read_rows(folder / "rows.jsonl" for folder in folders))
+
+
+def _read_tables(folders: Sequence[Path]) -> dict[str, pd.DataFrame]:
+    tables = {}
+    for name, columns in TABLES.items():
+        frames = []
+        for folder in folders:
+            frame = read_table([folder], name)
+            if set(frame.columns) != set(columns):
+                raise InputError(
+                    f"{folder / name}.parquet: columns {sorted(set(frame.columns) ^ set(columns))} differ from the "
+                    "table that this version reads; evaluate again"
+                )
+            if name == "per_query":
+                frame = frame[frame["metric"].isin(QUOTED_METRICS)]
+            if len(frame):
+                frames.append(frame)
+        tables[name] = _numeric(_concat(frames)) if frames else pd.DataFrame(columns=list(columns))
+    return tables
+
+
+def _numeric(frame: pd.DataFrame) -> pd.DataFrame:
+    """Give optional numbers one type, so that absent ones compare equal when tables are joined."""
+    optional = ("inversion_seed", "steps", "num_tokens", "low", "high", "pairs_seen", "seconds", "value")
+    for column in [column for column in optional if column in frame.columns]:
+        frame[column] = pd.to_numeric(frame[column]).astype("float64")
+    return frame
+
+
+def _concat(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    filled = [frame for frame in frames if len(frame)]
+    if filled:
+        return pd.concat(filled, ignore_index=True)
+    return frames[0] if frames else pd.DataFrame()
+
+
+def _distinct_names(folders: Sequence[Path]) -> list[str]:
+    resolved = [folder.resolve() for folder in folders]
+    if len(set(resolved)) < len(resolved):
+        raise InputError(f"the same run is given twice: {', '.join(str(folder) for folder in folders)}")
+    depth = 1
+    while True:
+        names = ["/".join(folder.parts[-depth:]) for folder in resolved]
+        if len(set(names)) == len(names):
+            return names
+        depth += 1
+
+
+def _rename_arms(study: Study, names: dict[str, str], run: str) -> Study:
+    arms = tuple(
+        replace(arm, name=names[arm.name], label=f"{arm.label} ({run})") if arm.name in names else arm
+        for arm in study.arms
+    )
+    frames = {}
+    for name in FRAMES:
+        frame = getattr(study, name).copy()
+        if "arm" in frame.columns:
+            frame["arm"] = frame["arm"].replace(names)
+        frames[name] = frame
+    baseline = names.get(study.baseline, study.baseline) if study.baseline else None
+    return replace(study, arms=arms, baseline=baseline, **frames)

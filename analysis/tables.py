@@ -1,0 +1,378 @@
+"""The numbers of the report: which rows may be quoted, their intervals, and what is compared with what."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import pandas as pd
+
+from analysis.stats import Bootstrap, average_models, mean_interval, paired_difference
+from crossgap.errors import InputError
+
+MODEL = ["arm", "seed"]
+SIDE = ["dataset", "split", "task"]  # what was asked of a model
+KEYS = [*MODEL, "inversion_seed", *SIDE, "route", "metric"]
+SETTING = ["steps", "num_tokens"]
+SELECTION_ORDER = {"val": 0, "preset": 1, "none": 2, "curve": 3}
+
+INVERSIONS = {"image": "oti", "text": "ovi"}  # the route that inverts the query of a task within this modality
+CONTROLS = ("class_pca", "centred", "random_subspace")
+PREFERRED_TASK = {"image": "image-subgroup", "text": "text-subgroup"}
+CROSS_TASKS = ("image-text", "text-image")
+INTERVAL = ["value", "low", "high"]
+
+
+class Headline(NamedTuple):
+    """The task within one modality whose inversion gain the report leads with."""
+
+    modality: Literal["image", "text"]
+    dataset: str
+    split: str
+    task: str
+    route: str
+
+
+def quoted(rows: pd.DataFrame) -> pd.DataFrame:
+    """Select the rows that may be quoted as results: one setting for each measurement, no validation split.
+
+    A setting chosen on the validation split goes before a preset one. Points of a curve were chosen by nobody
+    and are left out, except untrained tokens (step 0), taken at the token count of the quoted inversion.
+    Rows of the validation split are quoted only for a dataset that has no other split.
+
+    Raises:
+        InputError: two rows claim the same measurement.
+    """
+    others = rows.groupby("dataset")["split"].transform(lambda split: (split != "val").any())
+    kept = rows[(rows["split"] != "val") | ~others.astype(bool)]
+    rank = kept["selection"].map(SELECTION_ORDER)
+    best = rank.groupby([kept[key] for key in KEYS], dropna=False).transform("min")
+    untrained = kept["route"] == "untrained_tokens"
+    chosen = kept[(rank == best) & (rank < SELECTION_ORDER["curve"]) & ~untrained]
+    result = pd.concat([chosen, _untrained_rows(kept[untrained], chosen)]).sort_index()
+    twice = result[result.duplicated(KEYS, keep=False)]
+    if len(twice):
+        raise InputError(
+            f"two rows claim the same measurement: {twice[[*KEYS, *SETTING]].iloc[0].to_dict()}; give each run once"
+        )
+    return result
+
+
+def _untrained_rows(untrained: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
+    if untrained.empty:
+        return untrained
+    where = [*MODEL, *SIDE]
+    inverted = chosen[chosen["route"].isin(INVERSIONS.values()) & chosen["num_tokens"].notna()]
+    wanted = inverted.groupby(where)["num_tokens"].min().rename("wanted").reset_index()
+    distance = untrained[where].merge(wanted, on=where, how="left")["wanted"].to_numpy()
+    off = (untrained["num_tokens"] - distance).abs().fillna(untrained["num_tokens"]).fillna(0)
+    order = untrained.assign(off=off, rank=untrained["selection"].map(SELECTION_ORDER))
+    order = order.sort_values(["off", "num_tokens", "rank"], kind="stable").drop_duplicates(KEYS)
+    return untrained.loc[order.index]
+
+
+def quoted_queries(per_query: pd.DataFrame, quoted_rows: pd.DataFrame) -> pd.DataFrame:
+    """Select the per-query values behind quoted rows: same model, task, route, metric and setting."""
+    keys = [*KEYS, *SETTING]
+    wanted = quoted_rows[keys].drop_duplicates()
+    joined = per_query.merge(wanted, on=keys, how="inner")
+    return joined.drop_duplicates([*KEYS, "query_id"], ignore_index=True)
+
+
+def headlines(quoted_rows: pd.DataFrame) -> list[Headline]:
+    """List, for each dataset and modality, the task to lead with: by subgroup if measured, else the first."""
+    found = []
+    retrieval = quoted_rows[(quoted_rows["metric"] == "mAP") & ~quoted_rows["task"].map(is_cross_modal)]
+    for modality in ("image", "text"):
+        route = INVERSIONS[modality]
+        for dataset, group in retrieval.groupby("dataset", sort=False):
+            both = [
+                key
+                for key, rows in group.groupby(["split", "task"], sort=False)
+                if {route, "native"} <= set(rows["route"])
+            ]
+            best = sorted(both, key=lambda key: (key[1] != PREFERRED_TASK[modality], key[0] != "test"))
+            if best:
+                found.append(Headline(modality, str(dataset), *best[0], route))  # type: ignore[arg-type]
+    return found
+
+
+def is_cross_modal(task: str) -> bool:
+    """Tell whether a task compares an image with a text (retrieval across modalities, zero-shot)."""
+    return task in CROSS_TASKS or task.startswith("zero-shot")
+
+
+def at(frame: pd.DataFrame, where: Headline) -> pd.DataFrame:
+    """Select the rows of a headline's dataset, split and task."""
+    here = (frame["dataset"] == where.dataset) & (frame["split"] == where.split) & (frame["task"] == where.task)
+    return frame[here]
+
+
+def measurements(
+    quoted_rows: pd.DataFrame, queries: pd.DataFrame, metric: str, *, bootstrap: Bootstrap
+) -> pd.DataFrame:
+    """Tabulate a metric by task, arm and route: mean over seeds, interval over queries, difference to native.
+
+    Each query's value is averaged over the seeds of an arm first; the interval resamples queries and says
+    nothing of other seeds. ``seed_sd`` is the standard deviation of the seeds' means (NaN for one seed).
+    Where no per-query values were written, the value is the mean of the rows and there is no interval.
+
+    Returns:
+        columns dataset, split, task, arm, route, value, low, high, macro, macro_low, macro_high, difference,
+        difference_low, difference_high (route minus native, paired by seed and query), seed_sd, n_seeds,
+        n_queries, n_skipped, n_gallery, n_clusters, steps, num_tokens (tuples: the settings of the seeds).
+    """
+    by = [*SIDE, "arm", "route"]
+    rows = quoted_rows[quoted_rows["metric"] == metric]
+    queries = queries[queries["metric"] == metric]
+    grouped = rows.groupby(by, sort=False)
+    table = grouped.agg(
+        value=("value", "mean"),
+        n_seeds=("seed", "nunique"),
+        n_queries=("n_queries", "max"),
+        n_skipped=("n_skipped", "max"),
+        n_gallery=("n_gallery", "max"),
+        steps=("steps", _values),
+        num_tokens=("num_tokens", _values),
+    ).reset_index()
+    means = rows.groupby([*by, "seed"], sort=False)["value"].mean()
+    spread = means.groupby(level=by, sort=False).std().rename("seed_sd").reset_index()
+    table = table.merge(spread, on=by, how="left")
+    inside = mean_interval(average_models(queries, by), by, bootstrap=bootstrap)
+    micro = inside.drop(columns=["n_queries", "n_skipped"]).rename(columns={"value": "query_value"})
+    table = table.merge(micro, on=by, how="left")
+    table["value"] = table.pop("query_value").fillna(table["value"])
+    change = mean_interval(average_models(_to_native(queries), by), by, bootstrap=bootstrap)
+    change = change.rename(
+        columns={"value": "difference", "low": "difference_low", "high": "difference_high"}
+    )[[*by, "difference", "difference_low", "difference_high"]]
+    return table.merge(change, on=by, how="left")
+
+
+def _values(column: pd.Series) -> tuple[int, ...]:
+    return tuple(sorted({int(value) for value in column.dropna()}))
+
+
+def _to_native(queries: pd.DataFrame) -> pd.DataFrame:
+    on = [*SIDE, *MODEL]
+    native = queries[queries["route"] == "native"]
+    return paired_difference(
+        queries[queries["route"] != "native"], native, on=on, by=[*on, "inversion_seed", "route"]
+    )
+
+
+def route_difference(
+    queries: pd.DataFrame, route: str, reference: str, by: list[str], *, bootstrap: Bootstrap
+) -> pd.DataFrame:
+    """Bound mAP(route) - mAP(reference), paired by model and query, for each group of ``by``.
+
+    Args:
+        queries: quoted per-query values of one task.
+        by: ``["arm", "seed"]`` for each model, ``["arm"]`` for the mean over the seeds of an arm.
+
+    Returns:
+        columns ``by``, value, low, high, n_queries, n_skipped, n_seeds: fractions, not points.
+    """
+    values = queries[queries["metric"] == "mAP"]
+    on = [*SIDE, *MODEL]
+    change = paired_difference(
+        values[values["route"] == route],
+        values[values["route"] == reference],
+        on=on,
+        by=[*on, "inversion_seed"],
+    )
+    seeds = change.groupby(by, sort=False)["seed"].nunique().rename("n_seeds").reset_index()
+    table = mean_interval(average_models(change, by), by, bootstrap=bootstrap)
+    return table[[*by, *INTERVAL, "n_queries", "n_skipped"]].merge(seeds, on=by, how="left")
+
+
+def curve_gains(
+    rows: pd.DataFrame, per_query: pd.DataFrame, where: Headline, *, bootstrap: Bootstrap
+) -> pd.DataFrame:
+    """Tabulate the inversion gain over native by arm, token count and steps, averaged over seeds.
+
+    Step 0 is the route of untrained tokens. Where no per-query values of the curve exist, the gain comes from
+    the rows and has no interval.
+
+    Returns:
+        columns arm, num_tokens, steps, value, low, high (mAP fractions), n_queries, n_seeds.
+    """
+    routes = [where.route, "untrained_tokens"]
+    by = ["arm", "num_tokens", "steps"]
+    points = at(rows[(rows["metric"] == "mAP") & rows["route"].isin(routes)], where)
+    points = points.assign(steps=points["steps"].fillna(0)).dropna(subset=["num_tokens"])
+    points = points.drop_duplicates([*MODEL, "inversion_seed", *SETTING])
+    native = at(rows[(rows["metric"] == "mAP") & (rows["route"] == "native")], where)
+    joined = points.merge(native[[*MODEL, "value"]], on=MODEL, suffixes=("", "_native"))
+    joined["value"] = joined["value"] - joined["value_native"]
+    table = (
+        joined.groupby(by)
+        .agg(value=("value", "mean"), n_seeds=("seed", "nunique"), n_queries=("n_queries", "max"))
+        .reset_index()
+    )
+    values = at(per_query[per_query["metric"] == "mAP"], where)
+    inverted = values[values["route"].isin(routes)]
+    inverted = inverted.assign(steps=inverted["steps"].fillna(0)).dropna(subset=["num_tokens"])
+    inverted = inverted.drop_duplicates([*MODEL, "inversion_seed", *SETTING, "query_id"])
+    change = paired_difference(
+        inverted,
+        values[values["route"] == "native"],
+        on=[*SIDE, *MODEL],
+        by=[*SIDE, *MODEL, "inversion_seed", *SETTING],
+    )
+    inside = mean_interval(average_models(change, by), by, bootstrap=bootstrap)
+    inside = inside[[*by, *INTERVAL]].rename(columns={"value": "query_value"})
+    table = table.merge(inside, on=by, how="left")
+    table["value"] = table.pop("query_value").fillna(table["value"])
+    return table[[*by, *INTERVAL, "n_queries", "n_seeds"]]
+
+
+def settings(rows: pd.DataFrame, quoted_rows: pd.DataFrame, where: Headline) -> pd.DataFrame:
+    """Tabulate, for each model, the setting quoted and how far the best setting of the curve lies above it.
+
+    ``optimism`` = gain of the best setting on the reported split - gain of the quoted setting there: what
+    choosing on that split itself would have added.
+
+    Returns:
+        columns arm, seed, steps, num_tokens, selection, loss (1 - cosine after inversion, NaN when not
+        written), gain_val, gain, best_steps, best_num_tokens, best_gain, optimism (mAP fractions).
+    """
+    mean_ap = rows[(rows["metric"] == "mAP") & (rows["dataset"] == where.dataset) & (rows["task"] == where.task)]
+    native = mean_ap[mean_ap["route"] == "native"].set_index(["split", *MODEL])["value"]
+    native = native[~native.index.duplicated()]
+    inverted = mean_ap[mean_ap["route"] == where.route]
+    reference = native.reindex(pd.MultiIndex.from_frame(inverted[["split", *MODEL]])).to_numpy()
+    inverted = inverted.assign(gain=inverted["value"] - reference)
+    curve = inverted.groupby(["split", *MODEL, *SETTING])["gain"].mean()
+    losses = rows[(rows["task"] == f"{where.route}-loss") & (rows["dataset"] == where.dataset)]
+    losses = losses[losses["split"] == where.split].groupby([*MODEL, *SETTING])["value"].mean()
+    table = at(quoted_rows[(quoted_rows["metric"] == "mAP") & (quoted_rows["route"] == where.route)], where)
+    result = []
+    for (arm, seed, steps, tokens), group in table.groupby([*MODEL, *SETTING], sort=False):
+        here = curve.loc[where.split, arm, seed]
+        best_steps, best_tokens = here.idxmax()
+        gain = here.loc[(steps, tokens)]
+        result.append(
+            {
+                "arm": arm,
+                "seed": seed,
+                "steps": int(steps),
+                "num_tokens": int(tokens),
+                "selection": group["selection"].iloc[0],
+                "loss": losses.get((arm, seed, steps, tokens), float("nan")),
+                "gain_val": curve.get(("val", arm, seed, steps, tokens), float("nan")),
+                "gain": gain,
+                "best_steps": int(best_steps),
+                "best_num_tokens": int(best_tokens),
+                "best_gain": here.max(),
+                "optimism": here.max() - gain,
+            }
+        )
+    columns = ["arm", "seed", "steps", "num_tokens", "selection", "loss", "gain_val", "gain", "best_steps",
+               "best_num_tokens", "best_gain", "optimism"]  # fmt: skip
+    return pd.DataFrame(result, columns=columns)
+
+
+def gap_values(quoted_rows: pd.DataFrame) -> pd.DataFrame:
+    """Select what was measured of the gap and of same/other-class overlap, one row a model and quantity.
+
+    Returns:
+        columns dataset, split, arm, seed, route, metric, unit, value, low, high; the overlap is named
+        ``same_other_auc <task>``.
+    """
+    overlap = quoted_rows["metric"] == "same_other_auc"
+    table = quoted_rows[(quoted_rows["task"] == "gap") | overlap].copy()
+    table["metric"] = table["metric"].where(table["task"] == "gap", table["metric"] + " " + table["task"])
+    columns = ["dataset", "split", *MODEL, "route", "metric", "unit", *INTERVAL]
+    return table[columns].reset_index(drop=True)
+
+
+def model_gaps(quoted_rows: pd.DataFrame, dataset: str, split: str) -> pd.DataFrame:
+    """Select the centroid distance of each model: columns arm, seed, gap, gap_low, gap_high."""
+    here = quoted_rows[
+        (quoted_rows["task"] == "gap")
+        & (quoted_rows["metric"] == "centroid_distance")
+        & (quoted_rows["route"] == "native")
+        & (quoted_rows["dataset"] == dataset)
+    ]
+    if (here["split"] == split).any():
+        here = here[here["split"] == split]
+    names = {"value": "gap", "low": "gap_low", "high": "gap_high"}
+    return here.drop_duplicates(MODEL).rename(columns=names)[[*MODEL, *names.values()]].reset_index(drop=True)
+
+
+def baseline_differences(
+    quoted_rows: pd.DataFrame, queries: pd.DataFrame, baseline: str, *, bootstrap: Bootstrap
+) -> pd.DataFrame:
+    """Compare each arm with the baseline arm, paired by seed and query.
+
+    Quantities: ``native`` (mAP within a modality, hit@1 across) and ``gain`` (inverted minus native mAP, so
+    its row is a difference of differences) on every task that leads; ``gap`` (centroid distance, paired by
+    seed alone: no interval).
+
+    Returns:
+        columns quantity, dataset, split, task, arm, value, low, high, n_seeds, n_queries, per_seed (tuple of
+        (seed, difference)); fractions, and the distance's own unit for the gap.
+    """
+    on = ["quantity", *SIDE, "seed"]
+    by = ["quantity", *SIDE, "arm"]
+    values = _baseline_quantities(quoted_rows, queries)
+    reference = values[values["arm"] == baseline]
+    change = paired_difference(values[values["arm"] != baseline], reference, on=on, by=[*on, "arm"])
+    table = mean_interval(average_models(change, by), by, bootstrap=bootstrap)[[*by, *INTERVAL, "n_queries"]]
+    per_seed = _per_seed(change.groupby([*by, "seed"], sort=False)["value"].mean().reset_index(), by)
+    return pd.concat(
+        [table.merge(per_seed, on=by), _gap_differences(quoted_rows, baseline)], ignore_index=True
+    )
+
+
+def _baseline_quantities(quoted_rows: pd.DataFrame, queries: pd.DataFrame) -> pd.DataFrame:
+    columns = ["quantity", *SIDE, *MODEL, "query_id", "query_class", "value"]
+    parts = []
+    for where in headlines(quoted_rows):
+        here = at(queries[queries["metric"] == "mAP"], where)
+        native = here[here["route"] == "native"]
+        parts.append(native.assign(quantity="native")[columns])
+        on = [*SIDE, *MODEL]
+        gain = paired_difference(
+            here[here["route"] == where.route], native, on=on, by=[*on, "inversion_seed"]
+        )
+        gain = average_models(gain, on)
+        parts.append(gain.assign(quantity="gain")[columns])
+    across = queries[(queries["metric"] == "hit@1") & (queries["route"] == "native")]
+    parts.append(across[across["task"].map(is_cross_modal).astype(bool)].assign(quantity="native")[columns])
+    return pd.concat(parts, ignore_index=True)
+
+
+def _gap_differences(quoted_rows: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    by = ["quantity", *SIDE, "arm"]
+    gaps = quoted_rows[
+        (quoted_rows["task"] == "gap")
+        & (quoted_rows["metric"] == "centroid_distance")
+        & (quoted_rows["route"] == "native")
+    ].assign(quantity="gap")
+    reference = gaps[gaps["arm"] == baseline][[*SIDE, "seed", "value"]]
+    paired = gaps[gaps["arm"] != baseline].merge(reference, on=[*SIDE, "seed"], suffixes=("", "_baseline"))
+    paired["value"] = paired["value"] - paired["value_baseline"]
+    means = paired.groupby(by, sort=False)["value"].mean().reset_index()
+    return means.merge(_per_seed(paired, by), on=by).assign(low=float("nan"), high=float("nan"), n_queries=0)
+
+
+def _per_seed(means: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    result = [
+        (*key, tuple(zip(group["seed"], group["value"], strict=True)), len(group))
+        for key, group in means.groupby(by, sort=False)
+    ]
+    return pd.DataFrame(result, columns=[*by, "per_seed", "n_seeds"])
+
+
+def disagreement(quoted_rows: pd.DataFrame, queries: pd.DataFrame) -> tuple[float, int]:
+    """Check rows against their per-query values: the largest difference of means, and rows without any.
+
+    The expected value of a random order (route ``chance``) need not be written per query and is not counted.
+    """
+    keys = [*KEYS, *SETTING]
+    rows = quoted_rows[quoted_rows["metric"].isin(["mAP", "hit@1"]) & (quoted_rows["route"] != "chance")]
+    means = queries.groupby(keys, dropna=False)["value"].mean().rename("query_mean").reset_index()
+    joined = rows[[*keys, "value"]].merge(means, on=keys, how="left")
+    off = (joined["value"] - joined["query_mean"]).abs()
+    return float(off.max()) if off.notna().any() else 0.0, int(off.isna().sum())
