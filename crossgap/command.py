@@ -18,9 +18,11 @@ def run_command(main: Callable[..., int | None], argv: Sequence[str] | None = No
     traceback), 130 after Ctrl-C. Any other exception is a defect of ours and keeps its traceback.
     """
     try:
-        return tyro.cli(main, args=argv, config=(tyro.conf.FlagConversionOff,)) or 0
+        return tyro.cli(main, args=argv, config=(tyro.conf.FlagCreatePairsOff,)) or 0
     except InputError as error:
-        Console(stderr=True, soft_wrap=True).print(f"error: {error}", style="red", markup=False, highlight=False)
+        Console(stderr=True, soft_wrap=True).print(
+            f"error: {error}", style="red", markup=False, highlight=False
+        )
         return 2
     except KeyboardInterrupt:
         print("interrupted; the same command resumes", file=sys.stderr)

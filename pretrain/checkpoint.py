@@ -1,0 +1,117 @@
+"""Checkpoints: folders that open_clip itself reads, with the state of the training beside the model.
+
+``checkpoints/step-000300/`` holds ``open_clip_config.json`` and ``open_clip_model.safetensors``, which
+``open_clip.create_model("local-dir:...")`` reads, and ``state.safetensors`` with ``state.json`` to train on.
+A folder appears under its name only when it is whole and on disk; ``checkpoints/latest`` names the newest.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from crossgap.encoders import CONFIG_FILE, WEIGHTS_FILE
+from crossgap.errors import InputError
+from crossgap.records import read_json, write_json
+
+STATE = "state.safetensors"
+PROGRESS = "state.json"
+LATEST = "latest"
+KEPT = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """What a checkpoint holds.
+
+    ``weights`` is the model's whole state dict, ``state`` the optimizer's tensors, ``progress`` plain values
+    that include ``step``, the number of updates done.
+    """
+
+    open_clip_config: dict[str, Any]
+    weights: dict[str, Tensor]
+    state: dict[str, Tensor]
+    progress: dict[str, Any]
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Write ``folder/step-NNNNNN`` and name it the latest; remove all but the newest two.
+
+    A process killed at any moment leaves the earlier checkpoints and ``latest`` as they were.
+    """
+    step = checkpoint.progress["step"]
+    final = folder / f"step-{step:06d}"
+    temporary = folder / f".{final.name}.{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    save_file(_contiguous(checkpoint.weights), temporary / WEIGHTS_FILE)
+    save_file(_contiguous(checkpoint.state), temporary / STATE)
+    (temporary / CONFIG_FILE).write_text(json.dumps(checkpoint.open_clip_config, indent=2) + "\n", "utf-8")
+    (temporary / PROGRESS).write_text(json.dumps(checkpoint.progress, indent=2) + "\n", "utf-8")
+    for path in (*temporary.iterdir(), temporary):
+        _sync(path)
+    if final.exists():  # written by a process that was killed before it could name it the latest
+        shutil.rmtree(final)
+    temporary.rename(final)
+    _sync(folder)
+    write_json(folder / LATEST, {"step": step, "folder": final.name})
+    for old in _steps(folder)[:-KEPT]:
+        shutil.rmtree(old)
+    return final
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """Find the newest whole checkpoint, None when there is none.
+
+    Raises:
+        InputError: the folder that ``latest`` names is gone.
+    """
+    if not (folder / LATEST).exists():
+        return None
+    path: Path = folder / read_json(folder / LATEST)["folder"]
+    if not path.is_dir():
+        raise InputError(f"{folder / LATEST} names {path.name}, which is gone; remove {folder} to start over")
+    return path
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint folder, tensors on the CPU."""
+    return Checkpoint(
+        open_clip_config=read_json(path / CONFIG_FILE),
+        weights=load_file(path / WEIGHTS_FILE),
+        state=load_file(path / STATE),
+        progress=read_json(path / PROGRESS),
+    )
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed process left half written."""
+    for path in folder.glob(".step-*"):
+        shutil.rmtree(path)
+
+
+def _steps(folder: Path) -> list[Path]:
+    return sorted(
+        (path for path in folder.iterdir() if re.fullmatch(r"step-\d+", path.name)),
+        key=lambda path: int(path.name.removeprefix("step-")),
+    )
+
+
+def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,75 @@
+"""Everything that decides a training run."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
+
+from crossgap.errors import InputError, check_known
+from pretrain.augment import AugmentConfig
+from pretrain.model import ModelConfig
+from pretrain.objective import ObjectiveConfig
+
+Precision = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One training run.
+
+    ``data`` is ``emoji`` or a pattern of shards; ``batch_size`` counts pairs; ``learning_rate`` is the peak,
+    reached after ``warmup_steps`` and left on a half cosine down to 0; ``gradient_clip`` bounds the norm of
+    the gradient (None: not at all); ``threads`` is torch's number of CPU threads (None: as it is);
+    ``precision`` ``bf16`` runs the towers under autocast; ``stored_size`` is the side in pixels of the images
+    kept in memory, from which views are cropped; ``limit`` trains on the first so many pairs.
+    """
+
+    recipe: str
+    data: str = "emoji"
+    steps: int = 300
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.1
+    betas: tuple[float, float] = (0.9, 0.98)
+    warmup_steps: int = 30
+    gradient_clip: float | None = 1.0
+    seed: int = 0
+    threads: int | None = None
+    device: str = "auto"
+    precision: Precision = "fp32"
+    stored_size: int = 64
+    limit: int | None = None
+    log_every: int = 10
+    checkpoint_every: int = 100
+    model: ModelConfig = field(default_factory=ModelConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+    def __post_init__(self) -> None:
+        check_known(self.precision, get_args(Precision), "precision")
+        at_least = {"steps": 1, "batch_size": 2, "warmup_steps": 0, "log_every": 1, "checkpoint_every": 1}
+        at_least |= {"stored_size": 1, "threads": 1, "limit": 1}
+        for name, low in at_least.items():
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise InputError(f"{name}={value!r}: must be at least {low}")
+        for name in ("learning_rate", "weight_decay", "gradient_clip"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise InputError(f"{name}={value!r}: must be finite and not negative")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise InputError(f"betas={self.betas!r}: must lie in [0, 1)")
+
+    def rate(self, step: int) -> float:
+        """Give the learning rate of the update that follows ``step`` others."""
+        if step < self.warmup_steps:
+            return self.learning_rate * (step + 1) / self.warmup_steps
+        done = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+    def as_json(self) -> dict[str, Any]:
+        """Give the fields as plain JSON values."""
+        values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return values

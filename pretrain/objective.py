@@ -1,0 +1,118 @@
+"""What is minimised: a weighted sum of terms, and the regime of the temperature."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor
+
+from crossgap.errors import InputError, check_known
+from pretrain.terms import TERMS, Views
+
+Regime = Literal["fixed", "learnable"]
+
+MAX_LOGIT_SCALE = 100.0  # s = 1/tau is clamped here, as in CLIP
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemperatureConfig:
+    """How the temperature tau of the host loss is set.
+
+    ``fixed`` keeps ``initial``; ``learnable`` starts there and optimises nu = ln(1/tau), clamped to
+    exp(nu) <= 100 after every step.
+
+    [0] Radford et al., 2021, arXiv 2103.00020, section 2.5 (learnable, initial .07).
+    [1] Yaras et al., 2024, arXiv 2412.07909 (fixed ladder).
+    """
+
+    regime: Regime = "fixed"
+    initial: float = 0.01
+
+    def __post_init__(self) -> None:
+        check_known(self.regime, get_args(Regime), "temperature regime")
+        if not (math.isfinite(self.initial) and self.initial >= 1 / MAX_LOGIT_SCALE):
+            raise InputError(
+                f"temperature initial={self.initial!r}: must be finite and at least "
+                f"{1 / MAX_LOGIT_SCALE} (the logit scale is clamped to {MAX_LOGIT_SCALE:g})"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig:
+    """Weights over :data:`pretrain.terms.TERMS`; a weight of 0 is exactly the objective without the term.
+
+    ``temperatures`` overrides the temperature of terms that have one of their own.
+    """
+
+    weights: dict[str, float] = field(default_factory=lambda: {"clip": 1.0})
+    temperature: TemperatureConfig = TemperatureConfig()
+    temperatures: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, weight in self.weights.items():
+            check_known(name, TERMS, "term of the objective")
+            if not (math.isfinite(weight) and weight >= 0):
+                raise InputError(f"weight of {name}={weight!r}: must be finite and not negative")
+        if not self.active:
+            raise InputError(f"weights={self.weights!r}: at least one weight must be above 0")
+        own = [name for name, term in TERMS.items() if isinstance(term.temperature, float)]
+        for name, temperature in self.temperatures.items():
+            check_known(name, own, "term with a temperature of its own")
+            if not (math.isfinite(temperature) and temperature > 0):
+                raise InputError(f"temperature of {name}={temperature!r}: must be finite and above 0")
+
+    @property
+    def active(self) -> tuple[str, ...]:
+        """The terms with a weight above 0, in the order of the registry."""
+        return tuple(name for name in TERMS if self.weights.get(name, 0) > 0)
+
+    def needs(self, view: str) -> bool:
+        """Tell whether any active term takes the named field of :class:`Views`."""
+        return any(view in TERMS[name].inputs for name in self.active)
+
+
+class Loss(NamedTuple):
+    """The total and its parts, 0-d tensors: ``weighted`` = weight x ``raw``, ``total`` = their sum."""
+
+    total: Tensor
+    raw: dict[str, Tensor]
+    weighted: dict[str, Tensor]
+
+
+def evaluate_objective(views: Views, config: ObjectiveConfig, *, temperature: Tensor | float) -> Loss:
+    """Compute the active terms and their weighted sum.
+
+    Args:
+        views: the embeddings that the active terms need.
+        config: the weights.
+        temperature: tau of the host loss.
+    """
+    raw = {}
+    for name in config.active:
+        term = TERMS[name]
+        inputs = [getattr(views, view) for view in term.inputs]
+        if term.temperature is None:
+            raw[name] = term.function(*inputs)
+        else:
+            own = config.temperatures.get(name, term.temperature)
+            raw[name] = term.function(*inputs, temperature=temperature if own == "host" else own)
+    weighted = {name: config.weights[name] * value for name, value in raw.items()}
+    return Loss(_sum(weighted.values()), raw, weighted)
+
+
+def clamp_logit_scale(logit_scale: Tensor) -> None:
+    """Clamp nu = ln(1/tau) in place so that exp(nu) <= 100."""
+    with torch.no_grad():
+        logit_scale.clamp_(max=math.log(MAX_LOGIT_SCALE))
+
+
+def _sum(values: Iterable[Tensor]) -> Tensor:
+    first, *rest = values
+    total = first
+    for value in rest:
+        total = total + value
+    return total

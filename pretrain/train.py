@@ -1,0 +1,197 @@
+"""Train a small CLIP: ``python -m pretrain.train --recipe baseline --out runs/baseline``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from crossgap.command import run_command
+from crossgap.errors import InputError, check_known
+from crossgap.provenance import commit, config_hash, versions
+from crossgap.records import read_json, write_json
+from pretrain.checkpoint import latest_checkpoint, load_checkpoint, remove_leftovers
+from pretrain.config import TrainConfig
+from pretrain.data import TrainingPairs, load_pairs
+from pretrain.loop import NonFiniteLoss, Run
+from pretrain.recipes import RECIPES
+from pretrain.recipes import smoke as shrink
+
+__all__ = ["NonFiniteLoss", "TrainConfig", "TrainResult", "main", "train"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """The last checkpoint, the pairs drawn up to it and the seconds spent, interruptions left out."""
+
+    checkpoint: Path
+    pairs_seen: int
+    seconds: float
+
+
+def train(config: TrainConfig, out: Path, *, progress: bool = True) -> TrainResult:
+    """Train a model into a run directory, or go on where an earlier call stopped.
+
+    Writes ``config.json``, ``metrics.jsonl`` and ``checkpoints/``. A run that was killed resumes from its
+    newest checkpoint and ends, on a CPU with the same number of threads, with the same bits as one that was
+    not; a finished one is returned as it is.
+
+    Raises:
+        InputError: ``out`` holds a run with another config or data, or the config does not fit the data.
+        NonFiniteLoss: the loss is infinite or NaN.
+    """
+    recorded = _check_config(config, out)
+    folder = out / "checkpoints"
+    path = latest_checkpoint(folder)
+    checkpoint = None if path is None else load_checkpoint(path)
+    if checkpoint is None or checkpoint.progress["step"] < config.steps:
+        with _threads(config.threads):
+            started = time.perf_counter()
+            pairs = load_pairs(
+                config.data,
+                image_size=config.stored_size,
+                context_length=config.model.context_length,
+                limit=config.limit,
+            )
+            _record_config(config, out, pairs, recorded)
+            remove_leftovers(folder)
+            run = Run(config, out, pairs, checkpoint, started)
+            run.train(progress)
+        path = latest_checkpoint(folder)
+        assert path is not None
+        checkpoint = load_checkpoint(path)
+    assert path is not None
+    done = checkpoint.progress
+    return TrainResult(checkpoint=path, pairs_seen=done["pairs_seen"], seconds=done["seconds"])
+
+
+def _check_config(config: TrainConfig, out: Path) -> dict[str, Any] | None:
+    """Compare with the config that ``out`` was started with, and return its ``config.json``."""
+    path = out / "config.json"
+    if not path.exists():
+        return None
+    recorded: dict[str, Any] = read_json(path)
+    differing = list(_differences(recorded["config"], config.as_json(), ""))
+    if differing:
+        raise InputError(
+            f"{out} holds a run with another config: {'; '.join(differing)}; "
+            "give another --out, or the same settings to go on with that run"
+        )
+    return recorded
+
+
+def _differences(recorded: Any, given: Any, name: str) -> Iterator[str]:
+    if isinstance(recorded, dict) and isinstance(given, dict):
+        for key in sorted({*recorded, *given}):
+            yield from _differences(recorded.get(key), given.get(key), f"{name}.{key}" if name else key)
+    elif recorded != given:
+        yield f"{name} was {recorded!r}, now {given!r}"
+
+
+def _record_config(
+    config: TrainConfig, out: Path, pairs: TrainingPairs, recorded: dict[str, Any] | None
+) -> None:
+    if recorded is not None:
+        if recorded["data"]["digest"] != pairs.digest:
+            raise InputError(
+                f"{out} was trained on other data: {config.data} had {recorded['data']['pairs']} pairs "
+                f"(digest {recorded['data']['digest'][:12]}), now {len(pairs)} ({pairs.digest[:12]}); "
+                "give another --out"
+            )
+        return
+    write_json(
+        out / "config.json",
+        {
+            "config": config.as_json(),
+            "config_hash": config_hash(config.as_json()),
+            "data": {"digest": pairs.digest, "pairs": len(pairs)},
+            "versions": versions(),
+            "commit": commit(),
+        },
+    )
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if count is not None:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def main(
+    *,
+    recipe: str = "baseline",
+    data: str | None = None,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    weights: dict[str, float] | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+    threads: int | None = None,
+    smoke: bool = False,
+    out: Path | None = None,
+) -> None:
+    """Train a small CLIP on the embedded emoji or on your own shards.
+
+    The same command resumes a run that was interrupted, and does nothing for one that is finished. What is
+    not given is as the recipe has it.
+
+    Args:
+        recipe: one of the named runs: baseline, learnable, image-image, text-text, ...
+        data: emoji, or shards of images with captions: 'path/{000..003}.tar'.
+        steps: updates.
+        batch_size: pairs an update.
+        learning_rate: its peak.
+        weights: terms of the objective with their weights, as: clip 1 image_ntxent 0.5.
+        seed: of initialisation, order and views.
+        device: auto, cpu, cuda, ...
+        precision: fp32, or bf16 (autocast).
+        threads: of torch on the CPU.
+        smoke: shrink the run to its smallest form first.
+        out: run directory; by default runs/<recipe>-s<seed>.
+    """
+    config = RECIPES[check_known(recipe, RECIPES, "recipe")]()
+    if smoke:
+        config = shrink(config)
+    given: dict[str, Any] = {
+        "data": data, "steps": steps, "batch_size": batch_size, "learning_rate": learning_rate,
+        "seed": seed, "device": device, "precision": precision, "threads": threads,
+    }  # fmt: skip
+    config = replace(config, **{name: value for name, value in given.items() if value is not None})
+    if weights is not None:
+        config = replace(config, objective=replace(config.objective, weights=weights))
+    folder = out or Path("runs") / f"{config.recipe}-s{config.seed}"
+    try:
+        result = train(config, folder)
+    except NonFiniteLoss as error:
+        raise InputError(f"{error}; try a lower --learning-rate") from error
+    path = folder / "result.json"
+    if path.exists():
+        print(f"{folder}: already finished")
+        return
+    write_json(
+        path,
+        {
+            "state": "complete",
+            "checkpoint": str(result.checkpoint.relative_to(folder)),
+            "pairs_seen": result.pairs_seen,
+            "seconds": result.seconds,
+        },
+    )
+    print(f"{folder}: {result.pairs_seen} pairs in {result.seconds:.0f} s; checkpoint {result.checkpoint}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
