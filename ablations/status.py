@@ -1,0 +1,83 @@
+"""What a running sweep shows: trials done, each running trial's phase, time left."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from ablations.trial import TrialSpec
+from crossgap.records import read_lines
+
+
+class Display:
+    """One bar for the study and one for each running trial; plain lines where there is no terminal."""
+
+    def __init__(self, total: int, done: int) -> None:
+        self._console = Console(stderr=True)
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._started = time.monotonic()
+        self._before = done
+        self._study = self._bars.add_task("trials", total=total, completed=done, note="")
+        self._running: dict[str, tuple[TrialSpec, TaskID]] = {}
+
+    def __enter__(self) -> Display:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def started(self, spec: TrialSpec) -> None:
+        """Open a bar over the training steps of a trial."""
+        name = spec.folder.name
+        bar = self._bars.add_task(name, total=spec.train_config().steps, note="starting")
+        self._running[name] = (spec, bar)
+        self._console.print(f"{name}: started", highlight=False)
+
+    def update(self) -> None:
+        """Read how far the running trials are from the files they write."""
+        for spec, bar in self._running.values():
+            path = spec.folder / "metrics.jsonl"
+            lines = read_lines(path) if path.exists() else []
+            if lines:
+                last = lines[-1]
+                trained = last["step"] >= spec.train_config().steps
+                note = (
+                    "measuring"
+                    if trained
+                    else f"loss {last['loss']:.3f}, {last['pairs_per_second']:.0f} pairs/s"
+                )
+                self._bars.update(bar, completed=last["step"], note=note)
+
+    def finished(self, spec: TrialSpec, result: dict[str, Any] | None, exit_code: int | None) -> None:
+        """Close a trial's bar, say how it ended and how long the rest will take."""
+        _, bar = self._running.pop(spec.folder.name)
+        self._bars.remove_task(bar)
+        self._bars.advance(self._study)
+        task = next(task for task in self._bars.tasks if task.id == self._study)
+        done, total = int(task.completed), int(task.total or 0)
+        seconds = time.monotonic() - self._started
+        left = seconds / max(1, done - self._before) * (total - done)
+        if result is None:
+            how = f"ended with code {exit_code}, no result"
+        else:
+            how = result["state"] + (f" ({result['reason']})" if result["state"] == "failed" else "")
+        self._console.print(
+            f"{spec.folder.name}: {how}; {done} of {total} trials, about {left / 60:.0f} min left",
+            highlight=False,
+        )
+        self._bars.update(self._study, note=f"about {left / 60:.0f} min left")

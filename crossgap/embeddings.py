@@ -1,0 +1,135 @@
+"""Features of many items: joined by id, saved as safetensors, cached by what they were made from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from crossgap.datasets import Items
+from crossgap.encoders import Encoder
+from crossgap.errors import InputError
+from crossgap.records import atomic_path
+
+_BATCH = 256
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Embeddings:
+    """Unit-row features of identified items.
+
+    ``encoder`` is the fingerprint of the model, ``source`` the hash of what was encoded.
+
+    Raises:
+        InputError: repeated ids, or numbers of ids, labels and rows that differ.
+    """
+
+    ids: tuple[str, ...]
+    values: Tensor
+    labels: tuple[str, ...]
+    modality: str
+    encoder: str
+    source: str
+
+    def __post_init__(self) -> None:
+        if not len(self.ids) == len(set(self.ids)) == len(self.values) == len(self.labels):
+            raise InputError(
+                f"embeddings need one unique id and one label a row: {len(self.values)} rows, "
+                f"{len(self.ids)} ids ({len(set(self.ids))} distinct), {len(self.labels)} labels"
+            )
+
+    def join(self, ids: Sequence[str]) -> Tensor:
+        """Return the rows of ``ids`` in that order.
+
+        Raises:
+            InputError: ids that are not here, with the first of them.
+        """
+        place = {item: row for row, item in enumerate(self.ids)}
+        missing = [item for item in ids if item not in place]
+        if missing:
+            raise InputError(
+                f"{len(missing)} of {len(ids)} ids have no embedding, the first is {missing[0]!r}"
+            )
+        return self.values[[place[item] for item in ids]]
+
+    def save(self, path: Path) -> None:
+        """Write a safetensors file whose metadata hold ids, labels and origin, atomically."""
+        about = {"modality": self.modality, "encoder": self.encoder, "source": self.source}
+        names = {"ids": json.dumps(self.ids), "labels": json.dumps(self.labels)}
+        with atomic_path(path) as temporary:
+            save_file({"values": self.values.cpu().contiguous()}, temporary, metadata={**about, **names})
+
+    @classmethod
+    def load(cls, path: Path) -> Embeddings:
+        """Read a file written by :meth:`save`.
+
+        Raises:
+            InputError: no such file, damaged, or without the metadata of embeddings.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                about = file.metadata() or {}
+                values = file.get_tensor("values")
+            return cls(
+                ids=tuple(json.loads(about["ids"])),
+                values=values,
+                labels=tuple(json.loads(about["labels"])),
+                modality=about["modality"],
+                encoder=about["encoder"],
+                source=about["source"],
+            )
+        except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+            raise InputError(f"{path}: not a file of embeddings ({type(error).__name__}: {error})") from error
+
+
+def embed(
+    encoder: Encoder,
+    items: Items,
+    *,
+    cache: Path | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Embeddings:
+    """Encode items, or read them from ``cache`` when the same weights encoded the same contents before.
+
+    Raises:
+        InputError: an image that cannot be decoded, named.
+    """
+    key = hashlib.sha256(f"{encoder.fingerprint}:{items.content_hash}".encode()).hexdigest()[:32]
+    path = None if cache is None else cache / f"{key}.safetensors"
+    if path is not None and path.exists():
+        values_ND = Embeddings.load(path).join(items.ids)
+    else:
+        values_ND = _encode(encoder, items, progress)
+    made = Embeddings(
+        ids=items.ids,
+        values=values_ND,
+        labels=items.labels,
+        modality=items.modality,
+        encoder=encoder.fingerprint,
+        source=items.content_hash,
+    )
+    if path is not None and not path.exists():
+        made.save(path)
+    return made
+
+
+@torch.no_grad()
+def _encode(encoder: Encoder, items: Items, progress: Callable[[int], None] | None) -> Tensor:
+    texts = items.texts() if items.modality == "text" else []
+    parts = []
+    for start in range(0, len(items.ids), _BATCH):
+        indices = range(start, min(start + _BATCH, len(items.ids)))
+        if items.modality == "text":
+            parts.append(encoder.encode_text(encoder.tokenize([texts[index] for index in indices])))
+        else:
+            parts.append(encoder.encode_image(encoder.preprocess([items.image(index) for index in indices])))
+        if progress is not None:
+            progress(len(indices))
+    return torch.cat(parts).cpu()

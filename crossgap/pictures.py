@@ -1,0 +1,110 @@
+"""Tables that pictures are drawn from: neighbours, a 2-D projection, similarity histograms."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from crossgap.datasets import Items, Task
+from crossgap.relevance import Relevance
+
+_THUMBNAIL = 64
+_BINS = 100
+
+
+def spread_queries(count: int, relevance: Relevance) -> list[int]:
+    """Choose ``count`` queries evenly over those with something to find."""
+    usable = relevance.relevant_QG.any(dim=1).nonzero().flatten()
+    places = torch.linspace(0, len(usable) - 1, min(count, len(usable))).round().long()
+    return [int(index) for index in usable[places]]
+
+
+def neighbours(
+    task: Task, scores_QG: Tensor, relevance: Relevance, queries: list[int], *, route: str, depth: int = 5
+) -> list[dict[str, Any]]:
+    """List the nearest gallery items of a few queries, with thumbnails; ignored items are left out."""
+    records = []
+    for query in queries:
+        ranked_G = scores_QG[query].masked_fill(relevance.ignored_QG[query], -torch.inf)
+        left = int((~relevance.ignored_QG[query]).sum())
+        for rank, item in enumerate(
+            ranked_G.argsort(descending=True, stable=True)[: min(depth, left)].tolist()
+        ):
+            records.append(
+                {
+                    "task": task.name,
+                    "route": route,
+                    "query_id": task.query.ids[query],
+                    "query_class": task.query.labels[query],
+                    "query_image": _thumbnail(task.query, query),
+                    "query_text": _text(task.query, query),
+                    "rank": rank + 1,
+                    "neighbour_id": task.gallery.ids[item],
+                    "neighbour_class": task.gallery.labels[item],
+                    "neighbour_image": _thumbnail(task.gallery, item),
+                    "neighbour_text": _text(task.gallery, item),
+                    "score": float(scores_QG[query, item]),
+                    "relevant": bool(relevance.relevant_QG[query, item]),
+                }
+            )
+    return records
+
+
+def projection(image_ND: Tensor, text_ND: Tensor, items: Items) -> pd.DataFrame:
+    """Project both modalities of the same items on their pooled first two principal components.
+
+    Each component's sign is fixed by making its largest loading positive, so that equal features give
+    equal pictures.
+    """
+    pooled_ND = torch.cat([image_ND, text_ND]).double()
+    centred_ND = pooled_ND - pooled_ND.mean(dim=0)
+    _, _, directions = torch.linalg.svd(centred_ND, full_matrices=False)
+    axes_2D = directions[:2]
+    strongest = axes_2D.abs().argmax(dim=1, keepdim=True)
+    axes_2D = axes_2D * axes_2D.gather(1, strongest).sign()
+    points_N2 = centred_ND @ axes_2D.T
+    count = len(image_ND)
+    return pd.DataFrame(
+        {
+            "method": "PCA",
+            "modality": ["image"] * count + ["text"] * count,
+            "item_id": [*items.ids, *items.ids],
+            "label": [*items.labels, *items.labels],
+            "x": points_N2[:, 0].tolist(),
+            "y": points_N2[:, 1].tolist(),
+        }
+    )
+
+
+def histogram(values: Tensor, kind: str) -> pd.DataFrame:
+    """Count cosines in equal bins over [-1, 1]."""
+    edges = torch.linspace(-1, 1, _BINS + 1)
+    counts = torch.histc(values.float().clamp(-1, 1), bins=_BINS, min=-1, max=1)
+    return pd.DataFrame(
+        {
+            "kind": kind,
+            "bin_low": edges[:-1].tolist(),
+            "bin_high": edges[1:].tolist(),
+            "count": counts.long().tolist(),
+        }
+    )
+
+
+def _thumbnail(items: Items, index: int) -> bytes | None:
+    if items.modality != "image":
+        return None
+    image = items.image(index)
+    image.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _text(items: Items, index: int) -> str | None:
+    content = items.contents[index]
+    return content if items.modality == "text" and not isinstance(content, bytes | Path) else None
