@@ -1,0 +1,80 @@
+"""Rules of the layout: imports point one way, nothing happens at import, nothing untrusted is run."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("crossgap", "pretrain", "ablations", "analysis")
+FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+MAY_IMPORT = {
+    "crossgap": {"crossgap"},
+    "pretrain": {"crossgap", "pretrain"},
+    "ablations": {"crossgap", "pretrain", "ablations"},
+    "analysis": {"analysis", "crossgap"},
+}
+TORCH_FREE = {"crossgap.records", "crossgap.errors", "crossgap.command"}
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module or ""
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_imports_point_one_way(path: Path) -> None:
+    package = path.relative_to(ROOT).parts[0]
+    ours = {module for module in imports(path) if module.split(".")[0] in PACKAGES}
+    assert {module.split(".")[0] for module in ours} <= MAY_IMPORT[package]
+    if package == "analysis":
+        assert {module for module in ours if module.startswith("crossgap")} <= TORCH_FREE
+
+
+def test_analysis_and_what_it_imports_load_no_torch() -> None:
+    code = "import sys, analysis.report, crossgap.records; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_nothing_happens_at_import(path: Path) -> None:
+    allowed = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
+    for node in ast.parse(path.read_text()).body:
+        is_docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        is_main = isinstance(node, ast.If) and "__name__" in ast.dump(node.test)
+        is_typing = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        assert isinstance(node, allowed) or is_docstring or is_main or is_typing, f"line {node.lineno}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_nothing_untrusted_runs(path: Path) -> None:
+    assert not {"pickle", "dill", "joblib", "marshal", "shelve"} & {
+        name.split(".")[0] for name in imports(path)
+    }
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call):
+            named = {keyword.arg: keyword.value for keyword in node.keywords}
+            for keyword, forbidden in (("weights_only", False), ("allow_pickle", True), ("shell", True)):
+                value = named.get(keyword)
+                assert not (isinstance(value, ast.Constant) and value.value is forbidden), (
+                    f"line {node.lineno}"
+                )
+            is_torch_load = ast.unparse(node.func) == "torch.load"
+            assert not is_torch_load or "weights_only" in named, f"line {node.lineno}"
+
+
+def test_no_file_is_a_drawer() -> None:
+    assert not [name_of(path) for path in FILES if path.stem in ("utils", "helpers", "common", "misc")]

@@ -1,0 +1,77 @@
+"""Every command: its options are frozen here, and a user's mistake ends with exit code 2 and no traceback."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+_ENCODER = {"encoder", "pretrained", "dataset", "split", "limit", "out", "device", "precision", "threads"}
+_INVERSION = {"steps", "num_tokens", "snapshots", "template", "seed"}
+OPTIONS = {
+    "crossgap.encode": _ENCODER,
+    "crossgap.invert": {
+        *_ENCODER, *_INVERSION, "into", "learning_rate", "weight_decay", "init_std", "batch_size",
+    },
+    "crossgap.evaluate": {*_ENCODER, *_INVERSION, "routes"},
+    "pretrain.train": {
+        "recipe", "data", "steps", "batch_size", "learning_rate", "weights", "seed", "device", "precision",
+        "threads", "smoke", "out",
+    },
+    "ablations.sweep": {"study", "smoke", "out", "trials", "seeds", "workers", "threads", "device", "dry_run"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("module", OPTIONS)
+def test_the_options_of_a_command_are_these(module: str) -> None:
+    assert set(inspect.signature(import_module(module).main).parameters) == OPTIONS[module]
+
+
+def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments], capture_output=True, text=True, timeout=60
+    )
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "says"),
+    [
+        ("ablations.sweep", ["--study", "dmo"], ["unknown study 'dmo'", "'demo'", "Known:"]),
+        ("ablations.sweep", ["--trials", "0"], ["--trials", "at least 1"]),
+        ("ablations.sweep", ["--device", "gpu"], ["unknown device 'gpu'"]),
+        ("ablations.sweep", ["--sedes", "3"], ["--sedes", "--seeds"]),
+        ("pretrain.train", ["--recipe", "basline"], ["unknown recipe 'basline'", "'baseline'"]),
+        (
+            "pretrain.train",
+            ["--weights", "clip", "1", "image_ntxnt", "1"],
+            ["'image_ntxnt'", "'image_ntxent'"],
+        ),
+        ("pretrain.train", ["--data", "nowhere/{0..1}.tar"], ["nowhere/0.tar", "no such file"]),
+        ("crossgap.encode", ["--encoder", "ViT-B-23", "--dataset", "emoji"], ["'ViT-B-23'", "'ViT-B-32'"]),
+        ("crossgap.encode", ["--encoder", "ViT-B-32", "--dataset", "emoij"], ["'emoij'", "'emoji'"]),
+        (
+            "crossgap.encode",
+            ["--encoder", "ViT-B-32", "--dataset", "emoji"],
+            ["needs --pretrained", "openai"],
+        ),
+        (
+            "crossgap.evaluate",
+            ["--encoder", "ViT-B-32", "--dataset", "emoji", "--routes", "nativ"],
+            ["unknown route 'nativ'", "'native'"],
+        ),
+    ],
+)
+def test_a_mistake_ends_with_code_2_and_no_traceback(
+    tmp_path: Path, module: str, arguments: list[str], says: list[str]
+) -> None:
+    out = tmp_path / "out"
+    result = run(module, *arguments, "--out", str(out))
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    for part in says:
+        assert part in result.stderr + result.stdout
+    assert not out.exists()
