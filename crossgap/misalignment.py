@@ -80,7 +80,7 @@ def cross_uniformity(x_BD: Tensor, y_BD: Tensor, *, t: float = 2) -> Tensor:
 
     ``log 1/(B(B-1)) sum_j sum_{k != j} exp(-t |x_j - y_k|^2)`` on unit rows. [0] Fahim, Murphy and Fyshe,
     2024, arXiv 2405.18570 (XUniform). Deviation: [0] divides by B alone; the mean over pairs differs by the
-    constant log(B-1), has the same gradient and does not grow with B. Differentiable.
+    constant log(B-1), has the same gradient and does not grow with B. Holds a B x B matrix. Differentiable.
 
     Shape: (B, D), (B, D) -> 0-d. Unit: log of a mean kernel value.
 

@@ -112,6 +112,11 @@ def test_a_rank_that_is_not_there_is_refused() -> None:
     for dtype in (torch.float64, torch.float32):
         with pytest.raises(InputError, match="between 1 and 4"):
             class_pca(rows(5, 8).to(dtype).repeat(20, 1), rank=5)
+    # nor do rounding errors of that precision
+    noisy_KD = rows(5, 8).float().repeat(20, 1)
+    noisy_KD *= 1 + 1e-7 * torch.randn(noisy_KD.shape, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(InputError, match="between 1 and 4"):
+        class_pca(noisy_KD, rank=5)
     with pytest.raises(InputError, match="between 1 and 0"):
         class_pca(rows(1, 8).repeat(3, 1), rank=1)
     for rank in (0, 9):

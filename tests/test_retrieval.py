@@ -242,9 +242,12 @@ def test_metrics_are_ordered_as_their_definitions_say() -> None:
 def test_all_tied_lists_are_fast() -> None:
     relevant_QG = torch.rand((400, 1200), generator=torch.Generator().manual_seed(0)) < 0.03
     relevance = Relevance(relevant_QG, torch.zeros_like(relevant_QG))
-    start = time.perf_counter()
-    retrieval_metrics(torch.zeros((400, 1200)), relevance)
-    assert time.perf_counter() - start < 1.0
+    seconds = []
+    for _ in range(3):  # the best of three: other work on the machine only ever adds
+        start = time.perf_counter()
+        retrieval_metrics(torch.zeros((400, 1200)), relevance)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 1.0
 
 
 def test_empty_sides() -> None:
