@@ -161,3 +161,47 @@ def plain_cosines(query_QD: Tensor, gallery_GD: Tensor) -> list[list[float]]:
         ]
         for q in query_QD.tolist()
     ]
+
+
+def plain_info_nce(image_BD: Tensor, text_BD: Tensor, temperature: float) -> float:
+    image, text = image_BD.tolist(), text_BD.tolist()
+    losses = []
+    for rows, columns in ((image, text), (text, image)):
+        for k, row in enumerate(rows):
+            scores = [math.fsum(u * v for u, v in zip(row, c, strict=True)) / temperature for c in columns]
+            losses.append(math.log(math.fsum(math.exp(s - scores[k]) for s in scores)))
+    return math.fsum(losses) / len(losses)
+
+
+def plain_nt_xent(first_BD: Tensor, second_BD: Tensor, temperature: float) -> float:
+    rows = first_BD.tolist() + second_BD.tolist()
+    batch = len(rows) // 2
+    losses = []
+    for i, row in enumerate(rows):
+        partner = i + batch if i < batch else i - batch
+        scores = {
+            k: math.fsum(u * v for u, v in zip(row, other, strict=True)) / temperature
+            for k, other in enumerate(rows)
+            if k != i
+        }
+        losses.append(math.log(math.fsum(math.exp(s - scores[partner]) for s in scores.values())))
+    return math.fsum(losses) / len(losses)
+
+
+def plain_centroid_penalty(image_BD: Tensor, text_BD: Tensor) -> float:
+    columns = zip(zip(*image_BD.tolist(), strict=True), zip(*text_BD.tolist(), strict=True), strict=True)
+    return math.fsum((math.fsum(i) / len(i) - math.fsum(t) / len(t)) ** 2 for i, t in columns)
+
+
+def plain_pair_alignment(image_BD: Tensor, text_BD: Tensor) -> float:
+    pairs = list(zip(image_BD.tolist(), text_BD.tolist(), strict=True))
+    return math.fsum(math.dist(i, t) ** 2 for i, t in pairs) / len(pairs)
+
+
+def plain_centroid_uniformity(image_BD: Tensor, text_BD: Tensor) -> float:
+    middles = []
+    for image, text in zip(image_BD.tolist(), text_BD.tolist(), strict=True):
+        middle = [(u + v) / 2 for u, v in zip(image, text, strict=True)]
+        middles.append([u / math.hypot(*middle) for u in middle])
+    found = [math.exp(-2 * math.dist(a, b) ** 2) for a, b in itertools.permutations(middles, 2)]
+    return math.log(math.fsum(found) / len(found))

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+
+from crossgap.errors import InputError
+from pretrain.augment import AugmentConfig
+from pretrain.data import Batches, TrainingPairs, load_pairs
+from tests.training_shards import write_shard
+
+CAPTIONS = [["a"], ["a", "b c"], ["one two three", "four", "a"], ["five six"], ["b c"], ["g"], ["h i"]]
+END = 49407
+
+
+def load(path: Path, **changes: int) -> TrainingPairs:
+    return load_pairs(str(path), image_size=20, **{"context_length": 8, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> TrainingPairs:
+    return load(write_shard(tmp_path / "a.tar", CAPTIONS))
+
+
+def batches(pairs: TrainingPairs, batch_size: int = 3, seed: int = 0) -> Batches:
+    return Batches(pairs=pairs, batch_size=batch_size, image_size=8, augment=AugmentConfig(), seed=seed)
+
+
+def captions_of(pairs: TrainingPairs, index: int) -> list[str]:
+    first, count = int(pairs.first_N[index]), int(pairs.count_N[index])
+    words = open_clip.SimpleTokenizer()
+    found = []
+    for caption in pairs.caption_of_K[first : first + count]:
+        ids = pairs.vocabulary_V[pairs.ids_ML[caption]][: int(pairs.lengths_M[caption])]
+        found.append(words.decode(ids.tolist()[1:-1]).strip())
+    return found
+
+
+def test_every_sample_keeps_its_captions_and_its_pixels(pairs: TrainingPairs, tmp_path: Path) -> None:
+    assert [captions_of(pairs, index) for index in range(len(pairs))] == CAPTIONS
+    assert pairs.images_NHWC.shape == (7, 20, 20, 3)
+    assert pairs.images_NHWC.dtype == torch.uint8
+    # sample 1 is the second shape in the first colour: a red dot on white
+    assert pairs.images_NHWC[1, 7, 7].tolist() == [220, 30, 30]
+    assert pairs.images_NHWC[1, 0, 0].tolist() == [255, 255, 255]
+
+
+def test_each_distinct_caption_is_tokenised_once(pairs: TrainingPairs) -> None:
+    assert len(pairs.ids_ML) == 7
+    ends = pairs.vocabulary_V[pairs.ids_ML[torch.arange(7), pairs.lengths_M - 1]]
+    assert ends.tolist() == [END] * 7
+
+
+def test_long_captions_are_cut_and_keep_their_end(tmp_path: Path) -> None:
+    pairs = load(write_shard(tmp_path / "a.tar", [["one two three four five six seven eight nine"]]))
+    assert pairs.lengths_M.tolist() == [8]
+    assert pairs.vocabulary_V[pairs.ids_ML[0, 7]] == END
+
+
+def test_other_sizes_are_resized(tmp_path: Path) -> None:
+    pairs = load(write_shard(tmp_path / "a.tar", CAPTIONS, size=41))
+    assert pairs.images_NHWC.shape == (7, 20, 20, 3)
+    half = pairs.images_NHWC[3]  # the left half is coloured
+    assert half[:, :9].float().std((0, 1)).max() < 1
+    assert (half[:, 11:] == 255).all()
+
+
+def test_limit_and_digest(pairs: TrainingPairs, tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    assert len(load(path, limit=4)) == 4
+    assert load(path).digest == pairs.digest
+    assert load(path, limit=6).digest != pairs.digest
+    other = write_shard(tmp_path / "b.tar", [*CAPTIONS[:-1], ["h j"]])
+    assert load(other).digest != pairs.digest
+
+
+def test_several_shards_by_a_pattern(tmp_path: Path) -> None:
+    write_shard(tmp_path / "000.tar", CAPTIONS[:3])
+    write_shard(tmp_path / "001.tar", CAPTIONS[3:])
+    assert len(load(tmp_path / "{000..001}.tar")) == 7
+
+
+def test_an_epoch_holds_every_pair_at_most_once_and_epochs_differ(pairs: TrainingPairs) -> None:
+    drawn = batches(pairs)
+    first = torch.cat([drawn.indices(step) for step in (0, 1)])
+    second = torch.cat([drawn.indices(step) for step in (2, 3)])
+    assert len(set(first.tolist())) == len(first) == 6
+    assert len(set(second.tolist())) == len(second) == 6
+    assert first.tolist() != second.tolist()
+    seen = {index for step in range(20) for index in drawn.indices(step).tolist()}
+    assert seen == set(range(7))  # what one epoch leaves over comes in another
+
+
+def test_a_batch_is_a_function_of_seed_and_step(pairs: TrainingPairs) -> None:
+    one = batches(pairs).batch(5, second_image=True, second_text=True)
+    again = batches(pairs).batch(5, second_image=True, second_text=True)
+    assert torch.equal(one.image_BCHW, again.image_BCHW)
+    assert torch.equal(one.text.tokens_T, again.text.tokens_T)
+    assert not torch.equal(one.image_BCHW, batches(pairs, seed=1).batch(5).image_BCHW)
+    assert not torch.equal(one.image_BCHW, batches(pairs).batch(6).image_BCHW)
+
+
+def test_first_views_do_not_depend_on_second_views(pairs: TrainingPairs) -> None:
+    plain = batches(pairs).batch(3)
+    both = batches(pairs).batch(3, second_image=True, second_text=True)
+    assert plain.second_image_BCHW is None
+    assert plain.second_text is None
+    assert torch.equal(plain.image_BCHW, both.image_BCHW)
+    assert torch.equal(plain.text.tokens_T, both.text.tokens_T)
+    assert both.second_image_BCHW is not None
+    assert not torch.equal(both.image_BCHW, both.second_image_BCHW)
+
+
+def test_captions_belong_to_their_images_and_second_ones_differ(pairs: TrainingPairs) -> None:
+    drawn = batches(pairs, batch_size=7)
+    chosen: dict[int, set[int]] = {}
+    for step in range(40):
+        indices = drawn.indices(step)
+        first, other = drawn._captions(indices, step)
+        for index, one, two in zip(indices.tolist(), first.tolist(), other.tolist(), strict=True):
+            start, count = int(pairs.first_N[index]), int(pairs.count_N[index])
+            own = pairs.caption_of_K[start : start + count].tolist()
+            assert one in own
+            assert two in own
+            assert (one == two) == (count == 1)
+            chosen.setdefault(index, set()).add(one)
+    assert [len(chosen[index]) for index in range(7)] == [len(captions) for captions in CAPTIONS]
+
+
+def test_a_pair_with_one_caption_gets_a_second_view_with_words_left_out(tmp_path: Path) -> None:
+    long = "one two three four five six"
+    pairs = load(write_shard(tmp_path / "a.tar", [[long], [long]]))
+    drawn = replace(batches(pairs, batch_size=2), augment=AugmentConfig(drop_words=0.5))
+    batch = drawn.batch(0, second_text=True)
+    assert batch.second_text is not None
+    assert batch.text.lengths_B.tolist() == [8, 8]
+    assert batch.second_text.lengths_B.max() < 8
+
+
+@pytest.mark.parametrize("batch_size", [1, 8])
+def test_batches_that_do_not_fit_are_refused(pairs: TrainingPairs, batch_size: int) -> None:
+    with pytest.raises(InputError, match=f"batch_size={batch_size}: must lie between 2 and .* 7"):
+        batches(pairs, batch_size=batch_size)
+
+
+def test_a_missing_shard_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        load(tmp_path / "none.tar")

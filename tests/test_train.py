@@ -1,0 +1,335 @@
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from crossgap.command import run_command
+from crossgap.errors import InputError
+from crossgap.records import read_json, read_lines
+from pretrain.config import TrainConfig
+from pretrain.loop import Run
+from pretrain.model import ModelConfig
+from pretrain.objective import ObjectiveConfig, TemperatureConfig
+from pretrain.recipes import RECIPES, smoke
+from pretrain.train import NonFiniteLoss, main, train
+from tests.training_shards import write_shard
+
+TIMES = {"seconds", "pairs_per_second"}
+
+
+@pytest.fixture(scope="module")
+def shard(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_shard(tmp_path_factory.mktemp("shards") / "shapes.tar"))
+
+
+def config(shard: str, **changes: Any) -> TrainConfig:
+    small = TrainConfig(
+        recipe="test",
+        data=shard,
+        steps=7,
+        batch_size=8,
+        warmup_steps=2,
+        stored_size=20,
+        device="cpu",
+        threads=1,
+        log_every=1,
+        checkpoint_every=3,
+        model=ModelConfig(image_size=16, patch_size=8, width=16, layers=2, heads=2, embed_dim=8),
+    )
+    return replace(small, **changes)
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    path = out / "checkpoints" / read_json(out / "checkpoints" / "latest")["folder"]
+    return load_file(path / "open_clip_model.safetensors")
+
+
+def metrics(out: Path) -> list[dict[str, Any]]:
+    lines = read_lines(out / "metrics.jsonl")
+    return [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
+
+
+def assert_equal_runs(one: Path, two: Path) -> None:
+    assert metrics(one) == metrics(two)
+    first, second = weights(one), weights(two)
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
+@pytest.mark.parametrize("interrupted_after", [1, 3, 5])
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    shard: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted_after: int
+) -> None:
+    objective = ObjectiveConfig(
+        weights={"clip": 1.0, "image_ntxent": 0.5, "text_ntxent": 0.5},
+        temperature=TemperatureConfig(regime="learnable", initial=0.07),
+    )
+    whole = config(shard, objective=objective)
+    train(whole, tmp_path / "whole", progress=False)
+    advance = Run._advance
+
+    def interrupt(run: Run) -> None:
+        if run.step == interrupted_after:
+            raise KeyboardInterrupt
+        advance(run)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Run, "_advance", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(whole, tmp_path / "resumed", progress=False)
+    result = train(whole, tmp_path / "resumed", progress=False)
+    assert result.pairs_seen == 7 * 8
+    assert result.checkpoint.name == "step-000007"
+    assert_equal_runs(tmp_path / "whole", tmp_path / "resumed")
+    assert [line["step"] for line in metrics(tmp_path / "resumed")] == list(range(1, 8))
+
+
+def test_a_killed_run_resumes_by_the_same_command(shard: str, tmp_path: Path) -> None:
+    out = tmp_path / "killed"
+    code = (
+        "import sys, pathlib, tests.test_train as t; from pretrain.train import train; "
+        "train(t.config(sys.argv[1], steps=2000, checkpoint_every=5), pathlib.Path(sys.argv[2]), progress=False)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, shard, str(out)], cwd=Path(__file__).parent.parent
+    )
+    latest = out / "checkpoints" / "latest"
+    deadline = time.monotonic() + 60
+    while not latest.exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    done = read_json(latest)["step"]
+    assert done < 2000
+    recorded = read_json(out / "config.json")
+    shorter = config(shard, steps=2000, checkpoint_every=5)
+    assert recorded["config"] == shorter.as_json()
+
+    class Stop(Exception):
+        pass
+
+    advanced = []
+    advance = Run._advance
+
+    def few(run: Run) -> None:
+        if len(advanced) == 3:
+            raise Stop
+        advanced.append(run.step)
+        advance(run)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Run, "_advance", few)
+        with pytest.raises(Stop):
+            train(shorter, out, progress=False)
+    assert advanced == [done, done + 1, done + 2]
+    assert [line["step"] for line in metrics(out)] == list(range(1, done + 4))
+
+
+@pytest.mark.parametrize("name", ["image_ntxent", "text_ntxent", "centroid_penalty"])
+def test_weight_0_trains_exactly_the_baseline(shard: str, tmp_path: Path, name: str) -> None:
+    train(config(shard, steps=3), tmp_path / "baseline", progress=False)
+    objective = ObjectiveConfig(weights={"clip": 1.0, name: 0.0})
+    train(config(shard, steps=3, objective=objective), tmp_path / "zero", progress=False)
+    assert_equal_runs(tmp_path / "baseline", tmp_path / "zero")
+
+
+def test_arms_start_from_the_same_weights_and_first_views(shard: str, tmp_path: Path) -> None:
+    first = []
+    for name, changes in {
+        "baseline": {},
+        "image": {"image_ntxent": 1.0},
+        "text": {"text_ntxent": 1.0},
+        "gap": {"pair_alignment": 1.0, "centroid_uniformity": 1.0},
+    }.items():
+        objective = ObjectiveConfig(weights={"clip": 1.0, **changes})
+        train(config(shard, steps=1, objective=objective), tmp_path / name, progress=False)
+        first.append(metrics(tmp_path / name)[0]["raw/clip"])
+    assert len(set(first)) == 1
+
+
+def test_seeds_differ(shard: str, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        train(config(shard, steps=1, seed=seed), tmp_path / str(seed), progress=False)
+    assert metrics(tmp_path / "0") != metrics(tmp_path / "1")
+
+
+def test_the_global_generator_is_left_alone(shard: str, tmp_path: Path) -> None:
+    before = torch.get_rng_state()
+    train(config(shard, steps=1), tmp_path, progress=False)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_training_learns_and_metrics_say_so(shard: str, tmp_path: Path) -> None:
+    temperature = TemperatureConfig(regime="learnable", initial=0.07)
+    objective = ObjectiveConfig(weights={"clip": 1.0, "centroid_penalty": 0.5}, temperature=temperature)
+    steps = 60
+    train(config(shard, steps=steps, log_every=4, objective=objective), tmp_path, progress=False)
+    lines = read_lines(tmp_path / "metrics.jsonl")
+    assert [line["step"] for line in lines] == list(range(4, steps + 1, 4))
+    assert lines[-1]["raw/clip"] < 0.6 * math.log(8) < lines[0]["raw/clip"]
+    for line in lines:
+        assert line["weighted/centroid_penalty"] == pytest.approx(0.5 * line["raw/centroid_penalty"])
+        assert line["loss"] == pytest.approx(line["raw/clip"] + line["weighted/centroid_penalty"])
+        assert line["pairs_per_second"] > 0
+        assert line["gradient_norm"] > 0
+    assert lines[0]["temperature"] == pytest.approx(0.07, rel=0.05)
+    assert lines[-1]["temperature"] != lines[0]["temperature"]
+    assert weights(tmp_path)["logit_scale"].neg().exp().item() == pytest.approx(
+        lines[-1]["temperature"], rel=0.01
+    )
+
+
+def test_a_fixed_temperature_stays(shard: str, tmp_path: Path) -> None:
+    train(config(shard, steps=2), tmp_path, progress=False)
+    assert {line["temperature"] for line in metrics(tmp_path)} == {pytest.approx(0.01)}
+    assert weights(tmp_path)["logit_scale"].item() == pytest.approx(math.log(100))
+
+
+def test_a_finished_run_is_left_as_it_is(shard: str, tmp_path: Path) -> None:
+    first = train(config(shard, steps=2), tmp_path, progress=False)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert train(config(shard, steps=2), tmp_path, progress=False) == first
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_another_config_in_the_same_directory_is_refused(shard: str, tmp_path: Path) -> None:
+    train(config(shard, steps=2), tmp_path, progress=False)
+    other = config(shard, steps=3, objective=ObjectiveConfig(weights={"clip": 2.0}))
+    with pytest.raises(InputError) as caught:
+        train(other, tmp_path, progress=False)
+    assert "steps was 2, now 3" in str(caught.value)
+    assert "objective.weights.clip was 1.0, now 2.0" in str(caught.value)
+    assert "seed" not in str(caught.value)
+
+
+def test_other_data_under_the_same_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_shard(tmp_path / "a.tar")
+    with monkeypatch.context() as patched:
+        patched.setattr(Run, "_advance", lambda run: sys.exit())
+        with pytest.raises(SystemExit):
+            train(config(str(path)), tmp_path / "run", progress=False)
+    write_shard(path, [[f"thing {index}"] for index in range(16)])
+    with pytest.raises(InputError, match="trained on other data"):
+        train(config(str(path)), tmp_path / "run", progress=False)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(shard: str, tmp_path: Path) -> None:
+    wild = config(shard, learning_rate=1e30, warmup_steps=0)
+    with pytest.raises(NonFiniteLoss, match=r"step 2: the loss is not finite: loss=nan, clip=nan") as caught:
+        train(wild, tmp_path, progress=False)
+    assert caught.value.step == 2
+    assert set(caught.value.parts) == {"loss", "clip", "gradient_norm"}
+    assert [line["step"] for line in metrics(tmp_path)] == [1]
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_bfloat16_trains(shard: str, tmp_path: Path) -> None:
+    train(config(shard, steps=2, precision="bf16"), tmp_path / "bf16", progress=False)
+    train(config(shard, steps=2), tmp_path / "fp32", progress=False)
+    low, high = metrics(tmp_path / "bf16")[0]["loss"], metrics(tmp_path / "fp32")[0]["loss"]
+    assert low != high
+    assert low == pytest.approx(high, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 0}, "steps=0: must be at least 1"),
+        ({"batch_size": 1}, "batch_size=1"),
+        ({"learning_rate": -1.0}, "learning_rate=-1.0"),
+        ({"gradient_clip": math.nan}, "gradient_clip=nan"),
+        ({"threads": 0}, "threads=0"),
+        ({"betas": (0.9, 1.0)}, "betas"),
+        ({"precision": "bf61"}, "Did you mean 'bf16'"),
+        ({"batch_size": 17}, "number of pairs, 16"),
+        ({"device": "cup"}, "device"),
+    ],
+)
+def test_bad_settings_are_refused(shard: str, tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        train(config(shard, **change), tmp_path, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"patch_size": 5}, "image_size=32 is not a multiple of patch_size=5"),
+        ({"heads": 3}, "not a multiple of heads=3"),
+        ({"layers": 0}, "layers=0"),
+        ({"context_length": 2}, "context_length=2"),
+    ],
+)
+def test_bad_sizes_are_refused(change: dict[str, int], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        ModelConfig(**change)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes(name: str) -> None:
+    recipe = RECIPES[name]()
+    assert recipe.recipe == name
+    assert f"--recipe {name}" in str(RECIPES[name].__doc__)
+    assert json.loads(json.dumps(recipe.as_json())) == recipe.as_json()
+    arm, base = recipe.as_json(), RECIPES["baseline"]().as_json()
+    changed = {key for key in arm if arm[key] != base[key]}
+    assert changed <= {"recipe", "objective"}  # arms differ in what they minimise and in nothing else
+    assert name == "baseline" or "objective" in changed
+
+
+def test_learning_rate_warms_up_and_falls_to_nothing() -> None:
+    settings = TrainConfig(recipe="test", steps=100, warmup_steps=10, learning_rate=1.0)
+    rates = [settings.rate(step) for step in range(101)]
+    assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert rates[10] == 1.0
+    assert rates[55] == pytest.approx(0.5)
+    assert rates[100] == pytest.approx(0.0)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_the_command_trains_writes_its_result_last_and_does_nothing_twice(
+    shard: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    command = ["--smoke", "--data", shard, "--out", str(out), "--device", "cpu", "--steps", "2"]
+    assert run_command(main, command) == 0
+    result = read_json(out / "result.json")
+    assert result["state"] == "complete"
+    assert result["pairs_seen"] == 2 * smoke(RECIPES["baseline"]()).batch_size
+    assert (out / result["checkpoint"] / "open_clip_model.safetensors").exists()
+    shown = capsys.readouterr()
+    assert "step 2/2" in shown.err
+    before = os.stat(out / "result.json").st_mtime_ns
+    assert run_command(main, command) == 0
+    assert "already finished" in capsys.readouterr().out
+    assert os.stat(out / "result.json").st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--recipe", "baselin"], "Did you mean 'baseline'"),
+        (["--weights", "clip", "1", "image_ntxnt", "1"], "Did you mean 'image_ntxent'"),
+        (["--data", "nowhere/{000..001}.tar"], "nowhere/000.tar: no such file"),
+        (["--precision", "bf61"], "Did you mean 'bf16'"),
+    ],
+)
+def test_the_command_ends_a_user_error_with_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert run_command(main, [*options, "--out", str(tmp_path)]) == 2
+    shown = capsys.readouterr().err
+    assert message in shown.replace("\n", "")
+    assert "Traceback" not in shown
