@@ -17,12 +17,20 @@ def run_command(main: Callable[..., int | None], argv: Sequence[str] | None = No
     Returns the exit code: what ``main`` returned (None is 0), 2 for an input error (a message without a
     traceback), 130 after Ctrl-C. Any other exception is a defect of ours and keeps its traceback.
     """
+    return _guarded(lambda: tyro.cli(main, args=argv, config=(tyro.conf.FlagConversionOff,)))
+
+
+def run_commands(commands: dict[str, Callable[..., int]], argv: Sequence[str] | None = None) -> int:
+    """Parse ``argv`` as one of several named commands and call that one as :func:`run_command` does."""
+    return _guarded(lambda: tyro.extras.subcommand_cli_from_dict(commands, args=argv))
+
+
+def _guarded(call: Callable[[], int | None]) -> int:
     try:
-        return tyro.cli(main, args=argv, config=(tyro.conf.FlagCreatePairsOff,)) or 0
+        return call() or 0
     except InputError as error:
-        Console(stderr=True, soft_wrap=True).print(
-            f"error: {error}", style="red", markup=False, highlight=False
-        )
+        console = Console(stderr=True, soft_wrap=True)
+        console.print(f"error: {error}", style="red", markup=False, highlight=False)
         return 2
     except KeyboardInterrupt:
         print("interrupted; the same command resumes", file=sys.stderr)

@@ -22,7 +22,9 @@ OPTIONS = {
         "recipe", "data", "steps", "batch_size", "learning_rate", "weights", "seed", "device", "precision",
         "threads", "smoke", "out",
     },
-    "ablations.sweep": {"study", "smoke", "out", "trials", "seeds", "workers", "threads", "device", "dry_run"},
+    "ablations.sweep": {
+        "study", "smoke", "out", "trials", "seeds", "workers", "threads", "device", "dry_run",
+    },
 }  # fmt: skip
 
 

@@ -1,0 +1,105 @@
+"""``python -m ablations.runs``: look into the folder of a study.
+
+python -m ablations.runs status runs/demo
+python -m ablations.runs export runs/demo --to rows.csv
+python -m ablations.runs show runs/demo baseline-s0
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from crossgap.command import run_commands
+from crossgap.errors import InputError, check_known
+from crossgap.records import atomic_path, read_json, read_lines, read_rows
+
+
+def status(folder: Annotated[Path, tyro.conf.Positional]) -> int:
+    """List a study's trials: complete, failed with the reason, or how far they are.
+
+    Args:
+        folder: the study's folder, as runs/demo.
+    """
+    study = _study(folder)
+    table = Table(title=f"{study['study']}: {study['description']}")
+    for column in ("trial", "state", "last step", "native mAP", "centroid distance"):
+        table.add_column(column)
+    for name in _trials(study):
+        table.add_row(name, *_state(folder / "trials" / name))
+    Console().print(table)
+    return 0
+
+
+def export(folder: Annotated[Path, tyro.conf.Positional], *, to: Path) -> int:
+    """Write a study's rows as one CSV or parquet table.
+
+    Args:
+        folder: the study's folder, as runs/demo.
+        to: file ending in .csv or .parquet.
+    """
+    study = _study(folder)
+    writers: dict[str, Callable[[Any, Path], None]] = {
+        ".csv": lambda frame, path: frame.to_csv(path, index=False),
+        ".parquet": lambda frame, path: frame.to_parquet(path, index=False),
+    }
+    check_known(to.suffix, writers, "ending of --to")
+    paths = [folder / "trials" / name / "rows.jsonl" for name in _trials(study)]
+    frame = read_rows([path for path in paths if path.exists()])
+    with atomic_path(to) as temporary:
+        writers[to.suffix](frame, temporary)
+    print(f"{to}: {len(frame)} rows")
+    return 0
+
+
+def show(folder: Annotated[Path, tyro.conf.Positional], trial: Annotated[str, tyro.conf.Positional]) -> int:
+    """Print one trial's settings and result as JSON.
+
+    Args:
+        folder: the study's folder, as runs/demo.
+        trial: its name, as baseline-s0.
+    """
+    check_known(trial, _trials(_study(folder)), f"trial of {folder}")
+    files = [folder / "trials" / trial / name for name in ("config.json", "result.json")]
+    print(json.dumps({path.stem: read_json(path) if path.exists() else None for path in files}, indent=2))
+    return 0
+
+
+def _study(folder: Path) -> dict[str, Any]:
+    path = folder / "study.json"
+    if not path.exists():
+        raise InputError(f"{folder} is not the folder of a study: it has no study.json")
+    study: dict[str, Any] = read_json(path)
+    return study
+
+
+def _trials(study: dict[str, Any]) -> list[str]:
+    return [f"{arm['name']}-s{seed}" for seed in study["seeds"] for arm in study["arms"]]
+
+
+def _state(trial: Path) -> tuple[str, str, str, str]:
+    metrics = trial / "metrics.jsonl"
+    lines = read_lines(metrics) if metrics.exists() else []
+    step = str(lines[-1]["step"]) if lines else "-"
+    if not (trial / "result.json").exists():
+        return "not finished" if lines else "not started", step, "-", "-"
+    result = read_json(trial / "result.json")
+    if result["state"] == "failed":
+        return f"failed: {result['reason']}", step, "-", "-"
+    values = (result.get("native_mAP"), result.get("centroid_distance"))
+    mean_precision, distance = ("-" if value is None else f"{value:.3f}" for value in values)
+    return str(result["state"]), step, mean_precision, distance
+
+
+COMMANDS: dict[str, Callable[..., int]] = {"status": status, "export": export, "show": show}
+
+
+if __name__ == "__main__":
+    sys.exit(run_commands(COMMANDS))

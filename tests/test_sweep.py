@@ -1,0 +1,195 @@
+"""The sweep with real processes: complete, resumed after kill -9, with a failing trial, refused when unfit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+
+from ablations import sweep
+from ablations.recipes import STUDIES, demo, smoke
+from ablations.space import cell_params, suggest_cell
+from ablations.study import Study
+from crossgap.errors import InputError
+
+TIMING = ("seconds",)
+
+
+def command(out: Path, *more: str) -> list[str]:
+    return [sys.executable, "-m", "ablations.sweep", "--smoke", "--out", str(out), *more]
+
+
+def run(out: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(out, *more), capture_output=True, text=True, timeout=240)
+
+
+def rows(out: Path) -> list[dict]:
+    lines = (out / "rows.jsonl").read_text().splitlines()
+    return [{key: value for key, value in json.loads(line).items() if key not in TIMING} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A smoke study of two trials that nothing interrupted."""
+    out = tmp_path_factory.mktemp("sweep") / "whole"
+    result = run(out, "--trials", "2", "--workers", "2")
+    assert result.returncode == 0, result.stderr
+    return out
+
+
+def test_a_study_ends_with_rows_of_every_trial(whole: Path) -> None:
+    arms = {row["arm"] for row in rows(whole)}
+    assert arms == {"baseline", "image-image"}
+    for arm in arms:
+        assert json.loads((whole / "trials" / f"{arm}-s0" / "result.json").read_text())["state"] == "complete"
+    assert {row["route"] for row in rows(whole)} >= {"native", "oti", "ovi", "centred", "class_pca", "chance"}
+
+
+def test_a_finished_study_is_a_no_op(whole: Path) -> None:
+    def stamps() -> dict[str, int]:
+        return {str(path): path.stat().st_mtime_ns for path in whole.rglob("*") if path.is_file()}
+
+    before = stamps()
+    result = run(whole, "--trials", "2")
+    assert result.returncode == 0
+    assert "2 of 2 trials complete" in result.stdout
+    assert stamps() == before
+
+
+def test_optuna_knows_every_trial_and_its_values(whole: Path) -> None:
+    storage = optuna.storages.JournalStorage(
+        optuna.storages.journal.JournalFileBackend(str(whole / "journal.log"))
+    )
+    study = optuna.load_study(study_name="demo", storage=storage)
+    assert [trial.params for trial in study.trials] == [
+        {"arm": "baseline", "seed": 0},
+        {"arm": "image-image", "seed": 0},
+    ]
+    for trial in study.trials:
+        assert trial.state == optuna.trial.TrialState.COMPLETE
+        measured = {
+            row["metric"]: row["value"]
+            for row in rows(whole)
+            if (row["arm"], row["split"], row["route"]) == (trial.params["arm"], "test", "native")
+            and row["task"] in ("image-subgroup", "gap")
+        }
+        assert trial.values == [measured["mAP"], measured["centroid_distance"]]
+
+
+def test_killed_in_the_middle_of_a_trial_it_ends_with_the_same_rows(whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "killed"
+    process = subprocess.Popen(
+        command(out, "--trials", "2", "--workers", "2"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while not list(out.glob("trials/*/checkpoints/step-*")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not list(out.glob("trials/*/result.json"))
+    result = run(out, "--trials", "2", "--workers", "2")
+    assert result.returncode == 0, result.stderr
+    assert rows(out) == rows(whole)
+    names = sorted(path.name for path in out.rglob("*") if path.name.startswith(".") and path.name != ".lock")
+    assert all(not name.endswith((".json", ".jsonl")) for name in names)
+
+
+def test_workers_end_when_their_sweep_is_killed(tmp_path: Path) -> None:
+    out = tmp_path / "orphans"
+    process = subprocess.Popen(
+        command(out, "--trials", "1"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not list(out.glob("trials/*/metrics.jsonl")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    time.sleep(2)
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert str(out) not in listed
+    before = sorted((path, path.stat().st_mtime_ns) for path in out.rglob("*"))
+    time.sleep(2)
+    assert sorted((path, path.stat().st_mtime_ns) for path in out.rglob("*")) == before
+
+
+def test_a_loss_that_is_not_finite_fails_its_trial_and_the_study_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def exploding() -> Study:
+        study = demo()
+        first, second, *_ = study.arms
+        broken = replace(
+            second, name="broken", train=replace(second.train, learning_rate=1e30, gradient_clip=None)
+        )
+        return replace(study, name="exploding", arms=(broken, first))
+
+    monkeypatch.setitem(STUDIES, "exploding", exploding)
+    out = tmp_path / "exploding"
+    assert sweep.main(study="exploding", smoke=True, out=out, seeds=1, workers=2) == 0
+    result = json.loads((out / "trials" / "broken-s0" / "result.json").read_text())
+    assert result["state"] == "failed"
+    assert "finite" in result["reason"]
+    assert {row["arm"] for row in rows(out)} == {"baseline"}
+    assert "broken-s0: failed" in capsys.readouterr().out
+
+
+def test_a_folder_of_another_study_is_refused(whole: Path) -> None:
+    with pytest.raises(InputError, match="another study"):
+        sweep.main(study="demo", out=whole)
+
+
+def test_two_sweeps_in_one_folder_are_refused(tmp_path: Path) -> None:
+    from filelock import FileLock
+
+    out = tmp_path / "busy"
+    out.mkdir()
+    with FileLock(out / ".lock"), pytest.raises(InputError, match="another sweep is running"):
+        sweep.main(study="demo", smoke=True, out=out)
+
+
+def test_a_dry_run_lists_trials_and_writes_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "dry"
+    result = run(out, "--dry-run", "--seeds", "3")
+    assert result.returncode == 0
+    assert "centroid-s2: to run" in result.stdout
+    assert "12 of 12 trials to run" in result.stdout
+    assert "minutes" in result.stdout
+    assert not out.exists()
+
+
+def test_the_space_maps_parameters_to_the_cell_they_name() -> None:
+    study = demo()
+    for cell in study.cells():
+        assert suggest_cell(optuna.trial.FixedTrial(cell_params(cell)), study) == cell
+
+
+def test_arms_differ_from_the_baseline_in_one_thing() -> None:
+    study = demo()
+    base = study.arm(study.baseline).train
+    for arm in study.arms:
+        same = replace(arm.train, recipe=base.recipe, objective=base.objective)
+        assert same == base
+        changes = (arm.train.objective.weights != base.objective.weights) + (
+            arm.train.objective.temperature != base.objective.temperature
+        )
+        assert changes == (arm.name != study.baseline)
+
+
+def test_seeds_may_grow_but_settings_may_not_change() -> None:
+    study = demo()
+    assert replace(study, seeds=(0, 1, 2)).fingerprint() == study.fingerprint()
+    assert smoke(study).fingerprint() != study.fingerprint()
