@@ -171,8 +171,10 @@ def _read_shard(shard: str, need: tuple[str, ...]) -> Iterator[Sample]:
 @contextlib.contextmanager
 def _open(shard: str) -> Iterator[IO[bytes]]:
     with contextlib.ExitStack() as stack:
-        remote = _scheme(shard) is not None
-        stream = stack.enter_context(fsspec.open(shard, "rb") if remote else Path(shard).open("rb"))
+        if _scheme(shard) is None:
+            stream: Any = stack.enter_context(open(shard, "rb"))
+        else:
+            stream = stack.enter_context(fsspec.open(shard, "rb"))
         if shard.endswith((".gz", ".tgz")):
             stream = stack.enter_context(gzip.open(stream))
         yield stream
