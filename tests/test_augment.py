@@ -36,8 +36,8 @@ def test_a_box_is_resized_as_pillow_does() -> None:
     for index, pixels in enumerate(given.numpy()):
         pillow = Image.fromarray(pixels).resize((9, 9), Image.Resampling.BILINEAR, box=box)
         expected = torch.from_numpy(np.asarray(pillow).copy()).permute(2, 0, 1) / 255
-        # Pillow rounds to 8 bits after either axis and cuts a sub-pixel box at slightly other weights
-        assert (result[index] - expected).abs().max() < 3 / 255
+        # Pillow rounds to 8 bits after either axis
+        assert (result[index] - expected).abs().max() < 1.2 / 255
 
 
 def test_factors_of_1_leave_the_colours() -> None:

@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
 
 from crossgap.errors import InputError
 from pretrain.objective import ObjectiveConfig, TemperatureConfig, clamp_logit_scale, evaluate_objective
@@ -12,9 +11,10 @@ from pretrain.terms import TERMS, Views
 from pretrain.terms.ntxent import nt_xent
 
 
-def views(**changes: Tensor | None) -> Views:
+def views(*, second: bool = True) -> Views:
     rows = torch.randn((4, 6, 8), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    return Views(*torch.nn.functional.normalize(rows, dim=-1))._replace(**changes)
+    views = Views(*torch.nn.functional.normalize(rows, dim=-1))
+    return views if second else views._replace(second_image_BD=None, second_text_BD=None)
 
 
 def test_total_is_the_weighted_sum_of_the_parts() -> None:
@@ -28,7 +28,7 @@ def test_total_is_the_weighted_sum_of_the_parts() -> None:
 
 @pytest.mark.parametrize("name", [name for name in TERMS if name != "clip"])
 def test_weight_0_is_exactly_the_objective_without_the_term(name: str) -> None:
-    without = views(second_image_BD=None, second_text_BD=None)
+    without = views(second=False)
     config = ObjectiveConfig(weights={"clip": 1.0, name: 0.0})
     plain = ObjectiveConfig()
     assert config.active == plain.active == ("clip",)
@@ -71,6 +71,7 @@ def test_the_host_temperature_reaches_the_host_loss_alone() -> None:
 def test_own_temperatures_can_be_set() -> None:
     given = views()
     config = ObjectiveConfig(weights={"text_ntxent": 1.0}, temperatures={"text_ntxent": 0.05})
+    assert given.second_text_BD is not None
     expected = nt_xent(given.text_BD, given.second_text_BD, temperature=0.05)
     assert torch.equal(evaluate_objective(given, config, temperature=0.01).raw["text_ntxent"], expected)
 

@@ -16,8 +16,8 @@ CAPTIONS = [["a"], ["a", "b c"], ["one two three", "four", "a"], ["five six"], [
 END = 49407
 
 
-def load(path: Path, **changes: int) -> TrainingPairs:
-    return load_pairs(str(path), image_size=20, **{"context_length": 8, **changes})  # type: ignore[arg-type]
+def load(path: Path, *, limit: int | None = None) -> TrainingPairs:
+    return load_pairs(str(path), image_size=20, context_length=8, limit=limit)
 
 
 @pytest.fixture

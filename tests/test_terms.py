@@ -35,10 +35,9 @@ def unit_rows(count: int, batch: int = 5, dim: int = 4, seed: int = 0) -> list[T
     return list(torch.nn.functional.normalize(rows, dim=-1))
 
 
-def call(name: str, first_BD: Tensor, second_BD: Tensor, temperature: float = 0.3) -> Tensor:
+def call(name: str, *rows: Tensor) -> Tensor:
     term = TERMS[name]
-    keywords = {} if term.temperature is None else {"temperature": temperature}
-    return term.function(first_BD, second_BD, **keywords)
+    return term.function(*rows) if term.temperature is None else term.function(*rows, temperature=0.3)
 
 
 @pytest.mark.parametrize("name", TERMS)

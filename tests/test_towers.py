@@ -64,7 +64,7 @@ def test_gradients_equal_open_clip(model: open_clip.CLIP) -> None:
 
 
 def test_a_table_of_the_tokens_that_occur_serves_as_well(model: open_clip.CLIP) -> None:
-    ids_BL, text = packed(CAPTIONS)
+    text = packed(CAPTIONS)[1]
     vocabulary_V, indices_T = text.tokens_T.unique(return_inverse=True)
     table_VW = model.token_embedding.weight[vocabulary_V]
     assert torch.allclose(

@@ -7,6 +7,7 @@ import json
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -29,11 +30,11 @@ def write_shard(path: Path, captions: Sequence[Sequence[str]] | None = None, *, 
 def _picture(index: int, size: int) -> bytes:
     pixels = np.full((size, size, 3), 255, dtype=np.uint8)
     colour = list(COLOURS.values())[index // len(SHAPES) % len(COLOURS)]
-    box = [
+    boxes: list[Any] = [
         np.s_[size // 3 : size // 2], np.s_[size // 4 : size // 2, size // 4 : size // 2],
         np.s_[2 : size // 2, 1:-1], np.s_[:, : size // 2],
-    ][index % len(SHAPES)]  # fmt: skip
-    pixels[box] = colour
+    ]  # fmt: skip
+    pixels[boxes[index % len(SHAPES)]] = colour
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG")
     return stream.getvalue()
