@@ -16,7 +16,8 @@ SKIN_AND_HAIR = "component"
 _QUOTES = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "\u00a0": " "})
 _KEYWORD = re.compile(r"[a-z][a-z]*(?:[ '-][a-z]+)*|\d{1,2}(?::\d\d)?")
 _NOISE = frozenset(
-    "cjk for kinds meaning not num symbol symbols the u unified untitled unicode indicator regional".split()
+    {"cjk", "for", "indicator", "kinds", "meaning", "not", "num", "regional", "symbol", "symbols", "the", "u"}
+    | {"unicode", "unified", "untitled"}
 )
 _GENDERED = re.compile(
     r"\b(?:(?:wo)?m[ae]n|persons?|people|adults?|boys?|girls?|child|children|(?:fe)?male)(?:'s)?\b"

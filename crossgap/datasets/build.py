@@ -1,0 +1,177 @@
+"""Make the tasks that labels and captions allow out of entries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from crossgap.datasets.caption_groups import first_and_others, group_by_caption
+from crossgap.datasets.class_prompts import TEMPLATE, class_prompts, class_words, imagenet_prompts
+from crossgap.datasets.entry import Entry, check_entries, hash_entries, image_items, limited, text_items
+from crossgap.datasets.tasks import Dataset, FitData, Items, Kind, Pairs, Task
+
+INVERSION_TEMPLATE = "a photo of {}"
+
+
+class _Tasks:
+    """Collect tasks that share dataset, split and the end of the protocol."""
+
+    def __init__(self, name: str, split: str, digest: str, tail: str) -> None:
+        self._about = {"dataset": name, "split": split, "dataset_hash": digest}
+        self._tail = tail
+        self.made: list[Task] = []
+
+    def add(
+        self, name: str, kind: Kind, query: Items, gallery: Items, *, protocol: str, drop_self: bool = False
+    ) -> None:
+        own_group = kind == "image-image" and bool(query.groups) and bool(gallery.groups)
+        counts = f"{len(query)} queries, {len(gallery)} in the gallery"
+        self.made.append(
+            Task(
+                name=name,
+                kind=kind,
+                protocol=f"{counts}: {protocol}; {_ignored(drop_self, own_group)}.{self._tail}",
+                query=query,
+                gallery=gallery,
+                ignore_same_group=own_group,
+                drop_self=drop_self,
+                **self._about,
+            )
+        )
+
+
+def make_dataset(
+    name: str,
+    split: str,
+    entries: Sequence[Entry],
+    *,
+    train: Sequence[Entry] = (),
+    limit: int | None = None,
+    note: str = "",
+) -> Dataset:
+    """Make a dataset of the entries of one split.
+
+    With labels: ``image-class`` (``text-class`` for texts) within the split, or against the ``train``
+    entries when there are any, and ``zero-shot-class``. With captions: ``image-text``, ``text-image`` and,
+    where every image has two captions, ``text-caption``. ``limit`` keeps that many entries of each side,
+    spread over the labels. ``note`` ends every protocol.
+
+    Raises:
+        InputError: no entry, an id that occurs twice, or a part that only some of the entries have.
+    """
+    check_entries(name, entries)
+    if train:
+        check_entries(f"{name}, split train", train)
+    kept, kept_train = limited(entries, limit), limited(train, limit)
+    tail = "".join(f" {text}" for text in (_limits(entries, kept, train, kept_train), note) if text)
+    digest = hash_entries([*kept, *kept_train])
+    tasks = _Tasks(name, split, digest, tail)
+    has_images, has_captions = kept[0].image is not None, bool(kept[0].captions)
+    if kept[0].label:
+        _add_class_tasks(tasks, kept, kept_train)
+    if has_images and has_captions:
+        _add_caption_tasks(tasks, kept)
+    return Dataset(
+        name=name,
+        hash=digest,
+        split=split,
+        tasks=tuple(tasks.made),
+        pairs=_pairs(kept) if has_images and (has_captions or kept[0].label) else None,
+        fit=_fit(kept_train),
+        default_template=INVERSION_TEMPLATE,
+    )
+
+
+def _add_class_tasks(tasks: _Tasks, kept: Sequence[Entry], train: Sequence[Entry]) -> None:
+    as_items = image_items if kept[0].image is not None else text_items
+    things = as_items(kept)
+    noun = things.modality
+    gallery = as_items(train) if train else things
+    where = f"the {noun}s of split train" if train else f"all {noun}s of the split"
+    tasks.add(
+        f"{noun}-class",
+        "image-image" if noun == "image" else "text-text",
+        things,
+        gallery,
+        protocol=f"each {noun} queries {where}; relevant is the same class",
+        drop_self=not train,
+    )
+    if noun == "image":
+        tasks.add(
+            "zero-shot-class",
+            "zero-shot",
+            things,
+            class_prompts(things.labels),
+            protocol=f'images against one prompt a class ("{TEMPLATE}"); relevant is the own class',
+        )
+
+
+def _add_caption_tasks(tasks: _Tasks, kept: Sequence[Entry]) -> None:
+    images, captions, shared = group_by_caption(kept)
+    same = "relevant is what belongs to the same image"
+    if shared:
+        same += f", where images that share a caption count as one ({shared} captions are shared)"
+    tasks.add(
+        "image-text", "image-text", images, captions, protocol=f"images query distinct captions; {same}"
+    )
+    tasks.add(
+        "text-image", "text-image", captions, images, protocol=f"distinct captions query images; {same}"
+    )
+    divided = first_and_others(kept, captions)
+    if divided is not None:
+        tasks.add(
+            "text-caption",
+            "text-text",
+            *divided,
+            protocol=f"the first caption of each image queries the other captions; {same}",
+        )
+
+
+def _ignored(drop_self: bool, own_group: bool) -> str:
+    parts = ["the query itself"] * drop_self + ["items of the query's own group"] * own_group
+    return f"{' and '.join(parts) or 'nothing'} {'are' if own_group else 'is'} ignored"
+
+
+def _limits(
+    entries: Sequence[Entry], kept: Sequence[Entry], train: Sequence[Entry], kept_train: Sequence[Entry]
+) -> str:
+    how = "two a class in turn" if entries[0].label else "the first"
+    parts = []
+    if len(kept) < len(entries):
+        parts.append(f"Limited to {len(kept)} of {len(entries)} items, {how}.")
+    if len(kept_train) < len(train):
+        parts.append(f"Split train limited to {len(kept_train)} of {len(train)} items, {how}.")
+    return " ".join(parts)
+
+
+def _pairs(kept: Sequence[Entry]) -> Pairs:
+    return Pairs(
+        image=image_items(kept, [entry.label or entry.id for entry in kept]), text=_first_texts(kept)
+    )
+
+
+def _first_texts(entries: Sequence[Entry]) -> Items:
+    """Return one text an entry: its first caption, or the prompt of its class."""
+    return Items(
+        modality="text",
+        ids=tuple(f"{entry.id}/text" for entry in entries),
+        contents=tuple(
+            entry.captions[0] if entry.captions else TEMPLATE.format(class_words(entry.label))
+            for entry in entries
+        ),
+        labels=tuple(entry.label or entry.id for entry in entries),
+    )
+
+
+def _fit(train: Sequence[Entry]) -> FitData:
+    """Give the training entries, and prompts of classes that no tested item chose."""
+    prompts = imagenet_prompts()
+    if not train:
+        return FitData(split="none (ImageNet class names)", images=None, texts=None, class_prompts=prompts)
+    has_images, has_captions = train[0].image is not None, bool(train[0].captions)
+    labels = [entry.label or entry.id for entry in train]
+    return FitData(
+        split="train",
+        images=image_items(train, labels) if has_images else None,
+        texts=_first_texts(train) if has_captions else None,
+        class_prompts=prompts,
+    )

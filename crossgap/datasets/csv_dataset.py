@@ -1,0 +1,99 @@
+"""Read a CSV file of images or texts with labels, captions, groups and splits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from crossgap.datasets.build import make_dataset
+from crossgap.datasets.entry import Entry
+from crossgap.datasets.split import choose_split
+from crossgap.datasets.tasks import Dataset
+from crossgap.errors import InputError
+
+COLUMNS = ("path", "text", "label", "group", "split")
+
+
+def load_csv(path: Path, *, split: str = "test", limit: int | None = None) -> Dataset:
+    """Load a CSV file (or .tsv) with the columns ``path`` or ``text``, and any of label, group and split.
+
+    ``path`` names image files, relative to the CSV file. With both, ``text`` is a caption of the image, and
+    rows with the same path are captions of one image. Other columns are ignored. Items of one ``group``
+    show the same thing, so that they are ignored as answers to each other.
+
+    Raises:
+        InputError: names the file and the row: missing columns, an empty cell, a missing image, a label that
+            differs between rows of one image.
+    """
+    frame = _read(path)
+    splits = list(dict.fromkeys(frame["split"])) if "split" in frame else []
+    chosen = choose_split(f"CSV file {path}", splits, split)
+    entries = _entries(path, frame[frame["split"] == chosen] if splits else frame)
+    train = (
+        _entries(path, frame[frame["split"] == "train"]) if "train" in splits and chosen != "train" else []
+    )
+    return make_dataset(str(path), chosen, entries, train=train, limit=limit)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        frame = pd.read_csv(
+            path,
+            sep="\t" if path.suffix.lower() == ".tsv" else ",",
+            dtype=str,
+            keep_default_na=False,
+            encoding="utf-8-sig",
+        )
+    except FileNotFoundError as error:
+        raise InputError(f"CSV file {path}: no such file") from error
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise InputError(f"CSV file {path}: not readable as CSV in UTF-8 ({error})") from error
+    found = [column for column in COLUMNS if column in frame]
+    if not {"path", "text"} & set(found) or not {"label", "text"} & set(found) or found == ["text"]:
+        raise InputError(
+            f"CSV file {path}: columns {', '.join(frame.columns)}; expected path and label, path and text, "
+            "or text and label (and perhaps group, split)"
+        )
+    if frame.empty:
+        raise InputError(f"CSV file {path}: no row")
+    for column in found:
+        empty = frame.index[frame[column].str.strip() == ""]
+        if len(empty):
+            raise InputError(f"CSV file {path}, line {empty[0] + 2}: column {column} is empty")
+    return frame[found]
+
+
+def _entries(path: Path, frame: pd.DataFrame) -> list[Entry]:
+    if "path" not in frame:
+        return [
+            Entry(
+                id=f"line-{number + 2}",
+                image=None,
+                captions=(row["text"],),
+                label=row["label"],
+                group=row.get("group", ""),
+            )
+            for number, row in zip(frame.index, frame.to_dict("records"), strict=True)
+        ]
+    entries: dict[str, Entry] = {}
+    for number, row in zip(frame.index, frame.to_dict("records"), strict=True):
+        where = f"CSV file {path}, line {number + 2}"
+        image = path.parent / row["path"]
+        if not image.is_file():
+            raise InputError(f"{where}: image {image}: no such file")
+        earlier = entries.get(row["path"])
+        label, group = row.get("label", ""), row.get("group", "")
+        if earlier and "text" not in row:
+            raise InputError(f"{where}: image {row['path']} occurs twice")
+        if earlier and (earlier.label, earlier.group) != (label, group):
+            raise InputError(f"{where}: label or group of {row['path']} differs from an earlier row's")
+        text = (row["text"].strip(),) if "text" in row else ()
+        entries[row["path"]] = Entry(
+            id=row["path"],
+            image=image,
+            captions=(*(earlier.captions if earlier else ()), *text),
+            label=label,
+            group=group,
+        )
+    return list(entries.values())

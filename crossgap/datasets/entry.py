@@ -1,0 +1,95 @@
+"""An entry: what folders, shards and CSV files hold of one thing, before tasks are made of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from crossgap.datasets.stratify import stratified
+from crossgap.datasets.tasks import Items
+from crossgap.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """An image with its captions, or a text that stands for itself (its only caption).
+
+    ``label`` is its class and ``group`` the identity of the thing shown; "" where there is none.
+    """
+
+    id: str
+    image: bytes | Path | None
+    captions: tuple[str, ...]
+    label: str
+    group: str = ""
+
+
+def check_entries(name: str, entries: Sequence[Entry]) -> None:
+    """Check that there are entries, with unique ids, and that all have the same parts.
+
+    Raises:
+        InputError: names the dataset and the first entry at fault.
+    """
+    if not entries:
+        raise InputError(f"dataset {name!r}: it has no item")
+    seen: set[str] = set()
+    for entry in entries:
+        if entry.id in seen:
+            raise InputError(f"dataset {name!r}: item {entry.id!r} occurs twice; ids must be unique")
+        seen.add(entry.id)
+    for part in ("image", "captions", "label", "group"):
+        having = [bool(getattr(entry, part)) for entry in entries]
+        if any(having) and not all(having):
+            lacking = entries[having.index(False)].id
+            raise InputError(
+                f"dataset {name!r}: item {lacking!r} has no {part} but others have; give it to all or to none"
+            )
+
+
+def limited(entries: Sequence[Entry], limit: int | None) -> list[Entry]:
+    """Keep ``limit`` entries: spread over the labels where there are labels, else the first ones."""
+    if limit is None or limit >= len(entries):
+        return list(entries)
+    if not entries[0].label:
+        return list(entries[:limit])
+    return [entries[index] for index in stratified([entry.label for entry in entries], limit)]
+
+
+def image_items(entries: Sequence[Entry], labels: Sequence[str] | None = None) -> Items:
+    """Return the images, with the entries' labels unless others are given."""
+    return Items(
+        modality="image",
+        ids=tuple(entry.id for entry in entries),
+        contents=tuple(entry.image for entry in entries if entry.image is not None),
+        labels=tuple(labels or (entry.label for entry in entries)),
+        groups=_groups(entries),
+    )
+
+
+def text_items(entries: Sequence[Entry]) -> Items:
+    """Return the entries' first captions as texts that stand for themselves."""
+    return Items(
+        modality="text",
+        ids=tuple(entry.id for entry in entries),
+        contents=tuple(entry.captions[0] for entry in entries),
+        labels=tuple(entry.label for entry in entries),
+        groups=_groups(entries),
+    )
+
+
+def hash_entries(entries: Sequence[Entry]) -> str:
+    """Return the SHA-256 over ids, labels, groups, captions and the bytes of the images."""
+    digest = hashlib.sha256()
+    for entry in entries:
+        texts = "\0".join((entry.id, entry.label, entry.group, *entry.captions))
+        digest.update(hashlib.sha256(texts.encode()).digest())
+    if entries and entries[0].image is not None:
+        digest.update(image_items(entries, [entry.id for entry in entries]).content_hash.encode())
+    return digest.hexdigest()
+
+
+def _groups(entries: Sequence[Entry]) -> tuple[str, ...]:
+    groups = tuple(entry.group for entry in entries)
+    return groups if all(groups) else ()

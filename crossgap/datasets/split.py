@@ -1,0 +1,24 @@
+"""Which split is meant, when the data has splits and when it has none."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from crossgap.errors import InputError
+
+WHOLE = "all"
+
+
+def choose_split(what: str, splits: Collection[str], split: str) -> str:
+    """Return the split to load; data without splits is one split, ``all``, which also answers to ``test``.
+
+    Raises:
+        InputError: lists the splits that there are.
+    """
+    if not splits:
+        if split in ("test", WHOLE):
+            return WHOLE
+        raise InputError(f"{what}: it has no splits, so there is no split {split!r}; ask for {WHOLE!r}")
+    if split not in splits:
+        raise InputError(f"{what}: no split {split!r}; it has {', '.join(splits)}")
+    return split

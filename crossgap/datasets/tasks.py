@@ -1,0 +1,181 @@
+"""What an evaluation asks: items on two sides, how relevance is judged, what maps may be fitted on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image
+
+from crossgap.datasets.shards import decode_image
+from crossgap.errors import InputError
+
+Modality = Literal["image", "text"]
+Kind = Literal["image-image", "text-text", "image-text", "text-image", "zero-shot"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Items:
+    """One side of a task: N items of one modality.
+
+    ``ids`` are unique. ``contents`` are encoded images or paths of image files for images, and texts for
+    texts. ``labels`` are the classes by which relevance is judged, ``groups`` the identities of the depicted
+    things, () when unknown.
+
+    Raises:
+        InputError: nothing in it, lengths that differ, an id that occurs twice, an empty label, or contents
+            of another modality.
+    """
+
+    modality: Modality
+    ids: tuple[str, ...]
+    contents: tuple[bytes | str | Path, ...]
+    labels: tuple[str, ...]
+    groups: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        count = len(self.ids)
+        if not count:
+            raise InputError(f"{self.modality} items: there is none")
+        lengths = {len(self.contents), len(self.labels), len(self.groups) or count}
+        if lengths != {count}:
+            raise InputError(
+                f"{self.modality} items: {count} ids, {len(self.contents)} contents, "
+                f"{len(self.labels)} labels, {len(self.groups)} groups; expected as many of each"
+            )
+        if len(set(self.ids)) < count:
+            twice = next(name for position, name in enumerate(self.ids) if name in self.ids[:position])
+            raise InputError(f"{self.modality} items: id {twice!r} occurs twice; ids must be unique")
+        if not all(self.labels):
+            raise InputError(f"{self.modality} item {self.ids[self.labels.index('')]!r}: its label is empty")
+        expected = str if self.modality == "text" else (bytes, Path)
+        for name, content in zip(self.ids, self.contents, strict=True):
+            if not isinstance(content, expected):
+                raise InputError(f"{self.modality} item {name!r}: content is a {type(content).__name__}")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def image(self, index: int) -> Image.Image:
+        """Decode the image at ``index`` to RGB, transparent pixels on white.
+
+        Raises:
+            InputError: the image cannot be read or decoded; names the item.
+        """
+        content = self.contents[index]
+        assert not isinstance(content, str), "a text has no image"
+        return decode_image(
+            _bytes(content), where=str(content if isinstance(content, Path) else self.ids[index])
+        )
+
+    def texts(self) -> list[str]:
+        """Return the contents of text items."""
+        assert self.modality == "text", "images have no text"
+        return [str(content) for content in self.contents]
+
+    def subset(self, indices: Sequence[int]) -> Items:
+        """Return the items at ``indices``, in that order."""
+        return replace(
+            self,
+            ids=tuple(self.ids[index] for index in indices),
+            contents=tuple(self.contents[index] for index in indices),
+            labels=tuple(self.labels[index] for index in indices),
+            groups=tuple(self.groups[index] for index in indices) if self.groups else (),
+        )
+
+    def relabel(self, labels: Sequence[str]) -> Items:
+        """Return the same items with other labels."""
+        return replace(self, labels=tuple(labels))
+
+    @cached_property
+    def content_hash(self) -> str:
+        """Return the SHA-256 over modality, ids and contents (a file's bytes), not over labels."""
+        digest = hashlib.sha256(self.modality.encode())
+        for name, content in zip(self.ids, self.contents, strict=True):
+            digest.update(hashlib.sha256(name.encode()).digest())
+            digest.update(_digest(content))
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """Find, for each query, the gallery items with its label.
+
+    ``protocol`` says in a sentence or two who is query, who is gallery, what is relevant and what is ignored.
+    With ``ignore_same_group`` the gallery items of the query's own group are neither relevant nor irrelevant;
+    with ``drop_self`` the same holds of the item with the query's id.
+    """
+
+    name: str
+    kind: Kind
+    dataset: str
+    dataset_hash: str
+    split: str
+    protocol: str
+    query: Items
+    gallery: Items
+    ignore_same_group: bool
+    drop_self: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """Aligned images and texts, one text an image, for metrics of the modality gap."""
+
+    image: Items
+    text: Items
+
+    def __post_init__(self) -> None:
+        if len(self.image) != len(self.text):
+            raise InputError(f"pairs: {len(self.image)} images but {len(self.text)} texts")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitData:
+    """What training-free maps may be fitted on; never an item of the split that is measured."""
+
+    split: str
+    images: Items | None
+    texts: Items | None
+    class_prompts: Items | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """One split of a dataset as tasks; ``hash`` identifies its contents."""
+
+    name: str
+    hash: str
+    split: str
+    tasks: tuple[Task, ...]
+    pairs: Pairs | None
+    fit: FitData | None
+    default_template: str
+
+
+def _digest(content: bytes | str | Path) -> bytes:
+    if isinstance(content, Path):
+        try:
+            status = content.stat()
+        except OSError as error:
+            raise InputError(f"image {content}: cannot be read ({error.strerror})") from error
+        return _file_digest(content, status.st_size, status.st_mtime_ns)
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).digest()
+
+
+@lru_cache(maxsize=1 << 20)
+def _file_digest(path: Path, _size: int, _modified: int) -> bytes:
+    return hashlib.sha256(_bytes(path)).digest()
+
+
+def _bytes(content: bytes | Path) -> bytes:
+    if isinstance(content, bytes):
+        return content
+    try:
+        return content.read_bytes()
+    except OSError as error:
+        raise InputError(f"image {content}: cannot be read ({error.strerror})") from error
