@@ -17,7 +17,7 @@ def run_command(main: Callable[..., int | None], argv: Sequence[str] | None = No
     Returns the exit code: what ``main`` returned (None is 0), 2 for an input error (a message without a
     traceback), 130 after Ctrl-C. Any other exception is a defect of ours and keeps its traceback.
     """
-    return _guarded(lambda: tyro.cli(main, args=argv, config=(tyro.conf.FlagConversionOff,)))
+    return _guarded(lambda: tyro.cli(main, args=argv, config=(tyro.conf.FlagCreatePairsOff,)))
 
 
 def run_commands(commands: dict[str, Callable[..., int]], argv: Sequence[str] | None = None) -> int:
