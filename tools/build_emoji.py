@@ -18,6 +18,7 @@ import json
 import tarfile
 import tempfile
 import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,6 +162,7 @@ def write(emoji: Emoji, out: Path) -> None:
             for name, source in SOURCES.items()
         },
         "libraries": _library_versions(),
+        "same_phrase": _same_phrase(emoji),
         "left_out": emoji.left_out,
     }
     (out / "manifest.json").write_text(
@@ -214,6 +216,11 @@ def _parts(emoji: Emoji, concept: Concept, designer: str, image: bytes) -> dict[
 
 def _draws(designer: str, concept: Concept, files: Mapping[str, Path]) -> bool:
     return bare(concept.code) in files and concept.subgroup not in NOT_OWN_DRAWINGS.get(designer, ())
+
+
+def _same_phrase(emoji: Emoji) -> list[str]:
+    counts = Counter(first for first, _ in emoji.phrases.values())
+    return [concept.name for concept in emoji.concepts if counts[emoji.phrases[concept.concept][0]] > 1]
 
 
 def _library_versions() -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import unicodedata
 from collections import Counter
@@ -135,34 +134,46 @@ def keyword_phrases(concepts: Sequence[Concept]) -> dict[str, tuple[str, str]]:
     """Write two short keyword phrases per concept; the first is unique wherever its keywords allow it.
 
     The first phrase holds up to four of the rarest keywords that share no word with the name (words that
-    begin with the same four letters count as shared); the second the most frequent ones, and words shared
-    with the name where there are too few others. A gendered name puts "male" or "female" first. No phrase
-    contains the whole name. Where two concepts would have the same first phrase, the later one takes more
-    keywords until it differs.
+    begin with the same four letters count as shared); the second the most frequent ones, and keywords that
+    share a word where there are too few others. A gendered name puts "male" or "female" first. No phrase
+    holds all the words of the name. Where two concepts would have the same first phrase, the later one takes
+    more keywords until it differs.
     """
     frequency = Counter(word for concept in concepts for word in concept.keywords)
     phrases: dict[str, tuple[str, str]] = {}
     taken: set[str] = set()
     for concept in concepts:
-        gender = _gender(concept.name)
-        fresh = sorted(_fresh_keywords(concept), key=lambda word: (frequency[word], word))
-        shared = [word for word in _shared_keywords(concept) if word not in fresh]
+        by_rarity = sorted(
+            (
+                word
+                for word in concept.keywords
+                if not _GENDERED.search(word) and word not in ("human", "humans")
+            ),
+            key=lambda word: (frequency[word], word),
+        )
+        shared = [word for word in by_rarity if _shares_word(word, concept.name)]
+        fresh = [word for word in by_rarity if word not in shared]
         pool = [*fresh, *shared]
-        count = min(PHRASE_WORDS, len(fresh)) or min(2, len(shared))
-        first = _phrase(gender, pool[:count])
+        count = min(PHRASE_WORDS, len(fresh)) or 1
+        first = _phrase(concept.name, pool[:count])
         while first in taken and count < len(pool):
             count += 1
-            first = _phrase(gender, pool[:count])
+            first = _phrase(concept.name, pool[:count])
         taken.add(first)
         others = fresh[PHRASE_WORDS:][::-1]
-        few = max(0, math.ceil(PHRASE_WORDS / 2) - len(others))
-        second = _phrase(gender, [*others, *shared[:2], *fresh[::-1][: few + 1]][:PHRASE_WORDS])
-        phrases[concept.concept] = (first, second)
+        few = max(0, PHRASE_WORDS // 2 - len(others))
+        second = _phrase(concept.name, [*others, *shared[:2], *fresh[::-1][: few + 1]][:PHRASE_WORDS])
+        phrases[concept.concept] = (first, second or first)
     return phrases
 
 
-def _phrase(gender: Sequence[str], words: Sequence[str]) -> str:
-    return ", ".join(dict.fromkeys([*gender, *words]))
+def _phrase(name: str, keywords: Iterable[str]) -> str:
+    """Join keywords after the gender; one that would complete the name's words is passed over."""
+    chosen = list(_gender(name))
+    for keyword in keywords:
+        if not set(words(name)) <= set(words(" ".join([*chosen, keyword]))):
+            chosen.append(keyword)
+    return ", ".join(dict.fromkeys(chosen))
 
 
 def _gender(name: str) -> tuple[str, ...]:
@@ -170,25 +181,12 @@ def _gender(name: str) -> tuple[str, ...]:
     return (*(["male"] if _MALE.search(text) else []), *(["female"] if _FEMALE.search(text) else []))
 
 
-def _fresh_keywords(concept: Concept) -> list[str]:
-    name = _words(concept.name)
-    return [
-        word
-        for word in concept.keywords
-        if not any(_alike(a, b) for a in _words(word) for b in name)
-        and not _GENDERED.search(word)
-        and word not in ("human", "humans")
-    ]
+def _shares_word(keyword: str, name: str) -> bool:
+    return any(_alike(left, right) for left in words(keyword) for right in words(name))
 
 
-def _shared_keywords(concept: Concept) -> list[str]:
-    name = " ".join(_words(concept.name))
-    return [
-        word for word in concept.keywords if name not in " ".join(_words(word)) and not _GENDERED.search(word)
-    ]
-
-
-def _words(text: str) -> list[str]:
+def words(text: str) -> list[str]:
+    """Return the words of a text: its runs of letters and digits, in plain lower case."""
     return re.findall(r"[a-z0-9]+", slug(text))
 
 

@@ -19,24 +19,39 @@ LICENCES: dict[str, str] = {
     "emojibase": "MIT",
 }
 
+# designer -> author, and the file of the licence
+PICTURES_BY: dict[str, tuple[str, str]] = {
+    "noto": (
+        "Noto Emoji, copyright Google LLC (<https://github.com/googlefonts/noto-emoji>); "
+        "its flags are in the public domain or exempt from copyright",
+        "Apache License 2.0 (`Apache-2.0.txt`)",
+    ),
+    "twemoji": (
+        "Twemoji, copyright Twitter, Inc and other contributors (<https://github.com/jdecked/twemoji>)",
+        "CC BY 4.0 (`CC-BY-4.0.txt`)",
+    ),
+    "openmoji": (
+        "OpenMoji, the open-source emoji and icon project (<https://openmoji.org>)",
+        "CC BY-SA 4.0 (`CC-BY-SA-4.0.txt`)",
+    ),
+    "fluent": (
+        "Fluent Emoji, copyright Microsoft Corporation (<https://github.com/microsoft/fluentui-emoji>), "
+        "packaged by LobeHub",
+        "MIT (`MIT-fluent.txt`)",
+    ),
+    "emojione": (
+        "EmojiOne 2, emoji provided free by EmojiOne (<https://github.com/joypixels/emojione>)",
+        "CC BY 4.0 (`CC-BY-4.0.txt`)",
+    ),
+}
+
 ATTRIBUTION = """\
 # Who made the emoji of this dataset
 
 Every picture was scaled to 64 x 64 pixels, put on a white background and encoded as lossy WebP; nothing
 else was changed. Each shard keeps the licence of its pictures. The full texts lie beside this file.
 
-| Shard | Pictures by | Licence | Taken from |
-|---|---|---|---|
-| `noto.tar.gz` | Noto Emoji, copyright Google LLC; its flags are in the public domain or exempt from copyright \
-(<https://github.com/googlefonts/noto-emoji>) | Apache License 2.0 (`Apache-2.0.txt`) | {noto} |
-| `twemoji.tar.gz` | Twemoji, copyright Twitter, Inc and other contributors (<https://github.com/jdecked/twemoji>) \
-| CC BY 4.0 (`CC-BY-4.0.txt`) | {twemoji} |
-| `openmoji.tar.gz` | OpenMoji, the open-source emoji and icon project (<https://openmoji.org>) | CC BY-SA 4.0 \
-(`CC-BY-SA-4.0.txt`) | {openmoji} |
-| `fluent.tar.gz` | Fluent Emoji, copyright Microsoft Corporation (<https://github.com/microsoft/fluentui-emoji>), \
-packaged by LobeHub | MIT (`MIT-fluent.txt`) | {fluent} |
-| `emojione.tar.gz` | EmojiOne 2, emoji provided free by EmojiOne (<https://github.com/joypixels/emojione>) \
-| CC BY 4.0 (`CC-BY-4.0.txt`) | {emojione} |
+{table}
 
 Names, groups, subgroups and keywords come from the Unicode CLDR, copyright Unicode, Inc. (Unicode License v3,
 `Unicode-3.0.txt`), through {emojibase} by Miles Johnson (MIT, `MIT-emojibase.txt`), and further keywords from
@@ -63,13 +78,19 @@ def write_licences(folder: Path, packages: Mapping[str, Path]) -> None:
         "MIT-emojibase.txt": (packages["emojibase"] / "LICENSE").read_text(encoding="utf-8"),
         "MIT-emojilib.txt": (packages["emojilib"] / "LICENSE").read_text(encoding="utf-8"),
         "Unicode-3.0.txt": _standard_text(standard / "Unicode-3.0.json"),
-        "ATTRIBUTION.md": ATTRIBUTION.format(
-            **{name: f"`{source.package}` {source.version}" for name, source in SOURCES.items()}
-        ),
+        "ATTRIBUTION.md": _attribution(),
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         (folder / name).write_text(text.rstrip() + "\n", encoding="utf-8")
+
+
+def _attribution() -> str:
+    packages = {name: f"`{source.package}` {source.version}" for name, source in SOURCES.items()}
+    lines = ["| Shard | Pictures by | Licence | Taken from |", "|---|---|---|---|"]
+    for name, (author, licence) in PICTURES_BY.items():
+        lines.append(f"| `{name}.tar.gz` | {author} | {licence} | {packages[name]} |")
+    return ATTRIBUTION.format(table="\n".join(lines), **packages)
 
 
 def _standard_text(path: Path) -> str:

@@ -11,8 +11,8 @@ TEMPLATE = "a photo of a {}"
 
 
 def class_words(label: str) -> str:
-    """Turn the name of a class into words: no leading number (``001.``), spaces for underscores."""
-    words = re.sub(r"^\d+[._-]+(?=\D)", "", label).replace("_", " ").strip()
+    """Turn the name of a class into words: no number with a dot before it (``001.``), no underscores."""
+    words = re.sub(r"^\d+\.", "", label).replace("_", " ").strip()
     return words or label
 
 

@@ -15,7 +15,7 @@ from crossgap.errors import InputError
 
 
 def load_shards(pattern: str | Sequence[str], *, split: str = "test", limit: int | None = None) -> Dataset:
-    """Load shards into memory; ``label`` of a sample's JSON is its class, ``split`` its split if all have one.
+    """Load shards into memory; a sample's JSON may hold its class (``label``) and its ``split``.
 
     Raises:
         InputError: what :func:`read_shards` refuses, samples with neither caption nor label, or a split that
