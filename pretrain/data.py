@@ -12,7 +12,7 @@ from open_clip import SimpleTokenizer
 from PIL import Image
 from torch import Tensor
 
-from crossgap import datasets
+from crossgap.datasets import embedded_shards
 from crossgap.datasets.shards import Sample, decode_image, read_shards
 from crossgap.errors import InputError
 from pretrain.augment import AugmentConfig, drop_words, random_view
@@ -168,7 +168,7 @@ class Batches:
 
 def _samples(data: str | Sequence[str]) -> Iterator[Sample]:
     if data == "emoji":
-        shards = [str(path) for path in datasets.embedded_shards()]
+        shards = [str(path) for path in embedded_shards()]
         return (sample for sample in read_shards(shards) if sample.meta["split"] == "train")
     return read_shards(data)
 
