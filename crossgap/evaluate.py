@@ -21,6 +21,7 @@ from torch import Tensor
 from crossgap import gap, misalignment
 from crossgap.command import run_command
 from crossgap.datasets import Dataset, Items, Task, load_dataset
+from crossgap.datasets.split import MissingSplit
 from crossgap.embeddings import Embeddings, embed
 from crossgap.encoders import Encoder, Precision, load_encoder
 from crossgap.errors import InputError, check_known
@@ -32,14 +33,13 @@ from crossgap.provenance import Provenance, commit, config_hash, versions
 from crossgap.records import TABLES, Row, write_json, write_rows, write_table
 from crossgap.relevance import Relevance, relevance_from_labels
 from crossgap.retrieval import macro_mean, retrieval_metrics
-from crossgap.routes import ROUTES, FitEmbeddings, available, fitted_maps
+from crossgap.routes import ROUTES, FitEmbeddings, fitted_maps, missing_fit
 from crossgap.similarity import cosine_scores
 
 KS = (1, 5, 10)
 # The tasks whose mean average precision chooses the inversion setting on the validation split: retrieval by
 # class is what the paper's image sets ask for. A dataset without them uses its first task of the kind.
 SELECTION_TASKS = ("image-subgroup", "text-subgroup", "image-class")
-_GALLERY_FREE = ("chance", "native")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,8 +258,9 @@ class _Run:
         native = _Scored(task, "native", native_QG, relevance)
         self._record(native)
         shown = [native]
-        for route in self.config.routes:
-            reason = available(route, task.kind, dataset.fit)
+        applicable = [route for route in self.config.routes if task.kind in ROUTES[route].kinds]
+        for route in applicable:
+            reason = missing_fit(route, task.kind, dataset.fit)
             if reason is not None:
                 self.skipped[f"{task.name}/{route}"] = reason
             elif (into := ROUTES[route].inverts) is not None:
@@ -271,7 +272,7 @@ class _Run:
                         reported = replace(scored, selection=selection)
                         self._record(reported)
                         shown.append(reported)
-            elif route not in (*_GALLERY_FREE, "untrained_tokens"):
+            elif route not in ("chance", "native", "untrained_tokens"):
                 on_query, on_gallery = fitted_maps(
                     route, task.kind, fit, seed=self.config.seed, dim=self.encoder.embed_dim
                 )
@@ -547,7 +548,7 @@ def _validation(dataset: str, split: str, limit: int | None) -> Dataset | None:
         return None
     try:
         return load_dataset(dataset, split="val", limit=limit)
-    except InputError:
+    except MissingSplit:
         return None
 
 
@@ -557,15 +558,15 @@ def _default_snapshots(steps: int) -> tuple[int, ...]:
 
 
 def _print(result: Evaluation, out: Path) -> None:
-    table = Table(title="mAP, or top-1 for zero-shot; the split's mean over queries")
-    for column in ("task", "route", "setting", "value", "queries", "skipped"):
-        table.add_column(column, justify="right" if column in ("value", "queries", "skipped") else "left")
+    table = Table(title="mAP (zero-shot: top-1), mean over queries; setting: tokens x steps (chosen on)")
+    for column in ("task", "route", "setting"):
+        table.add_column(column, no_wrap=True)
+    for column in ("value", "queries", "skipped"):
+        table.add_column(column, justify="right")
     for row in result.rows:
         headline = "hit@1" if row.task.startswith("zero-shot") else "mAP"
         if row.metric == headline and row.selection != "curve" and row.split != "val":
-            setting = (
-                "" if row.steps is None else f"{row.num_tokens} tokens, {row.steps} steps ({row.selection})"
-            )
+            setting = "" if row.steps is None else f"{row.num_tokens} x {row.steps} ({row.selection})"
             cells = (row.task, row.route, setting, f"{100 * row.value:.2f} %", row.n_queries, row.n_skipped)
             table.add_row(*map(str, cells))
     console = Console(file=sys.stdout)

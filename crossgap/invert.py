@@ -9,6 +9,7 @@ import hashlib
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -80,7 +81,7 @@ def main(
     if items is None:
         raise InputError(f"dataset {dataset!r}, split {split!r}: no {modality} queries to invert into {into}")
     model = load_encoder(encoder, pretrained, device, precision)
-    given = {
+    given: dict[str, Any] = {
         "steps": steps,
         "num_tokens": num_tokens,
         "learning_rate": learning_rate,
@@ -91,7 +92,7 @@ def main(
     }
     changes = {name: value for name, value in given.items() if value is not None}
     config = replace(preset(model.name, into), seed=seed, **changes)
-    settings = {
+    settings: dict[str, object] = {
         "encoder": model.fingerprint,
         "into": into,
         "items": items.content_hash,

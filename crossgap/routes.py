@@ -83,18 +83,10 @@ def fitted_maps(
     return means[query], means[gallery]
 
 
-def available(route: str, kind: Kind, fit: FitData | None) -> str | None:
-    """Return None if the route can run on tasks of this kind, else the reason why it cannot."""
-    row = ROUTES[route]
-    if kind not in row.kinds:
-        return f"does not apply to {kind} tasks"
-    needed = (
-        [f"{modality}s" for modality in sides(kind)]
-        if row.fits == "sides"
-        else [row.fits]
-        if row.fits
-        else []
-    )
+def missing_fit(route: str, kind: Kind, fit: FitData | None) -> str | None:
+    """Return None if the dataset has what the route is fitted on, else what it lacks."""
+    fits = ROUTES[route].fits
+    needed = [f"{modality}s" for modality in sides(kind)] if fits == "sides" else [fits] if fits else []
     for part in needed:
         if fit is None or getattr(fit, part) is None:
             return f"needs {part.replace('_', ' ')} of a training split, which this dataset has not"

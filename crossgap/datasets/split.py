@@ -9,16 +9,20 @@ from crossgap.errors import InputError
 WHOLE = "all"
 
 
+class MissingSplit(InputError):  # noqa: N818  (it names what is missing)
+    """The data have no split of that name."""
+
+
 def choose_split(what: str, splits: Collection[str], split: str) -> str:
     """Return the split to load; data without splits is one split, ``all``, which also answers to ``test``.
 
     Raises:
-        InputError: lists the splits that there are.
+        MissingSplit: lists the splits that there are.
     """
     if not splits:
         if split in ("test", WHOLE):
             return WHOLE
-        raise InputError(f"{what}: it has no splits, so there is no split {split!r}; ask for {WHOLE!r}")
+        raise MissingSplit(f"{what}: it has no splits, so there is no split {split!r}; ask for {WHOLE!r}")
     if split not in splits:
-        raise InputError(f"{what}: no split {split!r}; it has {', '.join(splits)}")
+        raise MissingSplit(f"{what}: no split {split!r}; it has {', '.join(splits)}")
     return split
