@@ -74,8 +74,8 @@ def mean_interval(
         by: the columns that tell groups apart; groups keep their order of first appearance.
 
     Returns:
-        columns ``by``, value, low, high, macro, macro_low, macro_high, n_queries (all), n_skipped, n_clusters
-        (with a value). Fewer than two clusters give no interval (NaN).
+        columns ``by``, value, low, high, macro, macro_low, macro_high, n_queries (with a value), n_skipped,
+        n_clusters (with a value). Fewer than two clusters give no interval (NaN).
 
     Raises:
         ValueError: a query stands twice in one group.
@@ -83,7 +83,9 @@ def mean_interval(
     bootstrap = bootstrap or Bootstrap()
     results: list[dict[Hashable, object]] = []
     clusters: list[tuple[_Clusters, _Clusters]] = []
-    for key, group in frame.groupby(list(by), sort=False, dropna=False, observed=True) if by else [((), frame)]:
+    for key, group in (
+        frame.groupby(list(by), sort=False, dropna=False, observed=True) if by else [((), frame)]
+    ):
         if group["query_id"].duplicated().any():
             raise ValueError(f"{dict(zip(by, key, strict=True))}: a query id stands twice in this group")
         valued = group.loc[group["value"].notna(), ["query_id", "query_class", "value"]]
@@ -93,7 +95,7 @@ def mean_interval(
         results.append(
             {
                 **dict(zip(by, key, strict=True)),
-                "n_queries": len(group),
+                "n_queries": len(valued),
                 "n_skipped": len(group) - len(valued),
                 "n_clusters": len(unit.counts),
             }
@@ -105,7 +107,17 @@ def mean_interval(
         table[name] = micro[:, position]
     for position, name in enumerate(("macro", "macro_low", "macro_high")):
         table[name] = macro[:, position]
-    numbers = ["value", "low", "high", "macro", "macro_low", "macro_high", "n_queries", "n_skipped", "n_clusters"]
+    numbers = [
+        "value",
+        "low",
+        "high",
+        "macro",
+        "macro_low",
+        "macro_high",
+        "n_queries",
+        "n_skipped",
+        "n_clusters",
+    ]
     return table[[*by, *numbers]]
 
 
@@ -141,12 +153,16 @@ def paired_difference(
     joined["size"] = sizes.to_numpy()
     joined["matched"] = joined["side"] == "both"
     joined = joined[joined["size"] > 0]
-    for key, group in joined.groupby(list(by), sort=False, dropna=False, observed=True) if by else [((), joined)]:
+    for key, group in (
+        joined.groupby(list(by), sort=False, dropna=False, observed=True) if by else [((), joined)]
+    ):
         if not group["matched"].all() or len(group) != group["size"].iloc[0]:
             strange = sorted(group.loc[~group["matched"], "query_id"])[:3]
             raise InputError(
-                f"{dict(zip(by, key, strict=True))}: {len(group)} queries against {int(group['size'].iloc[0])} of "
-                f"the reference, {int((~group['matched']).sum())} unknown there {strange}; a paired difference "
+                f"{dict(zip(by, key, strict=True))}: {len(group)} queries against "
+                f"{int(group['size'].iloc[0])} of "
+                f"the reference, {int((~group['matched']).sum())} unknown there {strange}; a paired "
+                "difference "
                 "needs the same queries on both sides"
             )
     joined["value"] = joined["value"] - joined["reference_value"]

@@ -96,12 +96,15 @@ def read_runs(folders: Sequence[Path]) -> Study:
 
 def _read_run(folder: Path) -> Study:
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; give a study folder or the --out folder of an evaluation")
+        raise InputError(
+            f"{folder}: no such folder; give a study folder or the --out folder of an evaluation"
+        )
     if (folder / "study.json").exists():
         return _read_study(folder)
     if not (folder / "rows.jsonl").exists():
         raise InputError(
-            f"{folder}: neither study.json nor rows.jsonl lies here, so it is not a study and not an evaluated "
+            f"{folder}: neither study.json nor rows.jsonl lies here, so it is not a study and not an "
+            "evaluated "
             "run; sweep or evaluate first, or name another folder"
         )
     rows = _read_rows([folder])
@@ -141,7 +144,9 @@ def _read_study(folder: Path) -> Study:
         for seed in seeds:
             wanted.setdefault((arm.name, seed), folder / "trials" / f"{arm.name}-s{seed}")
     known = [arm.name for arm in arms]
-    arms += tuple(Arm(name=name, label=name) for name in dict.fromkeys(key[0] for key in wanted) if name not in known)
+    arms += tuple(
+        Arm(name=name, label=name) for name in dict.fromkeys(key[0] for key in wanted) if name not in known
+    )
     order = {arm.name: position for position, arm in enumerate(arms)}
     keys = sorted(wanted, key=lambda key: (order[key[0]], key[1]))
     trials = pd.DataFrame([_trial(*key, wanted[key]) for key in keys], columns=list(TRIAL_COLUMNS))
@@ -169,14 +174,20 @@ def _read_study(folder: Path) -> Study:
 def _arms(document: Any, path: Path) -> tuple[Arm, ...]:
     try:
         arms = tuple(
-            Arm(name=arm["name"], label=arm.get("label") or arm["name"], description=arm.get("description", ""))
+            Arm(
+                name=arm["name"],
+                label=arm.get("label") or arm["name"],
+                description=arm.get("description", ""),
+            )
             for arm in document["arms"]
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: 'arms' must be a list of objects with a 'name' ({error!r})") from error
     baseline = document.get("baseline")
     if baseline is not None and baseline not in [arm.name for arm in arms]:
-        raise InputError(f"{path}: the baseline {baseline!r} is not among the arms {[arm.name for arm in arms]}")
+        raise InputError(
+            f"{path}: the baseline {baseline!r} is not among the arms {[arm.name for arm in arms]}"
+        )
     return arms
 
 
@@ -221,7 +232,8 @@ def _read_tables(folders: Sequence[Path]) -> dict[str, pd.DataFrame]:
             frame = read_table([folder], name)
             if set(frame.columns) != set(columns):
                 raise InputError(
-                    f"{folder / name}.parquet: columns {sorted(set(frame.columns) ^ set(columns))} differ from the "
+                    f"{folder / name}.parquet: columns {sorted(set(frame.columns) ^ set(columns))} "
+                    "differ from the "
                     "table that this version reads; evaluate again"
                 )
             if name == "per_query":

@@ -15,7 +15,10 @@ KEYS = [*MODEL, "inversion_seed", *SIDE, "route", "metric"]
 SETTING = ["steps", "num_tokens"]
 SELECTION_ORDER = {"val": 0, "preset": 1, "none": 2, "curve": 3}
 
-INVERSIONS = {"image": "oti", "text": "ovi"}  # the route that inverts the query of a task within this modality
+INVERSIONS = {
+    "image": "oti",
+    "text": "ovi",
+}  # the route that inverts the query of a task within this modality
 CONTROLS = ("class_pca", "centred", "random_subspace")
 PREFERRED_TASK = {"image": "image-subgroup", "text": "text-subgroup"}
 CROSS_TASKS = ("image-text", "text-image")
@@ -52,7 +55,8 @@ def quoted(rows: pd.DataFrame) -> pd.DataFrame:
     twice = result[result.duplicated(KEYS, keep=False)]
     if len(twice):
         raise InputError(
-            f"two rows claim the same measurement: {twice[[*KEYS, *SETTING]].iloc[0].to_dict()}; give each run once"
+            f"two rows claim the same measurement: {twice[[*KEYS, *SETTING]].iloc[0].to_dict()}; give "
+            "each run once"
         )
     return result
 
@@ -103,7 +107,9 @@ def is_cross_modal(task: str) -> bool:
 
 def at(frame: pd.DataFrame, where: Headline) -> pd.DataFrame:
     """Select the rows of a headline's dataset, split and task."""
-    here = (frame["dataset"] == where.dataset) & (frame["split"] == where.split) & (frame["task"] == where.task)
+    here = (
+        (frame["dataset"] == where.dataset) & (frame["split"] == where.split) & (frame["task"] == where.task)
+    )
     return frame[here]
 
 
@@ -236,7 +242,9 @@ def settings(rows: pd.DataFrame, quoted_rows: pd.DataFrame, where: Headline) -> 
         columns arm, seed, steps, num_tokens, selection, loss (1 - cosine after inversion, NaN when not
         written), gain_val, gain, best_steps, best_num_tokens, best_gain, optimism (mAP fractions).
     """
-    mean_ap = rows[(rows["metric"] == "mAP") & (rows["dataset"] == where.dataset) & (rows["task"] == where.task)]
+    mean_ap = rows[
+        (rows["metric"] == "mAP") & (rows["dataset"] == where.dataset) & (rows["task"] == where.task)
+    ]
     native = mean_ap[mean_ap["route"] == "native"].set_index(["split", *MODEL])["value"]
     native = native[~native.index.duplicated()]
     inverted = mean_ap[mean_ap["route"] == where.route]

@@ -39,7 +39,11 @@ class SyntheticStudy:
     arms: tuple[SyntheticArm, ...] = (
         SyntheticArm(name="baseline", label="Baseline", description="The contrastive loss alone."),
         SyntheticArm(
-            name="narrow", label="Narrow gap", gap=0.2, gain=0.0, description="A penalty on the centroid distance."
+            name="narrow",
+            label="Narrow gap",
+            gap=0.2,
+            gain=0.0,
+            description="A penalty on the centroid distance.",
         ),
     )
     seeds: tuple[int, ...] = (0, 1)
@@ -78,7 +82,13 @@ def write_study(folder: Path, study: SyntheticStudy | None = None) -> Path:
             trial.mkdir(parents=True)
             _write_training(trial, arm, seed, position)
             if key in study.failed:
-                result = {"state": "failed", "arm": arm.name, "seed": seed, "reason": study.failed[key], "step": 30}
+                result = {
+                    "state": "failed",
+                    "arm": arm.name,
+                    "seed": seed,
+                    "reason": study.failed[key],
+                    "step": 30,
+                }
                 write_json(trial / "result.json", result)
             elif key not in study.unfinished:
                 write_run(trial, study, arm, seed)
@@ -140,7 +150,9 @@ class _Run:
             "commit": "c" * 40,
             **other,
         }
-        self.rows.append(Row(task=task, metric=metric, value=float(value), split=split, **self.common, **settings))
+        self.rows.append(
+            Row(task=task, metric=metric, value=float(value), split=split, **self.common, **settings)
+        )
 
     def measure(
         self, split: str, task: str, route: str, metric: str, values: np.ndarray, *, selection: str = "none",
@@ -151,17 +163,21 @@ class _Run:
         skipped = int(np.isnan(values).sum())
         self.row(
             task=task, metric=metric, value=np.nanmean(values), split=split, route=route, n_skipped=skipped,
-            inversion_seed=inversion_seed, **setting,
+            inversion_seed=inversion_seed, n_queries=len(values) - skipped, **setting,
         )  # fmt: skip
+        valued = ~np.isnan(values)
         self.per_query.append(
             pd.DataFrame(
                 {
                     **self.common, "inversion_seed": inversion_seed, "split": split, "task": task, "route": route,
-                    **setting, "metric": metric, "query_id": self.query_ids, "query_class": self.classes,
-                    "value": values,
+                    **setting, "metric": metric, "query_id": np.array(self.query_ids)[valued],
+                    "query_class": np.array(self.classes)[valued], "value": values[valued],
                 }
             ).astype({"inversion_seed": "Int64", "steps": "Int64", "num_tokens": "Int64"})
         )  # fmt: skip
+
+    def without_one(self) -> dict[str, int]:
+        return {"n_queries": self.study.n_queries - 1, "n_skipped": 1}
 
     def values(self, level: float) -> np.ndarray:
         noise = self.rng.normal(0, 0.03, self.study.n_queries)
@@ -173,7 +189,7 @@ class _Run:
         native = self.values(self.arm.native)
         self.measure(split, task, "native", "mAP", native)
         self.measure(split, task, "native", "hit@1", (native > self.arm.native).astype(float))
-        self.row(task=task, metric="mAP", value=CHANCE, split=split, route="chance", n_skipped=1)
+        self.row(task=task, metric="mAP", value=CHANCE, split=split, route="chance", **self.without_one())
         for control, shift in CONTROL_SHIFT.items():
             self.measure(split, task, control, "mAP", native + shift + self.rng.normal(0, 0.01, len(native)))
         for tokens in self.study.num_tokens:
@@ -227,7 +243,9 @@ def _write_training(folder: Path, arm: SyntheticArm, seed: int, position: int) -
     terms = {"contrastive": 1.0} if position == 0 else {"contrastive": 1.0, "centroid": 0.5}
     with open(folder / "metrics.jsonl", "w", encoding="utf-8") as stream:
         for step in range(0, 310, 10):
-            weighted = {name: w * (1.5 + 4 * np.exp(-step / 90) + rng.normal(0, 0.05)) for name, w in terms.items()}
+            weighted = {
+                name: w * (1.5 + 4 * np.exp(-step / 90) + rng.normal(0, 0.05)) for name, w in terms.items()
+            }
             append_line(
                 stream,
                 {
@@ -291,7 +309,7 @@ def _pictures(
     edges = np.linspace(-1, 1, 41)
     middles = (edges[:-1] + edges[1:]) / 2
     histograms = []
-    for kind, mean, total in (("same", 0.6, 900), ("other", 0.4, 9_000)):
+    for kind, mean, total in (("same class", 0.6, 900), ("other class", 0.4, 9_000)):
         density = np.exp(-((middles - mean) ** 2) / 0.02)
         for low, high, count in zip(edges[:-1], edges[1:], total * density / density.sum(), strict=True):
             histograms.append(

@@ -72,7 +72,9 @@ def draw_curves(info: CurvesInfo) -> Figure:
             mine = info.lines[info.lines["arm"] == arm]
             for count, line in mine.groupby("num_tokens"):
                 marker, dash = shapes[int(count)]
-                axes.fill_between(line["steps"], line["low"], line["high"], color=colours[count], alpha=0.18, lw=0)
+                axes.fill_between(
+                    line["steps"], line["low"], line["high"], color=colours[count], alpha=0.18, lw=0
+                )
                 axes.plot(
                     line["steps"], line["value"], color=colours[count], marker=marker, linestyle=dash,
                     markersize=4.5, linewidth=1.6,
@@ -100,7 +102,7 @@ def draw_curves(info: CurvesInfo) -> Figure:
             for count in tokens
         ]  # fmt: skip
         handles.append(_ring([], [], label="quoted setting"))
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+        figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     return figure
 
 

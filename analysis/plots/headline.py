@@ -16,7 +16,9 @@ from analysis.stats import Bootstrap
 from analysis.tables import CONTROLS, Headline, at, model_gaps, route_difference
 
 POINTS = 100  # mAP points in a fraction
-GAP_AXIS = "Modality gap: distance between the centroids of image and text\nembeddings (unit vectors; 0 = none)"
+GAP_AXIS = (
+    "Modality gap: distance between the centroids of image and text\nembeddings (unit vectors; 0 = none)"
+)
 ROUTE_TICKS = {
     "oti": "OTI\n(inversion)",
     "ovi": "OVI\n(inversion)",

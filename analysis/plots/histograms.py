@@ -9,7 +9,7 @@ import seaborn
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.plots.style import new_figure, plain, theme
+from analysis.plots.style import colours, new_figure, plain, theme
 from analysis.tables import SIDE
 
 LINES = ("-", "--", ":", "-.")
@@ -47,7 +47,7 @@ def draw_histograms(info: HistogramInfo) -> Figure:
     columns = min(3, len(info.arms))
     rows = -(-len(info.arms) // columns)
     kinds = list(dict.fromkeys(info.bins["kind"]))
-    colours = dict(zip(kinds, seaborn.color_palette("colorblind").as_hex(), strict=False))
+    palette = dict(zip(kinds, colours(len(kinds)), strict=True))
     dashes = {kind: LINES[position % len(LINES)] for position, kind in enumerate(kinds)}
     occupied = info.bins[info.bins["share"] > 0]
     with theme():
@@ -58,8 +58,8 @@ def draw_histograms(info: HistogramInfo) -> Figure:
                 line = line.sort_values("bin_low")
                 edges = [*line["bin_low"], line["bin_high"].iloc[-1]]
                 percent = 100 * line["share"]
-                axes.stairs(percent, edges, fill=True, color=colours[kind], alpha=0.16)
-                axes.stairs(percent, edges, color=colours[kind], linewidth=1.5, linestyle=dashes[kind])
+                axes.stairs(percent, edges, fill=True, color=palette[kind], alpha=0.16)
+                axes.stairs(percent, edges, color=palette[kind], linewidth=1.5, linestyle=dashes[kind])
             axes.set_title(plain(label))
             seaborn.despine(ax=axes, left=True)
         if len(occupied):
@@ -72,8 +72,8 @@ def draw_histograms(info: HistogramInfo) -> Figure:
         figure.supxlabel("Cosine similarity (no unit)", fontsize=10)
         figure.supylabel("Share of pairs of that kind (%)", fontsize=10)
         handles = [
-            Line2D([], [], color=colours[kind], linestyle=dashes[kind], label=f"{plain(kind)}")
+            Line2D([], [], color=palette[kind], linestyle=dashes[kind], label=f"{plain(kind)}")
             for kind in kinds
         ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(kinds))
+        figure.legend(handles=handles, loc="outside upper center", ncols=len(kinds))
     return figure

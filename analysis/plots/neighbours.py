@@ -77,7 +77,9 @@ def strips_infos(
 
 def _strip(route: str, group: pd.DataFrame) -> Strip:
     first = group.iloc[0]
-    query = Card(first["query_id"], str(first["query_class"]), _bytes(first["query_image"]), _text(first["query_text"]))
+    query = Card(
+        first["query_id"], str(first["query_class"]), _bytes(first["query_image"]), _text(first["query_text"])
+    )
     cards = tuple(
         Card(
             item_id=row.neighbour_id,

@@ -68,7 +68,7 @@ def draw_projection(info: ProjectionInfo) -> Figure:
             Line2D([], [], color=colour, marker=marker, linestyle="none", label=name)
             for name, (colour, marker) in MODALITIES.items()
         ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=2)
+        figure.legend(handles=handles, loc="outside upper center", ncols=2)
     return figure
 
 

@@ -16,7 +16,7 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 
 from crossgap.records import atomic_path
 
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")  # as many as no palette has: pairs stay unique
+MARKERS = ("o", "s", "^", "D", "v", "<", ">", "p", "P", "h", "X")
 INK = "#22272e"
 QUIET = "#6b7280"
 GRID = "#e3e6ea"
@@ -51,12 +51,23 @@ class ArmStyle(NamedTuple):
 
 
 def arm_styles(arms: Sequence[str]) -> dict[str, ArmStyle]:
-    """Give each arm, by its position in the study, a colour-blind-safe colour and a marker of its own."""
-    palette = seaborn.color_palette("colorblind").as_hex()
+    """Give each arm, by its position in the study, a colour-blind-safe colour and a marker of its own.
+
+    Eight colours and eleven markers: up to 88 arms get different pairs. Seaborn's palette without its pale
+    pink and yellow, which fade on white.
+    """
+    palette = colours(8)
     return {
         arm: ArmStyle(palette[position % len(palette)], MARKERS[position % len(MARKERS)])
         for position, arm in enumerate(arms)
     }
+
+
+def colours(count: int) -> list[str]:
+    """List ``count`` colour-blind-safe colours that hold on white, repeating after eight."""
+    palette = seaborn.color_palette("colorblind").as_hex()
+    dark = [colour for position, colour in enumerate(palette) if position not in (6, 8)]
+    return [dark[position % len(dark)] for position in range(count)]
 
 
 @contextlib.contextmanager

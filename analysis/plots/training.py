@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 import seaborn
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from analysis.plots.style import arm_styles, legend_columns, new_figure, plain, theme
+from analysis.plots.style import arm_styles, colours, legend_columns, new_figure, plain, theme
 
 TOTAL = "total"
 
@@ -48,7 +50,7 @@ def draw_losses(info: TrainingInfo) -> Figure:
     columns = min(3, len(info.arms))
     rows = -(-len(info.arms) // columns)
     parts = [TOTAL, *dict.fromkeys(part for part in info.losses["part"] if part != TOTAL)]
-    colours = dict(zip(parts, ["#22272e", *_term_colours(len(parts) - 1)], strict=True))
+    palette = dict(zip(parts, ["#22272e", *colours(len(parts) - 1)], strict=True))
     dashes = dict(zip(parts, ["", *[(4, 1.5), (1, 1), (6, 1, 1, 1), (3, 1)] * len(parts)], strict=False))
     with theme():
         figure = new_figure(11 if columns > 1 else 7, 1.1 + 2.5 * rows)
@@ -57,7 +59,7 @@ def draw_losses(info: TrainingInfo) -> Figure:
             mine = info.losses[info.losses["arm"] == arm]
             seaborn.lineplot(
                 data=mine, x="step", y="loss", hue="part", style="part", hue_order=parts, style_order=parts,
-                palette=colours, dashes=dashes, units="seed", estimator=None, linewidth=1.2, legend=False, ax=axes,
+                palette=palette, dashes=dashes, units="seed", estimator=None, linewidth=1.2, legend=False, ax=axes,
             )  # fmt: skip
             axes.set(title=plain(label), xlabel="", ylabel="")
             seaborn.despine(ax=axes, left=True)
@@ -69,16 +71,16 @@ def draw_losses(info: TrainingInfo) -> Figure:
         figure.supylabel("Loss (nats), parts as weighted", fontsize=10)
         names = [plain(part) for part in parts]
         handles = [
-            Line2D([], [], color=colours[part], linestyle=(0, dashes[part] or (1, 0)), label=name)
+            Line2D([], [], color=palette[part], linestyle=(0, dashes[part] or (1, 0)), label=name)
             for part, name in zip(parts, names, strict=True)
         ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=legend_columns(names, 11))
+        figure.legend(handles=handles, loc="outside upper center", ncols=legend_columns(names, 11))
     return figure
 
 
-def draw_temperatures(info: TrainingInfo) -> Figure:
+def draw_temperatures(info: TrainingInfo, all_arms: Sequence[str]) -> Figure:
     """Draw the temperature of every model on one logarithmic axis."""
-    styles = arm_styles(info.arms)
+    styles = arm_styles(all_arms)
     with theme():
         figure = new_figure(9, 4.2)
         axes = figure.subplots()
@@ -91,6 +93,9 @@ def draw_temperatures(info: TrainingInfo) -> Figure:
                 )  # fmt: skip
         if (info.temperatures["temperature"] > 0).all():
             axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9), numticks=12))
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set(xlabel="Training step", ylabel="Temperature τ (no unit)")
         seaborn.despine(ax=axes, left=True)
         labels = [plain(label) for label in info.labels]
@@ -98,9 +103,5 @@ def draw_temperatures(info: TrainingInfo) -> Figure:
             Line2D([], [], color=styles[arm].colour, marker=styles[arm].marker, label=label)
             for arm, label in zip(info.arms, labels, strict=True)
         ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=legend_columns(labels, 9))
+        figure.legend(handles=handles, loc="outside upper center", ncols=legend_columns(labels, 9))
     return figure
-
-
-def _term_colours(count: int) -> list[str]:
-    return (seaborn.color_palette("colorblind").as_hex() * (count // 10 + 1))[:count]

@@ -1,0 +1,283 @@
+"""``python -m analysis.report``: turn run folders into one self-contained page, figures and tables.
+
+python -m analysis.report runs/demo --format html md
+"""
+
+from __future__ import annotations
+
+import base64
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import jinja2
+import tyro
+from matplotlib.figure import Figure
+
+from analysis import findings, sheets
+from analysis.plots.curves import draw_curves
+from analysis.plots.headline import draw_headline
+from analysis.plots.histograms import draw_histograms, histogram_infos
+from analysis.plots.neighbours import ROUTE_NAMES, Card, StripsInfo, decode, draw_strips, strips_infos
+from analysis.plots.projection import draw_projection, projection_info
+from analysis.plots.style import save_figure
+from analysis.plots.training import draw_losses, draw_temperatures, training_info
+from analysis.results import Results, Within, compute
+from analysis.stats import Bootstrap
+from analysis.study import Study, read_runs
+from analysis.typeset import Table, counted, latex, markdown
+from crossgap.command import run_command
+from crossgap.errors import InputError
+from crossgap.records import write_text
+
+Format = Literal["html", "md", "tex"]
+_MEDIA = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure on the page: its file name without suffix, what it shows in words, and its data URI."""
+
+    name: str
+    caption: str
+    alt: str
+    uri: str
+
+
+def write_report(study: Study, out: Path, formats: tuple[Format, ...], bootstrap: Bootstrap) -> Path:
+    """Write the report of a study into ``out`` and return the path of its page, or of its first file."""
+    results = compute(study, bootstrap)
+    written = []
+    if "html" in formats:
+        page = _environment().get_template("report.html.jinja").render(**_context(study, results, out))
+        write_text(out / "report.html", page)
+        written.append(out / "report.html")
+    for kind, typeset in (("md", markdown), ("tex", latex)):
+        if kind in formats:
+            for name, tables in _table_files(study, results).items():
+                write_text(out / f"{name}.{kind}", typeset(tables))
+                written.append(out / f"{name}.{kind}")
+    return written[0]
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["data_uri"] = data_uri
+    return environment
+
+
+def _context(study: Study, results: Results, out: Path) -> dict[str, object]:
+    labels = {arm.name: arm.label for arm in study.arms}
+    figures = _Figures(out / "figures")
+    complete = int((study.trials["state"] == "complete").sum())
+    return {
+        "study": study,
+        "facts": [
+            counted(len(study.arms), "arm"),
+            counted(len(study.seeds), "seed"),
+            f"{complete} of {counted(len(study.trials), 'model')} complete",
+            *dict.fromkeys(f"{name} data" for name in study.rows["dataset"]),
+        ],
+        "found": findings.found(study, results),
+        "limits": findings.cannot_tell(study, results),
+        "level": f"{100 * results.bootstrap.level:g} %",
+        "glance": sheets.glance(study, results),
+        "within": [
+            {
+                "headline": figures.headline(study, within),
+                "curves": figures.curves(within),
+                "settings": sheets.chosen_settings(study, within),
+            }
+            for within in results.within
+        ],
+        "arms": sheets.arms(study, results),
+        "baseline": sheets.against_baseline(study, results),
+        "across": sheets.across(study, results),
+        "gaps": sheets.gaps(study, results),
+        "geometry": [*figures.projections(study, labels), *figures.histograms(study, labels)],
+        "strips": _strips(study, labels, figures),
+        "routes": ROUTE_NAMES,
+        "training": figures.training(study, labels),
+        "published": sheets.published(),
+        "provenance": _provenance(study, results),
+    }
+
+
+def _table_files(study: Study, results: Results) -> dict[str, list[Table]]:
+    glance, baseline = sheets.glance(study, results), sheets.against_baseline(study, results)
+    settings = [sheets.chosen_settings(study, within) for within in results.within]
+    return {
+        "arms": [
+            *([glance] if glance else []),
+            *sheets.arms(study, results),
+            *sheets.across(study, results),
+            *([baseline] if baseline else []),
+            *settings,
+        ],
+        "gap": sheets.gaps(study, results),
+        "provenance": _provenance(study, results),
+    }
+
+
+def _provenance(study: Study, results: Results) -> list[Table]:
+    skipped = sheets.skipped(results)
+    return [sheets.trials(study), *([skipped] if skipped else []), sheets.sources(study, results)]
+
+
+class _Figures:
+    """Draws figures, saves them as PNG and SVG, and hands the page what to embed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def picture(self, draw: Callable[[], Figure], name: str, caption: str, alt: str) -> Picture:
+        svg = save_figure(draw(), self.folder, name)
+        return Picture(name, caption, alt, f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}")
+
+    def headline(self, study: Study, within: Within) -> Picture | None:
+        info, where = within.headline, within.where
+        if info.points["gap"].isna().all():
+            return None
+        route = where.route.upper()
+        return self.picture(
+            lambda: draw_headline(info, study.arm_names),
+            _slug(f"misalignment-against-gap-{where.modality}", where.dataset, study),
+            f"Each point is one trained model. Up: how many mAP points inverting the query ({route}) adds on "
+            f"{where.task} ({where.dataset}, {where.split}). Right: how far the model's image and text "
+            "embeddings "
+            "lie apart. Bars are 95 % intervals, over queries (up) and over pairs (right). The second "
+            "panel puts "
+            "the same gain beside what linear controls give, on the same scale: an inversion gain means "
+            "little "
+            "where a control that inverts nothing gains as much.",
+            f"{route} gain against modality gap for {counted(len(info.points), 'model')}, with controls",
+        )
+
+    def curves(self, within: Within) -> Picture | None:
+        info, where = within.curves, within.where
+        if not info.arms:
+            return None
+        return self.picture(
+            lambda: draw_curves(info),
+            _slug(f"inversion-curves-{where.modality}", where.dataset),
+            f"Gain of {where.route.upper()} over native by number of inversion steps on {where.task} "
+            f"({where.dataset}, {where.split}), one line a token count, mean over seeds; bands are 95 % "
+            "intervals "
+            "over queries. Red rings mark the settings quoted elsewhere. Step 0 is untrained tokens, the "
+            "placebo.",
+            f"Inversion curves of {counted(len(info.arms), 'arm')}",
+        )
+
+    def training(self, study: Study, labels: dict[str, str]) -> list[Picture]:
+        if not {"step", "loss", "temperature"} <= set(study.training.columns):
+            return []
+        info = training_info(study.training, labels)
+        return [
+            self.picture(
+                lambda: draw_losses(info),
+                "training-loss",
+                "Loss and its parts as weighted in the objective, one line a seed. Models that failed or "
+                "have not "
+                "finished are drawn as far as they came.",
+                f"Training loss of {counted(len(info.arms), 'arm')}",
+            ),
+            self.picture(
+                lambda: draw_temperatures(info, study.arm_names),
+                "training-temperature",
+                "Temperature of the contrastive loss during training, on a logarithmic axis, one line a "
+                "seed.",
+                f"Temperature of {counted(len(info.arms), 'arm')} during training",
+            ),
+        ]
+
+    def projections(self, study: Study, labels: dict[str, str]) -> list[Picture]:
+        pictures = []
+        for dataset in dict.fromkeys(study.projection["dataset"]):
+            info = projection_info(study.projection, dataset, labels)
+            pictures.append(
+                self.picture(
+                    lambda info=info: draw_projection(info),  # type: ignore[misc]
+                    _slug("projection", dataset),
+                    f"Both modalities' embeddings of {dataset} in two dimensions ({info.method}), one "
+                    "model an arm "
+                    "(its first seed). Two coordinates of many: distances here are not the gap that is "
+                    "reported.",
+                    f"Image and text embeddings of {counted(len(info.arms), 'arm')} in two dimensions",
+                )
+            )
+        return pictures
+
+    def histograms(self, study: Study, labels: dict[str, str]) -> list[Picture]:
+        pictures = []
+        for dataset in dict.fromkeys(study.histograms["dataset"]):
+            for info in histogram_infos(study.histograms, dataset, labels):
+                pictures.append(
+                    self.picture(
+                        lambda info=info: draw_histograms(info),  # type: ignore[misc]
+                        _slug(f"similarities-{info.task}", dataset),
+                        f"Cosine similarities of native embeddings, {info.task} ({dataset}), as shares "
+                        "of each kind "
+                        "of pair, seeds pooled. Overlap alone does not show misalignment: models trained "
+                        "with an "
+                        "image-image loss overlap too.",
+                        f"Histograms of cosine similarity on {info.task}",
+                    )
+                )
+        return pictures
+
+    def strips(self, info: StripsInfo) -> None:
+        save_figure(draw_strips(info), self.folder, _slug(f"neighbours-{info.task}-{info.arm}", info.dataset))
+
+
+def _strips(study: Study, labels: dict[str, str], figures: _Figures) -> dict[str, list[StripsInfo]]:
+    by_task: dict[str, list[StripsInfo]] = {}
+    for info in strips_infos(study.neighbours, labels):
+        figures.strips(info)
+        by_task.setdefault(f"{info.task} ({info.dataset})", []).append(info)
+    return by_task
+
+
+def data_uri(card: Card) -> str | None:
+    """Return a card's thumbnail as a data URI; None when it is absent or not a readable PNG, JPEG or WebP."""
+    if card.image is None or decode(card.image) is None:
+        return None
+    media = next(media for magic, media in _MEDIA.items() if card.image.startswith(magic))
+    return f"data:{media};base64,{base64.b64encode(card.image).decode()}"
+
+
+def _slug(*parts: object) -> str:
+    text = "-".join(str(part) for part in parts if isinstance(part, str))
+    return "".join(character if character.isalnum() or character in "-_" else "_" for character in text)
+
+
+def main(
+    runs: tyro.conf.Positional[tuple[Path, ...]],
+    /,
+    *,
+    out: Path | None = None,
+    format: Annotated[tuple[Format, ...], tyro.conf.arg(help="html, md, tex: one or more")] = ("html",),
+) -> int:
+    """Write a report: one page with its figures, and the tables as Markdown or LaTeX.
+
+    Args:
+        runs: study folders, or the --out folders of evaluations.
+        out: folder for the report; default: 'report' inside the first run.
+        format: what to write.
+    """
+    if not format:
+        raise InputError("--format needs at least one of html, md, tex")
+    study = read_runs(runs)
+    print(write_report(study, out or runs[0] / "report", format, Bootstrap()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

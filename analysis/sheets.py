@@ -1,0 +1,423 @@
+"""The tables of the report as readers see them: rounded, with units, intervals below the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from analysis.published import PUBLISHED, SOURCES
+from analysis.results import Results, Within
+from analysis.study import Study
+from analysis.tables import SIDE, at, is_cross_modal
+from analysis.typeset import ABSENT, Cell, Table, interval, number, points, points_interval
+
+ROUTE_NAMES = {
+    "chance": "chance (random order)",
+    "native": "native",
+    "oti": "OTI (image query inverted into text)",
+    "ovi": "OVI (text query inverted into image)",
+    "untrained_tokens": "untrained tokens (step 0)",
+    "centred": "centred",
+    "class_pca": "class-name PCA",
+    "random_subspace": "random subspace",
+}
+_ROUTE_ORDER = {route: position for position, route in enumerate(ROUTE_NAMES)}
+GAP_NAMES = {
+    "centroid_distance": "centroid distance",
+    "mean_pair_cosine": "cosine of true pairs",
+    "RMG": "RMG",
+    "linear_separability": "linear separability",
+    "alignment": "alignment",
+    "uniformity_image": "uniformity, images",
+    "uniformity_text": "uniformity, texts",
+}
+QUANTITIES = {"native": "native", "gain": "inversion gain", "gap": "modality gap"}
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """List the rows of a frame as dictionaries."""
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+
+
+def glance(study: Study, results: Results) -> Table | None:
+    """Show each arm in one line: gap, native mAP, gains with those of the control, hit@1, zero-shot."""
+    columns = ["arm", "seeds", "gap"]
+    makers = []
+    for within in results.within:
+        native = at(results.mean_ap[results.mean_ap["route"] == "native"], within.where)
+        route = within.where.route.upper()
+        columns += [
+            f"{within.where.modality}: native mAP (%)",
+            f"{route} gain (points)",
+            "class-PCA gain (points)",
+        ]
+        makers.append((native, within))
+    across = results.hit_at_1[results.hit_at_1["route"] == "native"]
+    tasks = [task for task in dict.fromkeys(across["task"]) if is_cross_modal(task)]
+    columns += [f"{task}: hit@1 (%)" for task in tasks]
+    rows = []
+    counts = results.quoted_rows.groupby("arm")["seed"].nunique()
+    gaps = results.gaps[(results.gaps["metric"] == "centroid_distance") & (results.gaps["route"] == "native")]
+    for arm in [arm for arm in study.arm_names if arm in counts.index]:
+        cells = [
+            Cell(study.label(arm)),
+            Cell(str(counts[arm])),
+            Cell(number(gaps.loc[gaps["arm"] == arm, "value"].mean(), 2)),
+        ]
+        for native, within in makers:
+            cells.append(_level(native[native["arm"] == arm]))
+            for route in (within.where.route, "class_pca"):
+                mine = within.headline.controls
+                mine = mine[(mine["arm"] == arm) & (mine["route"] == route)]
+                cells.append(_points_cell(mine, "gain", scale=0.01))
+        cells += [_level(across[(across["arm"] == arm) & (across["task"] == task)]) for task in tasks]
+        rows.append(tuple(cells))
+    if not rows:
+        return None
+    return Table(
+        "Arms at a glance",
+        tuple(columns),
+        tuple(rows),
+        "Means over seeds. Gap: distance between the centroids of image and text embeddings. Brackets: "
+        f"{_level_words(results)} intervals over queries.",
+    )
+
+
+def arms(study: Study, results: Results) -> list[Table]:
+    """Show every task within one modality: each arm and route with intervals and its difference to native."""
+    tables = []
+    within = results.mean_ap[~results.mean_ap["task"].map(is_cross_modal).astype(bool)]
+    for (dataset, split, task), group in within.groupby(SIDE, sort=False):
+        columns = ("arm", "route", "setting", "mAP (%)", "macro mAP (%)", "route − native (points)",
+                   "SD over seeds (points)", "seeds", "queries", "skipped")  # fmt: skip
+        tables.append(
+            Table(
+                f"{task} ({dataset}, {split})",
+                columns,
+                _route_rows(study, group, macro=True),
+                f"{group['n_gallery'].max():,} gallery items. Brackets: {_level_words(results)} "
+                "intervals over "
+                "queries, whole classes resampled; macro: mean over classes. Skipped: queries with nothing "
+                "relevant in the gallery.",
+                text_columns=3,
+            )
+        )
+    return tables
+
+
+def across(study: Study, results: Results) -> list[Table]:
+    """Show retrieval across modalities and zero-shot classification: hit@1 by arm and route."""
+    tables = []
+    table = results.hit_at_1[results.hit_at_1["task"].map(is_cross_modal).astype(bool)]
+    for (dataset, split, task), group in table.groupby(SIDE, sort=False):
+        zero_shot = str(task).startswith("zero-shot")
+        what = "top-1 accuracy (%)" if zero_shot else "hit@1 (%)"
+        columns = ("arm", "route", "setting", what, f"macro {what}", "route − native (points)",
+                   "SD over seeds (points)", "seeds", "queries", "skipped")  # fmt: skip
+        note = f"{group['n_gallery'].max():,} gallery items. Brackets: {_level_words(results)} intervals."
+        if zero_shot:
+            note += (
+                " Native compares across modalities; an inverted side makes the comparison intra-modal, "
+                "which the "
+                "misalignment hypothesis expects to hurt."
+            )
+        rows = _route_rows(study, group, macro=True)
+        tables.append(Table(f"{task} ({dataset}, {split})", columns, rows, note, text_columns=3))
+    return tables
+
+
+def _route_rows(study: Study, group: pd.DataFrame, *, macro: bool) -> tuple[tuple[Cell, ...], ...]:
+    rows = []
+    for arm in [arm for arm in study.arm_names if arm in set(group["arm"])]:
+        mine = records(group[group["arm"] == arm])
+        mine.sort(key=lambda row: _ROUTE_ORDER.get(row["route"], len(_ROUTE_ORDER)))
+        for position, row in enumerate(mine):
+            change = Cell(
+                points(row["difference"], 2, signed=True),
+                points_interval(row["difference_low"], row["difference_high"], 2),
+            )
+            rows.append(
+                (
+                    Cell(study.label(arm) if position == 0 else ""),
+                    Cell(ROUTE_NAMES.get(row["route"], row["route"])),
+                    Cell(_setting(row["steps"], row["num_tokens"])),
+                    Cell(points(row["value"]), points_interval(row["low"], row["high"])),
+                    Cell(points(row["macro"]), points_interval(row["macro_low"], row["macro_high"])),
+                    change if row["route"] != "native" else Cell(ABSENT),
+                    Cell(points(row["seed_sd"], 2)),
+                    Cell(str(row["n_seeds"])),
+                    Cell(f"{row['n_queries']:,}"),
+                    Cell(f"{row['n_skipped']:,}"),
+                )
+            )
+    return tuple(rows)
+
+
+def _setting(steps: tuple[int, ...], num_tokens: tuple[int, ...]) -> str:
+    if not steps:
+        return ""
+    unit = "token" if num_tokens == (1,) else "tokens"
+    return f"{'/'.join(map(str, steps))} steps, {'/'.join(map(str, num_tokens))} {unit}"
+
+
+def against_baseline(study: Study, results: Results) -> Table | None:
+    """Show each arm minus the baseline: native values, inversion gains and the gap, paired by seed."""
+    if results.differences.empty or study.baseline is None:
+        return None
+    differences = results.differences
+    keys = list(dict.fromkeys(differences[["quantity", "task"]].itertuples(index=False, name=None)))
+    columns = ["arm", *(_quantity(quantity, task) for quantity, task in keys)]
+    rows = []
+    for arm in [arm for arm in study.arm_names if arm in set(differences["arm"])]:
+        cells = [Cell(study.label(arm))]
+        for quantity, task in keys:
+            here = records(
+                differences[
+                    (differences["arm"] == arm)
+                    & (differences["quantity"] == quantity)
+                    & (differences["task"] == task)
+                ]
+            )
+            cells.append(_difference_cell(here[0], quantity) if here else Cell(ABSENT))
+        rows.append(tuple(cells))
+    return Table(
+        f"Each arm minus {study.label(study.baseline)}",
+        tuple(columns),
+        tuple(rows),
+        f"Paired by seed and query. Brackets: {_level_words(results)} intervals over queries, which do "
+        "not cover "
+        "seeds; after them each seed's own difference, in the order of the seeds. Points of mAP or "
+        "accuracy; the "
+        "gap in its own unit.",
+    )
+
+
+def _quantity(quantity: str, task: str) -> str:
+    return QUANTITIES[quantity] if quantity == "gap" else f"{task}: {QUANTITIES[quantity]}"
+
+
+def _difference_cell(row: dict[str, Any], quantity: str) -> Cell:
+    scale, digits = (1, 3) if quantity == "gap" else (100, 2)
+    seeds = ", ".join(number(scale * value, digits, signed=True) for _, value in row["per_seed"])
+    bounds = interval(scale * row["low"], scale * row["high"], digits)
+    return Cell(number(scale * row["value"], digits, signed=True), f"{bounds} ({seeds})".strip())
+
+
+def gaps(study: Study, results: Results) -> list[Table]:
+    """Show the gap metrics and the same/other-class overlap, one line a model."""
+    tables = []
+    native = results.gaps[results.gaps["route"] == "native"]
+    for (dataset, split), group in native.groupby(["dataset", "split"], sort=False):
+        metrics = [metric for metric in GAP_NAMES if metric in set(group["metric"])]
+        metrics += [metric for metric in dict.fromkeys(group["metric"]) if metric not in metrics]
+        units = dict(zip(group["metric"], group["unit"], strict=True))
+        names = [f"{_gap_name(metric)} ({units[metric]})" for metric in metrics]
+        rows = []
+        for arm in [arm for arm in study.arm_names if arm in set(group["arm"])]:
+            seeds = sorted(set(group.loc[group["arm"] == arm, "seed"]))
+            for position, seed in enumerate(seeds):
+                mine = group[(group["arm"] == arm) & (group["seed"] == seed)].set_index("metric")
+                cells = [Cell(study.label(arm) if position == 0 else ""), Cell(str(seed))]
+                for metric in metrics:
+                    if metric in mine.index:
+                        row = mine.loc[metric]
+                        cells.append(Cell(number(row["value"], 3), interval(row["low"], row["high"], 3)))
+                    else:
+                        cells.append(Cell(ABSENT))
+                rows.append(tuple(cells))
+        tables.append(
+            Table(
+                f"Gap and geometry ({dataset}, {split})",
+                ("arm", "seed", *names),
+                tuple(rows),
+                "Brackets: 95 % intervals over pairs, where evaluation wrote them. same > other: "
+                "probability that a "
+                "gallery item of the query's class is more similar to it than one of another class.",
+            )
+        )
+    return tables
+
+
+def _gap_name(metric: str) -> str:
+    if metric.startswith("same_other_auc "):
+        return f"same > other, {metric.removeprefix('same_other_auc ')}"
+    return GAP_NAMES.get(metric, metric)
+
+
+def chosen_settings(study: Study, within: Within) -> Table:
+    """Show, for each model, the inversion setting quoted and what the best setting would have given."""
+    route = within.where.route.upper()
+    columns = ("arm", "seed", "steps", "tokens", "chosen on", "1 − cosine after inversion",
+               "gain on val (points)", f"gain on {within.where.split} (points)",
+               f"best setting on {within.where.split}", "its gain (points)")  # fmt: skip
+    rows = []
+    previous = None
+    for row in records(within.settings):
+        rows.append(
+            (
+                Cell("" if row["arm"] == previous else study.label(row["arm"])),
+                Cell(str(row["seed"])),
+                Cell(str(row["steps"])),
+                Cell(str(row["num_tokens"])),
+                Cell({"val": "val", "preset": "fixed beforehand"}.get(row["selection"], row["selection"])),
+                Cell(number(row["loss"], 3)),
+                Cell(points(row["gain_val"], 2, signed=True)),
+                Cell(points(row["gain"], 2, signed=True)),
+                Cell(f"{row['best_steps']} steps, {row['best_num_tokens']} tok."),
+                Cell(points(row["best_gain"], 2, signed=True)),
+            )
+        )
+        previous = row["arm"]
+    return Table(
+        f"Settings of {route} on {within.where.task} ({within.where.dataset})",
+        columns,
+        tuple(rows),
+        "The best setting is found on the reported split itself: it shows what the choice on validation "
+        "gives up, "
+        "and is not a result.",
+    )
+
+
+def trials(study: Study) -> Table:
+    """Show the state of every model that was wanted, with the reason where it is not complete."""
+    rows = []
+    previous = None
+    about = study.rows.groupby(["arm", "seed"]).agg(
+        encoder=("encoder", "first"), config_hash=("config_hash", _distinct), pairs_seen=("pairs_seen", "max")
+    )
+    for row in records(study.trials):
+        key = (row["arm"], row["seed"])
+        facts = about.loc[key] if key in about.index else None
+        step = "" if pd.isna(row["step"]) else f"step {int(row['step'])}"
+        state = row["state"] if not step else f"{row['state']}, {step}"
+        pairs = None if facts is None else facts["pairs_seen"]
+        rows.append(
+            (
+                Cell("" if row["arm"] == previous else study.label(row["arm"])),
+                Cell(str(row["seed"])),
+                Cell(state),
+                Cell(str(row["reason"])),
+                Cell(ABSENT if facts is None else str(facts["encoder"])[:16]),
+                Cell(ABSENT if facts is None else str(facts["config_hash"])),
+                Cell(ABSENT if pairs is None or pd.isna(pairs) else f"{int(pairs):,}"),
+                Cell(number(row["seconds"], 0)),
+            )
+        )
+        previous = row["arm"]
+    columns = (
+        "arm",
+        "seed",
+        "state",
+        "reason",
+        "encoder fingerprint",
+        "config hash",
+        "pairs seen",
+        "seconds",
+    )
+    return Table("Models", columns, tuple(rows), text_columns=6)
+
+
+def sources(study: Study, results: Results) -> Table:
+    """Show where the numbers come from: study, data with hashes, versions, commit, resampling, consistency."""
+    rows = study.rows
+    data = [
+        f"{dataset}, split {split}, hash {digest[:16]}"
+        for dataset, split, digest in dict.fromkeys(
+            rows[["dataset", "split", "dataset_hash"]].itertuples(index=False, name=None)
+        )
+    ]
+    bootstrap = results.bootstrap
+    facts = [
+        ("study", [study.name]),
+        ("arms", [f"{study.label(arm)} ({arm})" for arm in study.arm_names]),
+        ("seeds", [", ".join(map(str, study.seeds))]),
+        ("selection", [study.selection]),
+        ("data", data),
+        ("versions", sorted(set(rows["versions"]))),
+        ("commit", sorted(set(rows["commit"]))),
+        (
+            "inversion seeds",
+            [", ".join(str(int(seed)) for seed in sorted(set(rows["inversion_seed"].dropna())))],
+        ),
+        (
+            "intervals",
+            [
+                f"{bootstrap.method} bootstrap over queries, percentile, level {bootstrap.level:g}, "
+                f"{bootstrap.resamples:,} resamples, seed {bootstrap.seed}"
+            ],
+        ),
+        (
+            "rows against per-query values",
+            [
+                f"largest difference of a row from the mean of its queries: {results.disagreement:.1g}; "
+                f"quoted rows without per-query values: {results.rows_without_queries}"
+            ],
+        ),
+    ]
+    cells = tuple(
+        (Cell(name if position == 0 else ""), Cell(text))
+        for name, texts in facts
+        for position, text in enumerate(texts)
+        if text
+    )
+    return Table("Where the numbers come from", ("what", "value"), cells, text_columns=2)
+
+
+def skipped(results: Results) -> Table | None:
+    """Show the tasks where queries were skipped because nothing in the gallery is relevant to them."""
+    rows = results.quoted_rows[results.quoted_rows["task"] != "gap"]
+    table = rows.groupby(SIDE, sort=False)[["n_queries", "n_skipped", "n_gallery"]].max().reset_index()
+    table = table[table["n_skipped"] > 0]
+    if table.empty:
+        return None
+    cells = tuple(
+        (
+            Cell(f"{row['task']} ({row['dataset']}, {row['split']})"),
+            *(Cell(f"{row[name]:,}") for name in ("n_queries", "n_skipped", "n_gallery")),
+        )
+        for row in records(table)
+    )
+    return Table("Skipped queries", ("task", "queries measured", "skipped", "gallery items"), cells)
+
+
+def published() -> Table:
+    """Show published figures of released models, for context."""
+    rows = tuple(
+        (
+            Cell(entry.source),
+            Cell(entry.what),
+            Cell(entry.model),
+            Cell(entry.route),
+            Cell(number(entry.native, 1)),
+            Cell(number(entry.value, 1)),
+        )
+        for entry in PUBLISHED
+    )
+    note = "Sources: " + " ".join(SOURCES)
+    columns = ("source", "what", "model", "route", "native (%)", "by the route (%)")
+    return Table("Published figures of released models", columns, rows, note, text_columns=4)
+
+
+def _level(frame: pd.DataFrame) -> Cell:
+    if frame.empty:
+        return Cell(ABSENT)
+    row = frame.iloc[0]
+    return Cell(points(row["value"]), points_interval(row["low"], row["high"]))
+
+
+def _points_cell(frame: pd.DataFrame, column: str, *, scale: float) -> Cell:
+    if frame.empty:
+        return Cell(ABSENT)
+    row = frame.iloc[0]
+    value, low, high = (scale * row[name] for name in (column, "low", "high"))
+    return Cell(points(value, 2, signed=True), points_interval(low, high, 2))
+
+
+def _level_words(results: Results) -> str:
+    return f"{100 * results.bootstrap.level:g} %"
+
+
+def _distinct(values: Sequence[str]) -> str:
+    return ", ".join(sorted(set(values)))
