@@ -155,6 +155,9 @@ class TestEmoji:
         said = tasks["text-concept"]
         assert {name.split("/")[1] for name in said.query.ids} == {"name"}
         assert {name.split("/")[1] for name in said.gallery.ids} == {"keywords"}
+        for name, keywords in zip(said.query.texts(), said.gallery.texts(), strict=True):
+            assert name not in keywords
+            assert not keywords.startswith("a photo of")
         assert tasks["image-text"].gallery == said.query
         assert tasks["text-image"].gallery == drawn.query
         assert "a photo of country flag" in tasks["zero-shot-subgroup"].gallery.texts()

@@ -266,6 +266,8 @@ class TestRules:
         assert phrases["woman-cook"][0] == "female, chef, kitchen, food"
         assert phrases["drooling-face"][0] in ("face", "drooling")
         assert "apple" in phrases["red-apple"][1]
+        for name, texts in phrases.items():
+            assert not any(set(name.split("-")) <= set(tools.concepts.words(text)) for text in texts)
 
     def test_split_keeps_families_and_shares_whatever_the_strata(self, tools: SimpleNamespace) -> None:
         families = {f"c{n}": f"f{n if n % 7 else n // 21}" for n in range(1000)}

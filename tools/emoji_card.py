@@ -30,8 +30,8 @@ are
 
 `captions` is what pre-training draws from: the name, "a photo of {{name}}", and two keyword phrases of
 about four keywords each. The first phrase shares no word with the name wherever the concept has such
-keywords (words that begin with the same four letters count as shared), and no phrase holds all the words
-of the name: matching names with phrases takes more than matching letters.
+keywords (words that begin with the same four letters, or contain each other, count as shared), and no
+phrase holds all the words of the name: matching names with phrases takes more than matching letters.
 
 ## Designers
 

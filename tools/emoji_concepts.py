@@ -134,10 +134,10 @@ def keyword_phrases(concepts: Sequence[Concept]) -> dict[str, tuple[str, str]]:
     """Write two short keyword phrases per concept; the first is unique wherever its keywords allow it.
 
     The first phrase holds up to four of the rarest keywords that share no word with the name (words that
-    begin with the same four letters count as shared); the second the most frequent ones, and keywords that
-    share a word where there are too few others. A gendered name puts "male" or "female" first. No phrase
-    holds all the words of the name. Where two concepts would have the same first phrase, the later one takes
-    more keywords until it differs.
+    begin with the same four letters, or contain each other, count as shared); the second the most frequent
+    ones, and keywords that share a word where there are too few others. A gendered name puts "male" or
+    "female" first. No phrase holds all the words of the name, be it inside longer words. Where two concepts
+    would have the same first phrase, the later one takes more keywords until it differs.
     """
     frequency = Counter(word for concept in concepts for word in concept.keywords)
     phrases: dict[str, tuple[str, str]] = {}
@@ -168,10 +168,11 @@ def keyword_phrases(concepts: Sequence[Concept]) -> dict[str, tuple[str, str]]:
 
 
 def _phrase(name: str, keywords: Iterable[str]) -> str:
-    """Join keywords after the gender; one that would complete the name's words is passed over."""
+    """Join keywords after the gender; one with which the phrase would hold the whole name is left out."""
     chosen = list(_gender(name))
     for keyword in keywords:
-        if not set(words(name)) <= set(words(" ".join([*chosen, keyword]))):
+        said = words(" ".join([*chosen, keyword]))
+        if not all(any(word in other for other in said) for word in words(name)):
             chosen.append(keyword)
     return ", ".join(dict.fromkeys(chosen))
 
@@ -191,4 +192,6 @@ def words(text: str) -> list[str]:
 
 
 def _alike(left: str, right: str) -> bool:
-    return left == right or (min(len(left), len(right)) >= 4 and left[:4] == right[:4])
+    if min(len(left), len(right)) < 4:
+        return left == right
+    return left[:4] == right[:4] or left in right or right in left
