@@ -396,6 +396,9 @@ class TestShards:
         dataset = load_dataset(shard)
         check_contract(dataset)
         assert (len(dataset.tasks[0].query), len(dataset.tasks[0].gallery)) == (4, 6)
+        train = load_dataset(shard, split="train")
+        check_contract(train)
+        assert train.tasks[0].drop_self
         with pytest.raises(InputError, match=r"'val'.*test, train"):
             load_dataset(shard, split="val")
 
@@ -479,6 +482,10 @@ class TestCsv:
         dataset = load_dataset(path)
         check_contract(dataset)
         assert dataset.tasks[0].gallery.ids == ("0.png", "1.png")
+        path = self.write(folder, "path,label,split\n0.png,a,train\n1.png,a,train\n2.png,a,test\n")
+        train = load_dataset(path, split="train")
+        check_contract(train)
+        assert train.tasks[0].drop_self
 
     @pytest.mark.parametrize(
         ("text", "says"),
