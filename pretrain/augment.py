@@ -23,7 +23,7 @@ class AugmentConfig:
     probability with which a token of a caption is left out when a second caption is wanted and there is none.
     """
 
-    area: tuple[float, float] = (0.5, 1.0)
+    area: tuple[float, float] = (0.7, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     brightness: float = 0.2
     contrast: float = 0.2

@@ -28,12 +28,12 @@ class TrainConfig:
 
     recipe: str
     data: str = "emoji"
-    steps: int = 300
-    batch_size: int = 256
+    steps: int = 500
+    batch_size: int = 128
     learning_rate: float = 1e-3
     weight_decay: float = 0.1
     betas: tuple[float, float] = (0.9, 0.98)
-    warmup_steps: int = 30
+    warmup_steps: int = 50
     gradient_clip: float | None = 1.0
     seed: int = 0
     threads: int | None = None
