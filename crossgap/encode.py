@@ -68,7 +68,7 @@ def main(
         out: folder for the two files; features already there from the same weights and items are kept.
         pretrained: with a model name: a tag, a weights file, or 'random'.
         split: which split.
-        limit: at most this many queries and gallery items a task.
+        limit: keep so many concepts (emoji) or items of each side, spread over the classes.
         device: auto, cpu, cuda, ...
         precision: fp32, bf16 or fp64.
         threads: CPU threads; default: torch's choice.

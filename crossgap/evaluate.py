@@ -149,6 +149,7 @@ class _Run:
         self.frames: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
         self.skipped: dict[str, str] = {}
         self._embedded: dict[str, Embeddings] = {}
+        self._loss_recorded: set[tuple[str, str, int]] = set()
         self._inverted: dict[tuple[str, Target, int], tuple[Inversion, float]] = {}
 
     def measure(self, test: Dataset, val: Dataset | None) -> Evaluation:
@@ -243,10 +244,36 @@ class _Run:
         gallery_GD = self._embed(task.gallery)
         for num_tokens in plan.token_counts:
             inversion, seconds = self._inversion(task.query, into, num_tokens)
+            self._losses(task, route, inversion, num_tokens)
             for step in plan.snapshots:
                 scores_QG = cosine_scores(inversion.snapshots[step].cpu(), gallery_GD)
                 name = route if step > 0 else "untrained_tokens"
                 yield _Scored(task, name, scores_QG, relevance, "curve", step, num_tokens, seconds)
+
+    def _losses(self, task: Task, route: str, inversion: Inversion, num_tokens: int) -> None:
+        """Record how close inversion came to its targets at each snapshot, once for queries that tasks share."""
+        key = (task.query.content_hash, route, num_tokens)
+        if key in self._loss_recorded:
+            return
+        self._loss_recorded.add(key)
+        count = len(task.query.ids)
+        for step in inversion.snapshots:
+            self.rows.append(
+                self._base(
+                    task,
+                    name=f"{route}-loss",
+                    protocol=f"{count} targets, mean over them. {ROUTES[route].about}",
+                    route=route,
+                    metric="loss",
+                    unit="1 - cosine",
+                    value=float(inversion.losses[:, step].mean()),
+                    n_queries=count,
+                    n_gallery=0,
+                    steps=step,
+                    num_tokens=num_tokens,
+                    selection="curve",
+                )
+            )
 
     def _task(
         self, task: Task, dataset: Dataset, fit: FitEmbeddings, chosen: dict[Target, tuple[int, int, str]]
@@ -493,7 +520,7 @@ def main(
         pretrained: with a model name: a tag, a weights file, or 'random'.
         split: split to report; inversion settings are chosen on split val where there is one.
         routes: how query and gallery are made.
-        limit: at most this many queries and gallery items a task.
+        limit: keep so many concepts (emoji) or items of each side, spread over the classes.
         steps: inversion steps, of both directions; default: the paper's for this encoder.
         num_tokens: pseudo-token counts to compare; default: the paper's for this encoder.
         snapshots: steps at which inverted features are scored.

@@ -59,7 +59,7 @@ def main(
         out: folder for the result; the same command does nothing when it is complete.
         pretrained: with a model name: a tag, a weights file, or 'random'.
         split: which split.
-        limit: at most this many queries a task.
+        limit: keep so many concepts (emoji) or items of each side, spread over the classes.
         steps: updates of the pseudo-tokens.
         num_tokens: pseudo-tokens an item.
         learning_rate: of AdamW.

@@ -154,6 +154,17 @@ def test_inverted_rows_equal_a_direct_computation(measured) -> None:
     assert value(rows, **keys, steps=6, num_tokens=2) == pytest.approx(expected, abs=1e-6)
 
 
+def test_the_inversion_loss_stands_beside_its_features(measured) -> None:
+    rows, _, _ = measured
+    losses = rows[(rows.task == "oti-loss") & (rows.split == "test") & (rows.num_tokens == 2)]
+    assert losses.steps.tolist() == [0, 2, 6]
+    config = InversionConfig(steps=6, batch_size=4, num_tokens=2)
+    query = dataset("test").tasks[0].query
+    encoder = tiny_encoder()
+    found = invert(encoder, embed(encoder, query).values, into="text", config=config, item_ids=query.ids)
+    np.testing.assert_allclose(losses.value, found.losses[:, [0, 2, 6]].mean(dim=0), atol=1e-6)
+
+
 @pytest.mark.parametrize(("route", "name"), [("oti", "image-subgroup"), ("ovi", "text-subgroup")])
 def test_the_reported_setting_is_the_best_one_on_val(measured, route: str, name: str) -> None:
     rows, _, _ = measured
