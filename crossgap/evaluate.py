@@ -251,7 +251,7 @@ class _Run:
                 yield _Scored(task, name, scores_QG, relevance, "curve", step, num_tokens, seconds)
 
     def _losses(self, task: Task, route: str, inversion: Inversion, num_tokens: int) -> None:
-        """Record how close inversion came to its targets at each snapshot, once for queries that tasks share."""
+        """Record how close inversion came to its targets, once for queries that several tasks share."""
         key = (task.query.content_hash, route, num_tokens)
         if key in self._loss_recorded:
             return
