@@ -27,8 +27,8 @@ _COCO = "image retrieval, mAP, mean of 5 sets, fine-tuned on COCO"
 SOURCES = (
     "Mistretta, Baldrati, Agnolucci, Bertini and Bagdanov, Cross the Gap, ICLR 2025, arXiv 2502.04263 "
     "(poster).",
-    "Herzog and Wang, Reevaluating the Intra-Modal Misalignment Hypothesis in CLIP, CVPR 2026, "
-    "arXiv 2603.16100 (Table 3). Their native baseline differs from that of the first paper.",
+    "Herzog and Wang, Reevaluating the Intra-Modal Misalignment Hypothesis in CLIP, CVPR 2026, arXiv "
+    "2603.16100 (Table 3). Their native baseline differs from that of the first paper.",
 )
 
 PUBLISHED = (

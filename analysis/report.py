@@ -150,14 +150,11 @@ class _Figures:
         return self.picture(
             lambda: draw_headline(info, study.arm_names),
             _slug(f"misalignment-against-gap-{where.modality}", where.dataset, study),
-            f"Each point is one trained model. Up: how many mAP points inverting the query ({route}) adds on "
-            f"{where.task} ({where.dataset}, {where.split}). Right: how far the model's image and text "
-            "embeddings "
-            "lie apart. Bars are 95 % intervals, over queries (up) and over pairs (right). The second "
-            "panel puts "
-            "the same gain beside what linear controls give, on the same scale: an inversion gain means "
-            "little "
-            "where a control that inverts nothing gains as much.",
+            f"Each point is one trained model. Up: how many mAP points inverting the query ({route}) adds "
+            f"on {where.task} ({where.dataset}, {where.split}). Right: how far the model's image and text "
+            "embeddings lie apart. Bars are 95 % intervals, over queries (up) and over pairs (right). The "
+            "second panel puts the same gain beside what linear controls give, on the same scale: an "
+            "inversion gain means little where a control that inverts nothing gains as much.",
             f"{route} gain against modality gap for {counted(len(info.points), 'model')}, with controls",
         )
 
@@ -170,9 +167,8 @@ class _Figures:
             _slug(f"inversion-curves-{where.modality}", where.dataset),
             f"Gain of {where.route.upper()} over native by number of inversion steps on {where.task} "
             f"({where.dataset}, {where.split}), one line a token count, mean over seeds; bands are 95 % "
-            "intervals "
-            "over queries. Red rings mark the settings quoted elsewhere. Step 0 is untrained tokens, the "
-            "placebo.",
+            "intervals over queries. Red rings mark the settings quoted elsewhere. Step 0 is untrained "
+            "tokens, the placebo.",
             f"Inversion curves of {counted(len(info.arms), 'arm')}",
         )
 
@@ -185,8 +181,7 @@ class _Figures:
                 lambda: draw_losses(info),
                 "training-loss",
                 "Loss and its parts as weighted in the objective, one line a seed. Models that failed or "
-                "have not "
-                "finished are drawn as far as they came.",
+                "have not finished are drawn as far as they came.",
                 f"Training loss of {counted(len(info.arms), 'arm')}",
             ),
             self.picture(
@@ -207,9 +202,8 @@ class _Figures:
                     lambda info=info: draw_projection(info),  # type: ignore[misc]
                     _slug("projection", dataset),
                     f"Both modalities' embeddings of {dataset} in two dimensions ({info.method}), one "
-                    "model an arm "
-                    "(its first seed). Two coordinates of many: distances here are not the gap that is "
-                    "reported.",
+                    "model an arm (its first seed). Two coordinates of many: distances here are not the "
+                    "gap that is reported.",
                     f"Image and text embeddings of {counted(len(info.arms), 'arm')} in two dimensions",
                 )
             )
@@ -223,11 +217,9 @@ class _Figures:
                     self.picture(
                         lambda info=info: draw_histograms(info),  # type: ignore[misc]
                         _slug(f"similarities-{info.task}", dataset),
-                        f"Cosine similarities of native embeddings, {info.task} ({dataset}), as shares "
-                        "of each kind "
-                        "of pair, seeds pooled. Overlap alone does not show misalignment: models trained "
-                        "with an "
-                        "image-image loss overlap too.",
+                        f"Cosine similarities of native embeddings, {info.task} ({dataset}), as shares of "
+                        "each kind of pair, seeds pooled. Overlap alone does not show misalignment: "
+                        "models trained with an image-image loss overlap too.",
                         f"Histograms of cosine similarity on {info.task}",
                     )
                 )

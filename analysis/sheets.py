@@ -10,15 +10,15 @@ import pandas as pd
 from analysis.published import PUBLISHED, SOURCES
 from analysis.results import Results, Within
 from analysis.study import Study
-from analysis.tables import SIDE, at, is_cross_modal
+from analysis.tables import CROSS_TASKS, SIDE, at, is_cross_modal
 from analysis.typeset import ABSENT, Cell, Table, interval, number, points, points_interval
 
 ROUTE_NAMES = {
-    "chance": "chance (random order)",
+    "chance": "chance",
     "native": "native",
-    "oti": "OTI (image query inverted into text)",
-    "ovi": "OVI (text query inverted into image)",
-    "untrained_tokens": "untrained tokens (step 0)",
+    "oti": "OTI",
+    "ovi": "OVI",
+    "untrained_tokens": "untrained tokens",
     "centred": "centred",
     "class_pca": "class-name PCA",
     "random_subspace": "random subspace",
@@ -56,6 +56,8 @@ def glance(study: Study, results: Results) -> Table | None:
         makers.append((native, within))
     across = results.hit_at_1[results.hit_at_1["route"] == "native"]
     tasks = [task for task in dict.fromkeys(across["task"]) if is_cross_modal(task)]
+    zero_shot = [task for task in tasks if task.startswith("zero-shot")][:1]
+    tasks = [task for task in tasks if task in CROSS_TASKS] + zero_shot
     columns += [f"{task}: hit@1 (%)" for task in tasks]
     rows = []
     counts = results.quoted_rows.groupby("arm")["seed"].nunique()
@@ -90,17 +92,16 @@ def arms(study: Study, results: Results) -> list[Table]:
     tables = []
     within = results.mean_ap[~results.mean_ap["task"].map(is_cross_modal).astype(bool)]
     for (dataset, split, task), group in within.groupby(SIDE, sort=False):
-        columns = ("arm", "route", "setting", "mAP (%)", "macro mAP (%)", "route − native (points)",
+        columns = ("arm", "route", "steps × tokens", "mAP (%)", "macro mAP (%)", "route − native (points)",
                    "SD over seeds (points)", "seeds", "queries", "skipped")  # fmt: skip
         tables.append(
             Table(
                 f"{task} ({dataset}, {split})",
                 columns,
-                _route_rows(study, group, macro=True),
-                f"{group['n_gallery'].max():,} gallery items. Brackets: {_level_words(results)} "
-                "intervals over "
-                "queries, whole classes resampled; macro: mean over classes. Skipped: queries with nothing "
-                "relevant in the gallery.",
+                _route_rows(study, group),
+                f"{group['n_gallery'].max():,} gallery items. Brackets: {_level_words(results)} intervals "
+                "over queries, whole classes resampled; macro: mean over classes. Skipped: queries with "
+                "nothing relevant in the gallery.",
                 text_columns=3,
             )
         )
@@ -114,21 +115,20 @@ def across(study: Study, results: Results) -> list[Table]:
     for (dataset, split, task), group in table.groupby(SIDE, sort=False):
         zero_shot = str(task).startswith("zero-shot")
         what = "top-1 accuracy (%)" if zero_shot else "hit@1 (%)"
-        columns = ("arm", "route", "setting", what, f"macro {what}", "route − native (points)",
+        columns = ("arm", "route", "steps × tokens", what, f"macro {what}", "route − native (points)",
                    "SD over seeds (points)", "seeds", "queries", "skipped")  # fmt: skip
         note = f"{group['n_gallery'].max():,} gallery items. Brackets: {_level_words(results)} intervals."
         if zero_shot:
             note += (
                 " Native compares across modalities; an inverted side makes the comparison intra-modal, "
-                "which the "
-                "misalignment hypothesis expects to hurt."
+                "which the misalignment hypothesis expects to hurt."
             )
-        rows = _route_rows(study, group, macro=True)
+        rows = _route_rows(study, group)
         tables.append(Table(f"{task} ({dataset}, {split})", columns, rows, note, text_columns=3))
     return tables
 
 
-def _route_rows(study: Study, group: pd.DataFrame, *, macro: bool) -> tuple[tuple[Cell, ...], ...]:
+def _route_rows(study: Study, group: pd.DataFrame) -> tuple[tuple[Cell, ...], ...]:
     rows = []
     for arm in [arm for arm in study.arm_names if arm in set(group["arm"])]:
         mine = records(group[group["arm"] == arm])
@@ -142,11 +142,11 @@ def _route_rows(study: Study, group: pd.DataFrame, *, macro: bool) -> tuple[tupl
                 (
                     Cell(study.label(arm) if position == 0 else ""),
                     Cell(ROUTE_NAMES.get(row["route"], row["route"])),
-                    Cell(_setting(row["steps"], row["num_tokens"])),
+                    Cell(_settings(row["settings"])),
                     Cell(points(row["value"]), points_interval(row["low"], row["high"])),
                     Cell(points(row["macro"]), points_interval(row["macro_low"], row["macro_high"])),
                     change if row["route"] != "native" else Cell(ABSENT),
-                    Cell(points(row["seed_sd"], 2)),
+                    Cell(ABSENT if row["route"] == "chance" else points(row["seed_sd"], 2)),
                     Cell(str(row["n_seeds"])),
                     Cell(f"{row['n_queries']:,}"),
                     Cell(f"{row['n_skipped']:,}"),
@@ -155,11 +155,8 @@ def _route_rows(study: Study, group: pd.DataFrame, *, macro: bool) -> tuple[tupl
     return tuple(rows)
 
 
-def _setting(steps: tuple[int, ...], num_tokens: tuple[int, ...]) -> str:
-    if not steps:
-        return ""
-    unit = "token" if num_tokens == (1,) else "tokens"
-    return f"{'/'.join(map(str, steps))} steps, {'/'.join(map(str, num_tokens))} {unit}"
+def _settings(settings: tuple[tuple[int, int], ...]) -> str:
+    return "; ".join(f"{steps} × {tokens}" for steps, tokens in settings)
 
 
 def against_baseline(study: Study, results: Results) -> Table | None:
@@ -186,11 +183,9 @@ def against_baseline(study: Study, results: Results) -> Table | None:
         f"Each arm minus {study.label(study.baseline)}",
         tuple(columns),
         tuple(rows),
-        f"Paired by seed and query. Brackets: {_level_words(results)} intervals over queries, which do "
-        "not cover "
-        "seeds; after them each seed's own difference, in the order of the seeds. Points of mAP or "
-        "accuracy; the "
-        "gap in its own unit.",
+        f"Paired by seed and query. Brackets: {_level_words(results)} intervals over queries, which do not "
+        "cover seeds; after them each seed's own difference, in the order of the seeds. Points of mAP or "
+        "accuracy; the gap in its own unit.",
     )
 
 
@@ -202,7 +197,7 @@ def _difference_cell(row: dict[str, Any], quantity: str) -> Cell:
     scale, digits = (1, 3) if quantity == "gap" else (100, 2)
     seeds = ", ".join(number(scale * value, digits, signed=True) for _, value in row["per_seed"])
     bounds = interval(scale * row["low"], scale * row["high"], digits)
-    return Cell(number(scale * row["value"], digits, signed=True), f"{bounds} ({seeds})".strip())
+    return Cell(number(scale * row["value"], digits, signed=True), f"{bounds}\n({seeds})".strip())
 
 
 def gaps(study: Study, results: Results) -> list[Table]:
@@ -233,8 +228,8 @@ def gaps(study: Study, results: Results) -> list[Table]:
                 ("arm", "seed", *names),
                 tuple(rows),
                 "Brackets: 95 % intervals over pairs, where evaluation wrote them. same > other: "
-                "probability that a "
-                "gallery item of the query's class is more similar to it than one of another class.",
+                "probability that a gallery item of the query's class is more similar to it than one of "
+                "another class.",
             )
         )
     return tables
@@ -251,7 +246,7 @@ def chosen_settings(study: Study, within: Within) -> Table:
     route = within.where.route.upper()
     columns = ("arm", "seed", "steps", "tokens", "chosen on", "1 − cosine after inversion",
                "gain on val (points)", f"gain on {within.where.split} (points)",
-               f"best setting on {within.where.split}", "its gain (points)")  # fmt: skip
+               f"best steps × tokens on {within.where.split}", "its gain (points)")  # fmt: skip
     rows = []
     previous = None
     for row in records(within.settings):
@@ -265,7 +260,7 @@ def chosen_settings(study: Study, within: Within) -> Table:
                 Cell(number(row["loss"], 3)),
                 Cell(points(row["gain_val"], 2, signed=True)),
                 Cell(points(row["gain"], 2, signed=True)),
-                Cell(f"{row['best_steps']} steps, {row['best_num_tokens']} tok."),
+                Cell(f"{row['best_steps']} × {row['best_num_tokens']}"),
                 Cell(points(row["best_gain"], 2, signed=True)),
             )
         )
@@ -275,8 +270,7 @@ def chosen_settings(study: Study, within: Within) -> Table:
         columns,
         tuple(rows),
         "The best setting is found on the reported split itself: it shows what the choice on validation "
-        "gives up, "
-        "and is not a result.",
+        "gives up, and is not a result.",
     )
 
 
@@ -320,7 +314,7 @@ def trials(study: Study) -> Table:
 
 
 def sources(study: Study, results: Results) -> Table:
-    """Show where the numbers come from: study, data with hashes, versions, commit, resampling, consistency."""
+    """Show where the numbers come from: study, data and hashes, versions, commit, intervals."""
     rows = study.rows
     data = [
         f"{dataset}, split {split}, hash {digest[:16]}"

@@ -126,8 +126,8 @@ def paired_difference(
 ) -> pd.DataFrame:
     """Subtract from each query's value the value that the same query has in ``reference``.
 
-    Rows are joined by ``on`` and the query id, never by position. A group of ``frame`` that ``reference`` does
-    not hold at all is left out of the result.
+    Rows are joined by ``on`` and the query id, never by position. A group of ``frame`` that ``reference``
+    does not hold at all is left out of the result.
 
     Args:
         frame: columns ``by``, query_id, query_class, value.
@@ -160,10 +160,8 @@ def paired_difference(
             strange = sorted(group.loc[~group["matched"], "query_id"])[:3]
             raise InputError(
                 f"{dict(zip(by, key, strict=True))}: {len(group)} queries against "
-                f"{int(group['size'].iloc[0])} of "
-                f"the reference, {int((~group['matched']).sum())} unknown there {strange}; a paired "
-                "difference "
-                "needs the same queries on both sides"
+                f"{int(group['size'].iloc[0])} of the reference, {int((~group['matched']).sum())} unknown "
+                f"there {strange}; a paired difference needs the same queries on both sides"
             )
     joined["value"] = joined["value"] - joined["reference_value"]
     return joined[columns].reset_index(drop=True)
@@ -212,12 +210,12 @@ def _clusters(valued: pd.DataFrame, column: str) -> _Clusters:
 
 
 def _bounds(clusters: Sequence[_Clusters], bootstrap: Bootstrap) -> FloatArray:
-    """Return (value, low, high) of sum/count for each group; groups with equally many clusters share draws."""
+    """Return (value, low, high) of sum/count by group; groups of equally many clusters share draws."""
     bounds = np.full((len(clusters), 3), np.nan)
     sizes = np.array([len(group.counts) for group in clusters], dtype=np.int64)
     tail = 50 * (1 - bootstrap.level)
     for size in np.unique(sizes[sizes > 0]):
-        members = np.flatnonzero(sizes == size)
+        members = [place for place, count in enumerate(sizes) if count == size]
         sums = np.stack([clusters[member].sums for member in members], axis=1)
         counts = np.stack([clusters[member].counts for member in members], axis=1)
         bounds[members, 0] = sums.sum(axis=0) / counts.sum(axis=0)

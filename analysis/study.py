@@ -104,8 +104,7 @@ def _read_run(folder: Path) -> Study:
     if not (folder / "rows.jsonl").exists():
         raise InputError(
             f"{folder}: neither study.json nor rows.jsonl lies here, so it is not a study and not an "
-            "evaluated "
-            "run; sweep or evaluate first, or name another folder"
+            "evaluated run; sweep or evaluate first, or name another folder"
         )
     rows = _read_rows([folder])
     models = rows[["arm", "seed"]].drop_duplicates()
@@ -232,9 +231,8 @@ def _read_tables(folders: Sequence[Path]) -> dict[str, pd.DataFrame]:
             frame = read_table([folder], name)
             if set(frame.columns) != set(columns):
                 raise InputError(
-                    f"{folder / name}.parquet: columns {sorted(set(frame.columns) ^ set(columns))} "
-                    "differ from the "
-                    "table that this version reads; evaluate again"
+                    f"{folder / name}.parquet: columns {sorted(set(frame.columns) ^ set(columns))} differ "
+                    "from the table that this version reads; evaluate again"
                 )
             if name == "per_query":
                 frame = frame[frame["metric"].isin(QUOTED_METRICS)]

@@ -55,8 +55,8 @@ def quoted(rows: pd.DataFrame) -> pd.DataFrame:
     twice = result[result.duplicated(KEYS, keep=False)]
     if len(twice):
         raise InputError(
-            f"two rows claim the same measurement: {twice[[*KEYS, *SETTING]].iloc[0].to_dict()}; give "
-            "each run once"
+            f"two rows claim the same measurement: {twice[[*KEYS, *SETTING]].iloc[0].to_dict()}; give each "
+            "run once"
         )
     return result
 
@@ -85,18 +85,21 @@ def quoted_queries(per_query: pd.DataFrame, quoted_rows: pd.DataFrame) -> pd.Dat
 def headlines(quoted_rows: pd.DataFrame) -> list[Headline]:
     """List, for each dataset and modality, the task to lead with: by subgroup if measured, else the first."""
     found = []
-    retrieval = quoted_rows[(quoted_rows["metric"] == "mAP") & ~quoted_rows["task"].map(is_cross_modal)]
-    for modality in ("image", "text"):
+    retrieval = quoted_rows[
+        (quoted_rows["metric"] == "mAP") & ~quoted_rows["task"].map(is_cross_modal).astype(bool)
+    ]
+    modalities: tuple[Literal["image", "text"], ...] = ("image", "text")
+    for modality in modalities:
         route = INVERSIONS[modality]
         for dataset, group in retrieval.groupby("dataset", sort=False):
             both = [
-                key
-                for key, rows in group.groupby(["split", "task"], sort=False)
+                (str(split), str(task))
+                for (split, task), rows in group.groupby(["split", "task"], sort=False)
                 if {route, "native"} <= set(rows["route"])
             ]
-            best = sorted(both, key=lambda key: (key[1] != PREFERRED_TASK[modality], key[0] != "test"))
-            if best:
-                found.append(Headline(modality, str(dataset), *best[0], route))  # type: ignore[arg-type]
+            both.sort(key=lambda key: (key[1] != PREFERRED_TASK[modality], key[0] != "test"))
+            if both:
+                found.append(Headline(modality, str(dataset), *both[0], route))
     return found
 
 
@@ -125,10 +128,12 @@ def measurements(
     Returns:
         columns dataset, split, task, arm, route, value, low, high, macro, macro_low, macro_high, difference,
         difference_low, difference_high (route minus native, paired by seed and query), seed_sd, n_seeds,
-        n_queries, n_skipped, n_gallery, n_clusters, steps, num_tokens (tuples: the settings of the seeds).
+        n_queries, n_skipped, n_gallery, n_clusters, settings (distinct (steps, num_tokens) of the seeds).
     """
     by = [*SIDE, "arm", "route"]
     rows = quoted_rows[quoted_rows["metric"] == metric]
+    setting = pd.Series(zip(rows["steps"], rows["num_tokens"], strict=True), index=rows.index, dtype=object)
+    rows = rows.assign(setting=setting)
     queries = queries[queries["metric"] == metric]
     grouped = rows.groupby(by, sort=False)
     table = grouped.agg(
@@ -137,8 +142,7 @@ def measurements(
         n_queries=("n_queries", "max"),
         n_skipped=("n_skipped", "max"),
         n_gallery=("n_gallery", "max"),
-        steps=("steps", _values),
-        num_tokens=("num_tokens", _values),
+        settings=("setting", _distinct),
     ).reset_index()
     means = rows.groupby([*by, "seed"], sort=False)["value"].mean()
     spread = means.groupby(level=by, sort=False).std().rename("seed_sd").reset_index()
@@ -154,8 +158,8 @@ def measurements(
     return table.merge(change, on=by, how="left")
 
 
-def _values(column: pd.Series) -> tuple[int, ...]:
-    return tuple(sorted({int(value) for value in column.dropna()}))
+def _distinct(settings: pd.Series) -> tuple[tuple[int, int], ...]:
+    return tuple(dict.fromkeys((int(steps), int(tokens)) for steps, tokens in settings if steps == steps))
 
 
 def _to_native(queries: pd.DataFrame) -> pd.DataFrame:
@@ -242,42 +246,31 @@ def settings(rows: pd.DataFrame, quoted_rows: pd.DataFrame, where: Headline) -> 
         columns arm, seed, steps, num_tokens, selection, loss (1 - cosine after inversion, NaN when not
         written), gain_val, gain, best_steps, best_num_tokens, best_gain, optimism (mAP fractions).
     """
-    mean_ap = rows[
-        (rows["metric"] == "mAP") & (rows["dataset"] == where.dataset) & (rows["task"] == where.task)
+    here = (rows["dataset"] == where.dataset) & (rows["metric"] == "mAP") & (rows["task"] == where.task)
+    native = rows[here & (rows["route"] == "native")].drop_duplicates(["split", *MODEL])
+    curve = rows[here & (rows["route"] == where.route)].merge(
+        native[["split", *MODEL, "value"]], on=["split", *MODEL], suffixes=("", "_native")
+    )
+    curve["gain"] = curve["value"] - curve["value_native"]
+    gains = curve.groupby(["split", *MODEL, *SETTING])["gain"].mean().reset_index()
+    reported = gains[gains["split"] == where.split].drop(columns="split")
+    on_val = gains[gains["split"] == "val"].drop(columns="split").rename(columns={"gain": "gain_val"})
+    best = reported.loc[reported.groupby(MODEL)["gain"].idxmax()]
+    best = best.rename(columns={name: f"best_{name}" for name in (*SETTING, "gain")})
+    loss = rows[
+        (rows["task"] == f"{where.route}-loss")
+        & (rows["dataset"] == where.dataset)
+        & (rows["split"] == where.split)
     ]
-    native = mean_ap[mean_ap["route"] == "native"].set_index(["split", *MODEL])["value"]
-    native = native[~native.index.duplicated()]
-    inverted = mean_ap[mean_ap["route"] == where.route]
-    reference = native.reindex(pd.MultiIndex.from_frame(inverted[["split", *MODEL]])).to_numpy()
-    inverted = inverted.assign(gain=inverted["value"] - reference)
-    curve = inverted.groupby(["split", *MODEL, *SETTING])["gain"].mean()
-    losses = rows[(rows["task"] == f"{where.route}-loss") & (rows["dataset"] == where.dataset)]
-    losses = losses[losses["split"] == where.split].groupby([*MODEL, *SETTING])["value"].mean()
+    losses = loss.groupby([*MODEL, *SETTING])["value"].mean().rename("loss").reset_index()
     table = at(quoted_rows[(quoted_rows["metric"] == "mAP") & (quoted_rows["route"] == where.route)], where)
-    result = []
-    for (arm, seed, steps, tokens), group in table.groupby([*MODEL, *SETTING], sort=False):
-        here = curve.loc[where.split, arm, seed]
-        best_steps, best_tokens = here.idxmax()
-        gain = here.loc[(steps, tokens)]
-        result.append(
-            {
-                "arm": arm,
-                "seed": seed,
-                "steps": int(steps),
-                "num_tokens": int(tokens),
-                "selection": group["selection"].iloc[0],
-                "loss": losses.get((arm, seed, steps, tokens), float("nan")),
-                "gain_val": curve.get(("val", arm, seed, steps, tokens), float("nan")),
-                "gain": gain,
-                "best_steps": int(best_steps),
-                "best_num_tokens": int(best_tokens),
-                "best_gain": here.max(),
-                "optimism": here.max() - gain,
-            }
-        )
-    columns = ["arm", "seed", "steps", "num_tokens", "selection", "loss", "gain_val", "gain", "best_steps",
-               "best_num_tokens", "best_gain", "optimism"]  # fmt: skip
-    return pd.DataFrame(result, columns=columns)
+    table = table[[*MODEL, *SETTING, "selection"]].drop_duplicates()
+    keys = [*MODEL, *SETTING]
+    table = table.merge(losses, on=keys, how="left").merge(on_val, on=keys, how="left")
+    table = table.merge(reported, on=keys).merge(best, on=MODEL)
+    table["optimism"] = table["best_gain"] - table["gain"]
+    whole = ["steps", "num_tokens", "best_steps", "best_num_tokens"]
+    return table.astype(dict.fromkeys(whole, "int64"))
 
 
 def gap_values(quoted_rows: pd.DataFrame) -> pd.DataFrame:

@@ -108,7 +108,7 @@ def latex(tables: Sequence[Table]) -> str:
 
 
 def _flat(cell: Cell) -> str:
-    return f"{cell.text} {cell.detail}".strip()
+    return " ".join(f"{cell.text} {cell.detail}".split())
 
 
 def _pipe(cells: Sequence[str]) -> str:

@@ -169,7 +169,8 @@ class _Run:
         self.per_query.append(
             pd.DataFrame(
                 {
-                    **self.common, "inversion_seed": inversion_seed, "split": split, "task": task, "route": route,
+                    **self.common, "inversion_seed": inversion_seed, "split": split, "task": task,
+                    "route": route,
                     **setting, "metric": metric, "query_id": np.array(self.query_ids)[valued],
                     "query_class": np.array(self.classes)[valued], "value": values[valued],
                 }
@@ -194,8 +195,8 @@ class _Run:
             self.measure(split, task, control, "mAP", native + shift + self.rng.normal(0, 0.01, len(native)))
         for tokens in self.study.num_tokens:
             self.measure(
-                split, task, "untrained_tokens", "mAP", self.values(CHANCE + 0.01), steps=0, num_tokens=tokens,
-                selection="curve",
+                split, task, "untrained_tokens", "mAP", self.values(CHANCE + 0.01), steps=0,
+                num_tokens=tokens, selection="curve",
             )  # fmt: skip
             for steps in self.study.steps:
                 distance = np.log(steps / self.arm.best_step) ** 2

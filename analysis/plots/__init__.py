@@ -1,1 +1,1 @@
-"""Figures in two halves: *info* (the numbers, compared by equality in tests) and *drawing* (info to Figure)."""
+"""Figures in two halves: *info* (numbers, tested by equality) and *drawing* (info to Figure)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -12,11 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.plots.headline import POINTS
-from analysis.plots.style import INK, QUIET, new_figure, plain, theme
+from analysis.plots.style import INK, QUIET, facet_shape, facet_title, new_figure, theme
 from analysis.stats import Bootstrap
 from analysis.tables import Headline, curve_gains, settings
 
-LINES = (("o", "-"), ("s", "--"), ("^", ":"), ("D", "-."), ("v", "-"), ("P", "--"))
+Dash = Literal["-", "--", ":", "-."]
+LINES: tuple[tuple[str, Dash], ...] = (("o", "-"), ("s", "--"), ("^", ":"), ("D", "-."), ("v", "-"))
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,7 @@ def draw_curves(info: CurvesInfo) -> Figure:
 
     Untrained tokens usually lie far below: the axis is then cut above them and their gain is written there.
     """
-    columns = min(3, len(info.arms))
-    rows = -(-len(info.arms) // columns)
+    rows, columns = facet_shape(len(info.arms))
     tokens = sorted(set(info.lines["num_tokens"]))
     colours = dict(zip(tokens, seaborn.color_palette("viridis", len(tokens) + 1).as_hex(), strict=False))
     shapes = {count: LINES[position % len(LINES)] for position, count in enumerate(tokens)}
@@ -70,8 +71,9 @@ def draw_curves(info: CurvesInfo) -> Figure:
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for axes, arm, label in zip(grid.flat, info.arms, info.labels, strict=False):
             mine = info.lines[info.lines["arm"] == arm]
-            for count, line in mine.groupby("num_tokens"):
-                marker, dash = shapes[int(count)]
+            for count in tokens:
+                marker, dash = shapes[count]
+                line = mine[mine["num_tokens"] == count]
                 axes.fill_between(
                     line["steps"], line["low"], line["high"], color=colours[count], alpha=0.18, lw=0
                 )
@@ -81,7 +83,7 @@ def draw_curves(info: CurvesInfo) -> Figure:
                 )  # fmt: skip
             _mark(axes, info, arm)
             axes.axhline(0, color=INK, linewidth=1.0, zorder=1.5)
-            axes.set_title(plain(label))
+            axes.set_title(facet_title(label, columns))
             axes.set_ylim(bottom, top)
             if cut:
                 _name_what_is_below(axes, mine, bottom)

@@ -127,7 +127,7 @@ def _draw_models(axes: Axes, info: HeadlineInfo, all_arms: list[str]) -> None:
     axes.set_xlim(0, 1.06 * max(float(right_end), 0.1))
     axes.margins(y=0.08)
     axes.set_xlabel(GAP_AXIS)
-    axes.set_title("Each trained model: gain over gap")
+    axes.set_title(f"{info.where.modality.capitalize()} retrieval: gain over gap, one point a model")
 
 
 def _draw_controls(axes: Axes, info: HeadlineInfo, all_arms: list[str]) -> None:
@@ -149,7 +149,7 @@ def _draw_controls(axes: Axes, info: HeadlineInfo, all_arms: list[str]) -> None:
     axes.set_xlim(-0.5, max(len(routes), 1) - 0.5)
     axes.grid(visible=False, axis="x")
     axes.set_xlabel("How the query was made (mean over seeds)")
-    axes.set_title("Beside controls that invert nothing")
+    axes.set_title("The same gain beside controls, by arm")
 
 
 def _reach(frame: pd.DataFrame, value: str, low: str, high: str) -> np.ndarray:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import pandas as pd
 import seaborn
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.plots.style import colours, new_figure, plain, theme
+from analysis.plots.style import colours, facet_shape, facet_title, new_figure, plain, theme
 from analysis.tables import SIDE
 
-LINES = ("-", "--", ":", "-.")
+LINES: tuple[Literal["-", "--", ":", "-."], ...] = ("-", "--", ":", "-.")
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class HistogramInfo:
 
 
 def histogram_infos(histograms: pd.DataFrame, dataset: str, labels: dict[str, str]) -> list[HistogramInfo]:
-    """Make one info for each task (native route): counts summed over seeds, as shares of each kind of pair."""
+    """Make one info a task (native route): counts summed over seeds, as shares of each kind of pair."""
     here = histograms[(histograms["dataset"] == dataset) & (histograms["split"] != "val")]
     here = here[here["route"] == "native"]
     bins = ["kind", "bin_low", "bin_high"]
@@ -44,8 +45,7 @@ def histogram_infos(histograms: pd.DataFrame, dataset: str, labels: dict[str, st
 
 def draw_histograms(info: HistogramInfo) -> Figure:
     """Draw the shares as steps on shared axes, cut to the range of similarities that occur."""
-    columns = min(3, len(info.arms))
-    rows = -(-len(info.arms) // columns)
+    rows, columns = facet_shape(len(info.arms))
     kinds = list(dict.fromkeys(info.bins["kind"]))
     palette = dict(zip(kinds, colours(len(kinds)), strict=True))
     dashes = {kind: LINES[position % len(LINES)] for position, kind in enumerate(kinds)}
@@ -60,7 +60,7 @@ def draw_histograms(info: HistogramInfo) -> Figure:
                 percent = 100 * line["share"]
                 axes.stairs(percent, edges, fill=True, color=palette[kind], alpha=0.16)
                 axes.stairs(percent, edges, color=palette[kind], linewidth=1.5, linestyle=dashes[kind])
-            axes.set_title(plain(label))
+            axes.set_title(facet_title(label, columns))
             seaborn.despine(ax=axes, left=True)
         if len(occupied):
             grid.flat[0].set_xlim(occupied["bin_low"].min(), occupied["bin_high"].max())

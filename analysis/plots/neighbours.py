@@ -10,11 +10,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from PIL import Image, UnidentifiedImageError
 
-from analysis.plots.style import INK, QUIET, new_figure, plain, theme
+from analysis.plots.style import QUIET, new_figure, plain, theme
 
 RELEVANT, IRRELEVANT = "#1a7f37", "#c1121f"
+_MARKS = {True: (RELEVANT, "-", "✓"), False: (IRRELEVANT, (0, (3, 2)), "✗"), None: (QUIET, ":", "")}
 ROUTE_NAMES = {"native": "native", "oti": "through OTI", "ovi": "through OVI"}
 
 
@@ -50,6 +52,14 @@ class StripsInfo:
     seed: int
     strips: tuple[Strip, ...]
 
+    @property
+    def by_query(self) -> list[list[Strip]]:
+        """Group the strips of each query, in the order written."""
+        groups: dict[str, list[Strip]] = {}
+        for strip in self.strips:
+            groups.setdefault(strip.query.item_id, []).append(strip)
+        return list(groups.values())
+
 
 def strips_infos(
     neighbours: pd.DataFrame, labels: dict[str, str], *, n_queries: int = 4, n_neighbours: int = 6
@@ -82,14 +92,14 @@ def _strip(route: str, group: pd.DataFrame) -> Strip:
     )
     cards = tuple(
         Card(
-            item_id=row.neighbour_id,
-            label=str(row.neighbour_class),
-            image=_bytes(row.neighbour_image),
-            text=_text(row.neighbour_text),
-            relevant=None if pd.isna(row.relevant) else bool(row.relevant),
-            score=None if pd.isna(row.score) else float(row.score),
+            item_id=str(row["neighbour_id"]),
+            label=str(row["neighbour_class"]),
+            image=_bytes(row["neighbour_image"]),
+            text=_text(row["neighbour_text"]),
+            relevant=None if pd.isna(row["relevant"]) else bool(row["relevant"]),
+            score=None if pd.isna(row["score"]) else float(row["score"]),
         )
-        for row in group.itertuples(index=False)
+        for row in group.to_dict("records")
     )
     return Strip(route, query, cards)
 
@@ -114,54 +124,64 @@ def decode(image: bytes | None) -> np.ndarray | None:
 
 
 def draw_strips(info: StripsInfo) -> Figure:
-    """Draw a row for each query and route; relevant neighbours have a solid green frame and a tick, others a
-    dashed red frame and a cross."""
-    columns = 1 + max(len(strip.neighbours) for strip in info.strips)
+    """Draw a row for each query and route, the query first.
+
+    A relevant neighbour has a solid green frame and a tick, another a dashed red frame and a cross.
+    """
+    depth = max(len(strip.neighbours) for strip in info.strips)
+    columns, rows = depth + 1.25, 1.22 * len(info.strips)
     with theme():
-        figure = new_figure(1.35 * columns + 1.0, 1.62 * len(info.strips) + 0.5)
-        figure.suptitle(plain(f"{info.label}, seed {info.seed}, {info.task}"), fontsize=11, fontweight="bold")
-        grid = figure.subplots(len(info.strips), columns, squeeze=False)
+        figure = new_figure(1.15 * columns + 1.1, 1.15 * rows + 0.5)
+        axes = figure.subplots()
+        axes.set(xlim=(0, columns), ylim=(rows, 0), aspect="equal", xticks=[])
+        axes.grid(visible=False)
+        axes.spines[:].set_visible(False)
+        axes.set_title(plain(f"{info.label}, seed {info.seed}, {info.task}"), fontsize=10.5)
+        axes.set_yticks(
+            [1.22 * place + 0.45 for place in range(len(info.strips))],
+            [ROUTE_NAMES[strip.route] for strip in info.strips],
+            fontsize=8.5,
+        )
+        axes.tick_params(length=0)
         previous = None
-        for line, strip in zip(grid, info.strips, strict=True):
-            for axes in line:
-                axes.set_xticks([])
-                axes.set_yticks([])
-                axes.grid(visible=False)
-                axes.spines[:].set_visible(False)
+        for place, strip in enumerate(info.strips):
+            top = 1.22 * place
             if strip.query.item_id != previous:
-                _draw_card(line[0], strip.query)
+                _draw_card(axes, strip.query, 0.0, top)
                 previous = strip.query.item_id
-            line[0].set_ylabel(ROUTE_NAMES[strip.route], fontsize=9)
-            for axes, card in zip(line[1:], strip.neighbours, strict=False):
-                _draw_card(axes, card)
+            for rank, card in enumerate(strip.neighbours):
+                _draw_card(axes, card, rank + 1.25, top)
     return figure
 
 
-def _draw_card(axes: Axes, card: Card) -> None:
+def _draw_card(axes: Axes, card: Card, left: float, top: float) -> None:
+    side, inner = 0.88, 0.07
+    colour, dash, sign = _MARKS[card.relevant]
+    middle = left + side / 2
+    axes.add_patch(
+        Rectangle(
+            (left, top), side, side, facecolor="none", edgecolor=colour, linestyle=dash,
+            linewidth=1 if card.relevant is None else 2, zorder=2,
+        )
+    )  # fmt: skip
     pixels = decode(card.image)
-    axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1)
-    axes.set_aspect("equal")
     if pixels is None:
-        text = textwrap.fill(plain(card.text or card.item_id), 15, max_lines=5, placeholder=" …")
-        axes.text(0.5, 0.5, text, ha="center", va="center", fontsize=7.5)
+        text = textwrap.fill(plain(card.text or card.item_id), 13, max_lines=5, placeholder=" …")
+        axes.text(middle, top + side / 2, text, ha="center", va="center", fontsize=7)
     else:
-        axes.imshow(pixels, extent=(0.06, 0.94, 0.06, 0.94), interpolation="nearest", zorder=1)
-        axes.set_xlim(0, 1)
-        axes.set_ylim(0, 1)
-    axes.set_xlabel(_short(plain(card.label)), fontsize=7, color=QUIET)
-    colour, dash, sign = {
-        True: (RELEVANT, "-", "✓"),
-        False: (IRRELEVANT, (0, (3, 2)), "✗"),
-        None: (INK, ":", ""),
-    }[card.relevant]
-    axes.spines[:].set_visible(True)
-    axes.spines[:].set(color=colour, linestyle=dash, linewidth=2 if card.relevant is not None else 1)
+        extent = (left + inner, left + side - inner, top + side - inner, top + inner)
+        axes.imshow(pixels, extent=extent, interpolation="nearest", zorder=1)
+        axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())
     axes.text(
-        0.93, 0.93, sign, ha="right", va="top", fontsize=11, fontweight="bold", color=colour, zorder=3,
-        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.6},
-    ) if sign else None  # fmt: skip
+        middle, top + side + 0.03, _short(plain(card.label)), ha="center", va="top", fontsize=6.5, color=QUIET
+    )
+    if sign:
+        axes.text(
+            left + side - 0.05, top + 0.04, sign, ha="right", va="top", fontsize=10, fontweight="bold",
+            color=colour, zorder=3,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.4},
+        )  # fmt: skip
 
 
-def _short(label: str, limit: int = 20) -> str:
+def _short(label: str, limit: int = 18) -> str:
     return label if len(label) <= limit else label[: limit - 1] + "…"

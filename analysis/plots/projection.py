@@ -9,7 +9,7 @@ import seaborn
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.plots.style import new_figure, plain, theme
+from analysis.plots.style import facet_shape, facet_title, new_figure, plain, theme
 
 MODALITIES = {"image": ("#0173b2", "o"), "text": ("#de8f05", "^")}
 
@@ -43,8 +43,7 @@ def projection_info(projection: pd.DataFrame, dataset: str, labels: dict[str, st
 
 def draw_projection(info: ProjectionInfo) -> Figure:
     """Draw the points of both modalities; each facet has its own axes, since each model has its own plane."""
-    columns = min(4, len(info.arms))
-    rows = -(-len(info.arms) // columns)
+    rows, columns = facet_shape(len(info.arms))
     with theme():
         figure = new_figure(max(2.75 * columns, 5), 0.8 + 2.85 * rows)
         grid = figure.subplots(rows, columns, squeeze=False)
@@ -57,7 +56,7 @@ def draw_projection(info: ProjectionInfo) -> Figure:
                 s=11, linewidth=0, alpha=0.55, legend=False, rasterized=True, ax=axes,
             )  # fmt: skip
             axes.set_aspect("equal", adjustable="datalim")
-            axes.set_title(_short(plain(label)), fontsize=9)
+            axes.set_title(facet_title(label, columns), fontsize=9)
             axes.set(xlabel="", ylabel="")
             axes.tick_params(labelsize=7.5)
         for axes in grid.flat[len(info.arms) :]:
@@ -70,7 +69,3 @@ def draw_projection(info: ProjectionInfo) -> Figure:
         ]
         figure.legend(handles=handles, loc="outside upper center", ncols=2)
     return figure
-
-
-def _short(label: str, limit: int = 30) -> str:
-    return label if len(label) <= limit else label[: limit - 1] + "…"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import textwrap
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -94,10 +95,21 @@ def _characters() -> frozenset[str]:
     return frozenset(map(chr, font.get_charmap()))
 
 
+def facet_shape(count: int) -> tuple[int, int]:
+    """Choose rows and columns for ``count`` facets: at most four columns, few empty places."""
+    columns = {1: 1, 2: 2, 3: 3, 4: 4, 5: 3, 6: 3, 9: 3}.get(count, 4)
+    return -(-count // columns), columns
+
+
+def facet_title(label: str, columns: int) -> str:
+    """Break a facet's title so that it does not run into its neighbour's."""
+    return textwrap.fill(plain(label), {1: 70, 2: 44, 3: 34}.get(columns, 26), max_lines=2, placeholder=" …")
+
+
 def legend_columns(labels: Sequence[str], width: float) -> int:
     """Choose how many legend columns fit a figure ``width`` inches wide."""
     longest = max(len(label) for label in labels)
-    return max(1, min(len(labels), int(width / (0.085 * longest + 0.55))))
+    return max(1, min(len(labels), int(width / (0.08 * longest + 0.55))))
 
 
 def figure_bytes(figure: Figure, kind: str) -> bytes:

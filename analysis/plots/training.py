@@ -11,7 +11,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from analysis.plots.style import arm_styles, colours, legend_columns, new_figure, plain, theme
+from analysis.plots.style import (
+    arm_styles,
+    colours,
+    facet_shape,
+    facet_title,
+    legend_columns,
+    new_figure,
+    plain,
+    theme,
+)
 
 TOTAL = "total"
 
@@ -47,8 +56,7 @@ def training_info(training: pd.DataFrame, labels: dict[str, str]) -> TrainingInf
 
 def draw_losses(info: TrainingInfo) -> Figure:
     """Draw the loss and its weighted parts, one facet an arm, one line a seed."""
-    columns = min(3, len(info.arms))
-    rows = -(-len(info.arms) // columns)
+    rows, columns = facet_shape(len(info.arms))
     parts = [TOTAL, *dict.fromkeys(part for part in info.losses["part"] if part != TOTAL)]
     palette = dict(zip(parts, ["#22272e", *colours(len(parts) - 1)], strict=True))
     dashes = dict(zip(parts, ["", *[(4, 1.5), (1, 1), (6, 1, 1, 1), (3, 1)] * len(parts)], strict=False))
@@ -59,9 +67,10 @@ def draw_losses(info: TrainingInfo) -> Figure:
             mine = info.losses[info.losses["arm"] == arm]
             seaborn.lineplot(
                 data=mine, x="step", y="loss", hue="part", style="part", hue_order=parts, style_order=parts,
-                palette=palette, dashes=dashes, units="seed", estimator=None, linewidth=1.2, legend=False, ax=axes,
+                palette=palette, dashes=dashes, units="seed", estimator=None, linewidth=1.2, legend=False,
+                ax=axes,
             )  # fmt: skip
-            axes.set(title=plain(label), xlabel="", ylabel="")
+            axes.set(title=facet_title(label, columns), xlabel="", ylabel="")
             seaborn.despine(ax=axes, left=True)
         for axes in grid.flat[len(info.arms) :]:
             axes.set_axis_off()
