@@ -12,7 +12,8 @@ RUN := runs/$(STUDY)$(if $(SMOKE),-smoke)
 demo: $(READY) ## run the demo study and write its report (SMOKE=1: smallest form)
 	@echo "demo: train, invert, measure and compare small CLIPs, then write the report"
 	@$(BIN)/python -m ablations.sweep --study $(STUDY) $(if $(SMOKE),--smoke) --out $(RUN)
-	@$(BIN)/python -m analysis.report $(RUN)
+	@if [ $(RUN)/report/report.html -nt $(RUN)/rows.jsonl ]; then echo "report: $(RUN)/report/report.html"; \
+	else $(BIN)/python -m analysis.report $(RUN); fi
 
 test: $(READY) ## run the tests that need nothing but Python
 	@echo "test: the tests that need nothing but Python"
