@@ -20,10 +20,11 @@ class TrainConfig:
     """One training run.
 
     ``data`` is ``emoji`` or a pattern of shards; ``batch_size`` counts pairs; ``learning_rate`` is the peak,
-    reached after ``warmup_steps`` and left on a half cosine down to 0; ``gradient_clip`` bounds the norm of
-    the gradient (None: not at all); ``threads`` is torch's number of CPU threads (None: as it is);
-    ``precision`` ``bf16`` runs the towers under autocast; ``stored_size`` is the side in pixels of the images
-    kept in memory, from which views are cropped; ``limit`` trains on the first so many pairs.
+    reached after ``warmup_steps`` (at most half of ``steps``) and left on a half cosine down to 0;
+    ``gradient_clip`` bounds the norm of the gradient (None: not at all); ``threads`` is torch's number of CPU
+    threads (None: as it is); ``precision`` ``bf16`` runs the towers under autocast; ``stored_size`` is the
+    side in pixels of the images kept in memory, from which views are cropped; ``limit`` trains on the first
+    so many pairs.
     """
 
     recipe: str
@@ -64,9 +65,10 @@ class TrainConfig:
 
     def rate(self, step: int) -> float:
         """Give the learning rate of the update that follows ``step`` others."""
-        if step < self.warmup_steps:
-            return self.learning_rate * (step + 1) / self.warmup_steps
-        done = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
+        warmup = min(self.warmup_steps, self.steps // 2)
+        if step < warmup:
+            return self.learning_rate * (step + 1) / warmup
+        done = (step - warmup) / (self.steps - warmup)
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
     def as_json(self) -> dict[str, Any]:

@@ -119,7 +119,8 @@ class Batches:
     def __post_init__(self) -> None:
         if not 2 <= self.batch_size <= len(self.pairs):
             raise InputError(
-                f"batch_size={self.batch_size}: must lie between 2 and the number of pairs, {len(self.pairs)}"
+                f"batch_size={self.batch_size}: must lie between 2 and the number of pairs, "
+                f"{len(self.pairs)}; give a smaller batch or more data"
             )
 
     def indices(self, step: int) -> Tensor:

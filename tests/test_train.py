@@ -294,6 +294,8 @@ def test_learning_rate_warms_up_and_falls_to_nothing() -> None:
     assert rates[55] == pytest.approx(0.5)
     assert rates[100] == pytest.approx(0.0)
     assert rates[10:] == sorted(rates[10:], reverse=True)
+    short = TrainConfig(recipe="test", steps=4, warmup_steps=10, learning_rate=1.0)
+    assert [short.rate(step) for step in range(4)] == pytest.approx([0.5, 1.0, 1.0, 0.5])
 
 
 def test_the_command_trains_writes_its_result_last_and_does_nothing_twice(
