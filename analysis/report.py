@@ -35,6 +35,14 @@ from crossgap.records import write_text
 Format = Literal["html", "md", "tex"]
 _MEDIA = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
 
+_HEADLINE_CAPTION = (
+    "One point a trained model. Up: the mAP points that inverting the query ({route}) adds on {task} "
+    "({dataset}, {split}). Right: how far the model's image and text embeddings lie apart. Bars are 95 % "
+    "intervals, over queries (up) and over pairs (right). Beside it, on the same scale, what linear "
+    "controls add: an inversion gain says little about misalignment where a control that inverts nothing "
+    "gains as much."
+)
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -102,8 +110,9 @@ def _context(study: Study, results: Results, out: Path) -> dict[str, object]:
         "baseline": sheets.against_baseline(study, results),
         "across": sheets.across(study, results),
         "gaps": sheets.gaps(study, results),
-        "geometry": [*figures.projections(study, labels), *figures.histograms(study, labels)],
-        "strips": _strips(study, labels, figures),
+        "projections": figures.projections(study, labels),
+        "histograms": figures.histograms(study, results, labels),
+        "strips": _strips(study, results, labels, figures),
         "routes": ROUTE_NAMES,
         "training": figures.training(study, labels),
         "published": sheets.published(),
@@ -132,6 +141,16 @@ def _provenance(study: Study, results: Results) -> list[Table]:
     return [sheets.trials(study), *([skipped] if skipped else []), sheets.sources(study, results)]
 
 
+def _histogram_caption(task: str, dataset: str) -> str:
+    shares = "as shares of each kind of pair; one model an arm, its first seed."
+    if task == "gap":
+        return f"Cosine similarities within and across modalities ({dataset}), {shares}"
+    return (
+        f"Cosine similarities of native embeddings on {task} ({dataset}), {shares} Overlap alone does not "
+        "show misalignment: models trained with an image-image loss overlap too."
+    )
+
+
 class _Figures:
     """Draws figures, saves them as PNG and SVG, and hands the page what to embed."""
 
@@ -150,11 +169,7 @@ class _Figures:
         return self.picture(
             lambda: draw_headline(info, study.arm_names),
             _slug(f"misalignment-against-gap-{where.modality}", where.dataset, study),
-            f"Each point is one trained model. Up: how many mAP points inverting the query ({route}) adds "
-            f"on {where.task} ({where.dataset}, {where.split}). Right: how far the model's image and text "
-            "embeddings lie apart. Bars are 95 % intervals, over queries (up) and over pairs (right). The "
-            "second panel puts the same gain beside what linear controls give, on the same scale: an "
-            "inversion gain means little where a control that inverts nothing gains as much.",
+            _HEADLINE_CAPTION.format(route=route, task=where.task, dataset=where.dataset, split=where.split),
             f"{route} gain against modality gap for {counted(len(info.points), 'model')}, with controls",
         )
 
@@ -209,17 +224,17 @@ class _Figures:
             )
         return pictures
 
-    def histograms(self, study: Study, labels: dict[str, str]) -> list[Picture]:
-        pictures = []
+    def histograms(self, study: Study, results: Results, labels: dict[str, str]) -> dict[str, list[Picture]]:
+        """Draw the leading tasks and the pairs of the gap (``main``), and the other tasks (``more``)."""
+        leading = {"gap", *(within.where.task for within in results.within)}
+        pictures: dict[str, list[Picture]] = {"main": [], "more": []}
         for dataset in dict.fromkeys(study.histograms["dataset"]):
             for info in histogram_infos(study.histograms, dataset, labels):
-                pictures.append(
+                pictures["main" if info.task in leading else "more"].append(
                     self.picture(
                         lambda info=info: draw_histograms(info),  # type: ignore[misc]
                         _slug(f"similarities-{info.task}", dataset),
-                        f"Cosine similarities of native embeddings, {info.task} ({dataset}), as shares of "
-                        "each kind of pair, seeds pooled. Overlap alone does not show misalignment: "
-                        "models trained with an image-image loss overlap too.",
+                        _histogram_caption(info.task, dataset),
                         f"Histograms of cosine similarity on {info.task}",
                     )
                 )
@@ -229,9 +244,11 @@ class _Figures:
         save_figure(draw_strips(info), self.folder, _slug(f"neighbours-{info.task}-{info.arm}", info.dataset))
 
 
-def _strips(study: Study, labels: dict[str, str], figures: _Figures) -> dict[str, list[StripsInfo]]:
+def _strips(
+    study: Study, results: Results, labels: dict[str, str], figures: _Figures
+) -> dict[str, list[StripsInfo]]:
     by_task: dict[str, list[StripsInfo]] = {}
-    for info in strips_infos(study.neighbours, labels):
+    for info in strips_infos(sheets.leading_first(results, study.neighbours), labels):
         figures.strips(info)
         by_task.setdefault(f"{info.task} ({info.dataset})", []).append(info)
     return by_task

@@ -10,7 +10,7 @@ import pandas as pd
 from analysis.published import PUBLISHED, SOURCES
 from analysis.results import Results, Within
 from analysis.study import Study
-from analysis.tables import CROSS_TASKS, SIDE, at, is_cross_modal
+from analysis.tables import CROSS_TASKS, INTERVAL, SIDE, at, is_cross_modal
 from analysis.typeset import ABSENT, Cell, Table, interval, number, points, points_interval
 
 ROUTE_NAMES = {
@@ -33,6 +33,7 @@ GAP_NAMES = {
     "uniformity_image": "uniformity, images",
     "uniformity_text": "uniformity, texts",
 }
+OVERLAP = "same_other_auc"
 QUANTITIES = {"native": "native", "gain": "inversion gain", "gap": "modality gap"}
 
 
@@ -87,10 +88,17 @@ def glance(study: Study, results: Results) -> Table | None:
     )
 
 
+def leading_first(results: Results, frame: pd.DataFrame) -> pd.DataFrame:
+    """Put the rows of the leading tasks first and leave the order as it is otherwise."""
+    leading = {within.where.task for within in results.within}
+    return frame.sort_values("task", key=lambda tasks: ~tasks.isin(leading), kind="stable")
+
+
 def arms(study: Study, results: Results) -> list[Table]:
     """Show every task within one modality: each arm and route with intervals and its difference to native."""
     tables = []
     within = results.mean_ap[~results.mean_ap["task"].map(is_cross_modal).astype(bool)]
+    within = leading_first(results, within)
     for (dataset, split, task), group in within.groupby(SIDE, sort=False):
         columns = ("arm", "route", "steps × tokens", "mAP (%)", "macro mAP (%)", "route − native (points)",
                    "SD over seeds (points)", "seeds", "queries", "skipped")  # fmt: skip
@@ -203,42 +211,44 @@ def _difference_cell(row: dict[str, Any], quantity: str) -> Cell:
 def gaps(study: Study, results: Results) -> list[Table]:
     """Show the gap metrics and the same/other-class overlap, one line a model."""
     tables = []
-    native = results.gaps[results.gaps["route"] == "native"]
-    for (dataset, split), group in native.groupby(["dataset", "split"], sort=False):
-        metrics = [metric for metric in GAP_NAMES if metric in set(group["metric"])]
-        metrics += [metric for metric in dict.fromkeys(group["metric"]) if metric not in metrics]
-        units = dict(zip(group["metric"], group["unit"], strict=True))
-        names = [f"{_gap_name(metric)} ({units[metric]})" for metric in metrics]
-        rows = []
-        for arm in [arm for arm in study.arm_names if arm in set(group["arm"])]:
-            seeds = sorted(set(group.loc[group["arm"] == arm, "seed"]))
-            for position, seed in enumerate(seeds):
-                mine = group[(group["arm"] == arm) & (group["seed"] == seed)].set_index("metric")
-                cells = [Cell(study.label(arm) if position == 0 else ""), Cell(str(seed))]
-                for metric in metrics:
-                    if metric in mine.index:
-                        row = mine.loc[metric]
-                        cells.append(Cell(number(row["value"], 3), interval(row["low"], row["high"], 3)))
-                    else:
-                        cells.append(Cell(ABSENT))
-                rows.append(tuple(cells))
-        tables.append(
-            Table(
-                f"Gap and geometry ({dataset}, {split})",
-                ("arm", "seed", *names),
-                tuple(rows),
-                "Brackets: 95 % intervals over pairs, where evaluation wrote them. same > other: "
-                "probability that a gallery item of the query's class is more similar to it than one of "
-                "another class.",
-            )
+    overlap = results.gaps["metric"].str.startswith(OVERLAP)
+    for (dataset, split), group in results.gaps[~overlap].groupby(["dataset", "split"], sort=False):
+        native = group[group["route"] == "native"]
+        metrics = [metric for metric in GAP_NAMES if metric in set(native["metric"])]
+        metrics += [metric for metric in dict.fromkeys(native["metric"]) if metric not in metrics]
+        units = dict(zip(native["metric"], native["unit"], strict=True))
+        names = {metric: f"{GAP_NAMES.get(metric, metric)} ({units[metric]})" for metric in metrics}
+        note = "Brackets: 95 % intervals over pairs, where evaluation wrote them."
+        title = f"Gap and geometry ({dataset}, {split})"
+        tables.append(_by_model(study, native.assign(column=native["metric"]), names, title, note))
+    for (dataset, split), group in results.gaps[overlap].groupby(["dataset", "split"], sort=False):
+        shown = group[group["route"].isin(["native", "oti", "ovi"])]
+        shown = shown.assign(task=shown["metric"].str.removeprefix(f"{OVERLAP} "))
+        shown["column"] = shown["task"] + ", " + shown["route"].map(ROUTE_NAMES)
+        names = {column: column for column in dict.fromkeys(leading_first(results, shown)["column"])}
+        note = (
+            "Over all pairs of query and gallery item: the chance that a pair of one class is more "
+            "similar than a pair of two classes. .5 is chance, 1 a clean separation. Unchanged by any "
+            "increasing map."
         )
+        title = f"Same class above other class ({dataset}, {split}), probability"
+        tables.append(_by_model(study, shown, names, title, note))
     return tables
 
 
-def _gap_name(metric: str) -> str:
-    if metric.startswith("same_other_auc "):
-        return f"same > other, {metric.removeprefix('same_other_auc ')}"
-    return GAP_NAMES.get(metric, metric)
+def _by_model(study: Study, frame: pd.DataFrame, names: dict[str, str], title: str, note: str) -> Table:
+    rows = []
+    for arm in [arm for arm in study.arm_names if arm in set(frame["arm"])]:
+        seeds = sorted(set(frame.loc[frame["arm"] == arm, "seed"]))
+        for position, seed in enumerate(seeds):
+            mine = frame[(frame["arm"] == arm) & (frame["seed"] == seed)]
+            cells = [Cell(study.label(arm) if position == 0 else ""), Cell(str(seed))]
+            for column in names:
+                found = records(mine[mine["column"] == column])
+                values = [found[0][name] for name in INTERVAL] if found else [float("nan")] * 3
+                cells.append(Cell(number(values[0], 3), interval(values[1], values[2], 3)))
+            rows.append(tuple(cells))
+    return Table(title, ("arm", "seed", *names.values()), tuple(rows), note)
 
 
 def chosen_settings(study: Study, within: Within) -> Table:

@@ -197,9 +197,10 @@ def _trial(arm: str, seed: int, folder: Path) -> tuple[object, ...]:
         return (arm, seed, "unfinished", "running or interrupted: no result yet", _last_step(folder), None)
     result = read_json(folder / "result.json")
     state = str(result.get("state", "unfinished"))
+    seconds = result.get("seconds", result.get("train_seconds"))
     if state == "complete" and not (folder / "rows.jsonl").exists():
-        return (arm, seed, "unfinished", "trained, not evaluated: no rows.jsonl", None, result.get("seconds"))
-    return (arm, seed, state, str(result.get("reason") or ""), result.get("step"), result.get("seconds"))
+        return (arm, seed, "unfinished", "trained, not evaluated: no rows.jsonl", None, seconds)
+    return (arm, seed, state, str(result.get("reason") or ""), result.get("step"), seconds)
 
 
 def _last_step(folder: Path) -> int | None:

@@ -45,8 +45,7 @@ def quoted(rows: pd.DataFrame) -> pd.DataFrame:
     Raises:
         InputError: two rows claim the same measurement.
     """
-    others = rows.groupby("dataset")["split"].transform(lambda split: (split != "val").any())
-    kept = rows[(rows["split"] != "val") | ~others.astype(bool)]
+    kept = reported(rows)
     rank = kept["selection"].map(SELECTION_ORDER)
     best = rank.groupby([kept[key] for key in KEYS], dropna=False).transform("min")
     untrained = kept["route"] == "untrained_tokens"
@@ -59,6 +58,12 @@ def quoted(rows: pd.DataFrame) -> pd.DataFrame:
             "run once"
         )
     return result
+
+
+def reported(frame: pd.DataFrame) -> pd.DataFrame:
+    """Leave out the validation split, except of a dataset that has no other."""
+    elsewhere = set(frame.loc[frame["split"] != "val", "dataset"])
+    return frame[(frame["split"] != "val") | ~frame["dataset"].isin(elsewhere)]
 
 
 def _untrained_rows(untrained: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:

@@ -123,11 +123,20 @@ def _draw_models(axes: Axes, info: HeadlineInfo, all_arms: list[str]) -> None:
         markers={arm: styles[arm].marker for arm in info.arms}, s=80, edgecolor="white", linewidth=0.8,
         legend=False, ax=axes, zorder=3,
     )  # fmt: skip
-    right_end = points[["gap", "gap_high"]].max().max() if len(points) else 1.0
-    axes.set_xlim(0, 1.06 * max(float(right_end), 0.1))
+    axes.set_xlim(*_gap_limits(points))
     axes.margins(y=0.08)
     axes.set_xlabel(GAP_AXIS)
     axes.set_title(f"{info.where.modality.capitalize()} retrieval: gain over gap, one point a model")
+
+
+def _gap_limits(points: pd.DataFrame) -> tuple[float, float]:
+    """Start the axis at no gap, unless all models lie far from it and close together."""
+    if points.empty:
+        return 0.0, 1.0
+    low = float(points[["gap", "gap_low"]].min().min())
+    high = max(float(points[["gap", "gap_high"]].max().max()), 0.1)
+    margin = 0.06 * (high - low if low > 0.6 * high else high)
+    return (low - margin if low > 0.6 * high else 0.0), high + margin
 
 
 def _draw_controls(axes: Axes, info: HeadlineInfo, all_arms: list[str]) -> None:

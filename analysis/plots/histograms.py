@@ -11,9 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.plots.style import colours, facet_shape, facet_title, new_figure, plain, theme
-from analysis.tables import SIDE
+from analysis.tables import SIDE, reported
 
 LINES: tuple[Literal["-", "--", ":", "-."], ...] = ("-", "--", ":", "-.")
+
+NEGLIGIBLE = 5e-4
 
 
 @dataclass(frozen=True)
@@ -21,35 +23,33 @@ class HistogramInfo:
     """What a figure shows: ``bins`` with arm, kind, bin_low, bin_high, share (of the pairs of that kind)."""
 
     task: str
-    route: str
     arms: tuple[str, ...]
     labels: tuple[str, ...]
     bins: pd.DataFrame
 
 
 def histogram_infos(histograms: pd.DataFrame, dataset: str, labels: dict[str, str]) -> list[HistogramInfo]:
-    """Make one info a task (native route): counts summed over seeds, as shares of each kind of pair."""
-    here = histograms[(histograms["dataset"] == dataset) & (histograms["split"] != "val")]
-    here = here[here["route"] == "native"]
-    bins = ["kind", "bin_low", "bin_high"]
+    """Make one info a task from the native route: one model an arm, its first seed."""
+    here = reported(histograms[(histograms["dataset"] == dataset) & (histograms["route"] == "native")])
+    first = here.groupby("arm")["seed"].min()
+    here = here[here["seed"] == here["arm"].map(first)]
     infos = []
     for (_, _, task), group in here.groupby(SIDE, sort=False):
-        counts = group.groupby(["arm", *bins], sort=False)["count"].sum().reset_index()
-        total = counts.groupby(["arm", "kind"])["count"].transform("sum")
-        counts["share"] = counts["count"] / total.where(total > 0)
-        arms = tuple(arm for arm in labels if arm in set(counts["arm"]))
-        frame = counts[["arm", *bins, "share"]]
-        infos.append(HistogramInfo(str(task), "native", arms, tuple(labels[arm] for arm in arms), frame))
+        total = group.groupby(["arm", "kind"])["count"].transform("sum")
+        bins = group.assign(share=group["count"] / total.where(total > 0))
+        bins = bins[["arm", "kind", "bin_low", "bin_high", "share"]].reset_index(drop=True)
+        arms = tuple(arm for arm in labels if arm in set(bins["arm"]))
+        infos.append(HistogramInfo(str(task), arms, tuple(labels[arm] for arm in arms), bins))
     return infos
 
 
 def draw_histograms(info: HistogramInfo) -> Figure:
-    """Draw the shares as steps on shared axes, cut to the range of similarities that occur."""
+    """Draw the shares as steps on shared axes, cut to the similarities that occur more than rarely."""
     rows, columns = facet_shape(len(info.arms))
     kinds = list(dict.fromkeys(info.bins["kind"]))
     palette = dict(zip(kinds, colours(len(kinds)), strict=True))
     dashes = {kind: LINES[position % len(LINES)] for position, kind in enumerate(kinds)}
-    occupied = info.bins[info.bins["share"] > 0]
+    occupied = info.bins[info.bins["share"] > NEGLIGIBLE]
     with theme():
         figure = new_figure(11 if columns > 1 else 7, 1.1 + 2.3 * rows)
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)

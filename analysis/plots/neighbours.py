@@ -14,6 +14,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image, UnidentifiedImageError
 
 from analysis.plots.style import QUIET, new_figure, plain, theme
+from analysis.tables import reported
 
 RELEVANT, IRRELEVANT = "#1a7f37", "#c1121f"
 _MARKS = {True: (RELEVANT, "-", "✓"), False: (IRRELEVANT, (0, (3, 2)), "✗"), None: (QUIET, ":", "")}
@@ -67,7 +68,7 @@ def strips_infos(
     """Take, for each task and arm, the first queries of the first seed: none is picked by its outcome."""
     infos = []
     order = {arm: position for position, arm in enumerate(labels)}
-    shown = neighbours[neighbours["route"].isin(ROUTE_NAMES) & (neighbours["split"] != "val")]
+    shown = reported(neighbours[neighbours["route"].isin(ROUTE_NAMES)])
     for (dataset, _, task), at_task in shown.groupby(["dataset", "split", "task"], sort=False):
         arms = sorted(set(at_task["arm"]), key=lambda arm: order[arm])
         for arm in arms:

@@ -8,6 +8,7 @@ import pandas as pd
 import seaborn
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from analysis.plots.style import facet_shape, facet_title, new_figure, plain, theme
 
@@ -59,6 +60,8 @@ def draw_projection(info: ProjectionInfo) -> Figure:
             axes.set_title(facet_title(label, columns), fontsize=9)
             axes.set(xlabel="", ylabel="")
             axes.tick_params(labelsize=7.5)
+            axes.xaxis.set_major_locator(MaxNLocator(5))
+            axes.yaxis.set_major_locator(MaxNLocator(5))
         for axes in grid.flat[len(info.arms) :]:
             axes.set_axis_off()
         figure.supxlabel(f"First coordinate of {plain(info.method)} (no unit)", fontsize=9.5)
