@@ -56,6 +56,7 @@ class TestContract:
 
     @pytest.mark.parametrize("batch", [2, 5])
     def test_equals_a_plain_loop(self, name: str, batch: int) -> None:
+        assert name in PLAIN, f"write {name} as a plain loop in tests/reference.py and list it in PLAIN"
         rows = unit_rows(2, batch)
         temperature = [] if TERMS[name].temperature is None else [0.3]
         assert call(name, *rows).item() == pytest.approx(PLAIN[name](*rows, *temperature), rel=1e-12)
