@@ -73,7 +73,7 @@ def main(
     folder = out or Path("runs") / (f"{study}-smoke" if smoke else study)
     cells = plan.cells()[:trials]
     if workers is None:
-        workers = 1 if target.type == "cuda" else max(1, len(os.sched_getaffinity(0)) // threads)
+        workers = 1 if target.type == "cuda" else max(1, _cores() // threads)
     _check_same_study(folder, plan)
     specs = {
         cell: TrialSpec(
@@ -101,6 +101,11 @@ def main(
             ) from error
         _collect_rows(folder, plan)
     return _summary(plan, specs, folder)
+
+
+def _cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _check_same_study(folder: Path, plan: Study) -> None:
