@@ -74,7 +74,8 @@ def main(
     cells = plan.cells()[:trials]
     if workers is None:
         workers = 1 if target.type == "cuda" else max(1, _cores() // threads)
-    _check_same_study(folder, plan)
+    machine = {"device": str(target), "threads": threads}
+    _check_same_study(folder, plan, machine)
     specs = {
         cell: TrialSpec(
             study=plan,
@@ -90,16 +91,20 @@ def main(
     if dry_run:
         _print_plan(plan, specs, missing, workers)
         return 0
-    if missing:
+    if missing or not (folder / "rows.jsonl").exists():
         folder.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(folder / ".lock", timeout=0):
+                write_json(
+                    folder / "study.json",
+                    {**replace(plan, seeds=_all_seeds(folder, plan)).as_json(), "machine": machine},
+                )
                 _sweep(plan, specs, folder, workers)
+                _collect_rows(folder, plan)
         except Timeout as error:
             raise InputError(
                 f"another sweep is running in {folder}; wait for it or choose another --out"
             ) from error
-        _collect_rows(folder, plan)
     return _summary(plan, specs, folder)
 
 
@@ -108,7 +113,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _check_same_study(folder: Path, plan: Study) -> None:
+def _check_same_study(folder: Path, plan: Study, machine: dict[str, object]) -> None:
     path = folder / "study.json"
     if not path.exists():
         return
@@ -117,6 +122,11 @@ def _check_same_study(folder: Path, plan: Study) -> None:
         raise InputError(
             f"{folder} holds another study or another version of it ({before.get('study')!r}, smoke "
             f"{before.get('smoke')}); choose another --out or remove the folder"
+        )
+    if before["machine"] != machine:
+        raise InputError(
+            f"{folder} was begun with {before['machine']}, now {machine}: numbers would not compare "
+            "bit by bit; give the same --device and --threads, or another --out"
         )
 
 
@@ -134,7 +144,6 @@ def _print_plan(plan: Study, specs: dict[Cell, TrialSpec], missing: list[Cell], 
 
 def _sweep(plan: Study, specs: dict[Cell, TrialSpec], folder: Path, workers: int) -> None:
     """Run the missing cells in worker processes; the caller holds the study's lock."""
-    write_json(folder / "study.json", replace(plan, seeds=_all_seeds(folder, plan)).as_json())
     study = _open_study(folder, plan)
     _settle(study, specs)
     missing = [cell for cell, spec in specs.items() if result_of(spec.folder) is None]
@@ -261,7 +270,7 @@ def _summary(plan: Study, specs: dict[Cell, TrialSpec], folder: Path) -> int:
         if result is None:
             print(f"{arm}-s{seed}: no result; the same command tries it again")
         elif result["state"] == "failed":
-            print(f"{arm}-s{seed}: failed: {result['reason']}")
+            print(f"{arm}-s{seed}: failed: {result['reason']} (to try again, remove its result.json)")
     print(f"study {plan.name}: {complete} of {len(specs)} trials complete in {folder}")
     return 0 if all(results.values()) else 1
 

@@ -55,6 +55,8 @@ def run_trial(spec: TrialSpec) -> None:
     """
     if result_of(spec.folder) is not None:
         return
+    for torn in spec.folder.glob(".*"):  # temporary files of a killed writer
+        torn.unlink()
     torch.set_num_threads(spec.threads)
     about = {"arm": spec.arm, "seed": spec.seed}
     try:

@@ -1,4 +1,4 @@
-"""The sweep with real processes: complete, resumed after kill -9, with a failing trial, refused when unfit."""
+"""The sweep with real processes: whole, resumed after kill -9, with a failing trial, refused when unfit."""
 
 from __future__ import annotations
 
@@ -150,6 +150,11 @@ def test_a_loss_that_is_not_finite_fails_its_trial_and_the_study_goes_on(
 def test_a_folder_of_another_study_is_refused(whole: Path) -> None:
     with pytest.raises(InputError, match="another study"):
         sweep.main(study="demo", out=whole)
+
+
+def test_another_thread_count_is_refused(whole: Path) -> None:
+    with pytest.raises(InputError, match=r"begun with .*'threads': 1.*now .*'threads': 2"):
+        sweep.main(study="demo", smoke=True, out=whole, threads=2)
 
 
 def test_two_sweeps_in_one_folder_are_refused(tmp_path: Path) -> None:
