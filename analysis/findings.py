@@ -38,8 +38,8 @@ def found(study: Study, results: Results) -> list[Finding]:
     findings = [_within(study, results, within) for within in results.within]
     if not findings:
         sentence = (
-            "No inverted queries were measured on a task within one modality, so these data say nothing "
-            "of the inversion gain."
+            "No inverted queries were measured one by one on a task within one modality, so these data say "
+            "nothing of the inversion gain."
         )
         findings.append(Finding("Inversion gain", (sentence,)))
     zero_shot = _zero_shot(study, results)

@@ -70,7 +70,11 @@ def compute(study: Study, bootstrap: Bootstrap) -> Results:
     return Results(
         bootstrap=bootstrap,
         quoted_rows=rows,
-        within=tuple(_within(study, rows, queries, where, labels, bootstrap) for where in headlines(rows)),
+        within=tuple(
+            _within(study, rows, queries, where, labels, bootstrap)
+            for where in headlines(rows)
+            if len(at(queries, where))
+        ),
         mean_ap=measurements(rows, queries, "mAP", bootstrap=bootstrap),
         hit_at_1=measurements(rows, queries, "hit@1", bootstrap=bootstrap),
         gaps=gap_values(rows),

@@ -239,7 +239,7 @@ def _read_tables(folders: Sequence[Path]) -> dict[str, pd.DataFrame]:
                 frame = frame[frame["metric"].isin(QUOTED_METRICS)]
             if len(frame):
                 frames.append(frame)
-        tables[name] = _numeric(_concat(frames)) if frames else pd.DataFrame(columns=list(columns))
+        tables[name] = _numeric(_concat(frames) if frames else pd.DataFrame(columns=list(columns)))
     return tables
 
 

@@ -93,12 +93,13 @@ def draw_temperatures(info: TrainingInfo, all_arms: Sequence[str]) -> Figure:
     with theme():
         figure = new_figure(9, 4.2)
         axes = figure.subplots()
-        for arm in info.arms:
+        for position, arm in enumerate(info.arms):
             mine = info.temperatures[info.temperatures["arm"] == arm]
             for _, line in mine.groupby("seed"):
                 axes.plot(
                     line["step"], line["temperature"], color=styles[arm].colour, marker=styles[arm].marker,
-                    markevery=max(1, len(line) // 6), markersize=5, markeredgecolor="white", linewidth=1.3,
+                    markevery=_spread(position, len(line)), markersize=5, markeredgecolor="white",
+                    linewidth=1.3,
                 )  # fmt: skip
         if (info.temperatures["temperature"] > 0).all():
             axes.set_yscale("log")
@@ -114,3 +115,9 @@ def draw_temperatures(info: TrainingInfo, all_arms: Sequence[str]) -> Figure:
         ]
         figure.legend(handles=handles, loc="outside upper center", ncols=legend_columns(labels, 9))
     return figure
+
+
+def _spread(position: int, count: int) -> tuple[int, int]:
+    """Start each arm's markers elsewhere, so that lines on top of each other are all seen."""
+    step = max(1, count // 6)
+    return (position * max(1, step // 4)) % step, step

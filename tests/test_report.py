@@ -1,0 +1,271 @@
+"""The report of an invented study: what it says, shows, escapes and survives."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from analysis.findings import cannot_tell, found
+from analysis.published import PUBLISHED
+from analysis.report import main, write_report
+from analysis.results import compute
+from analysis.stats import Bootstrap
+from analysis.study import read_runs
+from crossgap.command import run_command
+from tests.synthetic_study import SyntheticArm, SyntheticStudy, write_run, write_study
+
+FEW = Bootstrap(resamples=100)
+HOSTILE = '<script>alert("arm")</script> & "co"'
+REASON = "NonFiniteLoss: loss is nan at step 30 <img src=x onerror=alert(1)>"
+ARMS = (
+    SyntheticArm(name="baseline", label="Baseline", description="The contrastive loss alone."),
+    SyntheticArm(name="harmful", label=HOSTILE, gap=0.2, gain=-0.03, description="<b>bold</b> claim"),
+    SyntheticArm(name="widening", label="Widening", gap=1.1, gain=0.08),
+)
+
+
+class Page(HTMLParser):
+    """Collects tags, attributes, headings and text of a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def study_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    plan = SyntheticStudy(arms=ARMS, failed={("harmful", 1): REASON}, missing=(("widening", 1),))
+    return write_study(tmp_path_factory.mktemp("study") / "runs", plan)
+
+
+@pytest.fixture(scope="module")
+def out(study_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    path = write_report(read_runs([study_folder]), folder, ("html", "md", "tex"), FEW)
+    assert path == folder / "report.html"
+    return folder
+
+
+@pytest.fixture(scope="module")
+def html(out: Path) -> str:
+    return (out / "report.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> Page:
+    return Page(html)
+
+
+def test_every_section_is_there(page: Page, html: str) -> None:
+    anchors = re.findall(r'<a href="#(\w+)">', html)
+    assert anchors == [
+        "words", "headline", "curves", "arms", "across", "gap", "neighbours", "training", "published",
+        "provenance",
+    ]  # fmt: skip
+    assert set(anchors) <= {value for name, value in page.attributes if name == "id"}
+
+
+def test_the_page_needs_nothing_from_outside(page: Page) -> None:
+    assert not {"script", "link", "iframe", "object", "embed"} & set(page.tags)
+    sources = [value for name, value in page.attributes if name in ("src", "srcset", "data", "poster")]
+    assert sources
+    assert all(value.startswith("data:image/") for value in sources)
+    assert all(value.startswith("#") for name, value in page.attributes if name == "href")
+    assert not [value for name, value in page.attributes if name == "style" and "url(" in value]
+
+
+def test_hostile_labels_and_reasons_are_shown_as_text(page: Page, html: str) -> None:
+    assert "<script" not in html.lower()
+    assert "<img src=x" not in html
+    assert HOSTILE in page.text
+    assert REASON in page.text
+    assert "<b>bold</b> claim" in page.text
+
+
+def test_failed_and_missing_models_are_named(page: Page) -> None:
+    assert "Of 6 models, 4 complete, 1 failed" in page.text
+    assert "1 not started (Widening seed 1)" in page.text
+    assert "failed, step 30" in page.text
+
+
+def test_what_was_found_follows_the_numbers(page: Page) -> None:
+    assert "The gain's interval is above zero for 2 of 3 arms (Baseline; Widening)" in page.text
+    assert f"is below zero for 1 of 3 arms ({HOSTILE})" in page.text
+    assert "is larger for 1 of 3 arms (Widening)" in page.text  # than the gain of class-name PCA
+    assert "rank correlation of gap and gain" in page.text
+    assert "has the sign that Mistretta et al. (ICLR 2025) report for CLIP" in page.text
+
+
+def test_what_the_data_cannot_tell_is_said(page: Page) -> None:
+    assert "With 1 to 2 seeds, the intervals are over queries; they do not cover seed variation." in page.text
+    assert "they say little about released CLIPs" in page.text
+    assert "Emoji are small, clean drawings" in page.text
+    assert "chosen on the validation split" in page.text
+
+
+def test_every_route_and_its_settings_are_in_the_tables(page: Page) -> None:
+    for words in (
+        "chance",
+        "native",
+        "OTI",
+        "untrained tokens",
+        "centred",
+        "class-name PCA",
+        "random subspace",
+    ):
+        assert words in page.text
+    assert "25 × 1" in page.text
+    assert "Skipped queries" in page.text
+
+
+def test_provenance_names_its_sources(page: Page) -> None:
+    for words in ("fingerprint-bas", "hash-baseline", "torch 2.0", "c" * 40, "d" * 16, "100 resamples"):
+        assert words in page.text
+
+
+def test_every_figure_is_also_a_png_and_an_svg(out: Path, html: str) -> None:
+    names = set(re.findall(r"figures/([\w-]+)\.png", html))
+    assert {"misalignment-against-gap-image-emoji", "misalignment-against-gap-text-emoji"} <= names
+    files = {path.name for path in (out / "figures").iterdir()}
+    assert {f"{name}.{kind}" for name in names for kind in ("png", "svg")} <= files
+    assert any(name.startswith("neighbours-image-subgroup") for name in files)
+
+
+def test_tables_are_written_as_markdown_and_latex(out: Path) -> None:
+    for name in ("arms", "gap", "provenance"):
+        assert (out / f"{name}.md").read_text().startswith("## ")
+        assert (out / f"{name}.tex").read_text().startswith(r"\begin{table}")
+    assert "&lt;script&gt;" in (out / "arms.md").read_text()
+    assert "<script>" not in (out / "arms.md").read_text()
+
+
+def test_the_same_rows_give_the_same_bytes(study_folder: Path, out: Path, tmp_path: Path) -> None:
+    write_report(read_runs([study_folder]), tmp_path, ("html",), FEW)
+    assert (tmp_path / "report.html").read_bytes() == (out / "report.html").read_bytes()
+    for path in sorted((tmp_path / "figures").iterdir()):
+        assert path.read_bytes() == (out / "figures" / path.name).read_bytes(), path.name
+
+
+def test_nothing_names_the_folder_of_the_run(html: str, study_folder: Path) -> None:
+    assert str(study_folder) not in html
+    assert str(study_folder.parent) not in html
+
+
+def words(plan: SyntheticStudy, folder: Path) -> tuple[str, str]:
+    """Return what was found and what cannot be told of an invented study."""
+    study = read_runs([write_study(folder, plan)])
+    results = compute(study, FEW)
+    sentences = [sentence for finding in found(study, results) for sentence in finding.sentences]
+    return " ".join(sentences), " ".join(cannot_tell(study, results))
+
+
+def test_a_result_against_the_paper_is_said_as_plainly(tmp_path: Path) -> None:
+    arms = (SyntheticArm(name="baseline", label="Baseline", gain=-0.05),)
+    said, _ = words(SyntheticStudy(arms=arms, seeds=(0,), pictures=False), tmp_path)
+    assert "the interval is below zero" in said
+    assert "has the sign opposite to what Mistretta et al. (ICLR 2025) report for CLIP" in said
+    assert "rank correlation" not in said  # one arm
+
+
+def test_a_gain_below_its_control_is_said(tmp_path: Path) -> None:
+    arms = (SyntheticArm(name="baseline", label="Baseline", gain=0.005),)
+    said, _ = words(SyntheticStudy(arms=arms, seeds=(0,), pictures=False, n_queries=200), tmp_path)
+    assert "that of OTI is smaller for Baseline" in said
+
+
+def test_one_seed_and_a_smoke_run_are_said(tmp_path: Path) -> None:
+    _, limits = words(
+        SyntheticStudy(seeds=(0,), smoke=True, n_queries=6, n_classes=2, pictures=False), tmp_path
+    )
+    assert "With one seed, the intervals are over queries" in limits
+    assert "A difference between arms may be a difference between seeds." in limits
+    assert "This is a smoke run" in limits
+    assert "with only 5 to 6 queries" in limits
+
+
+def test_a_study_where_nothing_finished_is_reported(tmp_path: Path) -> None:
+    keys = [(arm, seed) for arm in ("baseline", "narrow") for seed in (0, 1)]
+    plan = SyntheticStudy(failed={keys[0]: "out of memory"}, unfinished=tuple(keys[1:]))
+    study = read_runs([write_study(tmp_path / "study", plan)])
+    path = write_report(study, tmp_path / "out", ("html", "md", "tex"), FEW)
+    text = Page(path.read_text()).text
+    assert "No model has been evaluated yet" in text
+    assert "out of memory" in text
+    assert "Of 4 models, 0 complete, 1 failed (Baseline seed 0) and 3 unfinished" in text
+
+
+def test_an_evaluation_of_one_query_class_is_reported(tmp_path: Path) -> None:
+    plan = SyntheticStudy(n_queries=3, n_classes=1)
+    write_run(tmp_path / "run", plan, SyntheticArm(name="ViT-B-32", label=""), 0)
+    path = write_report(read_runs([tmp_path / "run"]), tmp_path / "out", ("html",), FEW)
+    assert "too few query classes for an interval" in Page(path.read_text()).text
+
+
+def test_two_evaluations_share_a_report(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_run(tmp_path / name, SyntheticStudy(pictures=False), SyntheticArm(name="ViT-B-32", label=""), 0)
+    path = write_report(read_runs([tmp_path / "one", tmp_path / "two"]), tmp_path / "out", ("md",), FEW)
+    assert path.name == "arms.md"
+    assert "ViT-B-32 (two)" in path.read_text()
+
+
+def test_rows_alone_make_a_report(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", SyntheticStudy(pictures=False), SyntheticArm(name="m", label=""), 0)
+    (tmp_path / "run" / "per_query.parquet").unlink()
+    path = write_report(read_runs([tmp_path / "run"]), tmp_path / "out", ("html",), FEW)
+    text = Page(path.read_text()).text
+    assert "quoted rows without per-query values: 19" in text
+    assert "nothing of the inversion gain" in text
+
+
+def test_the_command_prints_where_the_report_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = SyntheticStudy(seeds=(0,), pictures=False, n_queries=10)
+    folder = write_study(tmp_path / "study", plan)
+    assert run_command(main, [str(folder), "--format", "md", "tex"]) == 0
+    assert capsys.readouterr().out.strip() == str(folder / "report" / "arms.md")
+    assert not (folder / "report" / "report.html").exists()
+
+
+@pytest.mark.parametrize("arguments", [["nowhere"], ["."], []])
+def test_a_folder_that_is_no_run_ends_with_exit_code_2(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_command(main, arguments) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_the_module_runs_as_a_command(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "analysis.report", str(tmp_path / "nowhere")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "no such folder" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_published_numbers_are_plausible_percentages() -> None:
+    frame = pd.DataFrame(PUBLISHED)
+    assert not frame.duplicated(["source", "what", "model", "route"]).any()
+    assert frame[["native", "value"]].gt(1).all(axis=None)
+    assert frame[["native", "value"]].lt(100).all(axis=None)
