@@ -67,7 +67,11 @@ class Run:
         self.model.logit_scale.requires_grad_(temperature.regime == "learnable")
         self.model.train().to(self.device)
         self.state = TrainingState(
-            self.model, pairs.vocabulary_V, weight_decay=config.weight_decay, betas=config.betas
+            self.model,
+            pairs.vocabulary_V,
+            weight_decay=config.weight_decay,
+            betas=config.betas,
+            temperature_rate=temperature.rate,
         )
         self.step = 0
         self.seconds_before = 0.0

@@ -23,14 +23,16 @@ class TemperatureConfig:
     """How the temperature tau of the host loss is set.
 
     ``fixed`` keeps ``initial``; ``learnable`` starts there and optimises nu = ln(1/tau), clamped to
-    exp(nu) <= 100 after every step.
+    exp(nu) <= 100 after every step. ``rate`` multiplies the learning rate of nu: AdamW moves nu by at most
+    about the learning rate a step, whatever the gradient, so a short run needs more than 1 to arrive.
 
     [0] Radford et al., 2021, arXiv 2103.00020, section 2.5 (learnable, initial .07).
-    [1] Yaras et al., 2024, arXiv 2412.07909 (fixed ladder).
+    [1] Yaras et al., 2024, arXiv 2412.07909 (fixed ladder; a rate of .1 for nu).
     """
 
     regime: Regime = "fixed"
     initial: float = 0.01
+    rate: float = 1.0
 
     def __post_init__(self) -> None:
         check_known(self.regime, get_args(Regime), "temperature regime")
@@ -39,6 +41,8 @@ class TemperatureConfig:
                 f"temperature initial={self.initial!r}: must be finite and at least "
                 f"{1 / MAX_LOGIT_SCALE} (the logit scale is clamped to {MAX_LOGIT_SCALE:g})"
             )
+        if not (math.isfinite(self.rate) and self.rate > 0):
+            raise InputError(f"temperature rate={self.rate!r}: must be finite and above 0")
 
 
 @dataclass(frozen=True, kw_only=True)

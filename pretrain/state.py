@@ -21,11 +21,19 @@ class TrainingState:
     some two thousand).
 
     Weight decay acts on matrices only: not on biases, norms, the temperature, nor on token, position and
-    class embeddings. [0] Loshchilov and Hutter, 2019, arXiv 1711.05101 (AdamW).
+    class embeddings. The temperature has the learning rate of the rest times ``temperature_rate``.
+
+    [0] Loshchilov and Hutter, 2019, arXiv 1711.05101 (AdamW).
     """
 
     def __init__(
-        self, model: CLIP, vocabulary_V: Tensor, *, weight_decay: float, betas: tuple[float, float]
+        self,
+        model: CLIP,
+        vocabulary_V: Tensor,
+        *,
+        weight_decay: float,
+        betas: tuple[float, float],
+        temperature_rate: float = 1.0,
     ) -> None:
         self.model = model
         self.vocabulary_V = vocabulary_V.to(model.logit_scale.device)
@@ -37,15 +45,16 @@ class TrainingState:
             if parameter.requires_grad:
                 self._names.append(name)
                 self._parameters.append(parameter)
-        decayed = [_is_decayed(*item) for item in self._named()]
-        groups = [
-            {
-                "params": [p for p, d in zip(self._parameters, decayed, strict=True) if d == decay],
-                "weight_decay": weight_decay if decay else 0.0,
-            }
-            for decay in (True, False)
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for name, parameter in self._named():
+            decay = weight_decay if _is_decayed(name, parameter) else 0.0
+            factor = temperature_rate if name == "logit_scale" else 1.0
+            groups.setdefault((decay, factor), []).append(parameter)
+        arguments = [
+            {"params": parameters, "weight_decay": decay, "rate_factor": factor}
+            for (decay, factor), parameters in groups.items()
         ]
-        self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=betas, fused=True)
+        self.optimizer = torch.optim.AdamW(arguments, lr=0.0, betas=betas, fused=True)
 
     def clip_gradients(self, max_norm: float | None) -> Tensor:
         """Scale the gradients down to ``max_norm`` and return the norm that they had, a 0-d tensor."""
@@ -54,7 +63,7 @@ class TrainingState:
     def update(self, learning_rate: float) -> None:
         """Make one AdamW step."""
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = learning_rate * group["rate_factor"]
         self.optimizer.step()
 
     def weights(self) -> dict[str, Tensor]:

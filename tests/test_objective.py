@@ -109,3 +109,5 @@ def test_bad_temperatures_are_refused() -> None:
         TemperatureConfig(regime="learned")  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"at least 0\.01"):
         TemperatureConfig(initial=0.001)
+    with pytest.raises(InputError, match=r"rate=0\.0"):
+        TemperatureConfig(rate=0.0)

@@ -189,6 +189,16 @@ def test_training_learns_and_metrics_say_so(shard: str, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("rate", [0.5, 4.0])
+def test_the_temperature_has_a_learning_rate_of_its_own(shard: str, tmp_path: Path, rate: float) -> None:
+    # the first AdamW step moves a parameter by its learning rate, whatever the size of the gradient
+    temperature = TemperatureConfig(regime="learnable", initial=0.07, rate=rate)
+    settings = config(shard, steps=1, warmup_steps=0, objective=ObjectiveConfig(temperature=temperature))
+    train(settings, tmp_path, progress=False)
+    moved = weights(tmp_path)["logit_scale"].item() - math.log(1 / 0.07)
+    assert abs(moved) == pytest.approx(rate * settings.learning_rate, rel=1e-3)
+
+
 def test_a_fixed_temperature_stays(shard: str, tmp_path: Path) -> None:
     train(config(shard, steps=2), tmp_path, progress=False)
     assert [line["temperature"] for line in metrics(tmp_path)] == pytest.approx([0.01, 0.01])
