@@ -17,8 +17,8 @@ class TrainingState:
 
     Only the rows of the tokens that occur are trained, as a table of their own. The other rows get no
     gradient, and token embeddings no weight decay, so they would not move anyway: the result is that of
-    training the whole table, at a fraction of its cost (49,408 rows, of which a corpus of emoji names uses
-    some two thousand).
+    training the whole table, at a fraction of its cost (49,408 rows, of which the captions of the emoji use
+    some four thousand).
 
     Weight decay acts on matrices only: not on biases, norms, the temperature, nor on token, position and
     class embeddings. The temperature has the learning rate of the rest times ``temperature_rate``.
