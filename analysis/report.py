@@ -247,9 +247,12 @@ class _Figures:
 def _strips(
     study: Study, results: Results, labels: dict[str, str], figures: _Figures
 ) -> dict[str, list[StripsInfo]]:
+    """Group strips by task for the page; those of the leading tasks are saved as figures too."""
+    leading = {within.where.task for within in results.within}
     by_task: dict[str, list[StripsInfo]] = {}
     for info in strips_infos(sheets.leading_first(results, study.neighbours), labels):
-        figures.strips(info)
+        if info.task in leading:
+            figures.strips(info)
         by_task.setdefault(f"{info.task} ({info.dataset})", []).append(info)
     return by_task
 

@@ -34,7 +34,7 @@ GAP_NAMES = {
     "uniformity_text": "uniformity, texts",
 }
 OVERLAP = "same_other_auc"
-QUANTITIES = {"native": "native", "gain": "inversion gain", "gap": "modality gap"}
+QUANTITIES = {"native": "native", "gain": "inversion gain"}
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -172,33 +172,27 @@ def against_baseline(study: Study, results: Results) -> Table | None:
     if results.differences.empty or study.baseline is None:
         return None
     differences = results.differences
-    keys = list(dict.fromkeys(differences[["quantity", "task"]].itertuples(index=False, name=None)))
-    columns = ["arm", *(_quantity(quantity, task) for quantity, task in keys)]
+    arms = [arm for arm in study.arm_names if arm in set(differences["arm"])]
     rows = []
-    for arm in [arm for arm in study.arm_names if arm in set(differences["arm"])]:
-        cells = [Cell(study.label(arm))]
-        for quantity, task in keys:
-            here = records(
-                differences[
-                    (differences["arm"] == arm)
-                    & (differences["quantity"] == quantity)
-                    & (differences["task"] == task)
-                ]
-            )
-            cells.append(_difference_cell(here[0], quantity) if here else Cell(ABSENT))
+    for quantity, task in dict.fromkeys(zip(differences["quantity"], differences["task"], strict=True)):
+        cells = [Cell(_quantity(quantity, task))]
+        here = differences[(differences["quantity"] == quantity) & (differences["task"] == task)]
+        for arm in arms:
+            found = records(here[here["arm"] == arm])
+            cells.append(_difference_cell(found[0], quantity) if found else Cell(ABSENT))
         rows.append(tuple(cells))
     return Table(
         f"Each arm minus {study.label(study.baseline)}",
-        tuple(columns),
+        ("points of mAP or accuracy", *(study.label(arm) for arm in arms)),
         tuple(rows),
         f"Paired by seed and query. Brackets: {_level_words(results)} intervals over queries, which do not "
-        "cover seeds; after them each seed's own difference, in the order of the seeds. Points of mAP or "
-        "accuracy; the gap in its own unit.",
+        "cover seeds. Below them each seed's own difference, in the order of the seeds. The gap is in its "
+        "own unit.",
     )
 
 
 def _quantity(quantity: str, task: str) -> str:
-    return QUANTITIES[quantity] if quantity == "gap" else f"{task}: {QUANTITIES[quantity]}"
+    return "modality gap (distance)" if quantity == "gap" else f"{task}: {QUANTITIES[quantity]}"
 
 
 def _difference_cell(row: dict[str, Any], quantity: str) -> Cell:
@@ -355,8 +349,9 @@ def sources(study: Study, results: Results) -> Table:
         (
             "rows against per-query values",
             [
-                f"largest difference of a row from the mean of its queries: {results.disagreement:.1g}; "
-                f"quoted rows without per-query values: {results.rows_without_queries}"
+                "largest difference of a row from the mean of its queries: "
+                f"{_difference(results.disagreement)}; quoted rows without per-query values: "
+                f"{results.rows_without_queries}"
             ],
         ),
     ]
@@ -425,3 +420,7 @@ def _level_words(results: Results) -> str:
 
 def _distinct(values: Sequence[str]) -> str:
     return ", ".join(sorted(set(values)))
+
+
+def _difference(value: float) -> str:
+    return "none above 1e-9" if value < 1e-9 else f"{value:.1g}"

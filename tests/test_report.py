@@ -231,7 +231,7 @@ def test_rows_alone_make_a_report(tmp_path: Path) -> None:
     (tmp_path / "run" / "per_query.parquet").unlink()
     path = write_report(read_runs([tmp_path / "run"]), tmp_path / "out", ("html",), FEW)
     text = Page(path.read_text()).text
-    assert "quoted rows without per-query values: 19" in text
+    assert "quoted rows without per-query values: 17" in text
     assert "nothing of the inversion gain" in text
 
 
