@@ -87,6 +87,14 @@ def test_untrained_tokens_are_quoted_at_the_token_count_of_the_inversion(study: 
     assert set(untrained["text-subgroup"]) == {1}
 
 
+def test_untrained_tokens_are_quoted_once_whatever_their_selection_says(study: Study) -> None:
+    other = study.rows.copy()
+    other.loc[other["route"] == "untrained_tokens", "selection"] = "none"
+    untrained = quoted(other).query("route == 'untrained_tokens'")
+    assert not untrained.duplicated(KEYS).any()
+    assert set(untrained["num_tokens"]) == {1}
+
+
 def test_a_preset_setting_is_quoted_where_none_was_chosen(study: Study) -> None:
     preset = study.rows.replace({"selection": {"val": "preset"}})
     assert set(quoted(preset).query("route == 'oti'")["selection"]) == {"preset"}
