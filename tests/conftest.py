@@ -11,6 +11,7 @@ from crossgap.encoders import OpenClipEncoder
 
 settings.register_profile("crossgap", derandomize=True, deadline=None, max_examples=40)
 settings.load_profile("crossgap")
+torch.set_num_threads(1)  # the models here are tiny: a second thread costs more than it brings
 
 CONTEXT = 16
 
