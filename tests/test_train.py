@@ -23,6 +23,7 @@ from pretrain.loop import Run
 from pretrain.model import ModelConfig
 from pretrain.objective import ObjectiveConfig, TemperatureConfig
 from pretrain.recipes import RECIPES, smoke
+from pretrain.state import TrainingState
 from pretrain.train import NonFiniteLoss, main, train
 from tests.training_shards import write_shard
 
@@ -233,13 +234,42 @@ def test_other_data_under_the_same_name_are_refused(tmp_path: Path, monkeypatch:
         train(config(str(path)), tmp_path / "run", progress=False)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(shard: str, tmp_path: Path) -> None:
-    wild = config(shard, learning_rate=1e30, warmup_steps=0)
+def test_seconds_count_on_after_a_resume(shard: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    advance = Run._advance
+
+    def interrupt(run: Run) -> None:
+        if run.step == 4:
+            raise KeyboardInterrupt
+        advance(run)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Run, "_advance", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(config(shard), tmp_path, progress=False)
+    progress = tmp_path / "checkpoints" / "step-000003" / "state.json"
+    progress.write_text(json.dumps({**read_json(progress), "seconds": 1000.0}))
+    assert 1000 < train(config(shard), tmp_path, progress=False).seconds < 1100
+
+
+@pytest.mark.parametrize("log_every", [1, 10])
+def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(
+    shard: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_every: int
+) -> None:
+    updates: list[float] = []
+    update = TrainingState.update
+
+    def counted(state: TrainingState, learning_rate: float) -> None:
+        updates.append(learning_rate)
+        update(state, learning_rate)
+
+    monkeypatch.setattr(TrainingState, "update", counted)
+    wild = config(shard, learning_rate=1e30, warmup_steps=0, log_every=log_every)
     with pytest.raises(NonFiniteLoss, match=r"step 2: the loss is not finite: loss=nan, clip=nan") as caught:
         train(wild, tmp_path, progress=False)
     assert caught.value.step == 2
     assert set(caught.value.parts) == {"loss", "clip", "gradient_norm"}
-    assert [line["step"] for line in metrics(tmp_path)] == [1]
+    assert len(updates) == 1  # the weights that gave the loss are not updated again
+    assert [line["step"] for line in metrics(tmp_path)] == ([1] if log_every == 1 else [])
     assert not (tmp_path / "checkpoints").exists()
 
 
