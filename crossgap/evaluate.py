@@ -31,7 +31,7 @@ from crossgap.pictures import histogram, neighbours, projection, spread_queries
 from crossgap.progress import ItemProgress
 from crossgap.provenance import Provenance, commit, config_hash, versions
 from crossgap.records import TABLES, Row, write_json, write_rows, write_table
-from crossgap.relevance import Relevance, relevance_from_labels
+from crossgap.relevance import Relevance, relevance_of
 from crossgap.retrieval import macro_mean, retrieval_metrics
 from crossgap.routes import ROUTES, FitEmbeddings, fitted_maps, missing_fit
 from crossgap.similarity import cosine_scores
@@ -224,7 +224,7 @@ class _Run:
         if task is None:
             return plan.token_counts[0], plan.snapshots[-1], "preset"
         route = "oti" if into == "text" else "ovi"
-        relevance = _relevance(task)
+        relevance = relevance_of(task)
         native_QG = cosine_scores(self._embed(task.query), self._embed(task.gallery))
         self._record(_Scored(task, "native", native_QG, relevance))
         best: tuple[float, int, int] | None = None
@@ -278,7 +278,7 @@ class _Run:
     def _task(
         self, task: Task, dataset: Dataset, fit: FitEmbeddings, chosen: dict[Target, tuple[int, int, str]]
     ) -> None:
-        relevance = _relevance(task)
+        relevance = relevance_of(task)
         query_QD, gallery_GD = self._embed(task.query), self._embed(task.gallery)
         native_QG = cosine_scores(query_QD, gallery_GD)
         self._record(_Scored(task, "chance", torch.zeros_like(native_QG), relevance))
@@ -472,19 +472,6 @@ _PAIR_METRICS: tuple[tuple[str, str, Callable[[Tensor, Tensor], Tensor]], ...] =
     ("RMG", "ratio", gap.relative_modality_gap),
     ("alignment", "squared distance", misalignment.alignment),
 )
-
-
-def _relevance(task: Task) -> Relevance:
-    return relevance_from_labels(
-        task.query.ids,
-        task.gallery.ids,
-        task.query.labels,
-        task.gallery.labels,
-        query_groups=task.query.groups,
-        gallery_groups=task.gallery.groups,
-        ignore_same_group=task.ignore_same_group,
-        drop_self=task.drop_self,
-    )
 
 
 def _selection_task(dataset: Dataset, kind: str) -> Task | None:

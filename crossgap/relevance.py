@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from crossgap.datasets.tasks import Task
 from crossgap.errors import InputError
 
 
@@ -39,6 +40,20 @@ class Relevance:
         if bool(both.any()):
             query, item = both.nonzero()[0].tolist()
             raise InputError(f"gallery item {item} is both relevant and ignored for query {query}")
+
+
+def relevance_of(task: Task) -> Relevance:
+    """Give a task's relevance: by its labels, with what its protocol ignores."""
+    return relevance_from_labels(
+        task.query.ids,
+        task.gallery.ids,
+        task.query.labels,
+        task.gallery.labels,
+        query_groups=task.query.groups,
+        gallery_groups=task.gallery.groups,
+        ignore_same_group=task.ignore_same_group,
+        drop_self=task.drop_self,
+    )
 
 
 def relevance_from_labels(

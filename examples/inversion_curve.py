@@ -14,7 +14,7 @@ from crossgap.datasets import load_dataset
 from crossgap.embeddings import embed
 from crossgap.encoders import load_encoder
 from crossgap.inversion import InversionConfig, invert
-from crossgap.relevance import relevance_from_labels
+from crossgap.relevance import relevance_of
 from crossgap.retrieval import retrieval_metrics
 from crossgap.similarity import cosine_scores
 
@@ -27,15 +27,7 @@ def main(encoder_name: str) -> dict[str, float]:
     tasks = {task.name: task for task in load_dataset("emoji", split="val", limit=100).tasks}
     task = tasks["image-subgroup"]
     query, gallery = embed(encoder, task.query), embed(encoder, task.gallery)
-    relevance = relevance_from_labels(
-        task.query.ids,
-        task.gallery.ids,
-        task.query.labels,
-        task.gallery.labels,
-        query_groups=task.query.groups,
-        gallery_groups=task.gallery.groups,
-        ignore_same_group=task.ignore_same_group,
-    )
+    relevance = relevance_of(task)
     config = InversionConfig(steps=max(STEPS), num_tokens=1)
     found = invert(encoder, query.values, into="text", config=config, item_ids=query.ids, snapshots=STEPS)
     features = {"native": query.values}

@@ -20,7 +20,7 @@ from crossgap.datasets import SPECS, Dataset, Items, Task, load_dataset
 from crossgap.datasets.__main__ import main as list_datasets
 from crossgap.datasets.stratify import stratified
 from crossgap.errors import InputError
-from crossgap.relevance import relevance_from_labels
+from crossgap.relevance import relevance_of
 
 DIGITS = load_digits()
 
@@ -66,16 +66,7 @@ def tasks_of(dataset: Dataset) -> dict[str, Task]:
 
 
 def relevant_and_ignored(task: Task) -> tuple[np.ndarray, np.ndarray]:
-    relevance = relevance_from_labels(
-        task.query.ids,
-        task.gallery.ids,
-        task.query.labels,
-        task.gallery.labels,
-        query_groups=task.query.groups,
-        gallery_groups=task.gallery.groups,
-        ignore_same_group=task.ignore_same_group,
-        drop_self=task.drop_self,
-    )
+    relevance = relevance_of(task)
     return relevance.relevant_QG.numpy(), relevance.ignored_QG.numpy()
 
 

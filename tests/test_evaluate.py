@@ -18,7 +18,7 @@ from crossgap.evaluate import EvaluationConfig, InversionPlan, evaluate
 from crossgap.inversion import InversionConfig, invert
 from crossgap.provenance import Provenance
 from crossgap.records import read_rows, read_table
-from crossgap.relevance import relevance_from_labels
+from crossgap.relevance import relevance_of
 from crossgap.retrieval import retrieval_metrics
 from crossgap.similarity import cosine_scores
 from tests.conftest import tiny_encoder
@@ -121,15 +121,7 @@ def value(rows: pd.DataFrame, **wanted: object) -> float:
 
 
 def direct(task: Task, query: torch.Tensor) -> dict[str, torch.Tensor]:
-    relevance = relevance_from_labels(
-        task.query.ids,
-        task.gallery.ids,
-        task.query.labels,
-        task.gallery.labels,
-        query_groups=task.query.groups,
-        gallery_groups=task.gallery.groups,
-        ignore_same_group=task.ignore_same_group,
-    )
+    relevance = relevance_of(task)
     return retrieval_metrics(cosine_scores(query, embed(tiny_encoder(), task.gallery).values), relevance)
 
 
@@ -184,10 +176,7 @@ def test_chance_is_the_mean_over_random_orders(measured) -> None:
     task = dataset("test").tasks[0]
     generator = torch.Generator().manual_seed(0)
     gallery = embed(tiny_encoder(), task.gallery).values
-    relevance = relevance_from_labels(
-        task.query.ids, task.gallery.ids, task.query.labels, task.gallery.labels,
-        query_groups=task.query.groups, gallery_groups=task.gallery.groups, ignore_same_group=True,
-    )  # fmt: skip
+    relevance = relevance_of(task)
     scores = torch.rand(2000, 7, len(gallery), generator=generator)
     drawn = torch.stack([retrieval_metrics(score, relevance)["mAP"].nanmean() for score in scores]).mean()
     expected = value(rows, task="image-subgroup", split="test", route="chance", metric="mAP")
