@@ -11,6 +11,8 @@ from analysis.study import Study
 from analysis.typeset import counted, joined, number, points, points_interval
 
 FEW_QUERIES = 30
+FAR = 0.5  # mean 1 - cosine after inversion above which a feature is said to be far from its target
+UNEQUAL = 0.2  # largest difference of two arms' mean 1 - cosine that passes without a remark
 _NUMBER_WORDS = {1: "one seed", 2: "two seeds", 3: "three seeds", 4: "four seeds", 5: "five seeds"}
 _REPORTED = "Mistretta et al. (ICLR 2025) report for CLIP"
 
@@ -58,7 +60,7 @@ def cannot_tell(study: Study, results: Results) -> list[str]:
         )
     if results.quoted_rows.empty:
         return statements
-    statements += [_seeds(study, results), *_few_queries(results)]
+    statements += [_seeds(study, results), *_few_queries(results), *_residuals(study, results)]
     if len(study.arms) > 1:
         statements.append(
             "Each interval stands alone: none is corrected for the number of comparisons, and among many, "
@@ -257,6 +259,45 @@ def _few_queries(results: Results) -> list[str]:
         f"{counted(few['task'].nunique(), 'task')} with only {span} queries: intervals from so few are "
         "rough, and mostly too narrow."
     ]
+
+
+def _residuals(study: Study, results: Results) -> list[str]:
+    statements = []
+    for within in results.within:
+        losses = within.settings.dropna(subset=["loss"])
+        means = losses.groupby("arm")["loss"].mean()
+        if means.empty:
+            continue
+        route = within.where.route.upper()
+        if sum(other.where.route == within.where.route for other in results.within) > 1:
+            route = f"{route} on {within.where.dataset}"
+        far = [arm for arm in study.arm_names if means.get(arm, 0) > FAR]
+        near = losses.loc[~losses["arm"].isin(far), "loss"]
+        if far:
+            values = [_by_seed(losses[losses["arm"] == arm]) for arm in far]
+            values[-1] += f"; {_span(near)} for the others" if len(near) else ""
+            parts = [f"{study.label(arm)} ({value})" for arm, value in zip(far, values, strict=True)]
+            statements.append(
+                f"{route}: inversion did not come close to its targets for {joined(parts)}: a gain there is "
+                "that of a feature far from its target."
+            )
+        elif means.max() - means.min() > UNEQUAL:
+            statements.append(
+                f"Inversions came unequally close to their targets ({route}: 1 − cosine "
+                f"{_span(losses['loss'])}, farthest for {study.label(str(means.idxmax()))}): arms are "
+                "compared at different distances."
+            )
+    return statements
+
+
+def _by_seed(losses: pd.DataFrame) -> str:
+    values = [number(loss, 2) for loss in losses.sort_values("seed")["loss"]]
+    return f"1 − cosine {joined(values)}{' by seed' if len(values) > 1 else ''}"
+
+
+def _span(values: pd.Series) -> str:
+    low, high = number(values.min(), 2), number(values.max(), 2)
+    return low if low == high else f"{low} to {high}"
 
 
 def _data_and_models(results: Results) -> list[str]:

@@ -54,6 +54,8 @@ def glance(study: Study, results: Results) -> Table | None:
             f"{route} gain (points)",
             "class-PCA gain (points)",
         ]
+        if within.settings["loss"].notna().any():
+            columns.append(f"{route} 1 − cosine")
         makers.append((native, within))
     across = results.hit_at_1[results.hit_at_1["route"] == "native"]
     tasks = [task for task in dict.fromkeys(across["task"]) if is_cross_modal(task)]
@@ -75,6 +77,9 @@ def glance(study: Study, results: Results) -> Table | None:
                 mine = within.headline.controls
                 mine = mine[(mine["arm"] == arm) & (mine["route"] == route)]
                 cells.append(_points_cell(mine, "gain", scale=0.01))
+            losses = within.settings.set_index("arm")["loss"]
+            if losses.notna().any():
+                cells.append(Cell(number(losses[losses.index == arm].mean(), 2)))
         cells += [_level(across[(across["arm"] == arm) & (across["task"] == task)]) for task in tasks]
         rows.append(tuple(cells))
     if not rows:
@@ -83,7 +88,8 @@ def glance(study: Study, results: Results) -> Table | None:
         "Arms at a glance",
         tuple(columns),
         tuple(rows),
-        "Means over seeds. Gap: distance between the centroids of image and text embeddings. Brackets: "
+        "Means over seeds. Gap: distance between the centroids of image and text embeddings. 1 − cosine: of "
+        "the inverted feature to its target, 0 where inversion reaches it. Brackets: "
         f"{_level_words(results)} intervals over queries.",
     )
 

@@ -29,6 +29,7 @@ class SyntheticArm:
     native: float = 0.24
     gain: float = 0.02
     best_step: int = 25
+    loss: float | None = None  # 1 - cosine after inversion; None: not written
     description: str = ""
 
 
@@ -209,6 +210,11 @@ class _Run:
                     self.measure(
                         split, task, route, "mAP", values, steps=steps, num_tokens=tokens, selection=selection
                     )
+                if self.arm.loss is not None:
+                    loss = self.arm.loss + 0.02 * self.common["seed"]
+                    setting = {"steps": steps, "num_tokens": tokens, "inversion_seed": 0}
+                    self.row(task=f"{route}-loss", metric="loss", unit="1 - cosine", value=loss, split=split,
+                             route=route, selection="curve", **setting)  # fmt: skip
         if split == "test":
             self.row(task=task, metric="same_other_auc", unit="probability", value=0.7)
 

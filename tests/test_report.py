@@ -15,6 +15,7 @@ from analysis.findings import cannot_tell, found
 from analysis.published import PUBLISHED
 from analysis.report import main, write_report
 from analysis.results import compute
+from analysis.sheets import glance
 from analysis.stats import Bootstrap
 from analysis.study import read_runs
 from crossgap.command import run_command
@@ -188,6 +189,33 @@ def test_a_gain_below_its_control_is_said(tmp_path: Path) -> None:
     arms = (SyntheticArm(name="baseline", label="Baseline", gain=0.005),)
     said, _ = words(SyntheticStudy(arms=arms, seeds=(0,), pictures=False, n_queries=200), tmp_path)
     assert "that of OTI is smaller for Baseline" in said
+
+
+def test_an_inversion_far_from_its_targets_is_said(tmp_path: Path) -> None:
+    arms = (
+        SyntheticArm(name="baseline", label="Baseline", loss=0.1),
+        SyntheticArm(name="far", label="Far", loss=0.8),
+    )
+    _, limits = words(SyntheticStudy(arms=arms, pictures=False), tmp_path)
+    assert (
+        "OTI: inversion did not come close to its targets for Far (1 − cosine 0.80 and 0.82 by seed; 0.10 "
+        "to 0.12 for the others): a gain there is that of a feature far from its target." in limits
+    )
+    study = read_runs([tmp_path])
+    sheet = glance(study, compute(study, FEW))
+    assert sheet is not None
+    place = sheet.columns.index("OTI 1 − cosine")
+    assert [row[place].text for row in sheet.rows] == ["0.11", "0.81"]
+
+
+def test_inversions_unequally_close_are_said(tmp_path: Path) -> None:
+    arms = (
+        SyntheticArm(name="baseline", label="Baseline", loss=0.4),
+        SyntheticArm(name="close", label="Close", loss=0.1),
+    )
+    _, limits = words(SyntheticStudy(arms=arms, seeds=(0,), pictures=False), tmp_path)
+    assert "unequally close to their targets (OTI: 1 − cosine 0.10 to 0.40, farthest for Baseline)" in limits
+    assert "did not come close" not in limits
 
 
 def test_one_seed_and_a_smoke_run_are_said(tmp_path: Path) -> None:
