@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from crossgap.errors import InputError, check_known
 from crossgap.evaluate import EvaluationConfig
-from crossgap.provenance import config_hash
 from pretrain.config import TrainConfig
 
 
@@ -68,12 +68,13 @@ class Study:
         """List (arm, seed), seed by seed: a study that is cut short still compares paired arms."""
         return [(arm.name, seed) for seed in self.seeds for arm in self.arms]
 
-    def fingerprint(self) -> str:
-        """Hash everything that decides a trial's numbers; the list of seeds may grow."""
-        definition = asdict(self)
-        for name in ("seeds", "core_seconds", "description"):
-            del definition[name]
-        return config_hash(definition)
+    def definition(self) -> dict[str, Any]:
+        """Give everything that decides a trial's numbers, as JSON values; the list of seeds may grow."""
+        fields = asdict(self)
+        arms = {arm.name: arm.train.as_json() for arm in self.arms}
+        kept = {name: fields[name] for name in ("name", "baseline", "dataset", "limit", "evaluation")}
+        values: dict[str, Any] = json.loads(json.dumps({**kept, "arms": arms}))
+        return values
 
     def as_json(self) -> dict[str, Any]:
         """What the report reads from ``study.json``."""
@@ -87,5 +88,5 @@ class Study:
             "seeds": list(self.seeds),
             "smoke": self.smoke,
             "dataset": self.dataset,
-            "fingerprint": self.fingerprint(),
+            "definition": self.definition(),
         }

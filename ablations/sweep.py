@@ -33,6 +33,7 @@ from crossgap.command import run_command
 from crossgap.encoders import resolve_device
 from crossgap.errors import InputError, check_known
 from crossgap.records import read_json, write_json, write_text
+from crossgap.settings import check_same
 
 _METRICS = ("native mAP", "centroid distance")
 
@@ -118,16 +119,8 @@ def _check_same_study(folder: Path, plan: Study, machine: dict[str, object]) -> 
     if not path.exists():
         return
     before = read_json(path)
-    if before.get("fingerprint") != plan.fingerprint():
-        raise InputError(
-            f"{folder} holds another study or another version of it ({before.get('study')!r}, smoke "
-            f"{before.get('smoke')}); choose another --out or remove the folder"
-        )
-    if before["machine"] != machine:
-        raise InputError(
-            f"{folder} was begun with {before['machine']}, now {machine}: numbers would not compare "
-            "bit by bit; give the same --device and --threads, or another --out"
-        )
+    recorded = {**before.get("definition", {}), "machine": before.get("machine")}
+    check_same(folder, recorded, {**plan.definition(), "machine": machine})
 
 
 def _print_plan(plan: Study, specs: dict[Cell, TrialSpec], missing: list[Cell], workers: int) -> None:

@@ -17,12 +17,19 @@ def run_command(main: Callable[..., int | None], argv: Sequence[str] | None = No
     Returns the exit code: what ``main`` returned (None is 0), 2 for an input error (a message without a
     traceback), 130 after Ctrl-C. Any other exception is a defect of ours and keeps its traceback.
     """
-    return _guarded(lambda: tyro.cli(main, args=argv, config=(tyro.conf.FlagCreatePairsOff,)))
+    options = (tyro.conf.FlagCreatePairsOff,)
+    return _guarded(lambda: tyro.cli(main, prog=_program(), args=argv, config=options))
 
 
 def run_commands(commands: dict[str, Callable[..., int]], argv: Sequence[str] | None = None) -> int:
     """Parse ``argv`` as one of several named commands and call that one as :func:`run_command` does."""
-    return _guarded(lambda: tyro.extras.subcommand_cli_from_dict(commands, args=argv))
+    return _guarded(lambda: tyro.extras.subcommand_cli_from_dict(commands, prog=_program(), args=argv))
+
+
+def _program() -> str | None:
+    """Name the command as it was typed, ``python -m module``."""
+    spec = sys.modules["__main__"].__spec__
+    return None if spec is None else f"python -m {spec.name.removesuffix('.__main__')}"
 
 
 def _guarded(call: Callable[[], int | None]) -> int:

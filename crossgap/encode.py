@@ -12,10 +12,11 @@ import torch
 
 from crossgap.command import run_command
 from crossgap.datasets import Dataset, Items, load_dataset
-from crossgap.embeddings import embed
+from crossgap.embeddings import Embeddings, embed
 from crossgap.encoders import Precision, load_encoder
 from crossgap.errors import InputError
 from crossgap.progress import ItemProgress
+from crossgap.settings import check_same
 
 
 def distinct_items(dataset: Dataset, modality: str, *, queries_only: bool = False) -> Items | None:
@@ -81,10 +82,15 @@ def main(
     with ItemProgress() as progress:
         for modality, items in sides.items():
             if items is not None:
+                path = out / f"{modality}.safetensors"
+                if path.exists():
+                    before = Embeddings.load(path)
+                    recorded = {"encoder": before.encoder, "items": before.source}
+                    check_same(path, recorded, {"encoder": model.fingerprint, "items": items.content_hash})
                 tick = progress.start(f"encode {modality}s", len(items.ids))
                 made = embed(model, items, cache=out / "features", progress=tick)
-                made.save(out / f"{modality}.safetensors")
-                print(f"{out / modality}.safetensors: {len(made.ids)} {modality}s x {model.embed_dim}")
+                made.save(path)
+                print(f"{path}: {len(made.ids)} {modality}s x {model.embed_dim}")
     return 0
 
 

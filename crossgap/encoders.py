@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch.nn import functional as F
 
 from crossgap.errors import InputError, check_known
 from crossgap.inject import cut_sequence, put_at, replaced_output
+from crossgap.weights import require_obtainable
 
 Precision = Literal["fp32", "bf16", "fp64"]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
@@ -318,6 +320,7 @@ def load_encoder(
             raise InputError(f"--pretrained {pretrained!r}: no such file")
         if not is_file and pretrained != "random":
             check_known(pretrained, [*tags, "random"], f"pretrained tag of {name}")
+            require_obtainable(name, pretrained)
         model, tokenizer = _create(name, pretrained)
     model = model.eval().requires_grad_(False).to(device=target, dtype=_DTYPES[precision])
     label = name if pretrained is None else f"{name}/{Path(pretrained).name}"
@@ -343,7 +346,7 @@ def newest_checkpoint(path: Path) -> Path:
 def _create(name: str, pretrained: str | None) -> tuple[Any, Any]:
     seeded_random = pretrained == "random"
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), _quiet(seeded_random):
             torch.manual_seed(0)
             model = open_clip.create_model(
                 name,
@@ -356,7 +359,16 @@ def _create(name: str, pretrained: str | None) -> tuple[Any, Any]:
         # open_clip, the hub client and torch raise many kinds; each means that these weights did not load
         raise InputError(
             f"weights of {name!r} ({pretrained or 'in the folder'}) could not be loaded: "
-            f"{type(error).__name__}: {error}. Without a network, place the weights file on this machine and "
-            "give its path as --pretrained FILE"
+            f"{type(error).__name__}: {error}"
         ) from error
     return model, tokenizer
+
+
+@contextlib.contextmanager
+def _quiet(wanted: bool) -> Iterator[None]:
+    """Keep open_clip from warning that weights are random where they were asked to be."""
+    logging.disable(logging.WARNING if wanted else logging.NOTSET)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)

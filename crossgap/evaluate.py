@@ -5,6 +5,7 @@ python -m crossgap.evaluate --encoder runs/demo/trials/baseline-s0 --dataset emo
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -14,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -30,10 +32,11 @@ from crossgap.jackknife import jackknife
 from crossgap.pictures import histogram, neighbours, projection, spread_queries
 from crossgap.progress import ItemProgress
 from crossgap.provenance import Provenance, commit, config_hash, versions
-from crossgap.records import TABLES, Row, write_json, write_rows, write_table
+from crossgap.records import TABLES, Row, read_json, write_json, write_rows, write_table
 from crossgap.relevance import Relevance, relevance_of
 from crossgap.retrieval import macro_mean, retrieval_metrics
 from crossgap.routes import ROUTES, FitEmbeddings, fitted_maps, missing_fit
+from crossgap.settings import check_same
 from crossgap.similarity import cosine_scores
 
 KS = (1, 5, 10)
@@ -155,6 +158,10 @@ class _Run:
     def measure(self, test: Dataset, val: Dataset | None) -> Evaluation:
         fit = self._fit_embeddings(test)
         chosen = {into: self._choose(into, val) for into in self.config.plans}
+        kinds = {task.kind for task in test.tasks}
+        for route in self.config.routes:
+            if not kinds & set(ROUTES[route].kinds):
+                self.skipped[route] = f"needs a task of kind {' or '.join(ROUTES[route].kinds)}"
         for task in test.tasks:
             self._task(task, test, fit, chosen)
         if test.pairs is not None:
@@ -519,6 +526,8 @@ def main(
     """
     for route in routes:
         check_known(route, ROUTES, "route")
+    if steps is not None and steps < 1:
+        raise InputError(f"--steps must be at least 1, not {steps}")
     if threads is not None:
         torch.set_num_threads(threads)
     test = load_dataset(dataset, split=split, limit=limit)
@@ -538,7 +547,8 @@ def main(
             plans[into] = InversionPlan(config=config, token_counts=counts, snapshots=looked_at)
     config_ = EvaluationConfig(routes=routes, plans=plans, seed=seed)
     about = {"encoder": encoder, "pretrained": pretrained, "dataset": dataset, "split": split, "limit": limit}
-    settings = {**about, "evaluation": asdict(config_)}
+    settings = {**about, "fingerprint": model.fingerprint, "evaluation": asdict(config_)}
+    _claim(out, settings)
     provenance = Provenance(study="evaluate", arm=model.name, config_hash=config_hash(settings))
     with ItemProgress() as progress:
         result = evaluate(
@@ -550,10 +560,25 @@ def main(
             cache=out / "features",
             progress=progress.start,
         )
-    write_json(out / "config.json", settings)
     result.write(out)
     _print(result, out)
     return 0
+
+
+def _claim(out: Path, settings: dict[str, Any]) -> None:
+    """Mark ``out`` as the folder of this evaluation, or go on in it.
+
+    Raises:
+        InputError: it holds another evaluation (what differs is listed) or something else.
+    """
+    path = out / "evaluation.json"
+    given = json.loads(json.dumps(settings))
+    if path.exists():
+        check_same(out, read_json(path), given)
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} holds other things than an evaluation; choose another --out")
+    else:
+        write_json(path, given)
 
 
 def _validation(dataset: str, split: str, limit: int | None) -> Dataset | None:
@@ -572,17 +597,21 @@ def _default_snapshots(steps: int) -> tuple[int, ...]:
 
 
 def _print(result: Evaluation, out: Path) -> None:
-    table = Table(title="mAP (zero-shot: top-1), mean over queries; setting: tokens x steps (chosen on)")
+    table = Table(
+        title="mAP (zero-shot: top-1) in %, mean over queries; setting: tokens x steps",
+        box=box.SIMPLE,
+        pad_edge=False,
+    )
     for column in ("task", "route", "setting"):
         table.add_column(column, no_wrap=True)
-    for column in ("value", "queries", "skipped"):
-        table.add_column(column, justify="right")
+    for column in ("value", "queries"):
+        table.add_column(column, justify="right", no_wrap=True)
     for row in result.rows:
         headline = "hit@1" if row.task.startswith("zero-shot") else "mAP"
         if row.metric == headline and row.selection != "curve" and row.split != "val":
             setting = "" if row.steps is None else f"{row.num_tokens} x {row.steps} ({row.selection})"
-            cells = (row.task, row.route, setting, f"{100 * row.value:.2f} %", row.n_queries, row.n_skipped)
-            table.add_row(*map(str, cells))
+            queries = str(row.n_queries) + (f" (+{row.n_skipped} skipped)" if row.n_skipped else "")
+            table.add_row(row.task, row.route, setting, f"{100 * row.value:.2f}", queries)
     console = Console(file=sys.stdout)
     console.print(table)
     for name, reason in sorted(result.skipped.items()):

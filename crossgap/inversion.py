@@ -100,7 +100,7 @@ def invert(
 
     Raises:
         InputError: ids missing or repeated, a snapshot outside 0..steps, a target that is zero or not finite,
-            more pseudo-patches than patches.
+            more pseudo-patches than patches, or a loss that becomes infinite or NaN.
     """
     check_known(into, get_args(Target), "modality to invert into")
     wanted = _check(encoder, targets_ND, into, config, item_ids, snapshots)
@@ -111,7 +111,9 @@ def invert(
         batch = slice(start, start + config.batch_size)
         noise_BKW = initial_tokens(item_ids[batch], config, width).to(encoder.device, encoder.dtype)
         targets_BD = F.normalize(targets_ND[batch].to(encoder.device, encoder.dtype), dim=-1)
-        parts.append(_optimise(forward, targets_BD, noise_BKW, config, wanted))
+        part = _optimise(forward, targets_BD, noise_BKW, config, wanted)
+        _check_finite(part[2], item_ids[batch], config)
+        parts.append(part)
         if progress is not None:
             progress(len(targets_BD))
     features, tokens, losses, kept = zip(*parts, strict=True)
@@ -161,6 +163,16 @@ def _check(
             f"num_tokens {config.num_tokens} exceeds the {encoder.num_patches} patches of the image tower"
         )
     return frozenset(snapshots)
+
+
+def _check_finite(losses_BS: Tensor, item_ids: Sequence[str], config: InversionConfig) -> None:
+    bad_BS = ~losses_BS.isfinite()
+    if bool(bad_BS.any()):
+        item, step = (int(place) for place in bad_BS.nonzero()[0])
+        raise InputError(
+            f"inversion of {item_ids[item]!r}: the loss is not finite at step {step} with learning_rate "
+            f"{config.learning_rate}; lower the learning rate"
+        )
 
 
 def _forward(encoder: Encoder, into: Target, config: InversionConfig) -> Callable[[Tensor], Tensor]:

@@ -23,6 +23,7 @@ from crossgap.inversion import Target, invert, preset
 from crossgap.progress import ItemProgress
 from crossgap.provenance import commit, config_hash, versions
 from crossgap.records import read_json, write_json
+from crossgap.settings import check_same
 
 
 def main(
@@ -73,6 +74,10 @@ def main(
         precision: fp32, bf16 or fp64.
         threads: CPU threads; default: torch's choice.
     """
+    if steps is not None and steps < 1:
+        raise InputError(
+            f"--steps must be at least 1, not {steps}: without an update there is nothing to write"
+        )
     if threads is not None:
         torch.set_num_threads(threads)
     loaded = load_dataset(dataset, split=split, limit=limit)
@@ -140,12 +145,7 @@ def _finished(out: Path, settings: dict[str, object]) -> bool:
     """
     if not (out / "result.json").exists():
         return False
-    before = read_json(out / "result.json")["settings"]
-    differing = sorted(name for name in settings if before.get(name) != settings[name])
-    if differing:
-        raise InputError(
-            f"{out} holds a result with other settings ({', '.join(differing)}); choose another --out"
-        )
+    check_same(out, read_json(out / "result.json").get("settings"), settings)
     return True
 
 

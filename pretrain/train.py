@@ -16,6 +16,7 @@ from crossgap.command import run_command
 from crossgap.errors import InputError, check_known
 from crossgap.provenance import commit, config_hash, versions
 from crossgap.records import read_json, write_json
+from crossgap.settings import check_same
 from pretrain.checkpoint import latest_checkpoint, load_checkpoint, remove_leftovers
 from pretrain.config import TrainConfig
 from pretrain.data import TrainingPairs, load_pairs
@@ -46,9 +47,10 @@ def train(config: TrainConfig, out: Path, *, progress: bool = True) -> TrainResu
         InputError: ``out`` holds a run with another config or data, or the config does not fit the data.
         NonFiniteLoss: the loss is infinite or NaN.
     """
-    recorded = _check_config(config, out)
     folder = out / "checkpoints"
     path = latest_checkpoint(folder)
+    # without a checkpoint there is nothing to go on with: a run that never got that far may be replaced
+    recorded = None if path is None else _check_config(config, out)
     checkpoint = None if path is None else load_checkpoint(path)
     if checkpoint is None or checkpoint.progress["step"] < config.steps:
         with _threads(config.threads):
@@ -59,9 +61,9 @@ def train(config: TrainConfig, out: Path, *, progress: bool = True) -> TrainResu
                 context_length=config.model.context_length,
                 limit=config.limit,
             )
+            run = Run(config, out, pairs, checkpoint, started)
             _record_config(config, out, pairs, recorded)
             remove_leftovers(folder)
-            run = Run(config, out, pairs, checkpoint, started)
             run.train(progress)
         path = latest_checkpoint(folder)
         assert path is not None
@@ -71,27 +73,13 @@ def train(config: TrainConfig, out: Path, *, progress: bool = True) -> TrainResu
     return TrainResult(checkpoint=path, pairs_seen=done["pairs_seen"], seconds=done["seconds"])
 
 
-def _check_config(config: TrainConfig, out: Path) -> dict[str, Any] | None:
+def _check_config(config: TrainConfig, out: Path) -> dict[str, Any]:
     """Compare with the config that ``out`` was started with, and return its ``config.json``."""
-    path = out / "config.json"
-    if not path.exists():
-        return None
-    recorded: dict[str, Any] = read_json(path)
-    differing = list(_differences(recorded["config"], config.as_json(), ""))
-    if differing:
-        raise InputError(
-            f"{out} holds a run with another config: {'; '.join(differing)}; "
-            "give another --out, or the same settings to go on with that run"
-        )
+    recorded: dict[str, Any] = read_json(out / "config.json")
+    if "config" not in recorded:
+        raise InputError(f"{out / 'config.json'} is not the config of a training run; give another --out")
+    check_same(out, recorded["config"], config.as_json())
     return recorded
-
-
-def _differences(recorded: Any, given: Any, name: str) -> Iterator[str]:
-    if isinstance(recorded, dict) and isinstance(given, dict):
-        for key in sorted({*recorded, *given}):
-            yield from _differences(recorded.get(key), given.get(key), f"{name}.{key}" if name else key)
-    elif recorded != given:
-        yield f"{name} was {recorded!r}, now {given!r}"
 
 
 def _record_config(

@@ -225,9 +225,16 @@ def test_another_config_in_the_same_directory_is_refused(shard: str, tmp_path: P
 
 def test_other_data_under_the_same_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_shard(tmp_path / "a.tar")
+    advance = Run._advance
+
+    def interrupt(run: Run) -> None:
+        if run.step == 4:  # after its first checkpoint
+            raise KeyboardInterrupt
+        advance(run)
+
     with monkeypatch.context() as patched:
-        patched.setattr(Run, "_advance", lambda run: sys.exit())
-        with pytest.raises(SystemExit):
+        patched.setattr(Run, "_advance", interrupt)
+        with pytest.raises(KeyboardInterrupt):
             train(config(str(path)), tmp_path / "run", progress=False)
     write_shard(path, [[f"thing {index}"] for index in range(16)])
     with pytest.raises(InputError, match="trained on other data"):

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import fsspec
 from braceexpand import braceexpand
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from webdataset.tariterators import base_plus_ext, group_by_keys, tar_file_expander
 
 from crossgap.errors import InputError
@@ -109,7 +109,10 @@ def decode_image(data: bytes, *, where: str) -> Image.Image:
             white = Image.new("RGBA", coloured.size, "white")
             return Image.alpha_composite(white, coloured).convert("RGB")
     except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
-        raise InputError(f"{where}: the image ({len(data)} bytes) cannot be decoded ({error})") from error
+        reason = "no JPEG, PNG or WebP" if isinstance(error, UnidentifiedImageError) else str(error)
+        raise InputError(
+            f"{where}: the image ({len(data)} bytes) cannot be decoded ({reason}); replace or remove it"
+        ) from error
 
 
 def _scheme(shard: str) -> str | None:

@@ -1,0 +1,32 @@
+"""Compare settings, so that a folder is never filled with results of two kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from crossgap.errors import InputError
+
+
+def differences(recorded: Any, given: Any, name: str = "") -> Iterator[str]:
+    """Name each setting that differs between two nested settings, with both values."""
+    if isinstance(recorded, Mapping) and isinstance(given, Mapping):
+        for key in sorted({*recorded, *given}):
+            yield from differences(recorded.get(key), given.get(key), f"{name}.{key}" if name else key)
+    elif recorded != given:
+        yield f"{name} was {recorded!r}, now {given!r}"
+
+
+def check_same(out: Path, recorded: Any, given: Any) -> None:
+    """Refuse to go on in a folder that holds results with other settings.
+
+    Raises:
+        InputError: names the folder and what differs.
+    """
+    differing = list(differences(recorded, given))
+    if differing:
+        shown = "; ".join(differing[:8]) + (f"; and {len(differing) - 8} more" if len(differing) > 8 else "")
+        raise InputError(
+            f"{out} holds results with other settings: {shown}; give another --out, or the same settings"
+        )

@@ -1,0 +1,61 @@
+"""Where released weights come from, and a quick answer when they cannot be had."""
+
+from __future__ import annotations
+
+import threading
+import urllib.error
+import urllib.request
+from pathlib import PurePosixPath
+
+import huggingface_hub
+import open_clip
+from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
+
+from crossgap.errors import InputError
+
+_PATIENCE_SECONDS = 3
+
+
+def require_obtainable(name: str, tag: str) -> None:
+    """Check that the weights of an open_clip model are cached on this machine or can be fetched.
+
+    The hub's client would retry for most of a minute before it gives up without a network.
+
+    Raises:
+        InputError: neither; names the repository and the file to place here by hand.
+    """
+    source = PurePosixPath(open_clip.get_pretrained_cfg(name, tag).get("hf_hub", ""))
+    if not source.name:
+        return
+    has_file = "." in source.name and len(source.parts) > 2
+    repository = str(source.parent if has_file else source)
+    files = (source.name,) if has_file else (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME)
+    cached = [huggingface_hub.try_to_load_from_cache(repository, file) for file in files]
+    if any(isinstance(path, str) for path in cached):
+        return
+    endpoint = huggingface_hub.constants.ENDPOINT
+    if not _answers(endpoint):
+        raise InputError(
+            f"weights {tag!r} of {name!r} are not on this machine, and {endpoint} does not answer. Fetch "
+            f"{' or '.join(files)} of {endpoint}/{repository} elsewhere, and give its path as "
+            "--pretrained FILE"
+        )
+
+
+def _answers(address: str) -> bool:
+    """Tell whether an address answers within a few seconds, the look-up of its name included."""
+    answered = threading.Event()
+
+    def ask() -> None:
+        try:
+            request = urllib.request.Request(address, method="HEAD")  # noqa: S310  (the hub's own address)
+            urllib.request.urlopen(request, timeout=_PATIENCE_SECONDS).close()  # noqa: S310
+        except urllib.error.HTTPError:
+            answered.set()
+        except OSError:
+            return
+        answered.set()
+
+    # a daemon: a name look-up has no timeout of its own and may outlast our patience
+    threading.Thread(target=ask, daemon=True).start()
+    return answered.wait(_PATIENCE_SECONDS)
