@@ -1,4 +1,4 @@
-"""encode, invert, evaluate and train as a user meets them: results, no-ops, folders that hold other things."""
+"""encode, invert, evaluate and train as a user meets them: results, no-ops, folders of other things."""
 
 from __future__ import annotations
 
