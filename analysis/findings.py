@@ -8,12 +8,18 @@ import pandas as pd
 
 from analysis.results import Results, Within
 from analysis.study import Study
-from analysis.typeset import counted, joined, number, points, points_interval
+from analysis.typeset import counted, interval, joined, number, points, points_interval
 
 FEW_QUERIES = 30
 FAR = 0.5  # mean 1 - cosine after inversion above which a feature is said to be far from its target
+STILL = 0.1  # share of its first value by which a learned temperature has to move in a run
 UNEQUAL = 0.2  # largest difference of two arms' mean 1 - cosine that passes without a remark
 _NUMBER_WORDS = {1: "one seed", 2: "two seeds", 3: "three seeds", 4: "four seeds", 5: "five seeds"}
+_CONTROL_NAMES = {
+    "class_pca": "class-name PCA",
+    "centred": "centring",
+    "random_subspace": "the random subspace",
+}
 _REPORTED = "Mistretta et al. (ICLR 2025) report for CLIP"
 
 
@@ -82,6 +88,7 @@ def cannot_tell(study: Study, results: Results) -> list[str]:
             "Some inversion settings were fixed beforehand, not chosen on a validation split: a gain that "
             "is absent at such a setting may be present at another."
         )
+    statements += _still_temperatures(study)
     statements += _data_and_models(results)
     return statements
 
@@ -95,6 +102,7 @@ def _within(study: Study, results: Results, within: Within) -> Finding:
         _gains(study, within),
         *_baseline(study, results, within),
         _against_pca(study, within),
+        *_strongest_control(study, within),
         *_association(within),
     ]
     return Finding(topic, tuple(sentences))
@@ -159,6 +167,28 @@ def _against_pca(study: Study, within: Within) -> str:
         "larger than the control's speaks for misalignment within the modality rather than for a more "
         "class-like query."
     )
+
+
+def _strongest_control(study: Study, within: Within) -> list[str]:
+    table = within.headline.controls.dropna(subset=["gain"])
+    controls = table[table["route"] != within.where.route]
+    means = controls.groupby("route", sort=False)["gain"].mean()
+    if len(means) < 2:
+        return []
+    route = str(means.idxmax())
+    mine = controls[controls["route"] == route]
+    arms = [arm for arm in study.arm_names if arm in set(mine["arm"])]
+    arm = study.baseline if study.baseline in arms else arms[0]
+    row = mine[mine["arm"] == arm].iloc[0]
+    bounds = interval(row["low"], row["high"], 2)
+    gain = f"{number(row['gain'], 2, signed=True)} points{' ' if bounds else ''}{bounds}"
+    whose = f"for {'the baseline' if arm == study.baseline else study.label(arm)}"
+    if len(arms) > 1:
+        whose += f", {number(means[route], 2, signed=True)} over the {len(arms)} arms"
+    does = "adds most" if means[route] > 0 else "changes mAP most favourably"
+    return [
+        f"Of the controls that invert nothing, {_CONTROL_NAMES.get(route, route)} {does}: {gain} {whose}."
+    ]
 
 
 def _baseline(study: Study, results: Results, within: Within) -> list[str]:
@@ -298,6 +328,29 @@ def _by_seed(losses: pd.DataFrame) -> str:
 def _span(values: pd.Series) -> str:
     low, high = number(values.min(), 2), number(values.max(), 2)
     return low if low == high else f"{low} to {high}"
+
+
+def _still_temperatures(study: Study) -> list[str]:
+    if not {"step", "temperature"} <= set(study.training.columns):
+        return []
+    trials = study.trials[study.trials["state"] == "complete"]
+    logged = study.training.merge(trials[["arm", "seed"]], on=["arm", "seed"])
+    logged = logged.dropna(subset=["temperature"]).sort_values("step", kind="stable")
+    by_model = logged.groupby(["arm", "seed"])["temperature"].agg(["first", "last", "min", "max", "nunique"])
+    by_model["moved"] = (by_model["max"] - by_model["min"]) / by_model["first"]
+    statements = []
+    for arm in study.arm_names:
+        if arm not in by_model.index:
+            continue
+        models = by_model.loc[arm]
+        if (models["nunique"] > 1).any() and (models["moved"] < STILL).all():
+            first, last = (number(models[name].mean(), 3) for name in ("first", "last"))
+            moved = f"only from {first} to {last}" if first != last else f"hardly from {first}"
+            statements.append(
+                f"The learned temperature of {study.label(arm)} moved {moved} in this run: the arm shows "
+                "what training at about that temperature does, not what learning it does."
+            )
+    return statements
 
 
 def _data_and_models(results: Results) -> list[str]:

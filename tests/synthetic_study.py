@@ -29,6 +29,7 @@ class SyntheticArm:
     native: float = 0.24
     gain: float = 0.02
     best_step: int = 25
+    cooling: float = 0.3  # share of the temperature that training takes away; 0: a fixed temperature
     loss: float | None = None  # 1 - cosine after inversion; None: not written
     description: str = ""
 
@@ -258,7 +259,7 @@ def _write_training(folder: Path, arm: SyntheticArm, seed: int, position: int) -
                 {
                     "step": step,
                     "loss": sum(weighted.values()),
-                    "temperature": 0.07 * np.exp(-step / 900 / (position + 1)),
+                    "temperature": 0.07 * (1 - arm.cooling * step / 300),
                     "learning_rate": 5e-4,
                     "gradient_norm": 1.0,
                     "pairs_per_second": 900.0,

@@ -218,6 +218,29 @@ def test_inversions_unequally_close_are_said(tmp_path: Path) -> None:
     assert "did not come close" not in limits
 
 
+def test_the_strongest_control_is_named(study_folder: Path) -> None:
+    study = read_runs([study_folder])
+    results = compute(study, FEW)
+    for within, finding in zip(results.within, found(study, results), strict=False):
+        controls = within.headline.controls
+        row = controls[(controls["arm"] == "baseline") & (controls["route"] == "class_pca")].iloc[0]
+        start = f"Of the controls that invert nothing, class-name PCA adds most: +{row['gain']:.2f} points ["
+        assert any(
+            sentence.startswith(start) and "for the baseline" in sentence for sentence in finding.sentences
+        )
+
+
+def test_a_learned_temperature_that_hardly_moved_is_said(tmp_path: Path) -> None:
+    arms = (
+        SyntheticArm(name="baseline", label="Baseline", cooling=0),
+        SyntheticArm(name="still", label="Still", cooling=0.05),
+        SyntheticArm(name="cooling", label="Cooling", cooling=0.3),
+    )
+    _, limits = words(SyntheticStudy(arms=arms, pictures=False), tmp_path)
+    assert limits.count("The learned temperature of") == 1
+    assert "The learned temperature of Still moved only from 0.070 to 0.067 in this run" in limits
+
+
 def test_one_seed_and_a_smoke_run_are_said(tmp_path: Path) -> None:
     _, limits = words(
         SyntheticStudy(seeds=(0,), smoke=True, n_queries=6, n_classes=2, pictures=False), tmp_path
