@@ -34,7 +34,11 @@ def demo() -> Study:
             _arm("baseline", "CLIP, temperature .01", "CLIP loss alone, temperature fixed at .01"),
             _arm("image-image", "+ image-image", "CLIP loss and NT-Xent between two views of an image"),
             _arm("centroid", "+ centroid penalty", "CLIP loss and the squared distance of the two centroids"),
-            _arm("learnable", "learnable temperature", "CLIP loss alone, temperature learned from .07"),
+            _arm(
+                "learnable",
+                "learnable temperature",
+                "CLIP loss alone, temperature learned from .07 (500 steps move it little)",
+            ),
         ),
         baseline="baseline",
         seeds=(0, 1),
