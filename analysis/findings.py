@@ -110,7 +110,9 @@ def _within(study: Study, results: Results, within: Within) -> Finding:
 
 def _gains(study: Study, within: Within) -> str:
     gains = within.gains
-    on = f"On the {within.where.split} split, {counted(int(gains['n_queries'].max()), 'query', 'queries')}:"
+    split = within.where.split
+    side = "On all items (no split)" if split == "all" else f"On the {split} split"
+    on = f"{side}, {counted(int(gains['n_queries'].max()), 'query', 'queries')}:"
     if len(gains) == 1:
         row = gains.iloc[0]
         size = f"{points(row['value'], 2, signed=True)} mAP points"

@@ -128,7 +128,7 @@ def _table_files(study: Study, results: Results) -> dict[str, list[Table]]:
             *([glance] if glance else []),
             *sheets.arms(study, results),
             *sheets.across(study, results),
-            *([baseline] if baseline else []),
+            *baseline,
             *settings,
         ],
         "gap": sheets.gaps(study, results),

@@ -44,32 +44,46 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 def glance(study: Study, results: Results) -> Table | None:
     """Show each arm in one line: gap, native mAP, gains with those of the control, hit@1, zero-shot."""
-    columns = ["arm", "seeds", "gap"]
+    gaps = results.gaps[(results.gaps["metric"] == "centroid_distance") & (results.gaps["route"] == "native")]
+    datasets = list(dict.fromkeys(results.quoted_rows["dataset"]))
+    several = len(datasets) > 1
+    measured = (
+        [dataset for dataset in datasets if (gaps["dataset"] == dataset).any()] if several else datasets
+    )
+    columns = ["arm", "seeds", *(f"{dataset}: gap" if several else "gap" for dataset in measured)]
     makers = []
     for within in results.within:
         native = at(results.mean_ap[results.mean_ap["route"] == "native"], within.where)
         route = within.where.route.upper()
+        modality = within.where.modality
+        name = f"{within.where.dataset}, {modality}" if several else modality
+        prefix = f"{name}: " if several else ""
         columns += [
-            f"{within.where.modality}: native mAP (%)",
-            f"{route} gain (points)",
-            "class-PCA gain (points)",
+            f"{name}: native mAP (%)",
+            f"{prefix}{route} gain (points)",
+            f"{name}: class-PCA gain (points)",
         ]
         if within.settings["loss"].notna().any():
-            columns.append(f"{route} 1 − cosine")
+            columns.append(f"{prefix}{route} 1 − cosine")
         makers.append((native, within))
     across = results.hit_at_1[results.hit_at_1["route"] == "native"]
-    tasks = [task for task in dict.fromkeys(across["task"]) if is_cross_modal(task)]
-    zero_shot = [task for task in tasks if task.startswith("zero-shot")][:1]
-    tasks = [task for task in tasks if task in CROSS_TASKS] + zero_shot
-    columns += [f"{task}: hit@1 (%)" for task in tasks]
+    pairs = list(dict.fromkeys(zip(across["dataset"], across["task"], strict=True)))
+    chosen = []
+    for dataset in datasets:
+        tasks = [task for where, task in pairs if where == dataset and is_cross_modal(task)]
+        zero_shot = [task for task in tasks if task.startswith("zero-shot")][:1]
+        chosen += [(dataset, task) for task in [t for t in tasks if t in CROSS_TASKS] + zero_shot]
+    columns += [f"{f'{dataset}, ' if several else ''}{task}: hit@1 (%)" for dataset, task in chosen]
     rows = []
     counts = results.quoted_rows.groupby("arm")["seed"].nunique()
-    gaps = results.gaps[(results.gaps["metric"] == "centroid_distance") & (results.gaps["route"] == "native")]
     for arm in [arm for arm in study.arm_names if arm in counts.index]:
         cells = [
             Cell(study.label(arm)),
             Cell(str(counts[arm])),
-            Cell(number(gaps.loc[gaps["arm"] == arm, "value"].mean(), 2)),
+            *(
+                Cell(number(gaps.loc[(gaps["arm"] == arm) & (gaps["dataset"] == dataset), "value"].mean(), 2))
+                for dataset in measured
+            ),
         ]
         for native, within in makers:
             cells.append(_level(native[native["arm"] == arm]))
@@ -80,7 +94,8 @@ def glance(study: Study, results: Results) -> Table | None:
             losses = within.settings.set_index("arm")["loss"]
             if losses.notna().any():
                 cells.append(Cell(number(losses[losses.index == arm].mean(), 2)))
-        cells += [_level(across[(across["arm"] == arm) & (across["task"] == task)]) for task in tasks]
+        mine = across[across["arm"] == arm]
+        cells += [_level(mine[(mine["dataset"] == where) & (mine["task"] == task)]) for where, task in chosen]
         rows.append(tuple(cells))
     if not rows:
         return None
@@ -173,28 +188,39 @@ def _settings(settings: tuple[tuple[int, int], ...]) -> str:
     return "; ".join(f"{steps} × {tokens}" for steps, tokens in settings)
 
 
-def against_baseline(study: Study, results: Results) -> Table | None:
-    """Show each arm minus the baseline: native values, inversion gains and the gap, paired by seed."""
+def against_baseline(study: Study, results: Results) -> list[Table]:
+    """Show each arm minus the baseline, paired by seed: gap and tasks within a modality, then across."""
     if results.differences.empty or study.baseline is None:
-        return None
-    differences = results.differences
-    arms = [arm for arm in study.arm_names if arm in set(differences["arm"])]
-    rows = []
-    for quantity, task in dict.fromkeys(zip(differences["quantity"], differences["task"], strict=True)):
-        cells = [Cell(_quantity(quantity, task))]
-        here = differences[(differences["quantity"] == quantity) & (differences["task"] == task)]
-        for arm in arms:
-            found = records(here[here["arm"] == arm])
-            cells.append(_difference_cell(found[0], quantity) if found else Cell(ABSENT))
-        rows.append(tuple(cells))
-    return Table(
-        f"Each arm minus {study.label(study.baseline)}",
-        ("points of mAP or accuracy", *(study.label(arm) for arm in arms)),
-        tuple(rows),
-        f"Paired by seed and query. Brackets: {_level_words(results)} intervals over queries, which do not "
-        "cover seeds. Below them each seed's own difference, in the order of the seeds. The gap is in its "
-        "own unit.",
-    )
+        return []
+    tables = []
+    for dataset, differences in results.differences.groupby("dataset", sort=False):
+        crossing = differences["task"].map(is_cross_modal).astype(bool)
+        sides = (("within a modality", ~crossing), ("across modalities", crossing))
+        for side, chosen in sides:
+            here = differences[chosen]
+            if here.empty:
+                continue
+            keys = list(dict.fromkeys(zip(here["quantity"], here["task"], strict=True)))
+            rows = []
+            for arm in [arm for arm in study.arm_names if arm in set(here["arm"])]:
+                cells = [Cell(study.label(arm))]
+                for quantity, task in keys:
+                    mine = here[
+                        (here["arm"] == arm) & (here["quantity"] == quantity) & (here["task"] == task)
+                    ]
+                    cells.append(_difference_cell(records(mine)[0], quantity) if len(mine) else Cell(ABSENT))
+                rows.append(tuple(cells))
+            tables.append(
+                Table(
+                    f"Each arm minus {study.label(study.baseline)}, {side} ({dataset})",
+                    ("arm", *(_quantity(quantity, task) for quantity, task in keys)),
+                    tuple(rows),
+                    "Points of mAP within a modality and of accuracy across; the gap in its own unit. Paired "
+                    f"by seed and query. Brackets: {_level_words(results)} intervals over queries, which do "
+                    "not cover seeds. Below them each seed's own difference, in the order of the seeds.",
+                )
+            )
+    return tables
 
 
 def _quantity(quantity: str, task: str) -> str:

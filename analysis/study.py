@@ -71,7 +71,7 @@ def read_runs(folders: Sequence[Path]) -> Study:
     """
     if not folders:
         raise InputError("no run given: name a study folder or the --out folder of an evaluation")
-    studies = [_read_run(folder) for folder in folders]
+    studies = _short_names([_read_run(folder) for folder in folders])
     if len(studies) == 1:
         return studies[0]
     names = _distinct_names(folders)
@@ -268,6 +268,34 @@ def _distinct_names(folders: Sequence[Path]) -> list[str]:
         if len(set(names)) == len(names):
             return names
         depth += 1
+
+
+def _short_names(studies: Sequence[Study]) -> list[Study]:
+    """Shorten names of arms and datasets that are paths to their last two parts, where that is unique."""
+    arms = _last_parts({arm for study in studies for arm in study.arm_names})
+    datasets = _last_parts({name for study in studies for name in study.rows.get("dataset", ())})
+    shortened = []
+    for study in studies:
+        frames = {}
+        for name in FRAMES:
+            frame = getattr(study, name).copy()
+            for column, names in (("arm", arms), ("dataset", datasets)):
+                if column in frame.columns:
+                    frame[column] = frame[column].replace(names)
+            frames[name] = frame
+        renamed = tuple(
+            replace(arm, name=arms.get(arm.name, arm.name), label=arms.get(arm.label, arm.label))
+            for arm in study.arms
+        )
+        baseline = arms.get(study.baseline, study.baseline) if study.baseline else None
+        shortened.append(replace(study, arms=renamed, baseline=baseline, **frames))
+    return shortened
+
+
+def _last_parts(names: set[str]) -> dict[str, str]:
+    short = {name: "/".join(Path(name).parts[-2:]) if name.count("/") > 1 else name for name in names}
+    shared = [text for text in short.values() if list(short.values()).count(text) > 1]
+    return {name: text for name, text in short.items() if text != name and text not in shared}
 
 
 def _rename_arms(study: Study, names: dict[str, str], run: str) -> Study:

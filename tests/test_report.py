@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -275,6 +276,22 @@ def test_two_evaluations_share_a_report(tmp_path: Path) -> None:
     path = write_report(read_runs([tmp_path / "one", tmp_path / "two"]), tmp_path / "out", ("md",), FEW)
     assert path.name == "arms.md"
     assert "ViT-B-32 (two)" in path.read_text()
+
+
+def test_evaluations_of_several_datasets_stay_apart(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        arm = SyntheticArm(name="/data/models/small", label="")
+        write_run(tmp_path / name, SyntheticStudy(pictures=False), arm, 0)
+    study = read_runs([tmp_path / "one"])
+    assert [arm.label for arm in study.arms] == ["models/small"]
+    for name in ("rows", "per_query"):
+        frame = getattr(study, name)
+        other = frame.assign(dataset="photos")
+        study = replace(study, **{name: pd.concat([frame, other], ignore_index=True)})
+    sheet = glance(study, compute(study, FEW))
+    assert sheet is not None
+    assert len(set(sheet.columns)) == len(sheet.columns)
+    assert {"emoji: gap", "photos: gap"} <= set(sheet.columns)
 
 
 def test_rows_alone_make_a_report(tmp_path: Path) -> None:

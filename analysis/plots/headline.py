@@ -130,13 +130,11 @@ def _draw_models(axes: Axes, info: HeadlineInfo, all_arms: list[str]) -> None:
 
 
 def _gap_limits(points: pd.DataFrame) -> tuple[float, float]:
-    """Start the axis at no gap, unless all models lie far from it and close together."""
+    """Start the axis at no gap, so that a lone model or a close group does not fill it."""
     if points.empty:
         return 0.0, 1.0
-    low = float(points[["gap", "gap_low"]].min().min())
     high = max(float(points[["gap", "gap_high"]].max().max()), 0.1)
-    margin = 0.06 * (high - low if low > 0.6 * high else high)
-    return (low - margin if low > 0.6 * high else 0.0), high + margin
+    return 0.0, 1.06 * high
 
 
 def _draw_controls(axes: Axes, info: HeadlineInfo, all_arms: list[str]) -> None:
