@@ -57,11 +57,6 @@ class InversionPlan:
         if not self.token_counts or not any(self.snapshots):
             raise InputError("an inversion plan needs at least one token count and one snapshot step above 0")
 
-    @property
-    def settings(self) -> list[tuple[int, int]]:
-        """All (num_tokens, steps) with at least one update."""
-        return [(count, step) for count in self.token_counts for step in self.snapshots if step > 0]
-
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:

@@ -11,12 +11,11 @@ from typing import Literal
 
 from torch import Tensor
 
-from crossgap.datasets import FitData
+from crossgap.datasets import FitData, Kind
 from crossgap.embeddings import Embeddings
 from crossgap.errors import InputError
 from crossgap.posthoc import LinearMap, centring, class_pca, random_subspace
 
-Kind = Literal["image-image", "text-text", "image-text", "text-image", "zero-shot"]
 INTRA: tuple[Kind, ...] = ("image-image", "text-text")
 EVERY: tuple[Kind, ...] = ("image-image", "text-text", "image-text", "text-image", "zero-shot")
 
