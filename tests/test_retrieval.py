@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from crossgap import retrieval
+from crossgap import ranking
 from crossgap.errors import InputError
 from crossgap.relevance import Relevance, relevance_from_labels
 from crossgap.retrieval import macro_mean, retrieval_metrics, tie_rate
@@ -205,7 +205,7 @@ def test_the_order_of_gallery_and_queries_does_not_matter(levels: int) -> None:
 def test_block_size_does_not_matter(monkeypatch: pytest.MonkeyPatch, levels: int, block: int) -> None:
     scores_QG, relevance = random_lists(12, 40, seed=2, levels=levels)
     found, rate = retrieval_metrics(scores_QG, relevance), tie_rate(scores_QG, relevance)
-    monkeypatch.setattr(retrieval, "_BLOCK", block)
+    monkeypatch.setattr(ranking, "_BLOCK", block)
     for name, values_Q in retrieval_metrics(scores_QG, relevance).items():
         torch.testing.assert_close(values_Q, found[name], rtol=0, atol=0)
     assert tie_rate(scores_QG, relevance) == rate
@@ -219,8 +219,8 @@ def test_an_increasing_map_of_the_scores_changes_nothing() -> None:
 
 def test_the_tie_path_reads_lists_without_ties_like_the_fast_path() -> None:
     scores_QG, relevance = random_lists(12, 40, seed=5)
-    sorted_QG, hits_QG = retrieval._sorted_lists(scores_QG, relevance, slice(None))
-    fast, exact = retrieval._rank_distinct(sorted_QG, hits_QG), retrieval._rank_tied(sorted_QG, hits_QG)
+    sorted_QG, hits_QG = ranking.sorted_lists(scores_QG, relevance, slice(None))
+    fast, exact = ranking.rank_distinct(sorted_QG, hits_QG), ranking.rank_tied(sorted_QG, hits_QG)
     assert torch.equal(fast.chance_QG, exact.chance_QG)
     assert torch.equal(fast.miss_QG, exact.miss_QG)
     at_hits = fast.chance_QG > 0
