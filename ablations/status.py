@@ -3,50 +3,31 @@
 from __future__ import annotations
 
 import time
-from types import TracebackType
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import TaskID, TimeElapsedColumn
 
 from ablations.trial import TrialSpec
+from crossgap.progress import Bars
 from crossgap.records import read_lines
 
 
-class Display:
+class Display(Bars):
     """One bar for the study and one for each running trial; plain lines where there is no terminal."""
 
     def __init__(self, total: int, done: int) -> None:
-        self._console = Console(stderr=True)
-        self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=self._console,
-            disable=not self._console.is_terminal,
-        )
+        super().__init__(TimeElapsedColumn())
         self._started = time.monotonic()
         self._before = done
         self._study = self._bars.add_task("trials", total=total, completed=done, note="")
         self._running: dict[str, tuple[TrialSpec, TaskID]] = {}
-
-    def __enter__(self) -> Display:
-        self._bars.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bars.stop()
 
     def started(self, spec: TrialSpec) -> None:
         """Open a bar over the training steps of a trial."""
         name = spec.folder.name
         bar = self._bars.add_task(name, total=spec.train_config().steps, note="starting")
         self._running[name] = (spec, bar)
-        self._console.print(f"{name}: started", highlight=False)
+        self._say(f"{name}: started")
 
     def update(self) -> None:
         """Read how far the running trials are from the files they write."""
@@ -76,8 +57,5 @@ class Display:
             how = f"ended with code {exit_code}, no result"
         else:
             how = result["state"] + (f" ({result['reason']})" if result["state"] == "failed" else "")
-        self._console.print(
-            f"{spec.folder.name}: {how}; {done} of {total} trials, about {left / 60:.0f} min left",
-            highlight=False,
-        )
+        self._say(f"{spec.folder.name}: {how}; {done} of {total} trials, about {left / 60:.0f} min left")
         self._bars.update(self._study, note=f"about {left / 60:.0f} min left")
