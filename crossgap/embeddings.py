@@ -18,7 +18,7 @@ from crossgap.encoders import Encoder
 from crossgap.errors import InputError
 from crossgap.records import atomic_path
 
-_BATCH = 256
+BATCH = 256  # items encoded side by side: another number would change the last bits of the features
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -106,7 +106,7 @@ def embed(
     if path is not None and path.exists():
         values_ND = Embeddings.load(path).join(items.ids)
     else:
-        values_ND = _encode(encoder, items, progress)
+        values_ND = encode_items(encoder, items, progress)
     made = Embeddings(
         ids=items.ids,
         values=values_ND,
@@ -121,11 +121,12 @@ def embed(
 
 
 @torch.no_grad()
-def _encode(encoder: Encoder, items: Items, progress: Callable[[int], None] | None) -> Tensor:
+def encode_items(encoder: Encoder, items: Items, progress: Callable[[int], None] | None = None) -> Tensor:
+    """Return features_ND on the CPU; images are decoded batch by batch."""
     texts = items.texts() if items.modality == "text" else []
     parts = []
-    for start in range(0, len(items.ids), _BATCH):
-        indices = range(start, min(start + _BATCH, len(items.ids)))
+    for start in range(0, len(items.ids), BATCH):
+        indices = range(start, min(start + BATCH, len(items.ids)))
         if items.modality == "text":
             parts.append(encoder.encode_text(encoder.tokenize([texts[index] for index in indices])))
         else:

@@ -6,17 +6,19 @@ python -m crossgap.encode --encoder ViT-B-32 --pretrained openai --dataset photo
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from crossgap.command import run_command
 from crossgap.datasets import Dataset, Items, load_dataset
-from crossgap.embeddings import Embeddings, embed
+from crossgap.embeddings import BATCH, Embeddings, encode_items
 from crossgap.encoders import Precision, load_encoder
 from crossgap.errors import InputError
 from crossgap.progress import ItemProgress
-from crossgap.settings import check_same
+from crossgap.provenance import config_hash
+from crossgap.store import open_store
 
 
 def distinct_items(dataset: Dataset, modality: str, *, queries_only: bool = False) -> Items | None:
@@ -49,6 +51,25 @@ def distinct_items(dataset: Dataset, modality: str, *, queries_only: bool = Fals
     )
 
 
+def describe(items: Items) -> dict[str, object]:
+    """Say what was encoded, for comparison with another run: contents with their ids, and labels."""
+    labels = config_hash({"labels": items.labels})
+    return {"count": len(items), "contents": items.content_hash, "labels": labels}
+
+
+def use_threads(count: int | None) -> int:
+    """Let torch use ``count`` CPU threads, or as many as it chooses, and return the number.
+
+    Raises:
+        InputError: less than one.
+    """
+    if count is not None:
+        if count < 1:
+            raise InputError(f"--threads must be at least 1, not {count}")
+        torch.set_num_threads(count)
+    return torch.get_num_threads()
+
+
 def main(
     *,
     encoder: str,
@@ -63,34 +84,54 @@ def main(
 ) -> int:
     """Encode the images and texts of a dataset's tasks to out/image.safetensors and out/text.safetensors.
 
+    Finished items are kept chunk by chunk in out/chunks, so that the same command resumes an interrupted run;
+    out/result.json is written last, and the chunks are removed after that.
+
     Args:
         encoder: an open_clip model name, a checkpoint folder or a run directory.
         dataset: a known dataset, a folder of class folders, shards 'path/{000..003}.tar', or a CSV file.
-        out: folder for the two files; features already there from the same weights and items are kept.
+        out: folder for the two files; the same command does nothing when they are complete.
         pretrained: with a model name: a tag, a weights file, or 'random'.
         split: which split.
         limit: keep so many concepts (emoji) or items of each side, spread over the classes.
         device: auto, cpu, cuda, ...
         precision: fp32, bf16 or fp64.
-        threads: CPU threads; default: torch's choice.
+        threads: CPU threads; default: torch's choice. A run is resumed with the same number only.
     """
-    if threads is not None:
-        torch.set_num_threads(threads)
+    used_threads = use_threads(threads)
     loaded = load_dataset(dataset, split=split, limit=limit)
-    sides = {modality: distinct_items(loaded, modality) for modality in ("image", "text")}
+    sides = {name: items for name in ("image", "text") if (items := distinct_items(loaded, name)) is not None}
     model = load_encoder(encoder, pretrained, device, precision)
-    with ItemProgress() as progress:
-        for modality, items in sides.items():
-            if items is not None:
-                path = out / f"{modality}.safetensors"
-                if path.exists():
-                    before = Embeddings.load(path)
-                    recorded = {"encoder": before.encoder, "items": before.source}
-                    check_same(path, recorded, {"encoder": model.fingerprint, "items": items.content_hash})
-                tick = progress.start(f"encode {modality}s", len(items.ids))
-                made = embed(model, items, cache=out / "features", progress=tick)
-                made.save(path)
-                print(f"{path}: {len(made.ids)} {modality}s x {model.embed_dim}")
+    settings = {
+        "command": "encode",
+        "encoder": model.fingerprint,
+        "items": {name: describe(items) for name, items in sides.items()},
+        "device": str(model.device),
+        "precision": precision,
+        "threads": used_threads,
+    }
+    with open_store(out, settings) as store, ItemProgress() as progress:
+        if store is None:
+            print(f"{out}: complete, nothing to do")
+            return 0
+        for name, items in sides.items():
+            made = store.rows(
+                items.ids,
+                lambda part, tick, items=items: {"values": encode_items(model, items.subset(part), tick)},
+                name=name,
+                size=BATCH,
+                begin=partial(progress.start, f"encode {name}s", len(items)),
+            )
+            Embeddings(
+                ids=items.ids,
+                values=made["values"],
+                labels=items.labels,
+                modality=name,
+                encoder=model.fingerprint,
+                source=items.content_hash,
+            ).save(out / f"{name}.safetensors")
+            print(f"{out / name}.safetensors: {len(items)} {name}s x {model.embed_dim}")
+        store.finish({})
     return 0
 
 

@@ -8,22 +8,22 @@ from __future__ import annotations
 import hashlib
 import sys
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
+from torch import Tensor
 
 from crossgap.command import run_command
 from crossgap.datasets import load_dataset
-from crossgap.embeddings import Embeddings, embed
-from crossgap.encode import distinct_items
+from crossgap.embeddings import BATCH, Embeddings, encode_items
+from crossgap.encode import describe, distinct_items, use_threads
 from crossgap.encoders import Precision, load_encoder
 from crossgap.errors import InputError
 from crossgap.inversion import Target, invert, preset
-from crossgap.progress import ItemProgress
-from crossgap.provenance import commit, config_hash, versions
-from crossgap.records import read_json, write_json
-from crossgap.settings import check_same
+from crossgap.progress import ItemProgress, Tick
+from crossgap.provenance import config_hash
+from crossgap.store import Chunk, open_store
 
 
 def main(
@@ -50,8 +50,10 @@ def main(
 ) -> int:
     """Invert a dataset's queries: images into the text tower (OTI) or texts into the image tower (OVI).
 
-    Writes out/inverted.safetensors (and inverted-step-N.safetensors for snapshots). What is not given is the
-    paper's setting for this encoder.
+    Writes out/inverted.safetensors (and inverted-step-N.safetensors for snapshots), and what else is known of
+    each item, pseudo-tokens and losses, as out/tokens.safetensors. What is not given is the paper's setting
+    for this encoder. Finished items are kept chunk by chunk in out/chunks: the same command resumes an
+    interrupted run. out/result.json is written last, and the chunks are removed after that.
 
     Args:
         encoder: an open_clip model name, a checkpoint folder or a run directory.
@@ -72,14 +74,13 @@ def main(
         snapshots: steps whose features are kept too.
         device: auto, cpu, cuda, ...
         precision: fp32, bf16 or fp64.
-        threads: CPU threads; default: torch's choice.
+        threads: CPU threads; default: torch's choice. A run is resumed with the same number only.
     """
     if steps is not None and steps < 1:
         raise InputError(
             f"--steps must be at least 1, not {steps}: without an update there is nothing to write"
         )
-    if threads is not None:
-        torch.set_num_threads(threads)
+    used_threads = use_threads(threads)
     loaded = load_dataset(dataset, split=split, limit=limit)
     modality = "image" if into == "text" else "text"
     items = distinct_items(loaded, modality, queries_only=True)
@@ -98,55 +99,59 @@ def main(
     changes = {name: value for name, value in given.items() if value is not None}
     config = replace(preset(model.name, into), seed=seed, **changes)
     settings: dict[str, object] = {
+        "command": "invert",
         "encoder": model.fingerprint,
         "into": into,
-        "items": items.content_hash,
+        "items": describe(items),
         "inversion": asdict(config),
         "snapshots": sorted(snapshots),
+        "device": str(model.device),
+        "precision": precision,
+        "threads": used_threads,
     }
-    if _finished(out, settings):
-        print(f"{out}: complete, nothing to do")
-        return 0
-    with ItemProgress() as progress:
-        targets = embed(model, items, progress=progress.start(f"encode {modality}s", len(items.ids)))
-        result = invert(
+
+    def make(part: range, tick: Tick) -> dict[str, Tensor]:
+        chosen = items.subset(part)
+        targets_ND = encode_items(model, chosen)
+        found = invert(
             model,
-            targets.values,
+            targets_ND,
             into=into,
             config=config,
-            item_ids=items.ids,
+            item_ids=chosen.ids,
             snapshots=snapshots,
-            progress=progress.start(f"invert into {into}", len(items.ids)),
+            progress=tick,
         )
-    # the source says what the features were made of: these items with these settings
-    source = hashlib.sha256(f"{items.content_hash}:{config_hash(settings)}".encode()).hexdigest()
-    features = {"inverted": result.features}
-    features |= {f"inverted-step-{step}": values for step, values in result.snapshots.items()}
-    for name, values in features.items():
-        Embeddings(
-            ids=items.ids,
-            values=values.cpu(),
-            labels=items.labels,
-            modality=into,
-            encoder=model.fingerprint,
-            source=source,
-        ).save(out / f"{name}.safetensors")
-    about = {"loss": float(result.losses[:, -1].mean()), "versions": versions(), "commit": commit()}
-    write_json(out / "result.json", {"settings": settings, **about})
-    print(f"{out / 'inverted.safetensors'}: {len(items.ids)} items, mean final loss {about['loss']:.4f}")
+        kept = {f"inverted-step-{step}": values_ND for step, values_ND in found.snapshots.items()}
+        return {"inverted": found.features, **kept, "tokens": found.tokens, "losses": found.losses}
+
+    with open_store(out, settings) as store, ItemProgress() as progress:
+        if store is None:
+            print(f"{out}: complete, nothing to do")
+            return 0
+        rows = store.rows(
+            items.ids,
+            make,
+            name="inverted",
+            size=config.batch_size or BATCH,
+            begin=partial(progress.start, f"invert into {into}", len(items)),
+        )
+        # the source says what the features were made of: these items with these settings
+        source = hashlib.sha256(f"{items.content_hash}:{config_hash(settings)}".encode()).hexdigest()
+        for name in [name for name in rows if name.startswith("inverted")]:
+            Embeddings(
+                ids=items.ids,
+                values=rows.pop(name),
+                labels=items.labels,
+                modality=into,
+                encoder=model.fingerprint,
+                source=source,
+            ).save(out / f"{name}.safetensors")
+        Chunk(items.ids, rows).save(out / "tokens.safetensors")
+        loss = float(rows["losses"][:, -1].mean())
+        store.finish({"loss": loss})
+    print(f"{out / 'inverted.safetensors'}: {len(items)} items, mean final loss {loss:.4f}")
     return 0
-
-
-def _finished(out: Path, settings: dict[str, object]) -> bool:
-    """Tell whether ``out`` holds this very result.
-
-    Raises:
-        InputError: it holds another one; the differing settings are listed.
-    """
-    if not (out / "result.json").exists():
-        return False
-    check_same(out, read_json(out / "result.json").get("settings"), settings)
-    return True
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -105,6 +106,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_torn(folder: Path) -> None:
+    """Remove the temporary files that killed writers of :func:`atomic_path` left in ``folder`` and below."""
+    for path in folder.rglob(".*"):
+        if re.fullmatch(r"\..+(\.\w+)\.\w{8}\1", path.name):
+            path.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

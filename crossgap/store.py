@@ -1,0 +1,202 @@
+"""Results under way, chunk by chunk on disk: a command that is killed loses one chunk at most.
+
+    out/settings.json                       what the results depend on; written with the first chunk
+    out/chunks/KEY/NAME/00000.safetensors   the rows of some items: ids, tensors, a checksum
+    out/result.json                         written last, after the final files; then the chunks are removed
+
+KEY hashes the settings, among them the fingerprint of the weights and the hash of the items, so that no chunk
+is ever taken for another's. Where a chunk begins and ends depends on the items alone, not on interruptions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save, save_file
+from torch import Tensor
+
+from crossgap.errors import InputError
+from crossgap.progress import Tick
+from crossgap.provenance import commit, config_hash, versions
+from crossgap.records import atomic_path, read_json, remove_torn, write_json
+from crossgap.settings import check_same
+
+_SETTINGS, _CHUNKS, _RESULT, _LOCK = "settings.json", "chunks", "result.json", ".lock"
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Tensors whose first axis belongs to ``ids``."""
+
+    ids: tuple[str, ...]
+    tensors: dict[str, Tensor]
+
+    def save(self, path: Path) -> None:
+        """Write the chunk with its ids and a checksum, atomically."""
+        about = {"ids": json.dumps(self.ids), "sha256": _digest(self.ids, self.tensors)}
+        with atomic_path(path) as temporary:
+            save_file(self.tensors, temporary, metadata=about)
+
+    @classmethod
+    def load(cls, path: Path) -> Chunk:
+        """Read a file written by :meth:`save`.
+
+        Raises:
+            InputError: it is damaged: cut off, overwritten, or not such a file at all.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                about = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+            chunk = cls(tuple(json.loads(about["ids"])), tensors)
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path}: damaged ({type(error).__name__}: {error})") from error
+        if about.get("sha256") != _digest(chunk.ids, chunk.tensors):
+            raise InputError(f"{path}: damaged (the checksum differs)")
+        return chunk
+
+
+def _digest(ids: Sequence[str], tensors: dict[str, Tensor]) -> str:
+    return hashlib.sha256(json.dumps(list(ids)).encode() + save(tensors)).hexdigest()
+
+
+def join(chunks: Sequence[Chunk], ids: Sequence[str]) -> dict[str, Tensor]:
+    """Return the rows of ``ids``, in that order, from chunks in any order."""
+    place = {item: row for row, item in enumerate(item for chunk in chunks for item in chunk.ids)}
+    rows = torch.tensor([place[item] for item in ids])
+    return {name: torch.cat([chunk.tensors[name] for chunk in chunks])[rows] for name in chunks[0].tensors}
+
+
+class Store:
+    """The chunks of one command in its folder; made by :func:`open_store`."""
+
+    def __init__(self, out: Path, settings: Mapping[str, Any]) -> None:
+        self._out = out
+        self._settings = settings
+        self._chunks = out / _CHUNKS / config_hash(settings)
+
+    def rows(
+        self,
+        ids: Sequence[str],
+        make: Callable[[range, Tick], Mapping[str, Tensor]],
+        *,
+        name: str,
+        size: int,
+        begin: Callable[[int], Tick],
+    ) -> dict[str, Tensor]:
+        """Return tensors with one row an id: read from whole chunks on disk, made chunk by chunk otherwise.
+
+        Args:
+            make: places in ``ids``, and what counts finished items -> named tensors, a row for each place.
+            name: of the folder of these chunks.
+            size: items a chunk.
+            begin: opens the progress with the number of items that are on disk, returns what counts more.
+        """
+        parts = [range(start, min(start + size, len(ids))) for start in range(0, len(ids), size)]
+        paths = [self._chunks / name / f"{number:05d}.safetensors" for number in range(len(parts))]
+        chunks = {
+            path: chunk
+            for path, part in zip(paths, parts, strict=True)
+            if (chunk := _whole(path, [ids[place] for place in part])) is not None
+        }
+        done = sum(len(chunk.ids) for chunk in chunks.values())
+        if done:
+            print(f"{self._out}: {done} of {len(ids)} items are there ({name})", file=sys.stderr)
+        tick = begin(done)
+        for path, part in zip(paths, parts, strict=True):
+            if path not in chunks:
+                made = {key: _own(rows) for key, rows in make(part, tick).items()}
+                chunks[path] = Chunk(tuple(ids[place] for place in part), made)
+                self._record_settings()
+                chunks[path].save(path)
+        return join([chunks[path] for path in paths], ids)
+
+    def finish(self, about: Mapping[str, Any]) -> None:
+        """Mark the final files as complete, then remove the chunks that they were made of."""
+        about = {"settings": self._settings, **about, "versions": versions(), "commit": commit()}
+        write_json(self._out / _RESULT, about)
+        shutil.rmtree(self._out / _CHUNKS, ignore_errors=True)
+
+    def _record_settings(self) -> None:
+        path = self._out / _SETTINGS
+        if not path.exists():
+            write_json(path, {"settings": self._settings, "versions": versions(), "commit": commit()})
+
+
+def _own(rows: Tensor) -> Tensor:
+    """Copy to memory of its own: a file cannot hold tensors that share it."""
+    return rows.detach().to("cpu", copy=True).contiguous()
+
+
+def _whole(path: Path, ids: Sequence[str]) -> Chunk | None:
+    """Read the chunk of ``ids`` if it is there; a damaged one is named and left to be made again."""
+    if not path.exists():
+        return None
+    try:
+        chunk = Chunk.load(path)
+        if set(chunk.ids) != set(ids):
+            raise InputError(f"{path}: damaged (it holds other items)")
+    except InputError as error:
+        print(f"{error}; its {len(ids)} items are made again", file=sys.stderr)
+        return None
+    return chunk
+
+
+@contextlib.contextmanager
+def open_store(out: Path, settings: Mapping[str, Any]) -> Iterator[Store | None]:
+    """Hold ``out`` for one process and give its store, or None when the result is complete.
+
+    A folder is compared with the settings of the results in it: as long as no chunk is finished there is
+    nothing to compare with, and a folder made for nothing is removed.
+
+    Raises:
+        InputError: ``out`` holds results with other settings (what differs is listed) or other things, or
+            another process is writing to it.
+    """
+    given = json.loads(json.dumps(settings))
+    if _finished(out, given):
+        yield None
+        return
+    ours = not out.exists()
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(out / _LOCK, timeout=0):
+            remove_torn(out)
+            try:
+                # asked again: another process may have finished since
+                yield None if _finished(out, given) else Store(out, given)
+            finally:
+                if ours and not _visible(out):
+                    shutil.rmtree(out)
+    except Timeout as error:
+        raise InputError(
+            f"another process is writing to {out}; wait for it or choose another --out"
+        ) from error
+
+
+def _finished(out: Path, settings: Mapping[str, Any]) -> bool:
+    recorded = read_json(out / _SETTINGS) if (out / _SETTINGS).exists() else None
+    if isinstance(recorded, dict) and "settings" in recorded:
+        check_same(out, recorded["settings"], settings)
+    elif recorded is not None or _visible(out):
+        raise InputError(f"{out} holds other things than this command's results; choose another --out")
+    if not (out / _RESULT).exists():
+        return False
+    shutil.rmtree(out / _CHUNKS, ignore_errors=True)  # killed between its result and their removal
+    return True
+
+
+def _visible(out: Path) -> bool:
+    """Tell whether there is anything but hidden files."""
+    return out.is_file() or (out.exists() and any(path.name[0] != "." for path in out.iterdir()))
