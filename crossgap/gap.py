@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from crossgap.errors import InputError
 from crossgap.misalignment import alignment, uniformity
+from crossgap.separability import modality_probe
 from crossgap.similarity import check_sides
 
 
@@ -156,31 +157,7 @@ def linear_separability(image_BD: Tensor, text_BD: Tensor, *, seed: int) -> Tens
     Raises:
         InputError: shapes that do not pair, fewer than five pairs, or values that are not finite.
     """
-    from sklearn.linear_model import (
-        LogisticRegression,
-    )  # here, as training needs the penalties of this file only
-
-    check_sides(image_BD, text_BD, paired=True)
-    n_pairs = image_BD.shape[0]
-    if n_pairs < 5:
-        raise InputError(f"an 80/20 split needs at least five pairs, got {n_pairs}")
-    both_2BD = torch.stack([image_BD.detach(), text_BD.detach()]).cpu().double()
-    if not bool(torch.isfinite(both_2BD).all()):
-        raise InputError("linear separability needs finite embeddings; look for a diverged model")
-    order_B = torch.randperm(n_pairs, generator=torch.Generator().manual_seed(seed))
-    test_B, train_B = order_B[: n_pairs // 5], order_B[n_pairs // 5 :]
-    centred_2BD = both_2BD - both_2BD[:, train_B].mean(dim=(0, 1))
-    scale = centred_2BD[:, train_B].square().mean().sqrt().clamp_min(torch.finfo(torch.float64).tiny)
-    scaled_2BD = centred_2BD / scale
-
-    def part(rows_B: Tensor) -> tuple[Tensor, Tensor]:
-        return scaled_2BD[:, rows_B].flatten(0, 1), torch.tensor([0, 1]).repeat_interleave(len(rows_B))
-
-    train_ND, train_modality_N = part(train_B)
-    test_ND, test_modality_N = part(test_B)
-    classifier = LogisticRegression(C=1.0, max_iter=1000).fit(train_ND.numpy(), train_modality_N.numpy())
-    guess_N = torch.from_numpy(classifier.predict(test_ND.numpy()))
-    return (guess_N == test_modality_N).double().mean()
+    return modality_probe(image_BD, text_BD, seed=seed).accuracy
 
 
 def _check_clouds(image_BD: Tensor, text_BD: Tensor) -> None:

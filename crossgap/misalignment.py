@@ -30,21 +30,60 @@ def same_other_auc(scores_QG: Tensor, relevance: Relevance) -> Tensor:
     Raises:
         InputError: shapes that differ or scores that are not finite.
     """
-    if scores_QG.shape != relevance.relevant_QG.shape:
-        raise InputError(
-            f"scores {tuple(scores_QG.shape)} and relevance {tuple(relevance.relevant_QG.shape)} must have "
-            "one shape, queries x gallery"
-        )
-    if not bool(torch.isfinite(scores_QG).all()):
-        raise InputError("same_other_auc needs finite scores; look for an embedding that is not finite")
-    relevant_QG = relevance.relevant_QG.to(scores_QG.device)
-    other_QG = ~(relevant_QG | relevance.ignored_QG.to(scores_QG.device))
-    same_N = scores_QG[relevant_QG]
-    other_M = scores_QG[other_QG].sort().values
+    same_N, other_M = _same_and_other(scores_QG, relevance, "same_other_auc")
+    other_M = other_M.sort().values
     below = torch.searchsorted(other_M, same_N).sum()
     not_above = torch.searchsorted(other_M, same_N, right=True).sum()
     # counted in whole numbers, hence exact however many pairs there are; 0 / 0 is NaN
     return (below + not_above).double() / (2 * same_N.numel() * other_M.numel())
+
+
+class SimilarityOverlap(NamedTuple):
+    """How far the scores of same-class pairs lie among those of other-class pairs."""
+
+    shared: Tensor  # overlap of the two densities (OVL), 0-d; range [0, 1]; lower is better
+    iou: Tensor  # their intersection over their union, 0-d; range [0, 1]; lower is better
+    d_prime: Tensor  # difference of means in pooled standard deviations, 0-d; higher is better
+
+
+def same_other_overlap(scores_QG: Tensor, relevance: Relevance, *, bins: int = 200) -> SimilarityOverlap:
+    """Measure the overlap of the scores of same-class pairs with those of other-class pairs.
+
+    With histograms p, q of ``bins`` equal bins between the lowest and the highest score: ``shared = sum
+    min(p, q)`` ([0] Inman and Bradley, 1989, Communications in Statistics 18), ``iou = sum min(p, q) / sum
+    max(p, q)`` ([1] Magistri et al., 2026, arXiv 2603.19862, there of estimated densities), and ``d' =
+    (m_same - m_other) / sqrt((v_same + v_other) / 2)`` ([2] Green and Swets, 1966), infinite where neither
+    varies but they differ. The histograms change with the bins and with any map of the scores:
+    :func:`same_other_auc` does not, read it first.
+
+    Shape: (Q, G) and masks (Q, G) -> three 0-d, float64. Unit: fraction, ratio, standard deviations. Range:
+    [0, 1], [0, 1], (-inf, inf); less overlap is better.
+
+    Raises:
+        InputError: shapes that do not fit, scores that are not finite, fewer than one bin, or no pair of
+            either kind.
+    """
+    if bins < 1:
+        raise InputError(f"same_other_overlap needs one bin at least, got {bins=}")
+    same_N, other_M = (side.double() for side in _same_and_other(scores_QG, relevance, "same_other_overlap"))
+    if not len(same_N) or not len(other_M):
+        raise InputError(
+            f"same_other_overlap compares pairs of two kinds; got {len(same_N)} same-class and "
+            f"{len(other_M)} other-class pairs"
+        )
+    low = float(torch.minimum(same_N.min(), other_M.min()))
+    high = float(torch.maximum(same_N.max(), other_M.max()))
+
+    def density(scores_N: Tensor) -> Tensor:
+        place_N = ((scores_N - low) / max(high - low, torch.finfo(torch.float64).tiny) * bins).long()
+        return place_N.clamp(max=bins - 1).bincount(minlength=bins).double() / len(scores_N)
+
+    p_B, q_B = density(same_N), density(other_M)
+    shared, joined = torch.minimum(p_B, q_B).sum(), torch.maximum(p_B, q_B).sum()
+    apart = same_N.mean() - other_M.mean()
+    spread = ((same_N.var(correction=0) + other_M.var(correction=0)) / 2).sqrt()
+    d_prime = torch.where(apart == 0, torch.zeros_like(apart), apart / spread)
+    return SimilarityOverlap(shared, shared / joined, d_prime)
 
 
 def alignment(x_BD: Tensor, y_BD: Tensor, *, alpha: float = 2) -> Tensor:
@@ -99,40 +138,15 @@ def cross_uniformity(x_BD: Tensor, y_BD: Tensor, *, t: float = 2) -> Tensor:
     return kernel_BB.flatten().logsumexp(0) - math.log(n_rows * (n_rows - 1))
 
 
-class InversionGain(NamedTuple):
-    """What inverting the queries gains, per query and on average."""
-
-    gain_Q: Tensor  # inverted - native, NaN where a query was skipped
-    gain: Tensor  # their mean, 0-d
-    normalised_gain: Tensor  # gain as a share of what was left to gain, 0-d
-
-
-def inversion_gain(inverted_Q: Tensor, native_Q: Tensor) -> InversionGain:
-    """Subtract per-query values of the native features from those of the inverted ones, query by query.
-
-    ``gain = mean_q (inverted_q - native_q)``, ``normalised = gain / (1 - mean_q native_q)``, over the queries
-    that have a value. [0] Mistretta et al., 2025, arXiv 2502.04263 (the quantity, there as difference of two
-    mAP).
-
-    Shape: (Q,), (Q,) -> (Q,) and two 0-d, float64. Unit: difference of fractions; share.
-
-    Raises:
-        InputError: the two do not hold the same queries, or a value is no fraction.
-    """
-    if inverted_Q.ndim != 1 or inverted_Q.shape != native_Q.shape:
+def _same_and_other(scores_QG: Tensor, relevance: Relevance, what: str) -> tuple[Tensor, Tensor]:
+    """Pick the scores of relevant and of irrelevant pairs, ignored pairs left out."""
+    if scores_QG.shape != relevance.relevant_QG.shape:
         raise InputError(
-            "a paired gain needs the same queries on both sides; "
-            f"got shapes {tuple(inverted_Q.shape)} and {tuple(native_Q.shape)}"
+            f"scores {tuple(scores_QG.shape)} and relevance {tuple(relevance.relevant_QG.shape)} must have "
+            "one shape, queries x gallery"
         )
-    if not torch.equal(inverted_Q.isnan(), native_Q.isnan()):
-        query = int((inverted_Q.isnan() != native_Q.isnan()).nonzero()[0, 0])
-        raise InputError(
-            f"query {query} has a value on one side only ({float(inverted_Q[query])} and "
-            f"{float(native_Q[query])}); both sides must be judged by one relevance"
-        )
-    for side, values_Q in (("inverted", inverted_Q), ("native", native_Q)):
-        if bool(((values_Q < 0) | (values_Q > 1)).any()):
-            raise InputError(f"{side} values must be fractions in [0, 1], not percentages")
-    gain_Q = inverted_Q.double() - native_Q.double()
-    gain = gain_Q.nanmean()
-    return InversionGain(gain_Q, gain, gain / (1 - native_Q.double().nanmean()))
+    if not bool(torch.isfinite(scores_QG).all()):
+        raise InputError(f"{what} needs finite scores; look for an embedding that is not finite")
+    relevant_QG = relevance.relevant_QG.to(scores_QG.device)
+    other_QG = ~(relevant_QG | relevance.ignored_QG.to(scores_QG.device))
+    return scores_QG[relevant_QG], scores_QG[other_QG]

@@ -71,11 +71,18 @@ def check_scores(scores_QG: Tensor, relevance: Relevance) -> None:
 
 
 def sorted_lists(scores_QG: Tensor, relevance: Relevance, rows: slice) -> tuple[Tensor, Tensor]:
-    """Sort each list downwards, ignored items at its end under the score -inf, which no real item has."""
-    device = scores_QG.device
-    kept_QG = scores_QG.masked_fill(relevance.ignored_QG[rows].to(device), -torch.inf)
-    sorted_QG, order_QG = kept_QG.sort(dim=1, descending=True)
-    return sorted_QG, relevance.relevant_QG[rows].to(device).gather(1, order_QG)
+    """Sort each list downwards; return the sorted scores and which ranks hold relevant items.
+
+    Ignored items stand at the end under the score -inf, which no real item has.
+    """
+    sorted_QG, order_QG = sort_lists(scores_QG, relevance.ignored_QG[rows])
+    return sorted_QG, relevance.relevant_QG[rows].to(scores_QG.device).gather(1, order_QG)
+
+
+def sort_lists(scores_QG: Tensor, ignored_QG: Tensor) -> tuple[Tensor, Tensor]:
+    """Sort each list downwards, ignored items last; return the sorted scores and the items' order."""
+    kept_QG = scores_QG.masked_fill(ignored_QG.to(scores_QG.device), -torch.inf)
+    return kept_QG.sort(dim=1, descending=True)
 
 
 def same_as_before(sorted_QG: Tensor) -> Tensor:

@@ -1,0 +1,114 @@
+"""Measures of who stands next to whom, exact under ties.
+
+Neighbours are the k items of highest cosine. Where the k-th cosine is shared, each of the items that share it
+counts with the chance that a random order of ties puts it among the k.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from crossgap.errors import InputError
+from crossgap.similarity import check_sides, unit_rows
+
+_ROWS = 1024
+
+
+def modality_mixing(image_ND: Tensor, text_MD: Tensor, *, k: int, paired: bool = True) -> Tensor:
+    """Measure how far the neighbours of an item come from the other modality.
+
+    Over all items of both modalities: the share of the other modality among the k nearest of both, self left
+    out, divided by the share expected if modality played no role, ``n_other / n_candidates``; averaged. With
+    ``paired`` row k of the images belongs to row k of the texts and an item's own partner is left out too, so
+    that the pairs' alignment does not pass for mixing. A definition of this project; unlike linear
+    separability it does not saturate while the modalities are apart. Not differentiable.
+
+    Shape: (N, D), (M, D), N = M where paired -> 0-d, float64. Unit: ratio to chance. Range: [0, about 2];
+    0 = separated, 1 = mixed, above 1 = the other modality is nearer than the own.
+
+    Raises:
+        InputError: shapes that do not fit, k outside 1 ... the number of candidates, or a row without
+            direction.
+    """
+    check_sides(image_ND, text_MD, paired=paired)
+    counts = (image_ND.shape[0], text_MD.shape[0])
+    total = sum(counts)
+    left_out = 2 if paired else 1
+    _check_k(k, total - left_out, "modality mixing")
+    dtype = torch.promote_types(image_ND.dtype, text_MD.dtype)
+    unit_ND = unit_rows(torch.cat([image_ND.detach().to(dtype), text_MD.detach().to(dtype)]))
+    is_text_N = torch.arange(total, device=unit_ND.device) >= counts[0]
+    ratio = unit_ND.new_zeros((), dtype=torch.float64)
+    for rows, scores_QN in _self_scores(unit_ND):
+        number_Q = torch.arange(total, device=unit_ND.device)[rows]
+        if paired:
+            partner_Q = (number_Q + counts[0]) % total
+            scores_QN.scatter_(1, partner_Q[:, None], -torch.inf)
+        member_QN = _membership(scores_QN, k)
+        text_Q = member_QN @ is_text_N.to(member_QN)
+        other_Q = torch.where(is_text_N[rows], k - text_Q, text_Q)
+        n_other_Q = torch.where(is_text_N[rows], counts[0], counts[1]) - int(paired)
+        ratio = ratio + (other_Q.double() / k * (total - left_out) / n_other_Q.clamp_min(1)).sum()
+    return ratio / total
+
+
+def mutual_knn(x_ND: Tensor, y_NE: Tensor, *, k: int) -> Tensor:
+    """Measure how far two spaces agree on the neighbours of the same items.
+
+    ``mean_i |N_k^X(i) and N_k^Y(i)| / k``, an item not being its own neighbour. [0] Huh, Cheung, Wang and
+    Isola, 2024, arXiv 2405.07987. The spaces may differ in width: image against text features of pairs, CLIP
+    against an image-only model, native against inverted features. Not differentiable.
+
+    Shape: (N, D), (N, E) -> 0-d, float64. Unit: fraction. Range: [0, 1]; 1 = the same neighbours, k/(N-1) by
+    chance.
+
+    Raises:
+        InputError: not as many rows, k outside 1 ... N - 1, or a row without direction.
+    """
+    check_items(x_ND, y_NE, "mutual_knn")
+    count = x_ND.shape[0]
+    _check_k(k, count - 1, "mutual kNN")
+    shared = x_ND.new_zeros((), dtype=torch.float64)
+    sides = (_self_scores(unit_rows(x_ND.detach())), _self_scores(unit_rows(y_NE.detach())))
+    for (_, first_QN), (_, second_QN) in zip(*sides, strict=True):
+        shared = shared + (_membership(first_QN, k) * _membership(second_QN, k)).sum().double()
+    return shared / (k * count)
+
+
+def check_items(x_ND: Tensor, y_NE: Tensor, what: str) -> None:
+    """Check that two spaces, of whatever widths, hold the same items.
+
+    Raises:
+        InputError: not two matrices with as many rows, or no row.
+    """
+    if x_ND.ndim != 2 or y_NE.ndim != 2 or x_ND.shape[0] != y_NE.shape[0] or x_ND.shape[0] == 0:
+        raise InputError(
+            f"{what} compares two spaces on the same items: matrices with as many rows, row k for item k; "
+            f"got {tuple(x_ND.shape)} and {tuple(y_NE.shape)}"
+        )
+
+
+def _self_scores(unit_ND: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Give blocks of cosines of every item with all items, -inf with itself."""
+    for start in range(0, len(unit_ND), _ROWS):
+        rows = slice(start, min(start + _ROWS, len(unit_ND)))
+        scores_QN = unit_ND[rows] @ unit_ND.T
+        scores_QN[:, rows].fill_diagonal_(-torch.inf)
+        yield rows, scores_QN
+
+
+def _membership(scores_QN: Tensor, k: int) -> Tensor:
+    """Give each item's chance to be among the k of highest score under a random order of ties."""
+    last_Q1 = scores_QN.topk(k, dim=1).values[:, -1:]
+    above_QN, tied_QN = scores_QN > last_Q1, scores_QN == last_Q1
+    free_Q1 = k - above_QN.sum(dim=1, keepdim=True)
+    share_Q1 = (free_Q1 / tied_QN.sum(dim=1, keepdim=True)).to(scores_QN)
+    return torch.where(tied_QN, share_Q1, above_QN.to(scores_QN))
+
+
+def _check_k(k: int, candidates: int, what: str) -> None:
+    if not 1 <= k <= candidates:
+        raise InputError(f"{what}: {k=} must lie between 1 and the {candidates} other items an item has")

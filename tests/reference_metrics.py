@@ -1,0 +1,212 @@
+"""Slow twins of metrics and maps: formulas written straight down as plain loops, used by tests only."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Sequence
+from fractions import Fraction
+
+Rows = Sequence[Sequence[float]]
+
+
+def dot(a: Sequence[float], b: Sequence[float]) -> float:
+    return math.fsum(u * v for u, v in zip(a, b, strict=True))
+
+
+def cosine(a: Sequence[float], b: Sequence[float]) -> float:
+    return dot(a, b) / (math.hypot(*a) * math.hypot(*b))
+
+
+def mean_row(rows: Rows) -> list[float]:
+    return [math.fsum(column) / len(rows) for column in zip(*rows, strict=True)]
+
+
+def unit_row(row: Sequence[float]) -> list[float]:
+    return [value / math.hypot(*row) for value in row]
+
+
+def orders_of(scores: Sequence[float], ignored: Sequence[bool]) -> list[list[int]]:
+    """List every order of the kept items that the scores allow."""
+    kept = [item for item in range(len(scores)) if not ignored[item]]
+    levels = sorted({scores[item] for item in kept}, reverse=True)
+    runs = [[item for item in kept if scores[item] == level] for level in levels]
+    products = itertools.product(*(itertools.permutations(run) for run in runs))
+    return [[item for run in order for item in run] for order in products]
+
+
+def plain_trapezoidal_ap(scores: Sequence[float], relevant: Sequence[bool], ignored: Sequence[bool]) -> float:
+    """Average precision before and after each hit, over every order that the scores allow."""
+    found = []
+    for order in orders_of(scores, ignored):
+        hits, area = 0, 0.0
+        for rank, item in enumerate(order):  # from 0: the number of items before it
+            if relevant[item]:
+                before = 1.0 if rank == 0 else hits / rank
+                hits += 1
+                area += (before + hits / (rank + 1)) / 2
+        found.append(area / hits if hits else math.nan)
+    return math.fsum(found) / len(found)
+
+
+def plain_ndcg(scores: Sequence[float], gains: Sequence[float], ignored: Sequence[bool], k: int) -> float:
+    """Discounted gain over the best one, averaged over every order that the scores allow."""
+
+    def dcg(listed: Sequence[float]) -> float:
+        return math.fsum(gain / math.log2(rank + 1) for rank, gain in enumerate(listed[:k], start=1))
+
+    best = dcg(sorted((gain for gain, out in zip(gains, ignored, strict=True) if not out), reverse=True))
+    if best == 0:
+        return math.nan
+    found = [dcg([gains[item] for item in order]) for order in orders_of(scores, ignored)]
+    return math.fsum(found) / len(found) / best
+
+
+def plain_topk_accuracy(scores: Sequence[float], own: int, k: int) -> float:
+    """Count in how many orders of the classes that the scores allow the own one is among the first k."""
+    orders = orders_of(scores, [False] * len(scores))
+    return sum(own in order[:k] for order in orders) / len(orders)
+
+
+def neighbour_sets(query: int, rows: Rows, left_out: set[int], k: int) -> list[set[int]]:
+    """List the sets of k nearest rows that the cosines, rounded to 12 digits, allow."""
+    items = [item for item in range(len(rows)) if item not in left_out]
+    scores = [round(cosine(rows[query], rows[item]), 12) for item in items]
+    return [{items[place] for place in order[:k]} for order in orders_of(scores, [False] * len(items))]
+
+
+def plain_modality_mixing(image: Rows, text: Rows, k: int, paired: bool) -> float:
+    rows = [*image, *text]
+    ratios = []
+    for query in range(len(rows)):
+        is_image = query < len(image)
+        left_out = {query}
+        if paired:
+            left_out.add(query + len(image) if is_image else query - len(image))
+        others = [
+            item for item in range(len(rows)) if item not in left_out and (item < len(image)) != is_image
+        ]
+        sets = neighbour_sets(query, rows, left_out, k)
+        share = sum(len(found & set(others)) for found in sets) / len(sets) / k
+        ratios.append(share / (len(others) / (len(rows) - len(left_out))) if others else 0.0)
+    return math.fsum(ratios) / len(ratios)
+
+
+def plain_mutual_knn(x: Rows, y: Rows, k: int) -> float:
+    shares = []
+    for query in range(len(x)):
+        first, second = (neighbour_sets(query, rows, {query}, k) for rows in (x, y))
+        shared = [len(a & b) for a, b in itertools.product(first, second)]
+        shares.append(sum(shared) / len(shared) / k)
+    return math.fsum(shares) / len(shares)
+
+
+def plain_cka(x: Rows, y: Rows) -> float:
+    """Compare centred Gram matrices entry by entry."""
+
+    def gram(rows: Rows) -> list[float]:
+        centre = mean_row(rows)
+        centred = [[value - c for value, c in zip(row, centre, strict=True)] for row in rows]
+        return [dot(a, b) for a in centred for b in centred]
+
+    first, second = gram(x), gram(y)
+    return dot(first, second) / (math.hypot(*first) * math.hypot(*second))
+
+
+def plain_unbiased_cka(x: Rows, y: Rows) -> float:
+    """Compare Gram matrices by the mean over all sets of four items, which is the estimator's definition."""
+
+    def kernel(a: Rows, b: Rows) -> float:
+        total = []
+        for i, j, q, r in itertools.permutations(range(len(a)), 4):
+            first = dot(a[i], a[j])
+            total.append(first * (dot(b[i], b[j]) + dot(b[q], b[r]) - 2 * dot(b[i], b[q])))
+        return math.fsum(total) / len(total)
+
+    return kernel(x, y) / math.sqrt(kernel(x, x) * kernel(y, y))
+
+
+def plain_overlap(same: Sequence[float], other: Sequence[float], bins: int) -> tuple[float, float]:
+    """Give shared mass and intersection over union of two histograms; scores are read as exact fractions."""
+    low, high = min(*same, *other), max(*same, *other)
+
+    def counts(scores: Sequence[float]) -> Counter[int]:
+        if high == low:
+            return Counter([0] * len(scores))
+        width = (Fraction(high) - Fraction(low)) / bins
+        return Counter(min(bins - 1, (Fraction(score) - Fraction(low)) // width) for score in scores)
+
+    p, q = counts(same), counts(other)
+    shares = [(p[b] / len(same), q[b] / len(other)) for b in range(bins)]
+    shared = math.fsum(min(pair) for pair in shares)
+    return shared, shared / math.fsum(max(pair) for pair in shares)
+
+
+def plain_d_prime(same: Sequence[float], other: Sequence[float]) -> float:
+    def moments(scores: Sequence[float]) -> tuple[float, float]:
+        mean = math.fsum(scores) / len(scores)
+        return mean, math.fsum((score - mean) ** 2 for score in scores) / len(scores)
+
+    (m1, v1), (m2, v2) = moments(same), moments(other)
+    return (m1 - m2) / math.sqrt((v1 + v2) / 2)
+
+
+def plain_v_measure(classes: Sequence[str], clusters: Sequence[int]) -> float:
+    """Combine homogeneity and completeness from counted entropies."""
+    count = len(classes)
+
+    def entropy(values: Sequence[object]) -> float:
+        return -math.fsum(n / count * math.log(n / count) for n in Counter(values).values())
+
+    joint = entropy(list(zip(classes, clusters, strict=True)))
+    of_classes, of_clusters = entropy(classes), entropy(clusters)
+    homogeneity = 1.0 if of_classes == 0 else 1 - (joint - of_clusters) / of_classes
+    completeness = 1.0 if of_clusters == 0 else 1 - (joint - of_classes) / of_clusters
+    total = homogeneity + completeness
+    return 0.0 if total == 0 else 2 * homogeneity * completeness / total
+
+
+def plain_adjusted_rand(classes: Sequence[str], clusters: Sequence[int]) -> float:
+    """Compare the two partitions pair of items by pair of items."""
+    pairs = list(itertools.combinations(range(len(classes)), 2))
+    in_class = [classes[a] == classes[b] for a, b in pairs]
+    in_cluster = [clusters[a] == clusters[b] for a, b in pairs]
+    both = sum(a and b for a, b in zip(in_class, in_cluster, strict=True))
+    expected = sum(in_class) * sum(in_cluster) / len(pairs)
+    highest = (sum(in_class) + sum(in_cluster)) / 2
+    return 1.0 if highest == expected else (both - expected) / (highest - expected)
+
+
+def plain_cluster_jackknife(values: Sequence[float], clusters: Sequence[str]) -> float:
+    """Give the delete-one-cluster standard error of a mean."""
+    names = sorted(set(clusters))
+    left_out = []
+    for name in names:
+        kept = [value for value, cluster in zip(values, clusters, strict=True) if cluster != name]
+        left_out.append(math.fsum(kept) / len(kept))
+    centre = math.fsum(left_out) / len(left_out)
+    spread = math.fsum((value - centre) ** 2 for value in left_out)
+    return math.sqrt((len(names) - 1) / len(names) * spread)
+
+
+def plain_gap_shift(rows: Rows, own: Rows, other: Rows, strength: float) -> list[list[float]]:
+    gap = [a - b for a, b in zip(mean_row(own), mean_row(other), strict=True)]
+    return [unit_row([value - strength * g for value, g in zip(row, gap, strict=True)]) for row in rows]
+
+
+def plain_published_loop(
+    scores: Sequence[Sequence[float]], query_labels: Sequence[str], gallery_labels: Sequence[str]
+) -> list[float]:
+    """AP@R as the published evaluation counts it: relevant items are counted with the query among them."""
+    found = []
+    for q, row in enumerate(scores):
+        counted = sum(label == query_labels[q] for label in gallery_labels)  # the query itself among them
+        order = sorted((g for g in range(len(row)) if g != q), key=lambda g: -row[g])
+        right = [gallery_labels[g] == query_labels[q] for g in order]
+        total, hits, gained = sum(right), 0, 0.0
+        for rank, hit in enumerate(right[:counted], start=1):
+            hits += hit
+            gained += hit * hits / rank
+        found.append(gained / total if total else math.nan)
+    return found
