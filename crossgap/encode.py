@@ -130,8 +130,9 @@ def main(
                 encoder=model.fingerprint,
                 source=items.content_hash,
             ).save(out / f"{name}.safetensors")
-            print(f"{out / name}.safetensors: {len(items)} {name}s x {model.embed_dim}")
         store.finish({})
+    for name, items in sides.items():
+        print(f"{out / name}.safetensors: {len(items)} {name}s x {model.embed_dim}")
     return 0
 
 

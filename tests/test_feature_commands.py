@@ -29,13 +29,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_encode_writes_features_of_both_modalities(run: Path, tmp_path: Path) -> None:
-    assert encode.main(encoder=str(run), out=tmp_path, **FAST) == 0
-    images, texts = (Embeddings.load(tmp_path / f"{name}.safetensors") for name in ("image", "text"))
+    assert encode.main(encoder=str(run), out=tmp_path / "a", **FAST) == 0
+    images, texts = (Embeddings.load(tmp_path / "a" / f"{name}.safetensors") for name in ("image", "text"))
     assert images.modality == "image"
     assert images.values.shape[1] == texts.values.shape[1] == 32
     assert len(set(texts.ids)) == len(texts.ids) > 12
+    before = stamps(tmp_path / "a")
+    assert encode.main(encoder=str(run), out=tmp_path / "a", **FAST) == 0
+    assert stamps(tmp_path / "a") == before
     with pytest.raises(InputError, match="encoder was"):
-        encode.main(encoder=_another(run, tmp_path), out=tmp_path, **FAST)
+        encode.main(encoder=_another(run, tmp_path), out=tmp_path / "a", **FAST)
 
 
 def test_invert_writes_once_and_refuses_other_settings(run: Path, tmp_path: Path) -> None:
@@ -57,6 +60,8 @@ def test_an_inversion_that_diverges_writes_nothing(run: Path, tmp_path: Path) ->
         invert.main(**settings, learning_rate=1e30, out=tmp_path / "a")
     with pytest.raises(InputError, match="--steps must be at least 1"):
         invert.main(**{**settings, "steps": 0}, out=tmp_path / "a")
+    with pytest.raises(InputError, match="--threads must be at least 1"):
+        invert.main(**settings, threads=0, out=tmp_path / "a")
     assert not (tmp_path / "a").exists()
 
 
