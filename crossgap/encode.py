@@ -10,13 +10,14 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from crossgap.command import run_command
 from crossgap.datasets import Dataset, Items, load_dataset
 from crossgap.embeddings import BATCH, Embeddings, encode_items
-from crossgap.encoders import Precision, load_encoder
+from crossgap.encoders import Encoder, Precision, load_encoder
 from crossgap.errors import InputError
-from crossgap.progress import ItemProgress
+from crossgap.progress import ItemProgress, Tick
 from crossgap.provenance import config_hash
 from crossgap.store import open_store
 
@@ -70,6 +71,10 @@ def use_threads(count: int | None) -> int:
     return torch.get_num_threads()
 
 
+def _features(model: Encoder, items: Items, part: range, tick: Tick) -> dict[str, Tensor]:
+    return {"values": encode_items(model, items.subset(part), tick)}
+
+
 def main(
     *,
     encoder: str,
@@ -117,7 +122,7 @@ def main(
         for name, items in sides.items():
             made = store.rows(
                 items.ids,
-                lambda part, tick, items=items: {"values": encode_items(model, items.subset(part), tick)},
+                partial(_features, model, items),
                 name=name,
                 size=BATCH,
                 begin=partial(progress.start, f"encode {name}s", len(items)),
