@@ -4,40 +4,42 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import open_clip
 import torch
+from open_clip.transformer import QuickGELU
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from crossgap import slip
 from crossgap.errors import InputError, check_known
+from crossgap.image_towers import PatchEmbedding, find_patch_embedding
 from crossgap.inject import cut_sequence, put_at, replaced_output
+from crossgap.prompts import Prompt, compose, read_frame, read_template
+from crossgap.text_towers import (
+    find_text_tower,
+    find_token_embedding,
+    masked_ids,
+    pooled_positions,
+    pooling,
+    why_not_causal,
+)
 from crossgap.weights import require_obtainable
 
 Precision = Literal["fp32", "bf16", "fp64"]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
 CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prompt:
-    """A tokenised template with room for pseudo-tokens.
-
-    tokens_L holds the ids at full context length, ``positions`` where the pseudo-tokens go, ``length`` how
-    many positions count up to and including end-of-text.
-    """
-
-    tokens_L: Tensor
-    positions: Tensor
-    length: int
+WEIGHTS_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors")
+_TELLTALE = ["", "A photo of two cats, 1984.", "naïve café 写真"]
 
 
 class Encoder(Protocol):
@@ -53,8 +55,11 @@ class Encoder(Protocol):
     dtype: torch.dtype
     embed_dim: int
     text_width: int
-    image_width: int
-    num_patches: int
+
+    @property
+    def image_width(self) -> int: ...
+    @property
+    def num_patches(self) -> int: ...
 
     def preprocess(self, images: Sequence[Image.Image]) -> Tensor: ...
     def tokenize(self, texts: Sequence[str]) -> Tensor: ...
@@ -66,15 +71,22 @@ class Encoder(Protocol):
 
 
 class OpenClipEncoder:
-    """Wrap an open_clip model (``CLIP`` or ``CustomTextCLIP``) without setting any attribute on it.
+    """Wrap a model of open_clip's kinds without setting any attribute on it.
+
+    Text towers may be open_clip's own (``CLIP``, ``CustomTextCLIP``, ``CoCa``) or Hugging Face models in
+    open_clip's wrapper; image towers may be any. A tower without one linear embedding per patch (ResNets,
+    ConvNeXt, hybrids) encodes images but takes no pseudo-patches: ``why_no_patches`` says why, and what needs
+    patches raises. ``text_tower`` is the module that owns ``token_embedding``, ``image_tower`` is
+    ``model.visual``.
 
     Args:
         model: in evaluation mode, on its device and in its dtype.
-        tokenizer: texts -> int64 (B, L) at full context length.
+        tokenizer: (texts, context_length=n) -> int64 (B, n), as open_clip's are, padding on the right.
         precision: ``bf16`` runs the towers under autocast; weights and features stay float32.
 
     Raises:
-        InputError: the model is in training mode, or its text tower is not one of open_clip's own.
+        InputError: the model is in training mode, has no preprocessing, or its text tower or tokenizer is of
+            no known kind.
     """
 
     def __init__(
@@ -87,18 +99,15 @@ class OpenClipEncoder:
         self.name = name
         self.precision = precision
         self._tokenizer = tokenizer
-        self._text = model.text if isinstance(model, open_clip.CustomTextCLIP) else model
-        if not hasattr(self._text, "token_embedding"):
-            raise InputError(
-                f"encoder {name!r}: text tower {type(self._text).__name__} has no token embedding of "
-                "open_clip's own kind; Hugging Face text towers are not supported yet"
-            )
-        embedding: nn.Embedding = self._text.token_embedding
-        self.device = embedding.weight.device
-        self.dtype = embedding.weight.dtype
-        self.text_width = embedding.embedding_dim
-        self.context_length: int = self._text.context_length
-        self._preprocess_config = open_clip.get_model_preprocess_cfg(model)
+        self.text_tower: Any = find_text_tower(model)
+        self.image_tower: Any = model.visual
+        self.token_embedding = find_token_embedding(self.text_tower)
+        self.device = self.token_embedding.weight.device
+        self.dtype = self.token_embedding.weight.dtype
+        self.text_width = self.token_embedding.embedding_dim
+        self.context_length = int(self.tokenize([""]).shape[1])
+        self._frame = read_frame(tokenizer, self.context_length)
+        self._preprocess_config = _preprocessing(model, name)
         self._transform = open_clip.image_transform(
             self._preprocess_config["size"],
             is_train=False,
@@ -106,8 +115,10 @@ class OpenClipEncoder:
             std=self._preprocess_config["std"],
             interpolation=self._preprocess_config["interpolation"],
             resize_mode=self._preprocess_config["resize_mode"],
+            fill_color=self._preprocess_config.get("fill_color", 0),
         )
-        self._patch_embedding = self._find_patch_embedding()
+        self._patches = find_patch_embedding(self.image_tower, self._blank())
+        self.why_not_causal = self._why_not_causal()
         with torch.no_grad():
             probe = self.encode_text(self.tokenize([""]))
         self.embed_dim = probe.shape[1]
@@ -116,9 +127,22 @@ class OpenClipEncoder:
     @property
     def causal(self) -> bool:
         """Whether positions after end-of-text cannot influence the text feature."""
-        pool = getattr(self._text, "text_pool_type", None) or getattr(self._text, "pool_type", None)
-        appended_class = getattr(self._text, "cls_emb", None) is not None
-        return self._text.attn_mask is not None and pool in ("argmax", "eos") and not appended_class
+        return self.why_not_causal is None
+
+    @property
+    def why_no_patches(self) -> str | None:
+        """The reason, in words, why the image tower takes no pseudo-patches; None if it does."""
+        return self._patches if isinstance(self._patches, str) else None
+
+    @property
+    def image_width(self) -> int:
+        """Width of a patch embedding. Raises InputError if the image tower takes no patches."""
+        return self._patch_embedding().width
+
+    @property
+    def num_patches(self) -> int:
+        """Patches of an image. Raises InputError if the image tower takes no patches."""
+        return self._patch_embedding().num_patches
 
     def preprocess(self, images: Sequence[Image.Image]) -> Tensor:
         """Turn PIL images into pixels_BCHW as the model was trained to see them."""
@@ -144,37 +168,32 @@ class OpenClipEncoder:
     def prompt(self, template: str, num_tokens: int) -> Prompt:
         """Tokenise ``template`` with ``num_tokens`` placeholders where it says ``{}``.
 
-        The pieces before and after ``{}`` are tokenised apart and joined around the placeholders, so that
-        positions are known whatever the tokenizer would make of repeated characters.
+        The sentence around them is tokenised and padded as the tokenizer does it with a word for ``{}``, so
+        that positions are known whatever it would make of repeated characters.
 
         Raises:
-            InputError: the template lacks exactly one ``{}``, or the prompt exceeds the context length.
+            InputError: the template lacks exactly one ``{}``, the tokenizer joins it with its neighbours, the
+                prompt exceeds the context length, or the tower does not pool at the end of the prompt.
         """
-        if template.count("{}") != 1:
-            raise InputError(f"template {template!r} must contain {{}} exactly once, as in 'a photo of {{}}'")
-        empty = self._ids("")
-        start, end = empty[:1], empty[1:2]
-        before, after = (self._ids(part)[1:-1] for part in template.split("{}"))
-        filler = start  # any id below end-of-text: its embedding is replaced
-        ids = [*start, *before, *(filler * num_tokens), *after, *end]
-        if len(ids) > self.context_length:
+        length = self.context_length
+        special = masked_ids(self.text_tower)
+        parts = read_template(self._tokenizer, self._frame, template, context_length=length, special=special)
+        prompt = compose(parts, self._frame, num_tokens=num_tokens, context_length=length, text=template)
+        how = pooling(self.text_tower)
+        pooled = pooled_positions(how, prompt.tokens_L[None])
+        if pooled is not None and int(pooled) != prompt.length - 1:
             raise InputError(
-                f"template {template!r} with {num_tokens} pseudo-tokens takes {len(ids)} positions, the text "
-                f"tower has {self.context_length}; use fewer tokens or a shorter template"
+                f"encoder {self.name!r}: its text tower pools position {int(pooled)} of {template!r} "
+                f"({how}), which ends at {prompt.length - 1}; tokenizer and tower do not match"
             )
-        tokens_L = torch.zeros(self.context_length, dtype=torch.long)
-        tokens_L[: len(ids)] = torch.tensor(ids)
-        first = 1 + len(before)
-        return Prompt(
-            tokens_L=tokens_L.to(self.device),
-            positions=torch.arange(first, first + num_tokens, device=self.device),
-            length=len(ids),
+        return replace(
+            prompt, tokens_L=prompt.tokens_L.to(self.device), positions=prompt.positions.to(self.device)
         )
 
     def encode_text_with(self, prompt: Prompt, pseudo_BKW: Tensor) -> Tensor:
         """Encode the prompt with pseudo-token embeddings put at its positions: text_BD, unit rows."""
         tokens_BL = prompt.tokens_L.expand(len(pseudo_BKW), -1)
-        inject = replaced_output(self._text.token_embedding, put_at(prompt.positions, pseudo_BKW))
+        inject = replaced_output(self.token_embedding, put_at(prompt.positions, pseudo_BKW))
         with self._autocast(), inject, self._cut(prompt.length):
             features_BD = self.model.encode_text(tokens_BL)
         return self._unit(features_BD)
@@ -183,17 +202,17 @@ class OpenClipEncoder:
         """Encode patch embeddings in raster order instead of an image: image_BD, unit rows.
 
         The tower adds its class token and positions as usual.
+
+        Raises:
+            InputError: the image tower takes no patches.
         """
+        embedding = self._patch_embedding()
 
-        def replace(embedded: Tensor) -> Tensor:
-            patches = patches_BNW.to(embedded.dtype)
-            if embedded.ndim == 4:
-                return patches.transpose(1, 2).reshape(len(patches), self.image_width, *embedded.shape[2:])
-            return patches
+        def arrange(embedded: Tensor) -> Tensor:
+            return embedding.arrange(patches_BNW.to(embedded.dtype))
 
-        blank = torch.zeros(1, 3, *self._image_size(), device=self.device, dtype=self.dtype)
-        with self._autocast(), replaced_output(self._patch_embedding, replace):
-            features_BD = self.model.encode_image(blank)
+        with self._autocast(), replaced_output(embedding.module, arrange):
+            features_BD = self.model.encode_image(self._blank())
         return self._unit(features_BD)
 
     @contextlib.contextmanager
@@ -201,53 +220,59 @@ class OpenClipEncoder:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             yield
 
-    def _unit(self, features_BD: Tensor) -> Tensor:
+    def _unit(self, features: Any) -> Tensor:
+        features_BD = features[0] if isinstance(features, tuple) else features  # with output_tokens
+        if features_BD.ndim != 2:
+            raise InputError(
+                f"encoder {self.name!r}: a tower returns features of shape {tuple(features_BD.shape)}; only "
+                "towers that pool to one vector per item are supported"
+            )
         return F.normalize(features_BD.to(self.dtype), dim=-1)
 
     def _cut(self, length: int) -> contextlib.AbstractContextManager[None]:
-        return cut_sequence(self._text.transformer, length) if self.causal else contextlib.nullcontext()
+        return cut_sequence(self.text_tower.transformer, length) if self.causal else contextlib.nullcontext()
 
     def _length(self, tokens_BL: Tensor) -> int:
-        """Positions up to the last end-of-text of the batch, which is the highest id of its row."""
-        eos: Any = getattr(self._text, "text_eos_id", None) or getattr(self._text, "eos_id", None)
-        pool = getattr(self._text, "text_pool_type", None) or getattr(self._text, "pool_type", None)
-        ends_B = torch.eq(tokens_BL, eos).int().argmax(1) if pool == "eos" else tokens_BL.argmax(1)
-        return int(ends_B.max()) + 1
+        """Positions up to the last one of the batch that is pooled."""
+        pooled_B = pooled_positions(pooling(self.text_tower), tokens_BL)
+        return tokens_BL.shape[1] if pooled_B is None else int(pooled_B.max()) + 1
 
-    def _ids(self, text: str) -> list[int]:
-        """Token ids from start-of-text to end-of-text, without padding."""
-        tokens_1L = self.tokenize([text])
-        return tokens_1L[0, : self._length(tokens_1L)].tolist()
+    def _why_not_causal(self) -> str | None:
+        reason = why_not_causal(self.text_tower)
+        if reason is not None:
+            return reason
+        how = pooling(self.text_tower)
+        row_L = self.tokenize(["a word"])[0]
+        end = len(self._frame.inner(row_L.tolist())) - 1
+        if pooled_positions(how, row_L[None]) != end:
+            return f"it pools {how}, which is not where its tokenizer ends a text"
+        return None
 
-    def _image_size(self) -> tuple[int, int]:
+    def _blank(self) -> Tensor:
         size = self._preprocess_config["size"]
-        return (size, size) if isinstance(size, int) else tuple(size)
+        height, width = (size, size) if isinstance(size, int) else size
+        return torch.zeros(1, 3, height, width, device=self.device, dtype=self.dtype)
 
-    def _find_patch_embedding(self) -> nn.Module:
-        visual = self.model.visual
-        if hasattr(visual, "conv1") and hasattr(visual, "positional_embedding"):
-            convolution: nn.Conv2d = visual.conv1
-            self.image_width = convolution.out_channels
-            self.num_patches = visual.grid_size[0] * visual.grid_size[1]
-            return convolution
-        trunk = getattr(visual, "trunk", None)
-        if trunk is not None and hasattr(trunk, "patch_embed"):
-            self.image_width = trunk.embed_dim
-            self.num_patches = trunk.patch_embed.num_patches
-            return trunk.patch_embed
-        raise InputError(
-            f"encoder {self.name!r}: image tower {type(visual).__name__} has no patch embedding "
-            "(conv1 or patch_embed); only vision transformers are supported"
-        )
+    def _patch_embedding(self) -> PatchEmbedding:
+        if isinstance(self._patches, str):
+            raise InputError(
+                f"encoder {self.name!r} takes no pseudo-patches (OVI): {self._patches}. Invert into text "
+                "(OTI), or use a model with a vision transformer"
+            )
+        return self._patches
 
     def _fingerprint(self) -> str:
         digest = hashlib.sha256()
         tokenizer = type(self._tokenizer).__name__
-        about = {
+        about: dict[str, Any] = {
             "preprocess": self._preprocess_config,
             "tokenizer": tokenizer,
             "context": self.context_length,
         }
+        if tokenizer != "SimpleTokenizer":  # its class does not say which vocabulary it read from which file
+            about["tokens"] = self.tokenize(_TELLTALE).tolist()
+        if any(isinstance(module, QuickGELU) for module in self.model.modules()):
+            about["activation"] = "QuickGELU"  # no weight tells it from GELU
         digest.update(json.dumps({**about, "precision": self.precision}, sort_keys=True).encode())
         for name, tensor in sorted(self.model.state_dict().items()):
             digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
@@ -282,10 +307,10 @@ def load_encoder(
     """Load a frozen encoder.
 
     Args:
-        name: a checkpoint folder in open_clip's format, a run directory (its newest checkpoint), or the
-            name of an open_clip model.
+        name: a checkpoint folder in open_clip's format, a run directory (its newest checkpoint), the name
+            of an open_clip model, or of one of SLIP's (``slip-vit-b-16``).
         pretrained: with a model name: one of its tags, a weights file, or ``random`` for seeded random
-            weights (an untrained control). Not used with folders.
+            weights (an untrained control); with SLIP's names the checkpoint file. Not used with folders.
         device: ``auto``, ``cpu``, ``cuda``, ...
         precision: ``fp32``, ``bf16`` (autocast) or ``fp64``.
 
@@ -303,19 +328,24 @@ def load_encoder(
         folder = newest_checkpoint(path)
         # a local-dir model is read without any download; a damaged one names its file
         model, tokenizer = _create(f"local-dir:{folder}", None)
-    elif path.suffix in (".pt", ".pth", ".bin", ".safetensors"):
+    elif path.suffix in WEIGHTS_SUFFIXES:
         raise InputError(
             f"{name!r} is a weights file: give the architecture too, --encoder ViT-B-32 --pretrained FILE"
         )
+    elif name in slip.SIZES:
+        if pretrained is None:
+            raise InputError(f"encoder {name!r} needs --pretrained FILE, a checkpoint from {slip.SOURCE}")
+        model, tokenizer = slip.load(name, Path(pretrained))
     else:
-        check_known(name, open_clip.list_models(), "encoder (a model of open_clip, or a folder)")
+        known = [*open_clip.list_models(), *slip.SIZES]
+        check_known(name, known, "encoder (a model of open_clip, one of SLIP's, or a folder)")
         tags = open_clip.list_pretrained_tags_by_model(name)
         if pretrained is None:
             raise InputError(
                 f"encoder {name!r} needs --pretrained: one of {', '.join(tags) or '(no tags)'}, "
                 "a weights file, or 'random'"
             )
-        is_file = Path(pretrained).suffix in (".pt", ".pth", ".bin", ".safetensors")
+        is_file = Path(pretrained).suffix in WEIGHTS_SUFFIXES
         if is_file and not Path(pretrained).exists():
             raise InputError(f"--pretrained {pretrained!r}: no such file")
         if not is_file and pretrained != "random":
@@ -323,7 +353,8 @@ def load_encoder(
             require_obtainable(name, pretrained)
         model, tokenizer = _create(name, pretrained)
     model = model.eval().requires_grad_(False).to(device=target, dtype=_DTYPES[precision])
-    label = name if pretrained is None else f"{name}/{Path(pretrained).name}"
+    # SLIP's presets belong to the model, whatever its file is called
+    label = name if pretrained is None or name in slip.SIZES else f"{name}/{Path(pretrained).name}"
     return OpenClipEncoder(model, tokenizer, name=label, precision=precision)
 
 
@@ -352,16 +383,30 @@ def _create(name: str, pretrained: str | None) -> tuple[Any, Any]:
                 name,
                 pretrained=None if seeded_random else pretrained,
                 require_pretrained=not seeded_random,
+                pretrained_text=False,  # or a Hugging Face tower of a random model would come trained
                 weights_only=True,
             )
         tokenizer = open_clip.get_tokenizer(name)
     except Exception as error:
         # open_clip, the hub client and torch raise many kinds; each means that these weights did not load
+        lacks = "transformers" in str(error) and importlib.util.find_spec("transformers") is None
         raise InputError(
             f"weights of {name!r} ({pretrained or 'in the folder'}) could not be loaded: "
-            f"{type(error).__name__}: {error}"
+            f"{type(error).__name__}: {error}{'; pip install transformers (the extra hf)' if lacks else ''}"
         ) from error
     return model, tokenizer
+
+
+def _preprocessing(model: Any, name: str) -> dict[str, Any]:
+    config = open_clip.get_model_preprocess_cfg(model)
+    missing = {"size", "mean", "std", "interpolation", "resize_mode"} - config.keys()
+    if missing:
+        raise InputError(
+            f"encoder {name!r}: the model does not say how to preprocess images "
+            f"({', '.join(sorted(missing))}); set it with open_clip.model.set_model_preprocess_cfg, or load "
+            "the model with open_clip.create_model"
+        )
+    return config
 
 
 @contextlib.contextmanager

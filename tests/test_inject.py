@@ -20,7 +20,7 @@ def test_injecting_the_true_token_embeddings_reproduces_encode_text(encoder) -> 
         num_tokens = len(text.split()) - 3
         prompt = encoder.prompt("a photo of {}", num_tokens)
         ids_L = encoder.tokenize([text])[0]
-        true_1KW = encoder._text.token_embedding.weight[ids_L[prompt.positions]][None]
+        true_1KW = encoder.token_embedding.weight[ids_L[prompt.positions]][None]
         injected_1D = encoder.encode_text_with(prompt, true_1KW)
         full_1D = torch.nn.functional.normalize(encoder.model.encode_text(ids_L[None]), dim=-1)
         torch.testing.assert_close(injected_1D, full_1D, rtol=0, atol=1e-12)
@@ -42,7 +42,7 @@ def test_cutting_after_end_of_text_is_exact(encoder) -> None:
 
 def test_cut_sequence_really_shortens(encoder) -> None:
     seen: list[tuple[int, ...]] = []
-    block = encoder._text.transformer.resblocks[0]
+    block = encoder.text_tower.transformer.resblocks[0]
     handle = block.register_forward_pre_hook(lambda _m, args: seen.append(args[0].shape))
     encoder.encode_text(encoder.tokenize(["cat"]))
     handle.remove()
