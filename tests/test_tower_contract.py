@@ -361,7 +361,10 @@ def test_a_folder_with_a_sentencepiece_tokenizer_loads(tmp_path: Path) -> None:
 
 def test_a_folder_with_a_hugging_face_tower_loads_without_a_network(tmp_path: Path) -> None:
     save_tokenizer(piece_tokenizer(ROBERTA, "<s> $A </s>"), ROBERTA, tmp_path)
-    text = {**hugging_face("xlm-roberta", "mean_pooler", pad_token_id=1), "context_length": CONTEXT}
+    text = {
+        **hugging_face(str(tmp_path), "xlm-roberta", "mean_pooler", pad_token_id=1),
+        "context_length": CONTEXT,
+    }
     text["hf_tokenizer_name"] = "local"
     model = open_clip.CustomTextCLIP(16, {**VIT}, {**text})
     write_checkpoint(tmp_path, model, {"embed_dim": 16, "vision_cfg": {**VIT}, "text_cfg": text})

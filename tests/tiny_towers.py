@@ -188,10 +188,9 @@ def clip_tokenizer() -> open_clip.SimpleTokenizer:
     return open_clip.SimpleTokenizer(context_length=CONTEXT)
 
 
-def hugging_face(kind: str, pooler: str, **changes: Any) -> dict[str, Any]:
-    """Write a tiny configuration to disk, and return open_clip's options that read it."""
+def hugging_face(folder: str, kind: str, pooler: str, **changes: Any) -> dict[str, Any]:
+    """Write a tiny configuration into a folder, and return open_clip's options that read it."""
     sizes = {"hidden_size": WIDTH, "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 32}
-    folder = tempfile.mkdtemp()
     settings = {"vocab_size": 400, "max_position_embeddings": 40, **sizes, **changes}
     transformers.AutoConfig.for_model(kind, **settings).save_pretrained(folder)
     return {"hf_model_name": folder, "hf_model_pretrained": False, "hf_pooler_type": pooler}
@@ -249,7 +248,13 @@ def siglip(vision: str, vocabulary: int) -> open_clip.CustomTextCLIP:
 
 
 def hugging_face_clip(kind: str, pooler: str, **changes: Any) -> open_clip.CustomTextCLIP:
-    return open_clip.CustomTextCLIP(EMBED, {**VIT}, hugging_face(kind, pooler, **changes))
+    with tempfile.TemporaryDirectory() as folder:
+        return open_clip.CustomTextCLIP(EMBED, {**VIT}, hugging_face(folder, kind, pooler, **changes))
+
+
+def coca_roberta() -> open_clip.CoCa:
+    with tempfile.TemporaryDirectory() as folder:
+        return coca({}, hugging_face(folder, "roberta", "mean_pooler", pad_token_id=1))
 
 
 ATTENTION_POOL = {"attentional_pool": True, "attn_pooler_queries": 4, "attn_pooler_heads": 2}
@@ -293,6 +298,7 @@ FAMILIES = {
         not_causal="bidirectional",
     ),
     "coca": Family(build=partial(coca, ATTENTION_POOL, {"embed_cls": True}), not_causal="class token"),
+    "coca-roberta": Family(build=coca_roberta, tokenizer=roberta_tokenizer, not_causal="Hugging Face"),
     "attention-pool": Family(build=partial(clip, {**VIT, **ATTENTION_POOL})),
     "sine-positions": Family(build=partial(clip, {**VIT, "pos_embed_type": "sin_cos_2d"})),
     "bert": Family(
