@@ -27,9 +27,10 @@ from crossgap.datasets.split import MissingSplit
 from crossgap.embeddings import Embeddings, embed
 from crossgap.encoders import Encoder, Precision, load_encoder
 from crossgap.errors import InputError, check_known
-from crossgap.inversion import Inversion, InversionConfig, Target, invert, preset
+from crossgap.inversion import Inversion, InversionConfig, Target, invert
 from crossgap.jackknife import jackknife
 from crossgap.pictures import histogram, neighbours, projection, spread_queries
+from crossgap.presets import preset
 from crossgap.progress import ItemProgress
 from crossgap.provenance import Provenance, commit, config_hash, versions
 from crossgap.records import TABLES, Row, read_json, write_json, write_rows, write_table

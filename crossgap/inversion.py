@@ -5,26 +5,37 @@
 
 Known deviations from the published code, all deliberate: the noise is drawn per item from (seed, item id)
 instead of from the global generator in batch order; the loss is summed over items instead of averaged; the
-arithmetic is float32 (or float64) instead of mixed precision with a gradient scaler. With them an item's
-result depends on nothing but the item, the settings and the seed. AdamW is invariant to the scale of the
-loss up to its epsilon, so the sum changes no trajectory noticeably.
+arithmetic is float32 (or float64, or bfloat16 products with float32 pseudo-tokens and optimizer state)
+instead of float16 with a gradient scaler. With them an item's result depends on nothing but the item, the
+settings and the seed. AdamW is invariant to the scale of the loss up to its epsilon, so the sum changes no
+trajectory noticeably.
 """
 
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from crossgap.encoders import Encoder
+from crossgap.blocks import UnknownTowerError
+from crossgap.encoders import Encoder, OpenClipEncoder
 from crossgap.errors import InputError, check_known
+from crossgap.lean import DisagreementError, Forward, LeanImage, LeanText, checked
+from crossgap.optimizers import LBFGS, AdamW
 
 Target = Literal["text", "image"]
+Method = Literal["adamw", "lbfgs"]
+Engine = Literal["auto", "lean", "tower"]
+# Settings that may differ between the runs of one batch.
+GRID = ("num_tokens", "learning_rate", "weight_decay", "init_std", "seed")
+# Steps between two looks at which items have reached their target cosine.
+_LOOK = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +45,14 @@ class InversionConfig:
     Args:
         steps: updates of the pseudo-tokens.
         num_tokens: pseudo-tokens (R for OTI, P for OVI).
-        learning_rate, weight_decay: of AdamW, with torch's default betas and epsilon.
+        learning_rate: of AdamW; with ``lbfgs`` the root mean square of the first move.
+        weight_decay: of AdamW; ``lbfgs`` has none and wants 0.
         init_std: standard deviation of the initial noise.
         template: prompt of OTI; ``{}`` is where the pseudo-tokens go.
         seed: of the per-item noise.
         batch_size: items optimised side by side; no influence on an item's result beyond rounding.
+        method: ``adamw`` as in the paper, or ``lbfgs``, which needs far fewer steps to the same loss.
+        target_cosine: an item stops at the first step where its cosine to the target is at least this.
     """
 
     steps: int = 150
@@ -49,8 +63,11 @@ class InversionConfig:
     template: str = "a photo of {}"
     seed: int = 0
     batch_size: int = 64
+    method: Method = "adamw"
+    target_cosine: float | None = None
 
     def __post_init__(self) -> None:
+        check_known(self.method, get_args(Method), "inversion method")
         for name, least in (("steps", 0), ("num_tokens", 1), ("batch_size", 1)):
             if getattr(self, name) < least:
                 raise InputError(f"{name} must be at least {least}, not {getattr(self, name)}")
@@ -58,20 +75,28 @@ class InversionConfig:
             value = getattr(self, name)
             if not 0 <= value < float("inf"):
                 raise InputError(f"{name} must be finite and not negative, not {value}")
+        if self.method == "lbfgs" and self.weight_decay:
+            raise InputError(f"lbfgs has no weight decay: give weight_decay 0, not {self.weight_decay}")
+        if self.target_cosine is not None and not -1 < self.target_cosine <= 1:
+            raise InputError(f"target_cosine must lie in (-1, 1], not {self.target_cosine}")
 
 
 @dataclass(frozen=True)
 class Inversion:
     """Result of :func:`invert`, in the order of its items.
 
-    features_ND: inverted features, unit rows. tokens_NKW: final pseudo-tokens. losses_NS: 1 - cosine to the
-    target before each update and after the last (S = steps + 1). snapshots: step -> features_ND then.
+    features_ND: inverted features, unit rows. tokens_NKW: the pseudo-tokens that give them. losses_NS: 1 -
+    cosine to the target before each update and after the last (S = steps + 1). snapshots: step ->
+    features_ND then. stopped_N: the step of each item's result, ``steps`` without a target cosine.
+    engine: ``lean`` or ``tower``, the forward pass that ran.
     """
 
     features: Tensor
     tokens: Tensor
     losses: Tensor
     snapshots: dict[int, Tensor]
+    stopped: Tensor
+    engine: str
 
 
 def invert(
@@ -82,11 +107,13 @@ def invert(
     config: InversionConfig,
     item_ids: Sequence[str],
     snapshots: Sequence[int] = (),
+    engine: Engine = "auto",
+    compiled: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Inversion:
     """Find pseudo-tokens whose feature in the other modality matches each target.
 
-    Minimises L = sum_n (1 - cos(target_n, g(v_n))) over v_n in R^{K x W}, v_n ~ N(0, init_std^2), with AdamW.
+    Minimises L = sum_n (1 - cos(target_n, g(v_n))) over v_n in R^{K x W}, v_n ~ N(0, init_std^2).
     ``into="text"`` is OTI: g runs the text tower on ``config.template`` with v_n in place of ``{}``.
     ``into="image"`` is OVI: g runs the vision transformer on v_n stretched over its patches by
     nearest-neighbour interpolation along the flattened patch index.
@@ -96,33 +123,89 @@ def invert(
         item_ids: one unique id per target; with ``config.seed`` it fixes the item's noise.
         snapshots: steps (0 is the untrained start) whose features are kept; one run of n steps holds every
             shorter run.
+        engine: ``lean`` computes nothing constant twice (:mod:`crossgap.lean`), ``tower`` runs the encoder's
+            own forward pass, ``auto`` is lean where the tower allows it.
+        compiled: run the forward pass through ``torch.compile``; worth its minutes of compilation for many
+            items on a GPU only (written for CUDA, not run on one yet).
         progress: called with the number of items finished after each batch.
 
     Raises:
         InputError: ids missing or repeated, a snapshot outside 0..steps, a target that is zero or not finite,
-            more pseudo-patches than patches, or a loss that becomes infinite or NaN.
+            more pseudo-patches than patches, an encoder without patches for OVI, ``lean`` asked of a tower
+            that does not allow it, or a loss that becomes infinite or NaN.
+    """
+    (result,) = invert_grid(
+        encoder,
+        targets_ND,
+        into=into,
+        configs=[config],
+        item_ids=item_ids,
+        snapshots=snapshots,
+        engine=engine,
+        compiled=compiled,
+        progress=progress,
+    )
+    return result
+
+
+def invert_grid(
+    encoder: Encoder,
+    targets_ND: Tensor,
+    *,
+    into: Target,
+    configs: Sequence[InversionConfig],
+    item_ids: Sequence[str],
+    snapshots: Sequence[int] = (),
+    engine: Engine = "auto",
+    compiled: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> list[Inversion]:
+    """Invert the same targets under several settings as one batch; arguments as of :func:`invert`.
+
+    Settings may differ in :data:`GRID`. Each result is what its own run gives: exactly in float64 up to
+    rounding of 1e-8, in float32 as closely as another batch size.
+
+    Returns:
+        one result per setting, in their order.
+
+    Raises:
+        InputError: as :func:`invert`, or settings that differ in anything else.
     """
     check_known(into, get_args(Target), "modality to invert into")
-    wanted = _check(encoder, targets_ND, into, config, item_ids, snapshots)
-    forward = _forward(encoder, into, config)
+    check_known(engine, get_args(Engine), "engine")
+    wanted = _check(encoder, targets_ND, into, configs, item_ids, snapshots)
+    counts = list(dict.fromkeys(config.num_tokens for config in configs))
+    grouped = [[config for config in configs if config.num_tokens == count] for count in counts]
+    forward, name = _forward(encoder, into, [group[0] for group in grouped], engine)
+    if compiled:
+        forward = torch.compile(forward, dynamic=False)
     width = encoder.text_width if into == "text" else encoder.image_width
-    parts: list[tuple[Tensor, Tensor, Tensor, dict[int, Tensor]]] = []
-    for start in range(0, len(item_ids), config.batch_size):
-        batch = slice(start, start + config.batch_size)
-        noise_BKW = initial_tokens(item_ids[batch], config, width).to(encoder.device, encoder.dtype)
-        targets_BD = F.normalize(targets_ND[batch].to(encoder.device, encoder.dtype), dim=-1)
-        part = _optimise(forward, targets_BD, noise_BKW, config, wanted)
-        _check_finite(part[2], item_ids[batch], config)
-        parts.append(part)
+    found: dict[InversionConfig, list[_Rows]] = {config: [] for config in configs}
+    for start in range(0, len(item_ids), configs[0].batch_size):
+        ids = item_ids[start : start + configs[0].batch_size]
+        targets_BD = targets_ND[start : start + len(ids)].to(encoder.device, encoder.dtype)
+        targets_BD = F.normalize(targets_BD, dim=-1)
+        groups = [_Group(group, ids, targets_BD, width, wanted) for group in grouped]
+        _descend(forward, groups, configs[0].steps)
+        for group, members in zip(groups, grouped, strict=True):
+            for config, rows in zip(members, group.per_setting(), strict=True):
+                _check_finite(rows.losses, ids, config)
+                found[config].append(rows)
         if progress is not None:
-            progress(len(targets_BD))
-    features, tokens, losses, kept = zip(*parts, strict=True)
-    return Inversion(
-        torch.cat(features),
-        torch.cat(tokens),
-        torch.cat(losses),
-        {step: torch.cat([part[step] for part in kept]) for step in sorted(wanted)},
-    )
+            progress(len(ids))
+    return [
+        Inversion(
+            features=torch.cat([rows.features for rows in found[config]]),
+            tokens=torch.cat([rows.tokens for rows in found[config]]),
+            losses=torch.cat([rows.losses for rows in found[config]]),
+            snapshots={
+                step: torch.cat([rows.snapshots[step] for rows in found[config]]) for step in sorted(wanted)
+            },
+            stopped=torch.cat([rows.stopped for rows in found[config]]),
+            engine=name,
+        )
+        for config in configs
+    ]
 
 
 def initial_tokens(item_ids: Sequence[str], config: InversionConfig, width: int) -> Tensor:
@@ -139,7 +222,7 @@ def _check(
     encoder: Encoder,
     targets_ND: Tensor,
     into: Target,
-    config: InversionConfig,
+    configs: Sequence[InversionConfig],
     item_ids: Sequence[str],
     snapshots: Sequence[int],
 ) -> frozenset[int]:
@@ -155,13 +238,23 @@ def _check(
     ]
     if bad:
         raise InputError(f"{len(bad)} targets are zero or not finite, the first is {bad[0]!r}")
-    outside = [step for step in snapshots if not 0 <= step <= config.steps]
-    if outside:
-        raise InputError(f"snapshot steps {outside} lie outside 0..{config.steps} (steps)")
-    if into == "image" and config.num_tokens > encoder.num_patches:
+    if not configs or len(set(configs)) != len(configs):
         raise InputError(
-            f"num_tokens {config.num_tokens} exceeds the {encoder.num_patches} patches of the image tower"
+            f"a grid needs distinct settings, not {len(configs)} with {len(set(configs))} distinct"
         )
+    first = asdict(configs[0])
+    for name in first.keys() - set(GRID):
+        values = {str(getattr(config, name)) for config in configs}
+        if len(values) > 1:
+            raise InputError(
+                f"the settings of one grid may differ in {', '.join(GRID)}, not in {name}: {sorted(values)}"
+            )
+    outside = [step for step in snapshots if not 0 <= step <= configs[0].steps]
+    if outside:
+        raise InputError(f"snapshot steps {outside} lie outside 0..{configs[0].steps} (steps)")
+    most = max(config.num_tokens for config in configs)
+    if into == "image" and most > encoder.num_patches:
+        raise InputError(f"num_tokens {most} exceeds the {encoder.num_patches} patches of the image tower")
     return frozenset(snapshots)
 
 
@@ -175,11 +268,45 @@ def _check_finite(losses_BS: Tensor, item_ids: Sequence[str], config: InversionC
         )
 
 
-def _forward(encoder: Encoder, into: Target, config: InversionConfig) -> Callable[[Tensor], Tensor]:
+def _forward(
+    encoder: Encoder, into: Target, configs: Sequence[InversionConfig], engine: Engine
+) -> tuple[Forward, str]:
+    """Return the forward pass over groups of pseudo-tokens, one group per config, and its name."""
     if into == "text":
-        prompt = encoder.prompt(config.template, config.num_tokens)
-        return lambda tokens_BKW: encoder.encode_text_with(prompt, tokens_BKW)
-    return lambda tokens_BKW: encoder.encode_image_with(stretch(tokens_BKW, encoder.num_patches))
+        prompts = [encoder.prompt(config.template, config.num_tokens) for config in configs]
+
+        def tower(pseudo: Sequence[Tensor]) -> list[Tensor]:
+            pairs = zip(prompts, pseudo, strict=True)
+            return [encoder.encode_text_with(prompt, tokens) for prompt, tokens in pairs]
+    else:
+        num_patches = encoder.num_patches
+
+        def tower(pseudo: Sequence[Tensor]) -> list[Tensor]:
+            return [encoder.encode_image_with(stretch(tokens, num_patches)) for tokens in pseudo]
+
+    if engine == "tower":
+        return tower, "tower"
+    try:
+        if not isinstance(encoder, OpenClipEncoder):
+            raise UnknownTowerError(f"it is of type {type(encoder).__name__}")
+        if into == "text":
+            lean: Forward = LeanText(encoder, prompts)
+            width = encoder.text_width
+        else:
+            lean = LeanImage(encoder, lambda tokens: stretch(tokens, num_patches))
+            width = encoder.image_width
+        return checked(lean, tower, [(config.num_tokens, width) for config in configs], encoder), "lean"
+    except UnknownTowerError as reason:
+        if engine == "lean":
+            raise InputError(
+                f"engine 'lean' is not possible for encoder {encoder.name!r} into {into}: {reason}; use "
+                "engine 'auto' or 'tower'"
+            ) from reason
+        if isinstance(reason, DisagreementError):
+            warnings.warn(
+                f"encoder {encoder.name!r} into {into}: {reason}; the tower itself runs", stacklevel=4
+            )
+        return tower, "tower"
 
 
 def stretch(tokens_BKW: Tensor, num_patches: int) -> Tensor:
@@ -187,64 +314,123 @@ def stretch(tokens_BKW: Tensor, num_patches: int) -> Tensor:
     return F.interpolate(tokens_BKW.transpose(1, 2), size=num_patches, mode="nearest").transpose(1, 2)
 
 
-def _optimise(
-    forward: Callable[[Tensor], Tensor],
-    targets_BD: Tensor,
-    noise_BKW: Tensor,
-    config: InversionConfig,
-    wanted: frozenset[int],
-) -> tuple[Tensor, Tensor, Tensor, dict[int, Tensor]]:
-    tokens_BKW = noise_BKW.requires_grad_(True)
-    optimizer = torch.optim.AdamW([tokens_BKW], lr=config.learning_rate, weight_decay=config.weight_decay)
-    kept: dict[int, Tensor] = {}
-    losses: list[Tensor] = []
-    for step in range(config.steps + 1):
-        last = step == config.steps
+@dataclass(frozen=True)
+class _Rows:
+    """The items of one batch under one setting."""
+
+    features: Tensor
+    tokens: Tensor
+    losses: Tensor
+    snapshots: dict[int, Tensor]
+    stopped: Tensor
+
+
+class _Group:
+    """Rows with the same number of pseudo-tokens: every item of a batch under each of some settings.
+
+    Rows that have reached their target cosine are dropped from ``optimizer`` at the next look; ``alive`` says
+    which rows it still holds.
+    """
+
+    def __init__(
+        self,
+        configs: Sequence[InversionConfig],
+        ids: Sequence[str],
+        targets_BD: Tensor,
+        width: int,
+        wanted: frozenset[int],
+    ) -> None:
+        def per_row(name: str) -> Tensor:
+            values = torch.tensor([getattr(config, name) for config in configs], dtype=torch.float64)
+            return values.repeat_interleave(len(ids)).to(targets_BD)
+
+        start_RKW = torch.cat([initial_tokens(ids, config, width) for config in configs]).to(targets_BD)
+        rates_R = per_row("learning_rate")
+        self.optimizer: AdamW | LBFGS = (
+            AdamW(start_RKW, rates_R, per_row("weight_decay"))
+            if configs[0].method == "adamw"
+            else LBFGS(start_RKW, rates_R)
+        )
+        self.targets = targets_BD.repeat(len(configs), 1)
+        self.enough = None if configs[0].target_cosine is None else 1 - configs[0].target_cosine
+        self._wanted = wanted
+        self._settings = len(configs)
+        self._steps = configs[0].steps
+        rows = len(self.targets)
+        self._alive = torch.arange(rows, device=targets_BD.device)
+        self._done = torch.zeros(rows, dtype=torch.bool, device=targets_BD.device)
+        self.stopped = torch.full((rows,), self._steps, device=targets_BD.device)
+        self.features = torch.zeros_like(self.targets)
+        self.tokens = start_RKW.clone()
+        self.losses = targets_BD.new_full((rows, self._steps + 1), torch.inf)
+        self.snapshots: dict[int, Tensor] = {}
+
+    def record(self, step: int, features_RD: Tensor, losses_R: Tensor) -> None:
+        """Keep what was just evaluated at the rows whose optimizer moves there, and the old at the others."""
+        moved_R = self.optimizer.judge(losses_R)
+        alive = self._alive
+        if self.enough is not None:
+            moved_R = moved_R & ~self._done[alive]
+        self.features[alive] = torch.where(moved_R[:, None], features_RD, self.features[alive])
+        self.tokens[alive] = torch.where(moved_R[:, None, None], self.optimizer.point, self.tokens[alive])
+        before_R = self.losses[:, max(step - 1, 0)]
+        self.losses[:, step] = before_R
+        self.losses[alive, step] = torch.where(moved_R, losses_R, before_R[alive])
+        if self.enough is not None:
+            reached_R = ~self._done & (self.losses[:, step] <= self.enough)
+            self.stopped[reached_R] = step
+            self._done |= reached_R
+        if step in self._wanted:
+            self.snapshots[step] = self.features.clone()
+
+    def drop_done(self) -> int:
+        """Let go of the rows that are done; return how many are left."""
+        kept = (~self._done[self._alive]).nonzero().flatten()
+        if len(kept) < len(self._alive):
+            self.optimizer.select(kept)
+            self.targets = self.targets[kept]
+            self._alive = self._alive[kept]
+        return len(kept)
+
+    def per_setting(self) -> list[_Rows]:
+        """Split the rows by setting."""
+        count = len(self.features) // self._settings
+        return [
+            _Rows(
+                self.features[rows],
+                self.tokens[rows],
+                self.losses[rows],
+                {step: features[rows] for step, features in self.snapshots.items()},
+                self.stopped[rows],
+            )
+            for rows in (slice(place * count, (place + 1) * count) for place in range(self._settings))
+        ]
+
+    def finish(self, step: int) -> None:
+        """Carry on what was true at ``step`` to the last one: every row is done."""
+        self.losses[:, step + 1 :] = self.losses[:, step, None]
+        self.snapshots |= {later: self.features for later in self._wanted if later > step}
+
+
+def _descend(forward: Forward, groups: Sequence[_Group], steps: int) -> None:
+    for step in range(steps + 1):
+        last = step == steps
+        points = [group.optimizer.point.detach().requires_grad_(not last) for group in groups]
         with torch.set_grad_enabled(not last):
-            features_BD = forward(tokens_BKW)
-            losses_B = 1 - (features_BD * targets_BD).sum(dim=1)
-        losses.append(losses_B.detach())
-        if step in wanted:
-            kept[step] = features_BD.detach()
-        if not last:
-            (tokens_BKW.grad,) = torch.autograd.grad(losses_B.sum(), tokens_BKW)
-            optimizer.step()
-    return features_BD.detach(), tokens_BKW.detach(), torch.stack(losses, dim=1), kept
-
-
-def _oti(num_tokens: int) -> InversionConfig:
-    return InversionConfig(steps=150, num_tokens=num_tokens)
-
-
-def _ovi(num_tokens: int) -> InversionConfig:
-    return InversionConfig(steps=1000, num_tokens=num_tokens)
-
-
-# The settings of the paper's released configurations [0]: into -> backbone -> settings.
-PRESETS: dict[str, dict[str, InversionConfig]] = {
-    "text": {
-        "ViT-B-32/openai": _oti(1),
-        "ViT-L-14/openai": _oti(1),
-        "ViT-B-32/datacomp_xl_s13b_b90k": _oti(1),
-        "ViT-L-14/datacomp_xl_s13b_b90k": _oti(1),
-        "ViT-B-16-SigLIP/webli": _oti(1),
-        "slip-vit-b-16": _oti(1),
-        "slip-vit-l-16": _oti(1),
-        "default": _oti(1),
-    },
-    "image": {
-        "ViT-B-32/openai": _ovi(1),
-        "ViT-L-14/openai": _ovi(4),
-        "ViT-B-32/datacomp_xl_s13b_b90k": _ovi(1),
-        "ViT-L-14/datacomp_xl_s13b_b90k": _ovi(2),
-        "ViT-B-16-SigLIP/webli": _ovi(4),
-        "slip-vit-b-16": _ovi(1),
-        "slip-vit-l-16": _ovi(2),
-        "default": _ovi(1),
-    },
-}
-
-
-def preset(encoder_name: str, into: Target) -> InversionConfig:
-    """Return the paper's settings for a backbone, or its most common ones for any other encoder."""
-    return PRESETS[into].get(encoder_name, PRESETS[into]["default"])
+            features = forward(points)
+            losses = [
+                1 - (rows * group.targets).sum(dim=1) for rows, group in zip(features, groups, strict=True)
+            ]
+        for group, rows, loss in zip(groups, features, losses, strict=True):
+            group.record(step, rows.detach(), loss.detach())
+        if last:
+            return
+        gradients = torch.autograd.grad(torch.cat(losses).sum(), points)
+        for group, gradient in zip(groups, gradients, strict=True):
+            group.optimizer.step(gradient)
+        if groups[0].enough is not None and step % _LOOK == _LOOK - 1:
+            left = [group.drop_done() for group in groups]
+            if not any(left):
+                for group in groups:
+                    group.finish(step)
+                return

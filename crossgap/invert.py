@@ -20,7 +20,8 @@ from crossgap.embeddings import BATCH, Embeddings, encode_items
 from crossgap.encode import describe, distinct_items, use_threads
 from crossgap.encoders import Precision, load_encoder
 from crossgap.errors import InputError
-from crossgap.inversion import Target, invert, preset
+from crossgap.inversion import Target, invert
+from crossgap.presets import preset
 from crossgap.progress import ItemProgress, Tick
 from crossgap.provenance import config_hash
 from crossgap.store import Chunk, open_store

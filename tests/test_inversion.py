@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from crossgap.errors import InputError
-from crossgap.inversion import PRESETS, InversionConfig, initial_tokens, invert, preset, stretch
+from crossgap.inversion import InversionConfig, initial_tokens, invert, stretch
+from crossgap.presets import PRESETS, preset
 from tests.conftest import tiny_encoder
 from tests.reference import plain_inversion
 
