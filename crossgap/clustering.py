@@ -23,15 +23,15 @@ class Clustering(NamedTuple):
 def group_clustering(
     image_ND: Tensor,
     text_MD: Tensor,
+    *,
     image_labels: Sequence[str],
     text_labels: Sequence[str],
-    *,
     seed: int,
     num_clusters: int | None = None,
 ) -> Clustering:
     """Cluster images and texts together and compare the clusters with the classes.
 
-    k-means (Lloyd, k-means++, best of 10 starts) on the unit rows of both modalities, with as many clusters
+    k-means (Lloyd, k-means++, best of four starts) on the unit rows of both modalities, with as many clusters
     as there are classes unless given. V-measure: the harmonic mean of homogeneity ``1 - H(class | cluster) /
     H(class)`` and completeness ``1 - H(cluster | class) / H(cluster)`` ([0] Rosenberg and Hirschberg, 2007,
     EMNLP-CoNLL). ARI: the share of pairs on which the two partitions agree, adjusted for chance ([1] Hubert
@@ -62,9 +62,9 @@ def group_clustering(
     num_clusters = classes if num_clusters is None else num_clusters
     if not 2 <= num_clusters <= len(labels):
         raise InputError(f"{num_clusters=} must lie between 2 and the number of items, {len(labels)}")
-    both_ND = torch.cat([unit_rows(side.detach()).cpu().double() for side in (image_ND, text_MD)])
+    both_ND = torch.cat([unit_rows(side.detach()).cpu() for side in (image_ND, text_MD)])
     distinct = len(both_ND.unique(dim=0))
-    fitted = KMeans(min(num_clusters, distinct), n_init=10, random_state=seed).fit(both_ND.numpy())
+    fitted = KMeans(min(num_clusters, distinct), n_init=4, random_state=seed).fit(both_ND.numpy())
     modality = ["image"] * len(image_labels) + ["text"] * len(text_labels)
     found = fitted.labels_
     return Clustering(

@@ -23,9 +23,9 @@ class CrossModal(NamedTuple):
 def cross_modal_metrics(
     image_ND: Tensor,
     text_MD: Tensor,
+    *,
     image_groups: Sequence[str],
     text_groups: Sequence[str],
-    *,
     ks: Sequence[int] = (1, 5, 10),
 ) -> CrossModal:
     """Compute hit@k and recall@k from images to texts and from texts to images.

@@ -63,7 +63,7 @@ class Setting(NamedTuple):
 
 
 def inversion_gain_curve(
-    inverted_Q: Mapping[Setting, Tensor], native_Q: Tensor, clusters: Sequence[str]
+    inverted_Q: Mapping[Setting, Tensor], native_Q: Tensor, *, clusters: Sequence[str]
 ) -> dict[Setting, Interval]:
     """Give the mean gain at every setting with its 95 % interval, paired by query.
 

@@ -18,7 +18,7 @@ Setting = Literal["easy", "medium", "hard"]
 
 
 def revisited_relevance(
-    easy_QG: Tensor, hard_QG: Tensor, junk_QG: Tensor, *, setting: Setting = "medium"
+    easy_QG: Tensor, hard_QG: Tensor, *, junk_QG: Tensor, setting: Setting = "medium"
 ) -> Relevance:
     """Judge gallery items by their difficulty, as one of the three settings asks [0].
 

@@ -105,7 +105,7 @@ def _membership(scores_QN: Tensor, k: int) -> Tensor:
     last_Q1 = scores_QN.topk(k, dim=1).values[:, -1:]
     above_QN, tied_QN = scores_QN > last_Q1, scores_QN == last_Q1
     free_Q1 = k - above_QN.sum(dim=1, keepdim=True)
-    share_Q1 = (free_Q1 / tied_QN.sum(dim=1, keepdim=True)).to(scores_QN)
+    share_Q1 = free_Q1.to(scores_QN) / tied_QN.sum(dim=1, keepdim=True)
     return torch.where(tied_QN, share_Q1, above_QN.to(scores_QN))
 
 

@@ -16,9 +16,9 @@ from crossgap.similarity import cosine_scores
 def zero_shot_accuracy(
     image_ND: Tensor,
     prompt_KD: Tensor,
+    *,
     labels: Sequence[str],
     classes: Sequence[str],
-    *,
     ks: Sequence[int] = (1, 5),
 ) -> dict[str, Tensor]:
     """Say for every image whether its class is among the k classes whose prompts are nearest.

@@ -31,3 +31,34 @@ def test_inversion_gain_refuses_values_that_do_not_pair() -> None:
         inversion_gain(torch.zeros(2), torch.zeros(3))
     with pytest.raises(InputError, match="native values must be fractions"):
         inversion_gain(torch.tensor([0.1]), torch.tensor([24.9]))
+
+
+def test_the_curve_holds_the_paired_gain_of_every_setting() -> None:
+    generator = torch.Generator().manual_seed(0)
+    native_Q = torch.rand(60, generator=generator, dtype=torch.float64) * 0.5 + 0.2
+    classes = [str(k % 12) for k in range(60)]
+    inverted_Q = {
+        Setting(1, 50): native_Q + 0.1,
+        Setting(1, 150): native_Q + 0.2 * torch.rand(60, generator=generator, dtype=torch.float64) - 0.1,
+    }
+    native_Q[3] = math.nan
+    for values_Q in inverted_Q.values():
+        values_Q[3] = math.nan
+    curve = inversion_gain_curve(inverted_Q, native_Q, clusters=classes)
+    assert list(curve) == [(1, 50), (1, 150)]
+    # a gain that is the same for every query has no width, however much the queries differ
+    assert curve[Setting(1, 50)] == pytest.approx((0.1, 0.1, 0.1))
+    value, low, high = curve[Setting(1, 150)]
+    assert value == pytest.approx(inversion_gain(inverted_Q[Setting(1, 150)], native_Q).gain.item())
+    assert low < value < high
+
+
+def test_a_setting_that_does_not_pair_is_named() -> None:
+    with pytest.raises(InputError, match=r"num_tokens=4, steps=9\): query 0 has a value on one side only"):
+        inversion_gain_curve(
+            {Setting(4, 9): torch.tensor([math.nan, 0.1])}, torch.tensor([0.1, 0.1]), clusters=["a", "b"]
+        )
+    with pytest.raises(InputError, match="one cluster"):
+        inversion_gain_curve({}, torch.tensor([0.1, 0.1]), clusters=["a"])
+    with pytest.raises(InputError, match="two of them, got 1"):
+        inversion_gain_curve({Setting(1, 1): torch.zeros(2)}, torch.zeros(2), clusters=["a", "a"])

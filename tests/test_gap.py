@@ -20,6 +20,7 @@ from crossgap.gap import (
     squared_centroid_distance,
 )
 from crossgap.misalignment import uniformity
+from crossgap.separability import modality_probe
 from tests.reference import plain_cross_uniformity, plain_relative_modality_gap
 
 SMOOTH = [
@@ -255,3 +256,29 @@ def test_separability_of_collapsed_and_broken_embeddings() -> None:
     broken_BD[3, 1] = torch.nan
     with pytest.raises(InputError, match="finite"):
         linear_separability(same_BD, broken_BD, seed=0)
+
+
+def test_the_margin_goes_on_growing_where_accuracy_stands_still() -> None:
+    probes = [modality_probe(*clouds(n=300, dim=8, offset=offset), seed=0) for offset in (0, 5, 8, 20)]
+    assert probes[0].accuracy.item() == pytest.approx(0.5, abs=0.15)
+    assert probes[0].auc.item() == pytest.approx(0.5, abs=0.15)
+    assert [probe.accuracy.item() for probe in probes[2:]] == [1, 1]
+    assert [probe.auc.item() for probe in probes[2:]] == [1, 1]
+    margins = [probe.margin.item() for probe in probes]
+    assert margins == sorted(margins)
+    assert abs(margins[0]) < 0.3 < margins[-1]
+
+
+def test_a_probe_of_few_features_takes_those_that_differ() -> None:
+    generator = torch.Generator().manual_seed(0)
+    image_BD, text_BD = torch.randn((2, 400, 20), generator=generator, dtype=torch.float64)
+    image_BD[:, 7], text_BD[:, 7] = 9, -9
+    assert modality_probe(image_BD, text_BD, seed=0, num_features=1).accuracy.item() == 1
+    # a gap spread over all features is little of a gap in any of them
+    spread = [side_BD[:, :7] + move for side_BD, move in ((image_BD, 0.5), (text_BD, -0.5))]
+    assert modality_probe(*spread, seed=0, num_features=1).auc < modality_probe(*spread, seed=0).auc - 0.1
+    same_BD = torch.ones((10, 3))
+    assert modality_probe(same_BD, same_BD, seed=0) == (0.5, 0.5, 0)
+    for num_features in (0, 7):
+        with pytest.raises(InputError, match=f"{num_features=} must lie between 1 and the width 6"):
+            modality_probe(*clouds(), seed=0, num_features=num_features)

@@ -10,9 +10,16 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from crossgap.errors import InputError
-from crossgap.misalignment import alignment, cross_uniformity, same_other_auc, uniformity
+from crossgap.misalignment import (
+    alignment,
+    cross_uniformity,
+    same_other_auc,
+    same_other_overlap,
+    uniformity,
+)
 from crossgap.relevance import Relevance
 from tests.reference import plain_alignment, plain_auc, plain_cross_uniformity
+from tests.reference_metrics import plain_d_prime, plain_overlap
 
 
 def unit_rows(n: int = 9, dim: int = 5, seed: int = 0) -> Tensor:
@@ -145,3 +152,59 @@ def test_too_few_rows_are_refused() -> None:
         uniformity(unit_rows(n=1))
     with pytest.raises(InputError, match="as many rows"):
         alignment(unit_rows(n=2), unit_rows(n=3))
+
+
+def test_overlap_by_hand() -> None:
+    # bins of a half between -1 and 1: same 0, 0, 1/2, 1/2; other 1/2, 1/2, 0, 0 of each four
+    scores_QG = torch.tensor([[1.0, 0.6, 0.2, 0.3, -1.0, -0.9, 0.1, 0.2]])
+    relevance = judged([[1, 1, 1, 1, 0, 0, 0, 0]])
+    found = same_other_overlap(scores_QG, relevance, bins=4)
+    assert (found.shared.item(), found.iou.item()) == pytest.approx((0.5, 1 / 3))
+    apart = same_other_overlap(torch.tensor([[0.9, 0.1]]), judged([[1, 0]]))
+    assert (apart.shared.item(), apart.iou.item(), apart.d_prime.item()) == (0, 0, math.inf)
+    equal = same_other_overlap(torch.full((2, 3), 0.4), judged([[1, 0, 0], [0, 1, 0]]))
+    assert (equal.shared.item(), equal.iou.item(), equal.d_prime.item()) == (1, 1, 0)
+
+
+@given(st.lists(PAIR, min_size=1, max_size=40), st.integers(1, 8))
+def test_overlap_equals_plain_loops(pairs: list[tuple[int, str]], bins: int) -> None:
+    same = [score / 8 for score, kind in pairs if kind == "same"]
+    other = [score / 8 for score, kind in pairs if kind == "other"]
+    relevance = judged([[kind == "same" for _, kind in pairs]], [[kind == "ignored" for _, kind in pairs]])
+    scores_QG = torch.tensor([[score for score, _ in pairs]]).double() / 8
+    if not same or not other:
+        with pytest.raises(InputError, match=f"got {len(same)} same-class and {len(other)} other-class"):
+            same_other_overlap(scores_QG, relevance, bins=bins)
+        return
+    found = same_other_overlap(scores_QG, relevance, bins=bins)
+    expected = plain_overlap(same, other, bins)
+    # a score on the border of two bins may fall to either side by rounding
+    low, high = min(same + other), max(same + other)
+    borders = [(score - low) / max(high - low, 1e-9) * bins for score in same + other]
+    if all(abs(border - round(border)) > 1e-9 or border in (0, bins) for border in borders):
+        assert (found.shared.item(), found.iou.item()) == pytest.approx(expected, abs=1e-12)
+    if len(set(same)) > 1 or len(set(other)) > 1:
+        assert found.d_prime.item() == pytest.approx(plain_d_prime(same, other), abs=1e-9)
+
+
+def test_overlap_of_two_normal_clouds() -> None:
+    generator = torch.Generator().manual_seed(0)
+    scores_QG = torch.randn((2, 40_000), generator=generator, dtype=torch.float64)
+    scores_QG[0] += 2
+    relevant_QG = torch.tensor([[True], [False]]).expand(2, 40_000)
+    relevance = Relevance(relevant_QG.clone(), torch.zeros(2, 40_000, dtype=torch.bool))
+    found = same_other_overlap(scores_QG, relevance)
+    shared = math.erfc(1 / math.sqrt(2))  # 2 Phi(-d'/2)
+    assert found.shared.item() == pytest.approx(shared, abs=0.02)
+    assert found.iou.item() == pytest.approx(shared / (2 - shared), abs=0.02)
+    assert found.d_prime.item() == pytest.approx(2, abs=0.03)
+    moved = same_other_overlap(3 * scores_QG - 5, relevance)
+    torch.testing.assert_close(moved.d_prime, found.d_prime)
+    assert moved.shared.item() == pytest.approx(found.shared.item(), abs=1e-3)
+
+
+def test_overlap_refuses_what_it_cannot_count() -> None:
+    with pytest.raises(InputError, match="bins=0"):
+        same_other_overlap(torch.zeros((1, 2)), judged([[1, 0]]), bins=0)
+    with pytest.raises(InputError, match="finite"):
+        same_other_overlap(torch.tensor([[math.nan, 0.0]]), judged([[1, 0]]))

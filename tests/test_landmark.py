@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crossgap.errors import InputError
+from crossgap.landmark import revisited_relevance, trapezoidal_ap
+from crossgap.relevance import Relevance
+from crossgap.retrieval import retrieval_metrics
+from tests.reference_metrics import plain_trapezoidal_ap
+
+KINDS = ("easy", "hard", "junk", "wrong")
+
+
+def test_trapezoids_by_hand() -> None:
+    # junk first: it takes no rank. Hits at ranks 1 and 3: (1 + 1)/2 and (1/2 + 2/3)/2
+    scores_QG = torch.tensor([[0.9, 0.8, 0.7, 0.6, 0.5]])
+    relevance = Relevance(
+        torch.tensor([[False, True, False, True, False]]), torch.tensor([[True, False, False, False, False]])
+    )
+    value = trapezoidal_ap(scores_QG, relevance)
+    assert value.tolist() == pytest.approx([(1 + 7 / 12) / 2])
+    assert value.dtype == torch.float64
+    # the step AP of the same list is another number
+    assert retrieval_metrics(scores_QG, relevance)["mAP"].item() == pytest.approx((1 + 2 / 3) / 2)
+
+
+@pytest.mark.parametrize("rank, expected", [(1, 1.0), (2, 1 / 4), (3, 1 / 6), (10, 1 / 20)])
+def test_one_relevant_item_at_a_rank(rank: int, expected: float) -> None:
+    relevant_QG = (torch.arange(1, 12) == rank)[None]
+    value = trapezoidal_ap(-torch.arange(11.0)[None], Relevance(relevant_QG, torch.zeros_like(relevant_QG)))
+    assert value.item() == pytest.approx(expected)
+
+
+LIST = st.lists(
+    st.tuples(st.integers(-1, 1), st.sampled_from(["relevant", "other", "ignored"])), min_size=1, max_size=6
+)
+
+
+@given(LIST)
+def test_ties_equal_the_mean_over_all_orders(items: list[tuple[int, str]]) -> None:
+    scores = [float(score) for score, _ in items]
+    relevant, ignored = ([kind == name for _, kind in items] for name in ("relevant", "ignored"))
+    found = trapezoidal_ap(
+        torch.tensor([scores]), Relevance(torch.tensor([relevant]), torch.tensor([ignored]))
+    )
+    expected = plain_trapezoidal_ap(scores, relevant, ignored)
+    assert found.item() == pytest.approx(expected, abs=1e-12, nan_ok=True)
+    assert math.isnan(expected) or 0 <= found.item() <= 1
+
+
+def test_it_differs_from_the_step_ap_by_half_a_step_a_hit() -> None:
+    # precision before a hit at rank r with i - 1 hits before is (i-1)/(r-1) <= i/r: only a first hit is equal
+    generator = torch.Generator().manual_seed(0)
+    scores_QG = torch.randn((30, 50), generator=generator)
+    relevant_QG = torch.rand((30, 50), generator=generator) < 0.2
+    relevance = Relevance(relevant_QG, torch.zeros_like(relevant_QG))
+    step_Q = retrieval_metrics(scores_QG, relevance)["mAP"]
+    assert (trapezoidal_ap(scores_QG, relevance) <= step_Q + 1e-12).all()
+
+
+def test_settings_pick_what_is_relevant_and_what_is_ignored() -> None:
+    masks = {name: torch.tensor([[name == kind for kind in KINDS]]) for name in KINDS[:3]}
+    given_masks = (masks["easy"], masks["hard"])
+    for setting, relevant, ignored in (
+        ("easy", [1, 0, 0, 0], [0, 1, 1, 0]),
+        ("medium", [1, 1, 0, 0], [0, 0, 1, 0]),
+        ("hard", [0, 1, 0, 0], [1, 0, 1, 0]),
+    ):
+        relevance = revisited_relevance(*given_masks, junk_QG=masks["junk"], setting=setting)
+        assert relevance.relevant_QG.int().tolist() == [relevant], setting
+        assert relevance.ignored_QG.int().tolist() == [ignored], setting
+
+
+def test_masks_that_do_not_fit_are_refused() -> None:
+    none_QG = torch.zeros((1, 3), dtype=torch.bool)
+    some_QG = torch.tensor([[False, True, False]])
+    with pytest.raises(InputError, match="item 1 has more than one difficulty for query 0"):
+        revisited_relevance(some_QG, none_QG, junk_QG=some_QG)
+    with pytest.raises(InputError, match="hard must be a bool matrix"):
+        revisited_relevance(some_QG, none_QG.float(), junk_QG=none_QG)
+    with pytest.raises(InputError, match="unknown setting 'mediun'"):
+        revisited_relevance(some_QG, none_QG, junk_QG=none_QG, setting="mediun")
+    with pytest.raises(InputError, match="gallery item 2"):
+        trapezoidal_ap(torch.tensor([[0.0, 0.0, math.nan]]), Relevance(some_QG, none_QG))
