@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import timm
 import torch
@@ -86,20 +87,21 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2).flatten(2)
 
 
-def read_block(module: nn.Module, dtype: torch.dtype) -> Block:
+def read_block(module: Any, dtype: torch.dtype) -> Block:
     """Read the weights of a block of open_clip or timm, the four products in ``dtype``.
 
     Raises:
         UnknownTowerError: another kind of block, or one with norms or gates that ours has not.
     """
-    if type(module) is ResidualAttentionBlock:
+    kind = type(module)
+    if kind is ResidualAttentionBlock:
         attention, mlp = module.attn, module.mlp
         _require(not hasattr(module, "ln_1_kv"), "a block attends to another tower")
         _require(attention.bias_k is None and attention.in_proj_weight is not None, "attention is not plain")
         norms, scales, gelu = (module.ln_1, module.ln_2), (module.ls_1, module.ls_2), mlp.gelu
-        products = [(attention.in_proj_weight, attention.in_proj_bias)]
+        inward = (attention.in_proj_weight, attention.in_proj_bias)
         linears = (attention.out_proj, mlp.c_fc, mlp.c_proj)
-    elif type(module) is TimmBlock:
+    elif kind is TimmBlock:
         attention, mlp = module.attn, module.mlp
         extras = [getattr(attention, name, None) for name in ("q_norm", "k_norm", "norm", "gate")]
         _require(
@@ -111,11 +113,11 @@ def read_block(module: nn.Module, dtype: torch.dtype) -> Block:
             "attention has norms or gates of its own",
         )
         norms, scales, gelu = (module.norm1, module.norm2), (module.ls1, module.ls2), mlp.act
-        products = [(attention.qkv.weight, attention.qkv.bias)]
+        inward = (attention.qkv.weight, attention.qkv.bias)
         linears = (attention.proj, mlp.fc1, mlp.fc2)
     else:
-        raise UnknownTowerError(f"its blocks are of type {type(module).__name__}")
-    products += [(linear.weight, linear.bias) for linear in linears]
+        raise UnknownTowerError(f"its blocks are of type {kind.__name__}")
+    products = [inward, *((linear.weight, linear.bias) for linear in linears)]
     _require(all(isinstance(norm, nn.LayerNorm) for norm in norms), "norms are not LayerNorm")
     _require(norms[0].eps == norms[1].eps, "the two norms of a block differ in epsilon")
     activation, quick = _activation(gelu)

@@ -68,35 +68,32 @@ class LeanText:
         return found
 
     def __call__(self, pseudo: Sequence[Tensor]) -> list[Tensor]:
-        shapes = [(len(tokens), group.length) for tokens, group in zip(pseudo, self._groups, strict=True)]
-        sizes = [rows * length for rows, length in shapes]
-        # all rows of all groups, one after the other: (T, W)
-        states_TW = _packed(
-            [group.states(tokens) for tokens, group in zip(pseudo, self._groups, strict=True)]
-        )
+        started = [group.states(tokens) for tokens, group in zip(pseudo, self._groups, strict=True)]
+        shapes = [states_BLW.shape[:2] for states_BLW in started]
+        states_TW = _packed(started)
         for block, prefix in zip(self._blocks[:-1], self._prefix[:-1], strict=True):
-            parts = [part.split(sizes) for part in block.project(states_TW, parts=slice(0, 3))]
-            attended = [
-                _after(prefix, *(part.unflatten(0, shape) for part in of_group), group.mask_nM)
-                for *of_group, shape, group in zip(*parts, shapes, self._groups, strict=True)
-            ]
-            states_TW = block.finish(states_TW, _packed(attended))
+            queries, keys, values = (
+                self._unpacked(part_THC, shapes) for part_THC in block.project(states_TW, parts=slice(0, 3))
+            )
+            masks = [group.mask_LM for group in self._groups]
+            states_TW = block.finish(states_TW, _attended(prefix, queries, keys, values, masks))
         block, prefix = self._blocks[-1], self._prefix[-1]
-        parts = [part.split(sizes) for part in block.project(states_TW, parts=slice(1, 3))]
-        ends_BW = _joined(
-            [
-                part.unflatten(0, shape)[:, -1]
-                for part, shape in zip(states_TW.split(sizes), shapes, strict=True)
-            ]
+        keys, values = (
+            self._unpacked(part_THC, shapes) for part_THC in block.project(states_TW, parts=slice(1, 3))
         )
-        rows = [shape[0] for shape in shapes]
-        (queries,) = (part.split(rows) for part in block.project(ends_BW, parts=slice(0, 1)))
-        attended = [
-            _after(prefix, query[:, None], *(part.unflatten(0, shape) for part in of_group), None)
-            for query, *of_group, shape in zip(queries, *parts, shapes, strict=True)
-        ]
-        features_BD = self._head(block.finish(ends_BW, _packed(attended)))
+        ends_BW = _joined([states[:, -1] for states in self._unpacked(states_TW, shapes)])
+        rows = [len(tokens) for tokens in pseudo]
+        (query_BHC,) = block.project(ends_BW, parts=slice(0, 1))
+        queries = [query[:, None] for query in query_BHC.split(rows)]
+        attended_BW = _attended(prefix, queries, keys, values, [None] * len(rows))
+        features_BD = self._head(block.finish(ends_BW, attended_BW))
         return list(features_BD.split(rows))
+
+    @staticmethod
+    def _unpacked(states: Tensor, shapes: Sequence[torch.Size]) -> list[Tensor]:
+        """Undo :func:`_packed`: (T, ...) to (B_g, L_g, ...) per group."""
+        parts = states.split([shape.numel() for shape in shapes])
+        return [part.unflatten(0, shape) for part, shape in zip(parts, shapes, strict=True)]
 
     def _head(self, states_BW: Tensor) -> Tensor:
         states_BW = self._norm(states_BW)
@@ -121,9 +118,9 @@ class _Tail:
         self.place_KW = positions[first:end]
         self.after_LW = (text.token_embedding(after_L) + positions[end : prompt.length]).detach()
         # the prefix is visible to all; of themselves and each other, positions see what came before
-        seen_nn = torch.full((self.length, self.length), -math.inf, device=positions.device).triu(1)
+        seen_LL = torch.full((self.length, self.length), -math.inf, device=positions.device).triu(1)
         dtype = torch.float32 if positions.dtype != torch.float64 else torch.float64
-        self.mask_nM = F.pad(seen_nn, (first, 0)).to(dtype)
+        self.mask_LM = F.pad(seen_LL, (first, 0)).to(dtype)
 
     def states(self, pseudo_BKW: Tensor) -> Tensor:
         """Embed from the first pseudo-token to end-of-text: (B, K + after, W)."""
@@ -206,15 +203,22 @@ def _packed(parts: Sequence[Tensor]) -> Tensor:
     return _joined([part.flatten(0, 1) for part in parts])
 
 
-def _after(
-    prefix: tuple[Tensor, Tensor], query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
+def _attended(
+    prefix: tuple[Tensor, Tensor],
+    queries: Sequence[Tensor],
+    keys: Sequence[Tensor],
+    values: Sequence[Tensor],
+    masks: Sequence[Tensor | None],
 ) -> Tensor:
-    """Attend to a prefix that all rows share, then to the rows' own keys: (B, L, W)."""
-    keys, values = (
-        torch.cat([shared.expand(len(own), -1, -1, -1), own], dim=1)
-        for shared, own in zip(prefix, (key, value), strict=True)
-    )
-    return attend(query, keys, values, None if mask is None else mask.to(query.dtype))
+    """Let each group's rows attend to the prefix that all share, then to themselves: packed (T, W)."""
+    found = []
+    for query, *own, mask in zip(queries, keys, values, masks, strict=True):
+        key, value = (
+            torch.cat([shared.expand(len(part), -1, -1, -1), part], dim=1)
+            for shared, part in zip(prefix, own, strict=True)
+        )
+        found.append(attend(query, key, value, None if mask is None else mask.to(query.dtype)))
+    return _packed(found)
 
 
 def _product_dtype(encoder: OpenClipEncoder) -> torch.dtype:
