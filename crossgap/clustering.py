@@ -43,8 +43,8 @@ def group_clustering(
     1]; higher is better.
 
     Raises:
-        InputError: numbers or widths that do not fit, fewer than two classes, a number of clusters outside
-            2 ... the number of items, or a row without direction.
+        InputError: numbers or widths that do not fit, fewer than two classes, a number of clusters outside 2
+            ... the number of items, or a row without direction.
     """
     from sklearn.cluster import KMeans  # here, as scikit-learn takes a second to import
     from sklearn.metrics import adjusted_rand_score, v_measure_score

@@ -40,7 +40,7 @@ def cross_modal_metrics(
 
     Raises:
         InputError: numbers or widths that do not fit, an empty group, a k below 1, or a row without
-        direction.
+            direction.
     """
     if len(image_groups) != len(image_ND) or len(text_groups) != len(text_MD):
         raise InputError(

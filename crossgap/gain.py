@@ -31,7 +31,8 @@ def inversion_gain(inverted_Q: Tensor, native_Q: Tensor) -> InversionGain:
     that have a value. [0] Mistretta et al., 2025, arXiv 2502.04263 (the quantity, there as difference of two
     mAP).
 
-    Shape: (Q,), (Q,) -> (Q,) and two 0-d, float64. Unit: difference of fractions; share.
+    Shape: (Q,), (Q,) -> (Q,) and two 0-d, float64. Unit: difference of fractions; share. Range: [-1, 1] and
+    (-inf, 1]; above 0 inversion helps.
 
     Raises:
         InputError: the two do not hold the same queries, or a value is no fraction.

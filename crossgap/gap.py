@@ -22,7 +22,7 @@ def centroid_distance(image_BD: Tensor, text_BD: Tensor) -> Tensor:
     ``|mean_k i_k - mean_k t_k|``, in [0, 2]. [0] Liang et al., 2022, arXiv 2203.02053. The sides may
     differ in their number of rows. Differentiable (gradient 0 where the centres coincide).
 
-    Shape: (B, D), (B, D) -> 0-d. Unit: distance.
+    Shape: (B, D), (B, D) -> 0-d. Unit: distance. Range: [0, 2]; 0 = no gap.
 
     Raises:
         InputError: shapes that do not fit.
@@ -34,8 +34,9 @@ def squared_centroid_distance(image_BD: Tensor, text_BD: Tensor) -> Tensor:
     """Measure the squared distance between the centres of the two modalities.
 
     ``|mean_k i_k - mean_k t_k|^2``, the square of :func:`centroid_distance`; smooth where the centres meet.
+    [0] Liang et al., 2022, arXiv 2203.02053.
 
-    Shape: (B, D), (B, D) -> 0-d. Unit: squared distance.
+    Shape: (B, D), (B, D) -> 0-d. Unit: squared distance. Range: [0, 4]; 0 = no gap.
 
     Raises:
         InputError: shapes that do not fit.
@@ -49,8 +50,9 @@ def centre_angle(image_BD: Tensor, text_BD: Tensor) -> Tensor:
     ``arccos(<m_I, m_T> / (|m_I| |m_T|))`` with the means m, computed as
     ``2 atan2(|u_I - u_T|, |u_I + u_T|)`` of their directions u, which stays exact near 0 and 180. Free of
     scale: unlike the distance it does not shrink when the clouds spread. NaN when a centre is the origin.
+    A definition of this project.
 
-    Shape: (B, D), (B, D) -> 0-d. Unit: degrees.
+    Shape: (B, D), (B, D) -> 0-d. Unit: degrees. Range: [0, 180]; 0 = no gap.
 
     Raises:
         InputError: shapes that do not fit.
@@ -68,7 +70,7 @@ def mean_pair_cosine(image_BD: Tensor, text_BD: Tensor) -> Tensor:
 
     ``mean_k <i_k, t_k>``. Differentiable.
 
-    Shape: (B, D), (B, D) -> 0-d. Unit: cosine.
+    Shape: (B, D), (B, D) -> 0-d. Unit: cosine. Range: [-1, 1]; higher is closer.
 
     Raises:
         InputError: shapes that do not pair.
@@ -83,7 +85,7 @@ def pair_distance(image_BD: Tensor, text_BD: Tensor) -> Tensor:
     ``mean_k |i_k - t_k|^2 = 2 - 2 mean_k <i_k, t_k>``: alignment with alpha = 2. [0] Wang and Isola, 2020,
     arXiv 2005.10242. Differentiable.
 
-    Shape: (B, D), (B, D) -> 0-d. Unit: squared distance.
+    Shape: (B, D), (B, D) -> 0-d. Unit: squared distance. Range: [0, 4]; lower is closer.
 
     Raises:
         InputError: shapes that do not pair.
@@ -98,7 +100,7 @@ def pair_residual(image_BD: Tensor, text_BD: Tensor) -> Tensor:
     pair_residual`` exactly: offset and shape of the gap apart. Not the distribution gap of arXiv 2604.00279,
     whose formula is another. Differentiable.
 
-    Shape: (B, D), (B, D) -> 0-d. Unit: squared distance.
+    Shape: (B, D), (B, D) -> 0-d. Unit: squared distance. Range: [0, 4]; lower is closer.
 
     Raises:
         InputError: shapes that do not pair.
@@ -115,7 +117,7 @@ def relative_modality_gap(image_BD: Tensor, text_BD: Tensor, *, floor: float = 1
     no N x N matrix: sum_{j != k} <i_j, i_k> = |sum_j i_j|^2 - sum_j |i_j|^2. Differentiable (m has gradient 0
     under the floor).
 
-    Shape: (B, D), (B, D) -> 0-d. Unit: ratio.
+    Shape: (B, D), (B, D) -> 0-d. Unit: ratio. Range: (0, 1]; lower is less gap.
 
     Raises:
         InputError: shapes that do not pair or fewer than two pairs.
@@ -134,7 +136,7 @@ def centroid_uniformity(image_BD: Tensor, text_BD: Tensor, *, t: float = 2) -> T
     ``log mean_{j != k} exp(-t |m_j - m_k|^2)`` with ``m_k = norm((i_k + t_k) / 2)``. [0] ModGap, 2026,
     arXiv 2601.18525. Differentiable.
 
-    Shape: (B, D), (B, D) -> 0-d. Unit: log of a mean kernel value.
+    Shape: (B, D), (B, D) -> 0-d. Unit: log of a mean kernel value. Range: [-4 t, 0]; lower is more even.
 
     Raises:
         InputError: shapes that do not pair or fewer than two pairs.
@@ -152,7 +154,7 @@ def linear_separability(image_BD: Tensor, text_BD: Tensor, *, seed: int) -> Tens
     training items. Features are centred and divided by one number, the training part's root mean square, so
     that the penalty depends on neither scale nor rotation. Not differentiable.
 
-    Shape: (B, D), (B, D) -> 0-d, float64. Unit: fraction.
+    Shape: (B, D), (B, D) -> 0-d, float64. Unit: fraction. Range: [0, 1]; 1 = disjoint, 0.5 = mixed.
 
     Raises:
         InputError: shapes that do not pair, fewer than five pairs, or values that are not finite.

@@ -8,7 +8,7 @@ from heapq import heappop, heappush
 from typing import NamedTuple
 
 import torch
-from scipy.stats import t as student
+from scipy.special import stdtrit
 from torch import Tensor
 
 from crossgap.errors import InputError
@@ -83,7 +83,7 @@ def cluster_jackknife(
         heappush(filled, (held + size, group))
     group_N = torch.tensor([group_of[cluster] for cluster in clusters], device=columns[0].device)
     left_out = _leave_out(statistic, columns, group_N, groups)
-    quantile = float(student.ppf(0.975, groups - 1))
+    quantile = float(stdtrit(groups - 1, 0.975))
     return _interval(float(statistic(*columns)), left_out, quantile)
 
 

@@ -26,6 +26,7 @@ def same_other_auc(scores_QG: Tensor, relevance: Relevance) -> Tensor:
     differentiable.
 
     Shape: (Q, G) -> 0-d, float64, NaN when there is no relevant or no irrelevant pair. Unit: fraction.
+    Range: [0, 1]; higher is better, 0.5 = chance.
 
     Raises:
         InputError: shapes that differ or scores that are not finite.
@@ -91,7 +92,7 @@ def alignment(x_BD: Tensor, y_BD: Tensor, *, alpha: float = 2) -> Tensor:
 
     ``mean_k |x_k - y_k|^alpha`` on unit rows. [0] Wang and Isola, 2020, arXiv 2005.10242. Differentiable.
 
-    Shape: (B, D), (B, D) -> 0-d. Unit: distance^alpha.
+    Shape: (B, D), (B, D) -> 0-d. Unit: distance^alpha. Range: [0, 2^alpha]; lower is closer.
 
     Raises:
         InputError: shapes that do not pair.
@@ -106,7 +107,7 @@ def uniformity(x_BD: Tensor, *, t: float = 2) -> Tensor:
     ``log mean_{j != k} exp(-t |x_j - x_k|^2)`` on unit rows. [0] Wang and Isola, 2020, arXiv 2005.10242.
     Differentiable.
 
-    Shape: (B, D) -> 0-d. Unit: log of a mean kernel value.
+    Shape: (B, D) -> 0-d. Unit: log of a mean kernel value. Range: [-4 t, 0]; lower is more even.
 
     Raises:
         InputError: not a matrix or fewer than two rows.
@@ -121,7 +122,7 @@ def cross_uniformity(x_BD: Tensor, y_BD: Tensor, *, t: float = 2) -> Tensor:
     2024, arXiv 2405.18570 (XUniform). Deviation: [0] divides by B alone; the mean over pairs differs by the
     constant log(B-1), has the same gradient and does not grow with B. Holds a B x B matrix. Differentiable.
 
-    Shape: (B, D), (B, D) -> 0-d. Unit: log of a mean kernel value.
+    Shape: (B, D), (B, D) -> 0-d. Unit: log of a mean kernel value. Range: [-4 t, 0]; lower is farther.
 
     Raises:
         InputError: shapes that do not pair or fewer than two rows.

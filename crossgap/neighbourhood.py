@@ -26,8 +26,8 @@ def modality_mixing(image_ND: Tensor, text_MD: Tensor, *, k: int, paired: bool =
     that the pairs' alignment does not pass for mixing. A definition of this project; unlike linear
     separability it does not saturate while the modalities are apart. Not differentiable.
 
-    Shape: (N, D), (M, D), N = M where paired -> 0-d, float64. Unit: ratio to chance. Range: [0, about 2];
-    0 = separated, 1 = mixed, above 1 = the other modality is nearer than the own.
+    Shape: (N, D), (M, D), N = M where paired -> 0-d, float64. Unit: ratio to chance. Range: [0, 2] for
+    pairs; 0 = separated, 1 = mixed, above 1 = the other modality is nearer than the own.
 
     Raises:
         InputError: shapes that do not fit, k outside 1 ... the number of candidates, or a row without

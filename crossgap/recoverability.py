@@ -32,12 +32,12 @@ def recoverability(
     one standard deviation of ``noise`` is one of cosine, as both sides are unit rows. Written without an N x
     N matrix.
 
-    Shape: (N, D), (M, D) -> two 0-d, float64. Range: error [0, inf), condition [1, inf]; lower is better.
+    Shape: (N, D), (M, D) -> two 0-d, float64. Unit: ratio. Range: error [0, inf), condition [1, inf]; lower
+    is better.
 
     Raises:
         InputError: shapes that do not fit, values that are not finite, a negative noise, or a number of
-        anchors
-            outside 1 ... M.
+            anchors outside 1 ... M.
     """
     check_sides(image_ND, text_MD)
     num_anchors = min(text_MD.shape) if num_anchors is None else num_anchors

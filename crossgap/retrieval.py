@@ -47,6 +47,7 @@ def retrieval_metrics(
     k is used whole. Negative scores count like positive ones.
 
     Shape: (Q, G) -> metric name -> (Q,), float64, NaN for a query without relevant item. Unit: fraction.
+    Range: [0, 1]; higher is better.
 
     Raises:
         InputError: scores that do not fit the masks or are not finite, or a k below 1.
@@ -86,7 +87,9 @@ def macro_mean(values_Q: Tensor, classes: Sequence[str]) -> float:
     """Average per-query values within each class, then over classes, so that large classes do not dominate.
 
     ``1/C sum_c mean_{q in c} value_q``, over queries that are not NaN and classes that have one. NaN when
-    nothing is left. The micro mean is ``values_Q.nanmean()``.
+    nothing is left. See :func:`micro_mean`.
+
+    Shape: (Q,) and Q names -> a number. Unit, range and direction: those of the values.
 
     Raises:
         InputError: the number of classes differs from the number of values.
@@ -108,7 +111,8 @@ def tie_rate(scores_QG: Tensor, relevance: Relevance) -> float:
     A query counts when a relevant item has exactly the score of an irrelevant one. Queries without a relevant
     item are left out; NaN when there is no other.
 
-    Shape: (Q, G) -> a fraction.
+    Shape: (Q, G) -> a number. Unit: fraction. Range: [0, 1]; 0 = the order is certain. A definition of this
+    project.
 
     Raises:
         InputError: as :func:`retrieval_metrics`.

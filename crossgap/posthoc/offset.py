@@ -40,7 +40,7 @@ def gap_shift(own_ND: Tensor, other_MD: Tensor, *, strength: float, fitted_on: s
 
     Raises:
         InputError: not two matrices of one width with rows of finite values, or a strength that is not
-        finite.
+            finite.
     """
     own_ND, other_MD = check_fit(own_ND, "gap_shift"), check_fit(other_MD, "gap_shift")
     check_widths(own_ND, other_MD, "gap_shift")
@@ -63,8 +63,7 @@ def orthogonal_closing(
 
     Raises:
         InputError: not two matrices of one width with rows of finite values, an alpha that is not finite, or
-        a
-            rank outside 1 ... that of the centred moved rows.
+            a rank outside 1 ... that of the centred moved rows.
     """
     check_fit(moved_ND, "orthogonal_closing")
     fixed_MD = check_fit(fixed_MD, "orthogonal_closing")

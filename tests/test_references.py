@@ -1,0 +1,86 @@
+"""Every formula has a row in REFERENCES.md, and every metric says what its number means."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+REFERENCES = (ROOT / "REFERENCES.md").read_text()
+METRICS = (
+    "gap",
+    "separability",
+    "misalignment",
+    "gain",
+    "neighbourhood",
+    "cka",
+    "spectrum",
+    "recoverability",
+    "clustering",
+    "retrieval",
+    "ndcg",
+    "landmark",
+    "zero_shot",
+    "cross_modal",
+)
+MAPS = tuple(f"posthoc/{path.stem}" for path in sorted((ROOT / "crossgap/posthoc").glob("[a-z]*.py")))
+NO_FORMULA = {
+    "rank_candidates",
+    "top_candidates",
+    "band_candidates",
+    "isoclip_preset",
+    "principal_basis",
+    "check_fit",
+    "check_widths",
+    "check_items",
+}
+NO_METRIC = NO_FORMULA | {"revisited_relevance"}
+
+
+def functions(module: str) -> list[tuple[str, str, str]]:
+    """List (module, name, docstring) of a module's public functions."""
+    tree = ast.parse((ROOT / f"crossgap/{module}.py").read_text())
+    return [
+        (module, node.name, ast.get_docstring(node) or "")
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
+    ]
+
+
+FORMULAS = [
+    function
+    for module in (*METRICS, *MAPS, "jackknife")
+    for function in functions(module)
+    if function[1] not in NO_FORMULA
+]
+
+
+@pytest.mark.parametrize("module, name, text", FORMULAS, ids=lambda value: str(value)[:40])
+def test_each_formula_has_its_row(module: str, name: str, text: str) -> None:
+    rows = [line for line in REFERENCES.splitlines() if line.startswith("|") and f"`{name}`" in line]
+    assert any(f"`crossgap/{module}.py`" in row for row in rows), (
+        f"{module}.{name} has no row in REFERENCES.md"
+    )
+
+
+@pytest.mark.parametrize(
+    "module, name, text",
+    [function for function in FORMULAS if function[0] in METRICS and function[1] not in NO_METRIC],
+    ids=lambda value: str(value)[:40],
+)
+def test_each_metric_states_unit_range_direction_and_shape(module: str, name: str, text: str) -> None:
+    plain = " ".join(text.split())
+    assert "Shape: " in plain
+    assert "Unit: " in plain or "Unit, range and direction: " in plain
+    assert re.search(r"Range: \S.*?; \S", plain) or "Unit, range and direction: " in plain
+
+
+def test_files_that_are_named_exist_and_rows_are_whole() -> None:
+    rows = [line for line in REFERENCES.splitlines() if line.startswith("|")][2:]
+    for row in rows:
+        assert row.count(" | ") == 3, row
+        for file in re.findall(r"`([a-z_/]+\.py)`", row.rsplit(" | ", 1)[1]):
+            assert (ROOT / file).is_file(), file
