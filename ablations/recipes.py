@@ -8,6 +8,7 @@ from dataclasses import replace
 from ablations.study import Arm, Study
 from crossgap.evaluate import EvaluationConfig, InversionPlan
 from crossgap.inversion import InversionConfig
+from crossgap.presets import preset
 from pretrain.recipes import RECIPES
 from pretrain.recipes import smoke as smoke_training
 
@@ -20,12 +21,14 @@ def demo() -> Study:
         python -m ablations.sweep
     """
     oti = InversionPlan(
-        config=InversionConfig(steps=100, batch_size=128),
+        config=InversionConfig(steps=150, batch_size=128),
         token_counts=(1, 4),
-        snapshots=(0, 5, 10, 17, 25, 50, 75, 100),
+        snapshots=(0, 5, 10, 17, 25, 50, 75, 100, 150),
     )
     ovi = InversionPlan(
-        config=InversionConfig(steps=60, batch_size=128), token_counts=(1,), snapshots=(0, 5, 10, 20, 40, 60)
+        config=replace(preset("any", "image", "fast"), batch_size=128),
+        token_counts=(1, 4),
+        snapshots=(0, 5, 10, 20, 30, 40, 60),
     )
     return Study(
         name="demo",

@@ -27,10 +27,10 @@ from crossgap.datasets.split import MissingSplit
 from crossgap.embeddings import Embeddings, embed
 from crossgap.encoders import Encoder, Precision, load_encoder
 from crossgap.errors import InputError, check_known
-from crossgap.inversion import Inversion, InversionConfig, Target, invert
+from crossgap.inversion import Engine, Inversion, InversionConfig, Target, invert_grid
 from crossgap.jackknife import jackknife
 from crossgap.pictures import histogram, neighbours, projection, spread_queries
-from crossgap.presets import preset
+from crossgap.presets import Schedule, preset
 from crossgap.progress import ItemProgress
 from crossgap.provenance import Provenance, commit, config_hash, versions
 from crossgap.records import TABLES, Row, read_json, write_json, write_rows, write_table
@@ -53,10 +53,13 @@ class InversionPlan:
     config: InversionConfig
     token_counts: tuple[int, ...]
     snapshots: tuple[int, ...]
+    engine: Engine = "auto"
 
     def __post_init__(self) -> None:
         if not self.token_counts or not any(self.snapshots):
             raise InputError("an inversion plan needs at least one token count and one snapshot step above 0")
+        if len(set(self.token_counts)) != len(self.token_counts):
+            raise InputError(f"token counts repeat themselves: {self.token_counts}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +152,7 @@ class _Run:
         self.skipped: dict[str, str] = {}
         self._embedded: dict[str, Embeddings] = {}
         self._loss_recorded: set[tuple[str, str, int]] = set()
-        self._inverted: dict[tuple[str, Target, int], tuple[Inversion, float]] = {}
+        self._inverted: dict[tuple[str, Target], tuple[dict[int, Inversion], float]] = {}
 
     def measure(self, test: Dataset, val: Dataset | None) -> Evaluation:
         fit = self._fit_embeddings(test)
@@ -198,25 +201,29 @@ class _Run:
             class_prompts=part("class_prompts", "class_prompts"),
         )
 
-    def _inversion(self, items: Items, into: Target, num_tokens: int) -> tuple[Inversion, float]:
-        """Invert the items of a query side once, whatever number of tasks share it."""
+    def _inversions(self, items: Items, into: Target) -> tuple[dict[int, Inversion], float]:
+        """Invert the items of a query side once, however many tasks share it, all token counts together.
+
+        Returns the inversion by token count, and the seconds of one of them.
+        """
         plan = self.config.plans[into]
-        key = (items.content_hash, into, num_tokens)
+        key = (items.content_hash, into)
         if key not in self._inverted:
             targets_ND = self._embed(items)
-            name = "OTI" if into == "text" else "OVI"
-            tick = self.progress(f"{name}, {num_tokens} tokens", len(items.ids))
+            tick = self.progress("OTI" if into == "text" else "OVI", len(items.ids))
             start = time.perf_counter()
-            result = invert(
+            found = invert_grid(
                 self.encoder,
                 targets_ND,
                 into=into,
-                config=replace(plan.config, num_tokens=num_tokens),
+                configs=[replace(plan.config, num_tokens=count) for count in plan.token_counts],
                 item_ids=items.ids,
                 snapshots=plan.snapshots,
+                engine=plan.engine,
                 progress=tick,
             )
-            self._inverted[key] = (result, time.perf_counter() - start)
+            seconds = (time.perf_counter() - start) / len(found)
+            self._inverted[key] = (dict(zip(plan.token_counts, found, strict=True)), seconds)
         return self._inverted[key]
 
     def _choose(self, into: Target, val: Dataset | None) -> tuple[int, int, str]:
@@ -245,8 +252,8 @@ class _Run:
         """Score every snapshot of every token count; step 0 is the placebo of untrained tokens."""
         plan = self.config.plans[into]
         gallery_GD = self._embed(task.gallery)
-        for num_tokens in plan.token_counts:
-            inversion, seconds = self._inversion(task.query, into, num_tokens)
+        inversions, seconds = self._inversions(task.query, into)
+        for num_tokens, inversion in inversions.items():
             self._losses(task, route, inversion, num_tokens)
             for step in plan.snapshots:
                 scores_QG = cosine_scores(inversion.snapshots[step].cpu(), gallery_GD)
@@ -353,12 +360,21 @@ class _Run:
             metric=metric,
         )
 
-    def _inversion_seed(self, scored: _Scored) -> int | None:
+    def _inversion_config(self, scored: _Scored) -> InversionConfig | None:
         if scored.steps is None:
             return None
         into = ROUTES["oti" if scored.task.query.modality == "image" else "ovi"].inverts
         assert into is not None
-        return self.config.plans[into].config.seed
+        return self.config.plans[into].config
+
+    def _inversion_seed(self, scored: _Scored) -> int | None:
+        config = self._inversion_config(scored)
+        return None if config is None else config.seed
+
+    def _method(self, scored: _Scored) -> str:
+        """Name the optimizer where it is not the paper's."""
+        config = self._inversion_config(scored)
+        return "; L-BFGS steps" if config is not None and config.method == "lbfgs" else ""
 
     def _row(self, scored: _Scored, metric: str, value: float, values_Q: Tensor) -> None:
         task = scored.task
@@ -372,7 +388,7 @@ class _Run:
         self.rows.append(
             self._base(
                 task,
-                protocol=f"{task.protocol} {about}",
+                protocol=f"{task.protocol} {about}{self._method(scored)}",
                 route=scored.route,
                 metric=metric,
                 value=value,
@@ -492,11 +508,13 @@ def main(
     split: str = "test",
     routes: tuple[str, ...] = tuple(ROUTES),
     limit: int | None = None,
+    schedule: Schedule = "paper",
     steps: int | None = None,
     num_tokens: tuple[int, ...] = (),
     snapshots: tuple[int, ...] = (),
     template: str | None = None,
     seed: int = 0,
+    engine: Engine = "auto",
     device: str = "auto",
     precision: Precision = "fp32",
     threads: int | None = None,
@@ -511,11 +529,13 @@ def main(
         split: split to report; inversion settings are chosen on split val where there is one.
         routes: how query and gallery are made.
         limit: keep so many concepts (emoji) or items of each side, spread over the classes.
-        steps: inversion steps, of both directions; default: the paper's for this encoder.
+        schedule: the paper's, or fast, which reaches its loss in far fewer steps (docs/inversion.md).
+        steps: inversion steps, of both directions; default: the schedule's for this encoder.
         num_tokens: pseudo-token counts to compare; default: the paper's for this encoder.
         snapshots: steps at which inverted features are scored.
         template: prompt of OTI; default: the dataset's.
         seed: of inversion noise and random controls.
+        engine: lean, tower, or auto (lean where the towers allow it).
         device: auto, cpu, cuda, ...
         precision: fp32, bf16 or fp64.
         threads: CPU threads; default: torch's choice.
@@ -536,11 +556,14 @@ def main(
     plans: dict[Target, InversionPlan] = {}
     for into in ("text", "image"):
         if any(ROUTES[route].inverts == into for route in routes):
-            config = replace(preset(model.name, into), seed=seed, template=template or test.default_template)
+            config = preset(model.name, into, schedule)
+            config = replace(config, seed=seed, template=template or test.default_template)
             config = replace(config, steps=config.steps if steps is None else steps)
             counts = num_tokens or (config.num_tokens,)
             looked_at = snapshots or _default_snapshots(config.steps)
-            plans[into] = InversionPlan(config=config, token_counts=counts, snapshots=looked_at)
+            plans[into] = InversionPlan(
+                config=config, token_counts=counts, snapshots=looked_at, engine=engine
+            )
     config_ = EvaluationConfig(routes=routes, plans=plans, seed=seed)
     about = {"encoder": encoder, "pretrained": pretrained, "dataset": dataset, "split": split, "limit": limit}
     settings = {**about, "fingerprint": model.fingerprint, "evaluation": asdict(config_)}

@@ -16,8 +16,9 @@ OPTIONS = {
     "crossgap.encode": _ENCODER,
     "crossgap.invert": {
         *_ENCODER, *_INVERSION, "into", "learning_rate", "weight_decay", "init_std", "batch_size",
+        "target_cosine", "schedule", "engine", "compiled",
     },
-    "crossgap.evaluate": {*_ENCODER, *_INVERSION, "routes"},
+    "crossgap.evaluate": {*_ENCODER, *_INVERSION, "routes", "schedule", "engine"},
     "pretrain.train": {
         "recipe", "data", "steps", "batch_size", "learning_rate", "weights", "seed", "device", "precision",
         "threads", "smoke", "out",
