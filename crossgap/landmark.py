@@ -58,8 +58,8 @@ def trapezoidal_ap(scores_QG: Tensor, relevance: Relevance) -> Tensor:
     With ignored (junk) items removed before ranks are counted, and the hits at ranks r_1 < ... < r_R: ``1/R
     sum_i (p_before + p_after) / 2`` with ``p_before = (i-1) / (r_i - 1)``, 1 where r_i = 1, and ``p_after = i
     / r_i``: the area under the precision-recall curve by the trapezoidal rule [0]. Not the AP of
-    :func:`crossgap.retrieval.retrieval_metrics`, never above it except by the 1 of a first hit: do not
-    average the two kinds. Under ties it is the expectation over their random order.
+    :func:`crossgap.retrieval.retrieval_metrics`, and never above it: do not average the two
+    kinds. Under ties it is the expectation over their random order.
 
     Shape: (Q, G) -> (Q,), float64, NaN for a query without relevant item. Unit: fraction. Range: [0, 1];
     higher is better.

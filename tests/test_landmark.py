@@ -53,7 +53,7 @@ def test_ties_equal_the_mean_over_all_orders(items: list[tuple[int, str]]) -> No
     assert math.isnan(expected) or 0 <= found.item() <= 1
 
 
-def test_it_differs_from_the_step_ap_by_half_a_step_a_hit() -> None:
+def test_it_is_never_above_the_step_ap() -> None:
     # precision before a hit at rank r with i - 1 hits before is (i-1)/(r-1) <= i/r: only a first hit is equal
     generator = torch.Generator().manual_seed(0)
     scores_QG = torch.randn((30, 50), generator=generator)
