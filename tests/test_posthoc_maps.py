@@ -231,6 +231,15 @@ def test_a_band_of_everything_changes_nothing() -> None:
     torch.testing.assert_close(made(IMAGE), IMAGE)
 
 
+def test_a_weak_direction_of_single_precision_weights_counts() -> None:
+    strength_D = torch.tensor([1, 1, 1, 1, 1, 1e-9])
+    weak_DV = (torch.linalg.qr(rows(6, 6, seed=9)).Q @ torch.diag(strength_D.double())).float()
+    first = isoclip(WIDE_IMAGE.float(), weak_DV, band=Band(0, 1))
+    assert first.matrix_DD.trace().item() == pytest.approx(5)  # five of six are kept
+    with pytest.raises(InputError, match="nothing of 5 directions"):
+        isoclip(WIDE_IMAGE, weak_DV[:, :5], band=Band(3, 2))
+
+
 def test_published_bands() -> None:
     assert isoclip_preset("image", "CLIP B/32") == Band(150, 50)
     assert isoclip_preset("text", "CLIP L/14") == (10, 300)

@@ -1,14 +1,12 @@
 """Known mistakes of published retrieval evaluations, each as a list on which they say something else.
 
 The numbers in the names are those of the nineteen oddities of the published code of arXiv 2502.04263; what is
-no matter of metrics is tested where it belongs (``ELSEWHERE``).
+no matter of metrics is tested with inversion (8, 10, 11) and evaluation (16), or is no part of this code.
 """
 
 from __future__ import annotations
 
-import ast
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -22,13 +20,6 @@ from crossgap.relevance import Relevance, relevance_from_labels
 from crossgap.retrieval import macro_mean, micro_mean, retrieval_metrics, tie_rate
 from crossgap.similarity import cosine_scores
 from tests.reference_metrics import plain_published_loop
-
-ELSEWHERE = {
-    8: ("test_inversion.py", "test_equals_the_plain_loop_in_float64"),  # the template is part of the config
-    10: ("test_inversion.py", "test_an_item_depends_on_no_neighbour"),
-    11: ("test_inversion.py", "test_presets_hold_the_published_settings"),
-    16: ("test_evaluate.py", "test_features_are_cached_by_weights_and_contents"),
-}
 
 
 def against_itself(scores: list[list[float]], labels: str) -> tuple[Tensor, Relevance]:
@@ -180,10 +171,3 @@ def test_the_order_of_equal_scores_says_nothing() -> None:
     for name in ("mAP", "hit@1"):
         assert len(set(found[name].tolist())) == 1
     assert found["hit@1"][0].item() == pytest.approx(1 / 5)
-
-
-@pytest.mark.parametrize("number", ELSEWHERE)
-def test_other_traps_are_tested_where_they_belong(number: int) -> None:
-    file, name = ELSEWHERE[number]
-    tree = ast.parse((Path(__file__).parent / file).read_text())
-    assert name in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}

@@ -88,7 +88,8 @@ def isoclip(own_DW: Tensor, other_DV: Tensor, *, band: Band) -> LinearMap:
             f"got {tuple(own_DW.shape)} and {tuple(other_DV.shape)}"
         )
     left_WR, strength_R, _ = torch.linalg.svd(wide_DW.T @ wide_DV, full_matrices=False)
-    noise = torch.finfo(own_DW.dtype).eps * max(own_DW.shape + other_DV.shape)
+    # the weights are exact whatever their precision: only the arithmetic here has noise
+    noise = torch.finfo(torch.float64).eps * max(own_DW.shape + other_DV.shape)
     rank = int((strength_R > strength_R[0] * noise).sum())
     if min(band) < 0 or sum(band) >= rank:
         raise InputError(
