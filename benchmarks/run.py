@@ -1,138 +1,181 @@
-"""``python -m benchmarks.run``: fast paths against their slow twins, in one run; prints ratios.
+"""``python -m benchmarks.run``: fast paths against their slow twins, in one run on one machine.
 
 Times depend on the machine, ratios much less; no test asserts either.
+
+python -m benchmarks.run --only inversion --out bench.json
 """
 
 from __future__ import annotations
 
-import platform
+import shlex
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-import open_clip
-import torch
 from rich.console import Console
-from rich.table import Table
 
-from crossgap.encoders import OpenClipEncoder
-from crossgap.inversion import InversionConfig, invert
-from crossgap.relevance import Relevance
-from crossgap.retrieval import retrieval_metrics
-from pretrain.config import TrainConfig
-from pretrain.data import Batches, load_pairs
-from pretrain.model import build_model
-from pretrain.state import TrainingState
-from pretrain.towers import encode_images, encode_text
-from tests.reference import plain_retrieval
-
-
-class _WholeContext(OpenClipEncoder):
-    """The same encoder without the cut after end-of-text."""
-
-    @property
-    def causal(self) -> bool:
-        return False
-
-
-def seconds(run: Callable[[], object], repeats: int = 3) -> float:
-    """Return the fastest of a few runs after one that is not counted."""
-    run()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return min(times)
+from benchmarks.fidelity import Scale, fidelity
+from benchmarks.grid import grid
+from benchmarks.inversion import speed
+from benchmarks.machine import description
+from benchmarks.memory import memory
+from benchmarks.retrieval import retrieval
+from benchmarks.tables import Table
+from benchmarks.training import training
+from crossgap.command import run_command
+from crossgap.datasets import load_dataset
+from crossgap.embeddings import encode_items
+from crossgap.encode import use_threads
+from crossgap.encoders import OpenClipEncoder, Precision, load_encoder
+from crossgap.errors import InputError
+from crossgap.inversion import InversionConfig
+from crossgap.records import write_json, write_text
+from pretrain.recipes import baseline
+from pretrain.train import train
 
 
-def inversion() -> tuple[str, float, float]:
-    """OTI on a random ViT-B-32: text cut after end-of-text against all 77 positions."""
-    model = open_clip.create_model("ViT-B-32", pretrained=None).eval().requires_grad_(False)
-    tokenizer = open_clip.get_tokenizer("ViT-B-32")
-    config = InversionConfig(steps=2)
-    targets = torch.randn(32, 512, generator=torch.Generator().manual_seed(0))
-    ids = [str(number) for number in range(32)]
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """What the parts need: how much to do, the trained model, and where to say what is done."""
 
-    def run(encoder: OpenClipEncoder) -> None:
-        invert(encoder, targets, into="text", config=config, item_ids=ids)
+    quick: bool
+    model: Path | None
+    scratch: Path
+    progress: Callable[[str], None]
 
-    fast, slow = OpenClipEncoder(model, tokenizer), _WholeContext(model, tokenizer)
-    title = "OTI, ViT-B-32, batch 32, 2 steps: text cut | 77 positions"
-    return title, seconds(lambda: run(fast)), seconds(lambda: run(slow), repeats=1)
+    def encoder_in(self, precision: Precision) -> OpenClipEncoder:
+        """Load the demo model, trained now if none was given."""
+        return load_encoder(str(self.model or self._trained()), device="cpu", precision=precision)
 
-
-def retrieval() -> tuple[str, float, float]:
-    """All retrieval metrics of 50 queries against 400 items: tensors against plain loops."""
-    generator = torch.Generator().manual_seed(0)
-    scores = torch.randn(50, 400, generator=generator)
-    relevant = torch.rand(50, 400, generator=generator) < 0.05
-    relevance = Relevance(relevant_QG=relevant, ignored_QG=torch.zeros_like(relevant))
-    rows = [(scores[row].tolist(), relevant[row].tolist(), [False] * 400, (1, 5, 10)) for row in range(50)]
-    title = "retrieval metrics, 50 x 400: tensors | plain loops"
-    slow = seconds(lambda: [plain_retrieval(*row) for row in rows], repeats=1)
-    return title, seconds(lambda: retrieval_metrics(scores, relevance)), slow
+    def _trained(self) -> Path:
+        steps = 60 if self.quick else baseline().steps
+        if not self.scratch.exists():
+            self.progress(f"demo model: training, {steps} steps")
+        train(replace(baseline(), steps=steps), self.scratch, progress=False)
+        return self.scratch
 
 
-def training_step() -> tuple[str, float, float]:
-    """One update of the small CLIP: packed text and used token rows against open_clip's own towers."""
-    config = TrainConfig(recipe="bench")
-    pairs = load_pairs(config.data, image_size=config.stored_size, context_length=config.model.context_length)
-    batches = Batches(
-        pairs=pairs,
-        batch_size=config.batch_size,
-        image_size=config.model.image_size,
-        augment=config.augment,
-        seed=0,
-    )
-    batch = batches.batch(0, second_image=False, second_text=False)
-    fast_model = build_model(config.model, seed=0, temperature=0.07).train()
-    state = TrainingState(fast_model, pairs.vocabulary_V, weight_decay=0.1, betas=(0.9, 0.98))
+def _speed(bench: Bench) -> list[Table]:
+    if bench.quick:
+        return speed(["ViT-B-32"], batch_size=8, rounds=2, round_seconds=0.3, progress=bench.progress)
+    return speed(["ViT-B-32", "ViT-B-16-SigLIP"], rounds=3, round_seconds=2, progress=bench.progress)
 
-    def fast() -> None:
-        state.optimizer.zero_grad(set_to_none=True)
-        image, text = (
-            encode_images(fast_model, batch.image_BCHW),
-            encode_text(fast_model, batch.text, state.table_VW),
+
+def _memory(bench: Bench) -> list[Table]:
+    if bench.quick:
+        return memory(["ViT-B-32"], batch_sizes=(1, 8), progress=bench.progress)
+    return memory(["ViT-B-32", "ViT-B-16-SigLIP"], progress=bench.progress)
+
+
+def _fidelity(bench: Bench) -> list[Table]:
+    if bench.quick:
+        val, scale = (
+            load_dataset("emoji", split="val", limit=40),
+            Scale(steps={"text": 30, "image": 60}, exact_items=4, repeats=1),
         )
-        _contrast(image, text).backward()
-        state.update(1e-3)
+    else:
+        val, scale = load_dataset("emoji", split="val"), Scale(steps={"text": 150, "image": 1000})
+    return fidelity(bench.encoder_in, val, scale, progress=bench.progress)
 
-    plain_model = build_model(config.model, seed=0, temperature=0.07).train()
-    optimizer = torch.optim.AdamW(plain_model.parameters(), lr=1e-3)
-    tokens = torch.zeros(config.batch_size, config.model.context_length, dtype=torch.long)
-    rows = torch.repeat_interleave(torch.arange(config.batch_size), batch.text.lengths_B)
-    tokens[rows, batch.text.positions_T] = pairs.vocabulary_V[batch.text.tokens_T]
 
-    def plain() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        image = plain_model.encode_image(batch.image_BCHW, normalize=True)
-        text = plain_model.encode_text(tokens, normalize=True)
-        _contrast(image, text).backward()
-        optimizer.step()
-
-    title = (
-        f"pre-training update, batch {config.batch_size}: ours | open_clip's towers and AdamW over all rows"
+def _grid(bench: Bench) -> list[Table]:
+    fit = load_dataset("emoji", split="val").fit
+    assert fit is not None
+    assert fit.images is not None
+    items = fit.images.subset(range(32 if bench.quick else 500))
+    return grid(
+        bench.encoder_in,
+        encode_items(bench.encoder_in("fp32"), items),
+        items.ids,
+        into="text",
+        base=InversionConfig(steps=15 if bench.quick else 150),
+        batch_sizes=(8,) if bench.quick else (64,),
+        rounds=1 if bench.quick else 2,
+        exact_items=2 if bench.quick else 8,
+        progress=bench.progress,
     )
-    return title, seconds(fast), seconds(plain)
 
 
-def _contrast(image_BD: torch.Tensor, text_BD: torch.Tensor) -> torch.Tensor:
-    logits_BB = image_BD @ text_BD.T / 0.07
-    target_B = torch.arange(len(image_BD))
-    return torch.nn.functional.cross_entropy(logits_BB, target_B)
+PARTS: dict[str, Callable[[Bench], list[Table]]] = {
+    "inversion-speed": _speed,
+    "inversion-memory": _memory,
+    "inversion-fidelity": _fidelity,
+    "inversion-grid": _grid,
+    "retrieval": lambda bench: retrieval(rounds=1 if bench.quick else 3),
+    "training": lambda bench: training(rounds=1 if bench.quick else 3),
+}
 
 
-def main() -> None:
-    """Run every benchmark and print one table."""
-    title = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-    table = Table(title=title)
-    for column in ("what: fast | slow", "fast, s", "slow, s", "ratio"):
-        table.add_column(column)
-    for benchmark in (inversion, retrieval, training_step):
-        what, fast, slow = benchmark()
-        table.add_row(what, f"{fast:.4f}", f"{slow:.4f}", f"{slow / fast:.1f}x")
-    Console().print(table)
+def main(
+    *,
+    only: tuple[str, ...] = (),
+    quick: bool = False,
+    model: Path | None = None,
+    threads: int | None = None,
+    out: Path | None = None,
+    markdown: Path | None = None,
+) -> int:
+    """Measure the fast paths against their slow twins and print tables.
+
+    Args:
+        only: parts, or how their names begin: inversion, inversion-speed, inversion-memory,
+            inversion-fidelity, inversion-grid, retrieval, training.
+        quick: smaller forms of each part, for a look at whether all is well.
+        model: run directory or checkpoint of the demo model; default: the baseline is trained first.
+        threads: CPU threads; default: torch's choice.
+        out: a JSON file for machine, command and tables.
+        markdown: a file for the same as tables of a page.
+    """
+    names = _chosen(only)
+    use_threads(threads)
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    machine = description()
+    command = f"python -m benchmarks.run {shlex.join(sys.argv[1:])}".strip()
+    console.print(", ".join(machine.values()), markup=False, highlight=False)
+    found: dict[str, list[Table]] = {}
+    spent: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as scratch, _spoken() as progress:
+        bench = Bench(quick=quick, model=model, scratch=Path(scratch) / "model", progress=progress)
+        for name in names:
+            start = time.perf_counter()
+            found[name] = PARTS[name](bench)
+            spent[name] = time.perf_counter() - start
+            for table in found[name]:
+                console.print(table.rich())
+            console.print(f"{name}: {spent[name]:.0f} s")
+    if out is not None:
+        parts = {
+            name: {"seconds": spent[name], "tables": [table.as_json() for table in tables]}
+            for name, tables in found.items()
+        }
+        write_json(out, {"machine": machine, "command": command, "parts": parts})
+    if markdown is not None:
+        head = f"    {command}\n\n" + "".join(f"- {name}: {value}\n" for name, value in machine.items())
+        write_text(markdown, "\n".join([head, *(t.markdown() for tables in found.values() for t in tables)]))
+    return 0
+
+
+def _chosen(only: tuple[str, ...]) -> list[str]:
+    for start in only:
+        if not any(name.startswith(start) for name in PARTS):
+            raise InputError(f"no benchmark begins with {start!r}; known: {', '.join(PARTS)}")
+    return [name for name in PARTS if not only or name.startswith(only)]
+
+
+@contextmanager
+def _spoken() -> Iterator[Callable[[str], None]]:
+    """Say what is under way: on one line of a terminal, line by line elsewhere."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda what: console.print(f"  {what}", markup=False, highlight=False, soft_wrap=True)
+        return
+    with console.status("starting") as status:
+        yield status.update
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

@@ -1,0 +1,161 @@
+"""Inversion, seconds a step: the plain loop against ours, by tower, direction and precision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, get_args
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+from benchmarks.machine import interleave, multiply_rate, seconds
+from benchmarks.tables import Cell, Table
+from benchmarks.towers import LOOPS, engine_of, find_tower, in_precision, runner
+from crossgap.encoders import OpenClipEncoder, Precision
+from crossgap.inversion import InversionConfig, Target
+
+_DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def speed(
+    names: Sequence[str],
+    *,
+    batch_size: int | None = None,
+    rounds: int,
+    round_seconds: float,
+    progress: Callable[[str], None],
+) -> list[Table]:
+    """Time a step of each loop on each tower, and say what share of the machine's products it is.
+
+    A step is forward, backward and update: (t(n steps) - t(0 steps)) / n, so that what happens once (prefix,
+    check, tokenisation) is not in it. n is such that a round takes about ``round_seconds``, 1 at the least.
+
+    Args:
+        names: towers.
+        batch_size: default: that of each tower.
+        rounds: how often each is measured.
+    """
+    tables = []
+    for name in names:
+        tower = find_tower(name)
+        encoder = tower.encoder()
+        for into in get_args(Target):
+            size = batch_size or tower.batch_size
+            tables.append(_direction(name, encoder, into, size, rounds, round_seconds, progress))
+    return tables
+
+
+def _direction(
+    name: str,
+    encoder: OpenClipEncoder,
+    into: Target,
+    batch_size: int,
+    rounds: int,
+    round_seconds: float,
+    progress: Callable[[str], None],
+) -> Table:
+    """Measure one direction of one tower."""
+    config = InversionConfig()
+    encoders = {precision: in_precision(encoder, precision) for precision in _DTYPES}
+    timed: dict[str, Callable[[], float]] = {}
+    for precision, wrapped in encoders.items():
+        for loop in LOOPS:
+            progress(f"{name} into {into}: {loop} {precision}, first run")
+            timed[f"{loop} {precision}"] = _timed(
+                runner(loop, wrapped, into, config, batch_size), round_seconds
+            )
+    times = interleave(timed, rounds, lambda what: progress(f"{name} into {into}: {what}"))
+    width = encoder.text_width if into == "text" else encoder.image_width
+    positions = {loop: _positions(loop, encoder, into, config) for loop in LOOPS}
+    rates = {
+        (loop, precision): multiply_rate(batch_size * positions[loop], width, dtype, least=round_seconds / 2)
+        for precision, dtype in _DTYPES.items()
+        for loop in LOOPS
+    }
+    rows: list[dict[str, Cell]] = []
+    for loop in LOOPS:
+        # products grow with the batch exactly, so one item is counted
+        one = runner(loop, encoder, into, config, 1)
+        flops = batch_size * (count_flops(lambda: one(1)) - count_flops(lambda: one(0)))  # noqa: B023
+        for precision in _DTYPES:
+            timing = times[f"{loop} {precision}"]
+            rows.append(
+                {
+                    "loop": loop,
+                    "precision": precision,
+                    **timing.columns("s a step"),
+                    "x plain fp32": times["plain fp32"].over(timing),
+                    "x plain, same precision": times[f"plain {precision}"].over(timing),
+                    "GFLOP a step": flops / 1e9,
+                    "GFLOP/s": flops / 1e9 / timing.median,
+                    "share of the rate": flops / timing.median / rates["plain", precision],
+                    "share at its rows": flops / timing.median / rates[loop, precision],
+                }
+            )
+    engine = engine_of(encoder, into)
+    shapes = ", ".join(f"{loop} {batch_size * count} rows" for loop, count in positions.items())
+    speeds = ", ".join(
+        f"{precision} {rates['plain', precision] / 1e9:.0f} and {rates['ours', precision] / 1e9:.0f}"
+        for precision in _DTYPES
+    )
+    return Table(
+        title=f"{name}, into {into}, batch {batch_size}, 1 pseudo-token",
+        rows=rows,
+        note=f"Median, least and most of {rounds} interleaved rounds; ratios are medians over rounds. "
+        f"Engine of ours: {engine}. Width {width}, {shapes}; GFLOP/s of products of the tower's shapes at "
+        f"plain's rows and at ours: {speeds}.",
+    )
+
+
+def _timed(run: Callable[[int], object], round_seconds: float) -> Callable[[], float]:
+    """Warm up, choose a number of steps, and return a function that gives seconds a step."""
+    run(0)
+    once = seconds(lambda: run(0))
+    # a step costs more than the forward pass in a run of none, so a slow one needs no more looking
+    step = once if once > round_seconds else max(seconds(lambda: run(3)) - once, 1e-6) / 3
+    steps = min(max(round(round_seconds / step), 1), 100)
+
+    def measure() -> float:
+        # what happens once is measured in the same round; where noise exceeds it, a step is not negative
+        before = seconds(lambda: run(0))
+        return max(seconds(lambda: run(steps)) - before, 1e-9) / steps
+
+    return measure
+
+
+def _positions(loop: str, encoder: OpenClipEncoder, into: Target, config: InversionConfig) -> int:
+    """Count the positions that an item occupies in the layers before the last."""
+    if into == "image":
+        return encoder.num_patches + (0 if hasattr(encoder.image_tower, "trunk") else 1)
+    if loop == "plain" or not encoder.causal:
+        return encoder.context_length
+    prompt = encoder.prompt(config.template, config.num_tokens)
+    return prompt.length - int(prompt.positions[0])
+
+
+def count_flops(run: Callable[[], object]) -> int:
+    """Count the floating-point operations of every matrix product and attention that ``run`` executes.
+
+    2 m k n for (m, k) by (k, n), forward and backward alike; attention of q queries to k keys over width c:
+    4 q k c forward and 10 q k c backward (it computes the scores anew). Norms, activations and the optimizer
+    are not counted.
+    """
+    counter = FlopCounterMode(
+        display=False,
+        custom_mapping={
+            torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+            torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+        },
+    )
+    with counter:
+        run()
+    return int(counter.get_total_flops())
+
+
+def _attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    return int(sdpa_flop_count(query, key, value))
+
+
+def _attention_backward(_gradient: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    batch, heads, queries, width = query
+    return int(10 * batch * heads * queries * key[2] * width)
