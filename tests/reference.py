@@ -8,51 +8,102 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from crossgap.inversion import initial_tokens
 
 
-def plain_inversion(encoder, targets_ND, into, config, item_ids, snapshot):
-    """Invert one item at a time through the whole tower, written straight down (no hook, no cut).
+def plain_inversion(encoder, targets_ND, into, config, item_ids, snapshots=()):
+    """Invert batch by batch as the paper's loop does: each step runs the whole tower at full context length.
 
-    Returns (features_ND, losses_NS, features_ND at the snapshot step).
+    No hook, no cut, nothing kept between steps; torch's own AdamW. Deviations from the published code: noise
+    keyed by (seed, item id), the loss summed over items instead of averaged, float32 or bfloat16 autocast.
+    For open_clip's CLIP and CustomTextCLIP, with image towers of open_clip or timm's vision transformer.
+
+    Returns (features_ND, losses_NS, {snapshot step: features_ND}).
     """
-    model = encoder.model
-    text = getattr(model, "text", model)
-    rows, losses, kept = [], [], []
-    for target_D, item_id in zip(targets_ND, item_ids, strict=True):
-        width = encoder.text_width if into == "text" else encoder.image_width
-        tokens_KW = initial_tokens([item_id], config, width)[0].to(target_D.dtype).requires_grad_(True)
-        optimizer = torch.optim.AdamW([tokens_KW], lr=config.learning_rate, weight_decay=config.weight_decay)
+    device, dtype = encoder.device, encoder.dtype
+    features, losses, kept = [], [], {step: [] for step in snapshots}
+    for start in range(0, len(item_ids), config.batch_size):
+        ids = item_ids[start : start + config.batch_size]
+        targets_BD = F.normalize(targets_ND[start : start + len(ids)].to(device, dtype), dim=-1)
+        if into == "text":
+            tower, width = plain_text_tower(encoder, config, len(ids)), encoder.text_width
+        else:
+            tower, width = plain_image_tower(encoder, config), encoder.image_width
+        tokens_BKW = initial_tokens(ids, config, width).to(device, dtype).requires_grad_(True)
+        optimizer = torch.optim.AdamW([tokens_BKW], lr=config.learning_rate, weight_decay=config.weight_decay)
         trajectory = []
         for step in range(config.steps + 1):
-            optimizer.zero_grad()
-            if into == "text":
-                words = config.template.format(" ".join(["x"] * config.num_tokens))
-                ids_1L = encoder.tokenize([words])
-                at = (ids_1L[0] == encoder.tokenize(["x"])[0, 1]).nonzero().flatten()
-                assert len(at) == config.num_tokens
-                x = text.token_embedding(ids_1L).clone()
-                x[0, at] = tokens_KW
-                x = text.transformer(x + text.positional_embedding, attn_mask=text.attn_mask)
-                feature_D = (text.ln_final(x)[0, ids_1L[0].argmax()] @ text.text_projection).flatten()
-            else:
-                vision = model.visual
-                bands = torch.arange(encoder.num_patches) * config.num_tokens // encoder.num_patches
-                x = torch.cat([vision.class_embedding[None], tokens_KW[bands]])[None]
-                x = vision.transformer(vision.ln_pre(x + vision.positional_embedding))
-                feature_D = vision.ln_post(x)[0, 0] @ vision.proj
-            loss = 1 - torch.nn.functional.cosine_similarity(feature_D, target_D, dim=0)
-            trajectory.append(loss.detach())
-            unit_D = (feature_D / feature_D.norm()).detach()
-            if step == snapshot:
-                kept.append(unit_D)
+            with torch.autocast(device.type, torch.bfloat16, enabled=encoder.precision == "bf16"):
+                features_BD = tower(tokens_BKW)
+            features_BD = F.normalize(features_BD.to(dtype), dim=-1)
+            loss_B = 1 - (features_BD * targets_BD).sum(dim=1)
+            trajectory.append(loss_B.detach())
+            if step in kept:
+                kept[step].append(features_BD.detach())
             if step < config.steps:
-                loss.backward()
+                optimizer.zero_grad()
+                loss_B.sum().backward()
                 optimizer.step()
-        rows.append(unit_D)
-        losses.append(torch.stack(trajectory))
-    return torch.stack(rows), torch.stack(losses), torch.stack(kept)
+        features.append(features_BD.detach())
+        losses.append(torch.stack(trajectory, dim=1))
+    return torch.cat(features), torch.cat(losses), {step: torch.cat(rows) for step, rows in kept.items()}
+
+
+def plain_text_tower(encoder, config, count):
+    """Tokenise the prompt for a batch; return pseudo-tokens (B, K, W) -> features (B, D), not normalised."""
+    text = getattr(encoder.model, "text", encoder.model)
+    one, other = (
+        encoder.tokenize([config.template.format(" ".join([word] * config.num_tokens))])
+        for word in ("cat", "dog")
+    )
+    at = (one != other)[0].nonzero().flatten()  # the placeholders: what changes with the word
+    assert len(at) == config.num_tokens
+    ids_BL = one.repeat(count, 1).to(encoder.device)
+    rows = torch.arange(count, device=encoder.device)
+    kind = getattr(text, "text_pool_type", None) or text.pool_type
+    if kind == "argmax":
+        pooled = ids_BL.argmax(dim=1)
+    elif kind == "eos":
+        pooled = (ids_BL == (getattr(text, "text_eos_id", None) or text.eos_id)).int().argmax(dim=1)
+    else:
+        pooled = torch.full_like(rows, {"first": 0, "last": ids_BL.shape[1] - 1}[kind])
+
+    def tower(tokens_BKW):
+        x_BLW = text.token_embedding(ids_BL)
+        x_BLW[:, at] = tokens_BKW
+        x_BLW = text.transformer(x_BLW + text.positional_embedding, attn_mask=text.attn_mask)
+        x_BW = text.ln_final(x_BLW)[rows, pooled]
+        projection = text.text_projection
+        return projection(x_BW) if isinstance(projection, torch.nn.Linear) else x_BW @ projection
+
+    return tower
+
+
+def plain_image_tower(encoder, config):
+    """Return pseudo-patches (B, K, W), each repeated over its band of patches -> features (B, D)."""
+    visual = encoder.model.visual
+    bands_N = torch.arange(encoder.num_patches, device=encoder.device) * config.num_tokens
+    bands_N = bands_N // encoder.num_patches
+
+    def open_clip_tower(tokens_BKW):
+        x_BNW = tokens_BKW[:, bands_N]
+        class_B1W = visual.class_embedding.expand(len(x_BNW), 1, -1)
+        x_BLW = visual.ln_pre(torch.cat([class_B1W, x_BNW], dim=1) + visual.positional_embedding)
+        x_BLW = visual.ln_post(visual.transformer(x_BLW))
+        pooled_BW = {"tok": x_BLW[:, 0], "avg": x_BLW[:, 1:].mean(dim=1)}[visual.pool_type]
+        return pooled_BW @ visual.proj
+
+    def timm_tower(tokens_BKW):
+        trunk = visual.trunk
+        x_BLW = tokens_BKW[:, bands_N]
+        if trunk.cls_token is not None:
+            x_BLW = torch.cat([trunk.cls_token.expand(len(x_BLW), -1, -1), x_BLW], dim=1)
+        x_BLW = trunk.norm(trunk.blocks(trunk.norm_pre(x_BLW + trunk.pos_embed)))
+        return visual.head(trunk.forward_head(x_BLW))
+
+    return timm_tower if hasattr(visual, "trunk") else open_clip_tower
 
 
 def plain_retrieval(
