@@ -30,9 +30,9 @@ check: $(READY) ## ruff and mypy
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-bench: $(READY) ## time the fast paths against their slow twins
+bench: $(READY) ## time the fast paths against their slow twins (QUICK=1: smaller forms)
 	@echo "bench: ratios of the fast paths to their slow twins, in one run"
-	@$(BIN)/python -m benchmarks.run
+	@$(BIN)/python -m benchmarks.run $(if $(QUICK),--quick)
 
 clean: ## remove the environment, caches and build leftovers; runs/ stays
 	@echo "clean: remove $(VENV), caches and build leftovers (runs/ stays)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, get_args
 
 import torch
@@ -15,6 +16,8 @@ from crossgap.encoders import OpenClipEncoder, Precision
 from crossgap.inversion import InversionConfig, Target
 
 _DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
+# More steps a round would not make a number better.
+_MOST_STEPS = 64
 
 
 def speed(
@@ -28,7 +31,8 @@ def speed(
     """Time a step of each loop on each tower, and say what share of the machine's products it is.
 
     A step is forward, backward and update: (t(n steps) - t(0 steps)) / n, so that what happens once (prefix,
-    check, tokenisation) is not in it. n is such that a round takes about ``round_seconds``, 1 at the least.
+    check, tokenisation) is not in it. n is such that a round takes about ``round_seconds`` and
+    twice what happens once, 1 at the least.
 
     Args:
         names: towers.
@@ -111,14 +115,16 @@ def _timed(run: Callable[[int], object], round_seconds: float) -> Callable[[], f
     """Warm up, choose a number of steps, and return a function that gives seconds a step."""
     run(0)
     once = seconds(lambda: run(0))
-    # a step costs more than the forward pass in a run of none, so a slow one needs no more looking
-    step = once if once > round_seconds else max(seconds(lambda: run(3)) - once, 1e-6) / 3
-    steps = min(max(round(round_seconds / step), 1), 100)
+    # long enough that noise in what happens once does not matter
+    wanted = max(round_seconds, 2 * once)
+    steps = 1
+    while steps < _MOST_STEPS and seconds(partial(run, steps)) - once < wanted / 2:
+        steps *= 4
 
     def measure() -> float:
-        # what happens once is measured in the same round; where noise exceeds it, a step is not negative
+        # what happens once is measured in the same round
         before = seconds(lambda: run(0))
-        return max(seconds(lambda: run(steps)) - before, 1e-9) / steps
+        return (seconds(lambda: run(steps)) - before) / steps
 
     return measure
 

@@ -1,0 +1,179 @@
+"""Every benchmark in its smallest form: it runs, and what it counts is right. No time is asserted."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+import torch
+
+from benchmarks import memory, run
+from benchmarks.fidelity import Scale, fidelity
+from benchmarks.grid import grid
+from benchmarks.inversion import count_flops, speed
+from benchmarks.machine import Timing, interleave, multiply_rate
+from benchmarks.retrieval import retrieval
+from benchmarks.tables import Table, shown
+from benchmarks.towers import runner
+from benchmarks.training import training
+from crossgap.datasets import load_dataset
+from crossgap.encoders import OpenClipEncoder, Precision
+from crossgap.errors import InputError
+from crossgap.inversion import InversionConfig
+from crossgap.records import read_json
+from pretrain.recipes import baseline, smoke
+from tests.conftest import tiny_encoder
+
+
+def encoder_in(precision: Precision) -> OpenClipEncoder:
+    dtype = torch.float64 if precision == "fp64" else torch.float32
+    plain = tiny_encoder(dtype=dtype)
+    return OpenClipEncoder(plain.model, plain._tokenizer, precision=precision)
+
+
+def silent(_what: str) -> None:
+    return None
+
+
+def test_speed_has_a_row_for_each_loop_and_precision() -> None:
+    tables = speed(["tiny"], rounds=2, round_seconds=0.005, progress=silent)
+    assert [table.title.split(",")[1] for table in tables] == [" into text", " into image"]
+    for table in tables:
+        assert [(row["loop"], row["precision"]) for row in table.rows] == [
+            ("plain", "fp32"), ("plain", "bf16"), ("ours", "fp32"), ("ours", "bf16"),
+        ]  # fmt: skip
+        assert table.rows[0]["x plain fp32"] == 1
+        assert float(str(table.rows[2]["GFLOP a step"])) < float(str(table.rows[0]["GFLOP a step"]))
+
+
+def test_products_and_attention_are_counted_as_the_formula_says() -> None:
+    rows_3W = torch.randn(3, 4, requires_grad=True)
+    weight_W = torch.randn(4, 5)
+    assert count_flops(lambda: rows_3W @ weight_W) == 2 * 3 * 4 * 5
+    assert count_flops(lambda: (rows_3W @ weight_W).sum().backward()) == 2 * 2 * 3 * 4 * 5
+    heads = torch.randn(2, 3, 7, 8, requires_grad=True)
+
+    def attend() -> torch.Tensor:
+        return torch.nn.functional.scaled_dot_product_attention(heads, heads, heads)
+
+    assert count_flops(attend) == 4 * 2 * 3 * 7 * 7 * 8
+    assert count_flops(lambda: attend().sum().backward()) == (4 + 10) * 2 * 3 * 7 * 7 * 8
+
+
+def test_the_lean_text_pass_does_what_its_positions_cost() -> None:
+    """Layers but the last: 12 W^2 weights a position; the last: keys and values, then one query."""
+    encoder = tiny_encoder()
+    config = InversionConfig()
+    prompt = encoder.prompt(config.template, 1)
+    once, first = prompt.length, int(prompt.positions[0])
+    own, width, layers, embed = once - first, encoder.text_width, 2, encoder.embed_dim
+    products = (layers - 1) * own * 12 * width**2 + own * 2 * width**2 + 10 * width**2 + width * embed
+    attention = ((layers - 1) * own + 1) * once * width
+    step = runner("ours", encoder, "text", config, 1)
+    counted = count_flops(lambda: step(1)) - count_flops(lambda: step(0))
+    # forward and backward; the prefix is not differentiated, but attention's kernel does not know that
+    assert counted == pytest.approx(2 * 2 * products + 14 * attention, rel=0.02)
+
+
+def test_memory_has_a_row_for_each_direction_and_batch() -> None:
+    (table,) = memory.memory(["tiny"], batch_sizes=(1, 2), measure=memory.peaks, progress=silent)
+    assert [(row["into"], row["batch"]) for row in table.rows] == [
+        ("text", 1), ("text", 2), ("image", 1), ("image", 2),
+    ]  # fmt: skip
+
+
+def test_fidelity_compares_every_loop() -> None:
+    val = load_dataset("emoji", split="val", limit=40)
+    scale = Scale(steps={"text": 6, "image": 6}, exact_items=2, repeats=1)
+    tables = fidelity(encoder_in, val, scale, progress=silent)
+    assert len(tables) == 8
+    for reached, curve, quantiles, drift in (tables[:4], tables[4:]):
+        assert [str(row["loop"])[:9] for row in reached.rows] == [
+            "plain fp3",
+            "ours fp32",
+            "ours bf16",
+            "ours fp32",
+        ]
+        assert reached.rows[0]["difference"] == 0
+        assert [row["step"] for row in curve.rows][-1] == 6
+        assert curve.rows[0]["loss, plain"] == pytest.approx(curve.rows[0]["loss, ours"], abs=1e-5)
+        assert [row["loop"] for row in quantiles.rows] == ["plain", "ours", "ours bf16", "lbfgs"]
+        assert drift.rows[-1]["float64, largest difference"] == pytest.approx(0, abs=1e-8)
+
+
+def test_grid_compares_twelve_settings() -> None:
+    targets_ND = torch.randn(3, 16, generator=torch.Generator().manual_seed(0))
+    times, differences = grid(
+        encoder_in,
+        targets_ND,
+        ["a", "b", "c"],
+        into="text",
+        base=InversionConfig(steps=6),
+        batch_sizes=(3,),
+        rounds=1,
+        exact_items=2,
+        progress=silent,
+    )
+    assert times.rows[0]["rows a step in the grid"] == 36
+    assert len(differences.rows) == 6
+    assert all(float(str(row["float64, largest difference"])) < 1e-8 for row in differences.rows)
+
+
+def test_retrieval_and_training_run() -> None:
+    (metrics,) = retrieval(queries=2, gallery=20, rounds=1)
+    (update,) = training(config=smoke(baseline()), rounds=1)
+    assert metrics.rows[0]["x plain"] == update.rows[0]["x plain"] == 1
+
+
+def test_rounds_are_interleaved_and_ratios_taken_within_them() -> None:
+    order: list[str] = []
+    times = {"slow": iter((4.0, 9.0, 6.0)), "fast": iter((2.0, 3.0, 1.0))}
+    found = interleave(
+        {name: lambda values=values: next(values) for name, values in times.items()}, 3, order.append
+    )
+    assert order == ["slow", "fast"] * 3
+    assert found["slow"].over(found["fast"]) == 3  # of 2, 3 and 6
+    assert Timing((3.0, 1.0, 2.0)).columns() == {"s": 2.0, "min": 1.0, "max": 3.0}
+    assert multiply_rate(2, 4, torch.float32, least=0) > 0
+
+
+def test_a_table_reads_alike_everywhere() -> None:
+    table = Table(
+        title="t", rows=[{"what": "a", "s": 0.00012345, "n": 3}, {"what": "b", "s": None, "n": 4}], note="n"
+    )
+    assert table.markdown() == (
+        "**t**\n\n| what | s | n |\n| --- | ---: | ---: |\n| a | 0.000123 | 3 |\n| b | – | 4 |\n\nn\n"
+    )
+    assert table.rich().row_count == 2
+    assert [shown(value) for value in (12.345, 123.4, 1234.5, 1e-9, 0.0)] == [
+        "12.3",
+        "123",
+        "1234",
+        "1.00e-09",
+        "0.00",
+    ]
+
+
+def test_the_command_writes_what_it_prints(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(
+        run, "PARTS", {"retrieval": lambda _bench: retrieval(queries=2, gallery=20, rounds=1)}
+    )
+    assert run.main(only=("retr",), out=tmp_path / "a.json", markdown=tmp_path / "a.md") == 0
+    written = read_json(tmp_path / "a.json")
+    title = written["parts"]["retrieval"]["tables"][0]["title"]
+    assert title in capsys.readouterr().out
+    assert title in (tmp_path / "a.md").read_text()
+    assert {"processor", "cores", "versions", "commit"} <= written["machine"].keys()
+
+
+def test_the_command_knows_its_parts() -> None:
+    assert set(inspect.signature(run.main).parameters) == {
+        "only",
+        "quick",
+        "model",
+        "threads",
+        "out",
+        "markdown",
+    }
+    with pytest.raises(InputError, match=r"no benchmark begins with 'inverse'.*inversion-speed"):
+        run.main(only=("inverse",))
