@@ -56,7 +56,7 @@ def grid(
         times = interleave(
             {"single": lambda: seconds(single), "grid": lambda: seconds(together)},
             rounds,
-            partial(_say, progress, f"grid into {into}, batch {size}"),
+            progress=partial(_say, progress, f"grid into {into}, batch {size}"),
         )
         rows.append(
             {

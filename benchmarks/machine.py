@@ -6,7 +6,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,8 +31,8 @@ class Timing:
         return statistics.median(self.rounds)
 
     def over(self, other: Timing) -> float:
-        """Median over the rounds of self / other: what both met in the same round cancels."""
-        return statistics.median(a / b for a, b in zip(self.rounds, other.rounds, strict=True))
+        """Median over the rounds of both of self / other: what they met in the same round cancels."""
+        return statistics.median(a / b for a, b in zip(self.rounds, other.rounds, strict=False))
 
     def columns(self, unit: str = "s") -> dict[str, float]:
         """Return median, least and most as columns of a table."""
@@ -54,14 +54,20 @@ def description() -> dict[str, str]:
 def interleave(
     runs: Mapping[str, Callable[[], float]],
     rounds: int,
+    *,
+    once: Collection[str] = (),
     progress: Callable[[str], None] = lambda _name: None,
 ) -> dict[str, Timing]:
-    """Measure each run once a round, A B A B: drift of the machine meets all of them alike."""
+    """Measure each run once a round, A B A B: drift of the machine meets all of them alike.
+
+    Runs named in ``once`` are measured in the first round alone.
+    """
     found: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
+    for number in range(rounds):
         for name, run in runs.items():
-            progress(name)
-            found[name].append(run())
+            if number == 0 or name not in once:
+                progress(name)
+                found[name].append(run())
     return {name: Timing(tuple(values)) for name, values in found.items()}
 
 

@@ -61,13 +61,13 @@ class Bench:
 
 def _speed(bench: Bench) -> list[Table]:
     if bench.quick:
-        return speed(["ViT-B-32"], batch_size=8, rounds=2, round_seconds=0.3, progress=bench.progress)
+        return speed(["ViT-B-32"], batch_size=2, rounds=2, round_seconds=0.2, progress=bench.progress)
     return speed(["ViT-B-32", "ViT-B-16-SigLIP"], rounds=3, round_seconds=2, progress=bench.progress)
 
 
 def _memory(bench: Bench) -> list[Table]:
     if bench.quick:
-        return memory(["ViT-B-32"], batch_sizes=(1, 8), progress=bench.progress)
+        return memory(["ViT-B-32"], batch_sizes=(2,), progress=bench.progress)
     return memory(["ViT-B-32", "ViT-B-16-SigLIP"], progress=bench.progress)
 
 
@@ -94,7 +94,7 @@ def _grid(bench: Bench) -> list[Table]:
         into="text",
         base=InversionConfig(steps=15 if bench.quick else 150),
         batch_sizes=(8,) if bench.quick else (64,),
-        rounds=1 if bench.quick else 2,
+        rounds=1,
         exact_items=2 if bench.quick else 8,
         progress=bench.progress,
     )

@@ -99,8 +99,8 @@ TOWERS = {
     "ViT-B-16-SigLIP": Tower(
         build=lambda: open_clip.create_model("ViT-B-16-SigLIP", pretrained=None),
         tokenizer=_siglip_tokenizer,
-        batch_size=16,
-        memory_batches=(1, 8, 16),
+        batch_size=8,
+        memory_batches=(1, 8, 32),
     ),
     # the smallest form, for tests
     "tiny": Tower(

@@ -118,7 +118,8 @@ def read_block(module: Any, dtype: torch.dtype) -> Block:
     else:
         raise UnknownTowerError(f"its blocks are of type {kind.__name__}")
     products = [inward, *((linear.weight, linear.bias) for linear in linears)]
-    _require(all(isinstance(norm, nn.LayerNorm) for norm in norms), "norms are not LayerNorm")
+    plain = (isinstance(norm, nn.LayerNorm) and norm.bias is not None for norm in norms)
+    _require(all(plain), "norms are not LayerNorm with weight and bias")
     _require(norms[0].eps == norms[1].eps, "the two norms of a block differ in epsilon")
     activation, quick = _activation(gelu)
     norm_1, norm_2 = ((norm.weight.detach(), norm.bias.detach()) for norm in norms)

@@ -379,7 +379,7 @@ class _Group:
         self.losses[alive, step] = torch.where(moved_R, losses_R, before_R[alive])
         if self.enough is not None:
             reached_R = ~self._done & (self.losses[:, step] <= self.enough)
-            self.stopped[reached_R] = step
+            self.stopped = torch.where(reached_R, step, self.stopped)
             self._done |= reached_R
         if step in self._wanted:
             self.snapshots[step] = self.features.clone()

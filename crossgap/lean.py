@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from open_clip.transformer import VisionTransformer
+from open_clip import CLIP
+from open_clip.transformer import TextTransformer, VisionTransformer
 from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -47,6 +48,8 @@ class LeanText:
         if encoder.why_not_causal is not None:
             raise UnknownTowerError(encoder.why_not_causal)
         text: Any = encoder.text_tower
+        if not isinstance(text, CLIP | TextTransformer):
+            raise UnknownTowerError(f"its text tower is of type {type(text).__name__}")
         self._encoder = encoder
         self._blocks = [read_block(block, _product_dtype(encoder)) for block in text.transformer.resblocks]
         self._norm: nn.Module = text.ln_final

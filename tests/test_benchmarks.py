@@ -129,7 +129,7 @@ def test_rounds_are_interleaved_and_ratios_taken_within_them() -> None:
     order: list[str] = []
     times = {"slow": iter((4.0, 9.0, 6.0)), "fast": iter((2.0, 3.0, 1.0))}
     found = interleave(
-        {name: lambda values=values: next(values) for name, values in times.items()}, 3, order.append
+        {name: lambda values=values: next(values) for name, values in times.items()}, 3, progress=order.append
     )
     assert order == ["slow", "fast"] * 3
     assert found["slow"].over(found["fast"]) == 3  # of 2, 3 and 6
