@@ -241,7 +241,8 @@ def test_the_model_is_left_alone(into: str) -> None:
         assert parameter.grad is None
         assert not parameter.requires_grad
     for module in encoder.model.modules():
-        assert not (module._forward_hooks or module._forward_pre_hooks)
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks
 
 
 def projections(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[int, ...], slice]]:
@@ -258,7 +259,7 @@ def projections(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[int, ...], 
 
 
 def test_a_step_into_text_computes_the_tail_of_the_prompt_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Start, "a photo of", two pseudo-tokens and end: four positions once, three a step, one query at last."""
+    """Start, "a photo of", two pseudo-tokens and end: four positions once, three a step, one last query."""
     encoder = build("clip")
     width, every = encoder.text_width, slice(0, 3)
     seen = projections(monkeypatch)
