@@ -110,7 +110,8 @@ def _direction(
     return Table(
         title=f"{name}, into {into}, batch {batch_size}, 1 pseudo-token",
         rows=rows,
-        note=f"Median, least and most of {rounds} interleaved rounds (plain bf16: one); ratios are medians over rounds. "
+        note=f"Median, least and most of {rounds} interleaved rounds (plain bf16: one); "
+        "ratios are medians over rounds. "
         f"Engine of ours: {engine}. Width {width}, {shapes}; GFLOP/s of products of the tower's shapes at "
         f"plain's rows and at ours: {speeds}.",
     )
