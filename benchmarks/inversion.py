@@ -70,7 +70,7 @@ def _direction(
             timed[f"{loop} {precision}"] = _timed(
                 runner(loop, wrapped, into, config, batch_size), round_seconds
             )
-    # autocast makes the plain loop slower on a CPU, not faster: looked at once
+    # plain under autocast is a further column, slow on some towers: looked at once
     times = interleave(
         timed, rounds, once=["plain bf16"], progress=lambda what: progress(f"{name} into {into}: {what}")
     )
