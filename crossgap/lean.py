@@ -25,7 +25,7 @@ from crossgap.blocks import UnknownTowerError, attend, read_block
 from crossgap.encoders import OpenClipEncoder, Prompt
 
 # Largest difference between a unit row of the tower and of the lean pass that is taken for rounding.
-_TOLERANCE = {"fp64": 1e-9, "fp32": 1e-3, "bf16": 0.1}
+_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 0.1}
 
 
 class DisagreementError(UnknownTowerError):
@@ -247,6 +247,6 @@ def checked(
     with torch.no_grad():
         pairs = zip(lean(pseudo), tower(pseudo), strict=True)
         difference = max(float((ours - theirs).norm(dim=-1).max()) for ours, theirs in pairs)
-    if not difference <= _TOLERANCE[encoder.precision]:
+    if not difference <= _TOLERANCE[_product_dtype(encoder)]:
         raise DisagreementError(f"the lean pass differs from the tower by {difference:.2g}")
     return lean
