@@ -16,7 +16,7 @@ from crossgap import lean
 from crossgap.blocks import Block, UnknownTowerError
 from crossgap.encoders import OpenClipEncoder
 from crossgap.errors import InputError
-from crossgap.inversion import InversionConfig, invert, stretch
+from crossgap.inversion import InversionConfig, invert, invert_grid, stretch
 from crossgap.lean import LeanImage, LeanText
 from tests.tiny_towers import FAMILIES, TEXT, VIT, Family, clip, custom, timm_vision
 
@@ -350,3 +350,26 @@ def test_more_steps_read_and_tokenise_nothing_more(
     assert few["_local_scalar_dense"] > 0
     assert bool(few["tokenizer"]) is (into == "text")
     assert more == few
+
+
+@pytest.mark.parametrize("into", ["text", "image"])
+def test_compiled_is_one_graph_with_the_same_numbers(monkeypatch: pytest.MonkeyPatch, into: str) -> None:
+    """Traced whole and run without a code generator, so that no C++ compiler or GPU is needed."""
+    asked: list[dict[str, Any]] = []
+    compile_ = torch.compile
+
+    def traced(forward: Any, **options: Any) -> Any:
+        asked.append(options)
+        return compile_(forward, backend="eager", fullgraph=True, **options)
+
+    monkeypatch.setattr(torch, "compile", traced)
+    encoder = build("clip", torch.float32)
+    configs = [InversionConfig(steps=5), InversionConfig(steps=5, num_tokens=2)]
+    arguments = {"into": into, "configs": configs, "item_ids": ["a", "b"], "engine": "lean"}
+    expected = invert_grid(encoder, torch.eye(2, 16), **arguments)
+    assert not asked
+    result = invert_grid(encoder, torch.eye(2, 16), compiled=True, **arguments)
+    assert asked == [{"dynamic": False}]
+    for one, other in zip(result, expected, strict=True):
+        torch.testing.assert_close(one.features, other.features, rtol=0, atol=1e-6)
+        torch.testing.assert_close(one.losses, other.losses, rtol=0, atol=1e-6)
