@@ -163,8 +163,8 @@ def invert_grid(
     """Invert the same targets under several settings as one batch; arguments as of :func:`invert`.
 
     Settings may differ in :data:`GRID`. Each result is what its own run gives, but for rounding: in float64
-    within 1e-8 after 150 steps of AdamW or 20 of L-BFGS, in float32 as closely as another batch size. In items
-    that have all but reached their target rounding grows, and no two ways of computing stay that close.
+    within 1e-8 after 150 steps of AdamW or 20 of L-BFGS, in float32 as closely as another batch size. In
+    items that have all but reached their target rounding grows, and no two ways of computing stay as close.
 
     Returns:
         one result per setting, in their order.
