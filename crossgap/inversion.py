@@ -172,41 +172,80 @@ def invert_grid(
     Raises:
         InputError: as :func:`invert`, or settings that differ in anything else.
     """
-    check_known(into, get_args(Target), "modality to invert into")
-    check_known(engine, get_args(Engine), "engine")
-    wanted = _check(encoder, targets_ND, into, configs, item_ids, snapshots)
-    counts = list(dict.fromkeys(config.num_tokens for config in configs))
-    grouped = [[config for config in configs if config.num_tokens == count] for count in counts]
-    forward, name = _forward(encoder, into, [group[0] for group in grouped], engine)
-    if compiled:
-        forward = torch.compile(forward, dynamic=False)
-    width = encoder.text_width if into == "text" else encoder.image_width
-    found: dict[InversionConfig, list[_Rows]] = {config: [] for config in configs}
-    for start in range(0, len(item_ids), configs[0].batch_size):
-        ids = item_ids[start : start + configs[0].batch_size]
-        targets_BD = targets_ND[start : start + len(ids)].to(encoder.device, encoder.dtype)
-        targets_BD = F.normalize(targets_BD, dim=-1)
-        groups = [_Group(group, ids, targets_BD, width, wanted) for group in grouped]
-        _descend(forward, groups, configs[0].steps)
-        for group, members in zip(groups, grouped, strict=True):
-            for config, rows in zip(members, group.per_setting(), strict=True):
-                _check_finite(rows.losses, ids, config)
-                found[config].append(rows)
-        if progress is not None:
-            progress(len(ids))
-    return [
-        Inversion(
-            features=torch.cat([rows.features for rows in found[config]]),
-            tokens=torch.cat([rows.tokens for rows in found[config]]),
-            losses=torch.cat([rows.losses for rows in found[config]]),
-            snapshots={
-                step: torch.cat([rows.snapshots[step] for rows in found[config]]) for step in sorted(wanted)
-            },
-            stopped=torch.cat([rows.stopped for rows in found[config]]),
-            engine=name,
-        )
-        for config in configs
-    ]
+    inverter = Inverter(encoder, into=into, configs=configs, engine=engine, compiled=compiled)
+    return inverter.run(targets_ND, item_ids=item_ids, snapshots=snapshots, progress=progress)
+
+
+class Inverter:
+    """Inversion under some settings, made ready once for many calls of :meth:`run`.
+
+    Reads the prompt's prefix, checks the lean pass and compiles: what :func:`invert_grid` does at each call.
+    Arguments as of :func:`invert_grid`.
+
+    Raises:
+        InputError: settings that do not go together or with the encoder.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        into: Target,
+        configs: Sequence[InversionConfig],
+        engine: Engine = "auto",
+        compiled: bool = False,
+    ) -> None:
+        check_known(into, get_args(Target), "modality to invert into")
+        check_known(engine, get_args(Engine), "engine")
+        _check_settings(encoder, into, configs)
+        self._encoder = encoder
+        self._configs = configs
+        counts = dict.fromkeys(config.num_tokens for config in configs)
+        self._grouped = [[config for config in configs if config.num_tokens == count] for count in counts]
+        self._forward, self._engine = _forward(encoder, into, [group[0] for group in self._grouped], engine)
+        if compiled:
+            self._forward = torch.compile(self._forward, dynamic=False)
+        self._width = encoder.text_width if into == "text" else encoder.image_width
+
+    def run(
+        self,
+        targets_ND: Tensor,
+        *,
+        item_ids: Sequence[str],
+        snapshots: Sequence[int] = (),
+        progress: Callable[[int], None] | None = None,
+    ) -> list[Inversion]:
+        """Invert targets under every setting; arguments and errors about items as of :func:`invert`."""
+        first = self._configs[0]
+        _check_items(targets_ND, item_ids, snapshots, first.steps)
+        wanted = frozenset(snapshots)
+        found: dict[InversionConfig, list[_Rows]] = {config: [] for config in self._configs}
+        for start in range(0, len(item_ids), first.batch_size):
+            ids = item_ids[start : start + first.batch_size]
+            targets_BD = targets_ND[start : start + len(ids)].to(self._encoder.device, self._encoder.dtype)
+            targets_BD = F.normalize(targets_BD, dim=-1)
+            groups = [_Group(group, ids, targets_BD, self._width, wanted) for group in self._grouped]
+            _descend(self._forward, groups, first.steps)
+            for group, members in zip(groups, self._grouped, strict=True):
+                for config, rows in zip(members, group.per_setting(), strict=True):
+                    _check_finite(rows.losses, ids, config)
+                    found[config].append(rows)
+            if progress is not None:
+                progress(len(ids))
+        return [
+            Inversion(
+                features=torch.cat([rows.features for rows in found[config]]),
+                tokens=torch.cat([rows.tokens for rows in found[config]]),
+                losses=torch.cat([rows.losses for rows in found[config]]),
+                snapshots={
+                    step: torch.cat([rows.snapshots[step] for rows in found[config]])
+                    for step in sorted(wanted)
+                },
+                stopped=torch.cat([rows.stopped for rows in found[config]]),
+                engine=self._engine,
+            )
+            for config in self._configs
+        ]
 
 
 def initial_tokens(item_ids: Sequence[str], config: InversionConfig, width: int) -> Tensor:
@@ -219,14 +258,7 @@ def initial_tokens(item_ids: Sequence[str], config: InversionConfig, width: int)
     return torch.stack(rows) * config.init_std
 
 
-def _check(
-    encoder: Encoder,
-    targets_ND: Tensor,
-    into: Target,
-    configs: Sequence[InversionConfig],
-    item_ids: Sequence[str],
-    snapshots: Sequence[int],
-) -> frozenset[int]:
+def _check_items(targets_ND: Tensor, item_ids: Sequence[str], snapshots: Sequence[int], steps: int) -> None:
     if len(item_ids) != len(targets_ND) or len(set(item_ids)) != len(item_ids) or not item_ids:
         raise InputError(
             f"inversion needs one unique id per target: {len(targets_ND)} targets, {len(item_ids)} ids, "
@@ -239,6 +271,12 @@ def _check(
     ]
     if bad:
         raise InputError(f"{len(bad)} targets are zero or not finite, the first is {bad[0]!r}")
+    outside = [step for step in snapshots if not 0 <= step <= steps]
+    if outside:
+        raise InputError(f"snapshot steps {outside} lie outside 0..{steps} (steps)")
+
+
+def _check_settings(encoder: Encoder, into: Target, configs: Sequence[InversionConfig]) -> None:
     if not configs or len(set(configs)) != len(configs):
         raise InputError(
             f"a grid needs distinct settings, not {len(configs)} with {len(set(configs))} distinct"
@@ -250,13 +288,9 @@ def _check(
             raise InputError(
                 f"the settings of one grid may differ in {', '.join(GRID)}, not in {name}: {sorted(values)}"
             )
-    outside = [step for step in snapshots if not 0 <= step <= configs[0].steps]
-    if outside:
-        raise InputError(f"snapshot steps {outside} lie outside 0..{configs[0].steps} (steps)")
     most = max(config.num_tokens for config in configs)
     if into == "image" and most > encoder.num_patches:
         raise InputError(f"num_tokens {most} exceeds the {encoder.num_patches} patches of the image tower")
-    return frozenset(snapshots)
 
 
 def _check_finite(losses_BS: Tensor, item_ids: Sequence[str], config: InversionConfig) -> None:
@@ -305,7 +339,7 @@ def _forward(
             ) from reason
         if isinstance(reason, DisagreementError):
             warnings.warn(
-                f"encoder {encoder.name!r} into {into}: {reason}; the tower itself runs", stacklevel=4
+                f"encoder {encoder.name!r} into {into}: {reason}; the tower itself runs", stacklevel=5
             )
         return tower, "tower"
 

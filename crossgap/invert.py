@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from dataclasses import asdict, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,11 @@ from torch import Tensor
 
 from crossgap.command import run_command
 from crossgap.datasets import load_dataset
-from crossgap.embeddings import BATCH, Embeddings, encode_items
+from crossgap.embeddings import Embeddings, encode_items
 from crossgap.encode import describe, distinct_items, use_threads
 from crossgap.encoders import Precision, load_encoder
 from crossgap.errors import InputError
-from crossgap.inversion import Engine, Target, invert
+from crossgap.inversion import Engine, Inverter, Target
 from crossgap.presets import Schedule, preset
 from crossgap.progress import ItemProgress, Tick
 from crossgap.provenance import config_hash
@@ -122,20 +122,14 @@ def main(
         "threads": used_threads,
     }
 
+    @cache  # made with the first chunk that is wanted, used for all
+    def inverter() -> Inverter:
+        return Inverter(model, into=into, configs=[config], engine=engine, compiled=compiled)
+
     def make(part: range, tick: Tick) -> dict[str, Tensor]:
         chosen = items.subset(part)
         targets_ND = encode_items(model, chosen)
-        found = invert(
-            model,
-            targets_ND,
-            into=into,
-            config=config,
-            item_ids=chosen.ids,
-            snapshots=snapshots,
-            engine=engine,
-            compiled=compiled,
-            progress=tick,
-        )
+        (found,) = inverter().run(targets_ND, item_ids=chosen.ids, snapshots=snapshots, progress=tick)
         kept = {f"inverted-step-{step}": values_ND for step, values_ND in found.snapshots.items()}
         rest = {"tokens": found.tokens, "losses": found.losses, "stopped": found.stopped}
         return {"inverted": found.features, **kept, **rest}
@@ -148,7 +142,7 @@ def main(
             items.ids,
             make,
             name="inverted",
-            size=config.batch_size or BATCH,
+            size=config.batch_size,
             begin=partial(progress.start, f"invert into {into}", len(items)),
         )
         # the source says what the features were made of: these items with these settings

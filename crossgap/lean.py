@@ -50,7 +50,6 @@ class LeanText:
         text: Any = encoder.text_tower
         if not isinstance(text, CLIP | TextTransformer):
             raise UnknownTowerError(f"its text tower is of type {type(text).__name__}")
-        self._encoder = encoder
         self._blocks = [read_block(block, _product_dtype(encoder)) for block in text.transformer.resblocks]
         self._norm: nn.Module = text.ln_final
         self._projection = text.text_projection
@@ -74,11 +73,11 @@ class LeanText:
         started = [group.states(tokens) for tokens, group in zip(pseudo, self._groups, strict=True)]
         shapes = [states_BLW.shape[:2] for states_BLW in started]
         states_TW = _packed(started)
+        masks = [group.mask_LM for group in self._groups]
         for block, prefix in zip(self._blocks[:-1], self._prefix[:-1], strict=True):
             queries, keys, values = (
                 self._unpacked(part_THC, shapes) for part_THC in block.project(states_TW, parts=slice(0, 3))
             )
-            masks = [group.mask_LM for group in self._groups]
             states_TW = block.finish(states_TW, _attended(prefix, queries, keys, values, masks))
         block, prefix = self._blocks[-1], self._prefix[-1]
         keys, values = (
@@ -143,7 +142,6 @@ class LeanImage:
 
     def __init__(self, encoder: OpenClipEncoder, stretch: Callable[[Tensor], Tensor]) -> None:
         visual: Any = encoder.image_tower
-        self._encoder = encoder
         self._stretch = stretch
         if type(visual) is VisionTransformer:
             self._embed, self._pool = self._open_clip(visual)

@@ -110,7 +110,8 @@ class LBFGS:
 
     def _direction(self) -> Tensor:
         gradient = self._base_gradient
-        steepest = -gradient * (self._first_length / gradient.norm(dim=1, keepdim=True).clamp_min(1e-30))
+        first_scale = self._first_length / gradient.norm(dim=1, keepdim=True).clamp_min(1e-30)
+        steepest = -gradient * first_scale
         if not self._moves:
             return steepest
         direction = gradient
@@ -120,8 +121,7 @@ class LBFGS:
             direction = direction - weights[-1] * change
         _, change, inverse = self._moves[-1]
         scale = 1 / (inverse * change.square().sum(1, keepdim=True))
-        plain = self._first_length / gradient.norm(dim=1, keepdim=True).clamp_min(1e-30)
-        direction = direction * torch.where(inverse > 0, scale, plain)
+        direction = direction * torch.where(inverse > 0, scale, first_scale)
         for (move, change, inverse), weight in zip(self._moves, reversed(weights), strict=True):
             direction = direction + move * (weight - inverse * (change * direction).sum(1, keepdim=True))
         length = direction.norm(dim=1, keepdim=True)

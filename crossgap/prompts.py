@@ -127,7 +127,8 @@ def read_template(
         return inner
 
     start, end = len(frame.start), len(frame.end)
-    before = ids(left)[: len(ids(left)) - end]
+    opening = ids(left)
+    before = opening[: len(opening) - end]
     forbidden = {frame.padding, *frame.start, *frame.end, *frame.after, *special}
     for word, other in _WORD_PAIRS:
         sentence, twin = ids(left + word + right), ids(left + other + right)

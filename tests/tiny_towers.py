@@ -47,10 +47,12 @@ WORDS = [
 ]
 
 
+VIT_SIZES = {"img_size": SIZE, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
+
+
 @register_model
 def crossgap_tiny_vit(pretrained: bool = False, **changes: Any) -> torch.nn.Module:
-    sizes = {"img_size": SIZE, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
-    return timm.create_model("vit_base_patch16_224", **{**sizes, **changes})
+    return timm.create_model("vit_base_patch16_224", **{**VIT_SIZES, **changes})
 
 
 @register_model
@@ -60,8 +62,7 @@ def crossgap_tiny_dynamic_vit(pretrained: bool = False, **changes: Any) -> torch
 
 @register_model
 def crossgap_tiny_eva(pretrained: bool = False, **changes: Any) -> torch.nn.Module:
-    sizes = {"img_size": SIZE, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
-    return timm.create_model("eva02_tiny_patch14_224", **{**sizes, **changes})
+    return timm.create_model("eva02_tiny_patch14_224", **{**VIT_SIZES, **changes})
 
 
 @register_model
