@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from crossgap.blocks import UnknownTowerError
 from crossgap.encoders import Encoder, OpenClipEncoder
 from crossgap.errors import InputError, check_known
-from crossgap.lean import DisagreementError, Forward, LeanImage, LeanText, checked
+from crossgap.lean import DisagreementError, Forward, LeanImage, LeanText, check_lean, trial_tokens
 from crossgap.optimizers import LBFGS, AdamW
 
 Target = Literal["text", "image"]
@@ -324,13 +324,16 @@ def _forward(
     try:
         if not isinstance(encoder, OpenClipEncoder):
             raise UnknownTowerError(f"it is of type {type(encoder).__name__}")
+        width = encoder.text_width if into == "text" else encoder.image_width
+        trial = trial_tokens([(config.num_tokens, width) for config in configs], encoder)
+        with torch.no_grad():  # before the lean pass copies weights, so that the two peaks do not add up
+            expected = tower(trial)
         if into == "text":
             lean: Forward = LeanText(encoder, prompts)
-            width = encoder.text_width
         else:
             lean = LeanImage(encoder, lambda tokens: stretch(tokens, num_patches))
-            width = encoder.image_width
-        return checked(lean, tower, [(config.num_tokens, width) for config in configs], encoder), "lean"
+        check_lean(lean, trial, expected, encoder)
+        return lean, "lean"
     except UnknownTowerError as reason:
         if engine == "lean":
             raise InputError(

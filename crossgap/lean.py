@@ -229,22 +229,25 @@ def _product_dtype(encoder: OpenClipEncoder) -> torch.dtype:
 Forward = Callable[[Sequence[Tensor]], list[Tensor]]
 
 
-def checked(
-    lean: Forward, tower: Forward, shapes: Sequence[tuple[int, int]], encoder: OpenClipEncoder
-) -> Forward:
-    """Return ``lean`` if it agrees with ``tower`` on two random inputs per (K, W) of ``shapes``.
+def trial_tokens(shapes: Sequence[tuple[int, int]], encoder: OpenClipEncoder) -> list[Tensor]:
+    """Draw two random inputs per (K, W) of ``shapes``, to compare a lean pass with its tower on."""
+    generator = torch.Generator().manual_seed(0)
+    return [
+        (0.02 * torch.randn(2, *shape, generator=generator)).to(encoder.device, encoder.dtype)
+        for shape in shapes
+    ]
+
+
+def check_lean(
+    lean: Forward, pseudo: Sequence[Tensor], expected: Sequence[Tensor], encoder: OpenClipEncoder
+) -> None:
+    """Check that ``lean`` gives what the tower made of the same inputs.
 
     Raises:
         DisagreementError: it does not, for instance because a newer library changed its towers.
     """
-    generator = torch.Generator().manual_seed(0)
-    pseudo = [
-        (0.02 * torch.randn(2, *shape, generator=generator)).to(encoder.device, encoder.dtype)
-        for shape in shapes
-    ]
     with torch.no_grad():
-        pairs = zip(lean(pseudo), tower(pseudo), strict=True)
+        pairs = zip(lean(pseudo), expected, strict=True)
         difference = max(float((ours - theirs).norm(dim=-1).max()) for ours, theirs in pairs)
     if not difference <= _TOLERANCE[_product_dtype(encoder)]:
         raise DisagreementError(f"the lean pass differs from the tower by {difference:.2g}")
-    return lean
