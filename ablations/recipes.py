@@ -6,11 +6,17 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ablations.study import Arm, Study
-from crossgap.evaluate import EvaluationConfig, InversionPlan
+from crossgap.evaluation import EvaluationConfig, InversionPlan
 from crossgap.inversion import InversionConfig
 from crossgap.presets import preset
 from pretrain.recipes import RECIPES
 from pretrain.recipes import smoke as smoke_training
+
+# what a demonstration compares inversion with; `python -m crossgap.evaluate` measures every route
+ROUTES = (
+    "chance", "native", "oti", "ovi", "untrained_tokens", "centred", "class_pca", "random_subspace",
+    "isoclip", "ridge",
+)  # fmt: skip
 
 
 def demo() -> Study:
@@ -45,7 +51,7 @@ def demo() -> Study:
         ),
         baseline="baseline",
         seeds=(0, 1),
-        evaluation=EvaluationConfig(plans={"text": oti, "image": ovi}),
+        evaluation=EvaluationConfig(routes=ROUTES, plans={"text": oti, "image": ovi}),
         core_seconds=200,
     )
 

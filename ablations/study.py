@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from crossgap.errors import InputError, check_known
-from crossgap.evaluate import EvaluationConfig
+from crossgap.evaluation import EvaluationConfig
 from pretrain.config import TrainConfig
 
 

@@ -12,7 +12,7 @@ import torch
 from ablations.study import Study
 from crossgap.datasets import load_dataset
 from crossgap.encoders import load_encoder
-from crossgap.evaluate import evaluate
+from crossgap.evaluation import evaluate
 from crossgap.provenance import Provenance, config_hash
 from crossgap.records import read_json, write_json, write_text
 from pretrain.config import TrainConfig

@@ -107,9 +107,9 @@ def peaks(name: str, loop: Loop, precision: Precision, batch_sizes: Sequence[int
         found[into] = {}
         for size in batch_sizes:
             run = runner(loop, encoder, into, InversionConfig(), size)
-            _forget_peak()
+            forget_peak()
             run(1)
-            found[into][str(size)] = (_peak() - resting) / 2**20
+            found[into][str(size)] = (peak() - resting) / 2**20
             gc.collect()
     return found
 
@@ -130,7 +130,7 @@ def main(
     print(json.dumps(peaks(tower, loop, precision, batch_sizes)))
 
 
-def _forget_peak() -> None:
+def forget_peak() -> None:
     """Let the peak begin again at what is resident now, where the system can; else it is the process's."""
     path = Path("/proc/self/clear_refs")
     if path.exists():
@@ -141,7 +141,7 @@ def _resident() -> int:
     return _status("VmRSS") or _lifetime_peak()
 
 
-def _peak() -> int:
+def peak() -> int:
     return _status("VmHWM") or _lifetime_peak()
 
 

@@ -25,10 +25,11 @@ BATCH = 256  # items encoded side by side: another number would change the last 
 class Embeddings:
     """Unit-row features of identified items.
 
-    ``encoder`` is the fingerprint of the model, ``source`` the hash of what was encoded.
+    ``encoder`` is the fingerprint of the model, ``source`` the hash of what was encoded, ``groups`` the
+    identities of the things shown (() when unknown).
 
     Raises:
-        InputError: repeated ids, or numbers of ids, labels and rows that differ.
+        InputError: repeated ids, or numbers of ids, labels, groups and rows that differ.
     """
 
     ids: tuple[str, ...]
@@ -37,8 +38,11 @@ class Embeddings:
     modality: str
     encoder: str
     source: str
+    groups: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.groups and len(self.groups) != len(self.ids):
+            raise InputError(f"embeddings: {len(self.ids)} ids but {len(self.groups)} groups")
         if not len(self.ids) == len(set(self.ids)) == len(self.values) == len(self.labels):
             raise InputError(
                 f"embeddings need one unique id and one label a row: {len(self.values)} rows, "
@@ -63,6 +67,8 @@ class Embeddings:
         """Write a safetensors file whose metadata hold ids, labels and origin, atomically."""
         about = {"modality": self.modality, "encoder": self.encoder, "source": self.source}
         names = {"ids": json.dumps(self.ids), "labels": json.dumps(self.labels)}
+        if self.groups:
+            names["groups"] = json.dumps(self.groups)
         with atomic_path(path) as temporary:
             save_file({"values": self.values.cpu().contiguous()}, temporary, metadata={**about, **names})
 
@@ -84,6 +90,7 @@ class Embeddings:
                 modality=about["modality"],
                 encoder=about["encoder"],
                 source=about["source"],
+                groups=tuple(json.loads(about.get("groups", "[]"))),
             )
         except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
             raise InputError(f"{path}: not a file of embeddings ({type(error).__name__}: {error})") from error

@@ -134,6 +134,7 @@ def main(
                 modality=name,
                 encoder=model.fingerprint,
                 source=items.content_hash,
+                groups=items.groups,
             ).save(out / f"{name}.safetensors")
         store.finish({})
     for name, items in sides.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -11,27 +10,38 @@ import torch
 from torch import Tensor
 
 from crossgap.datasets import Items, Task
-from crossgap.relevance import Relevance
+from crossgap.relevance import LabelRelevance
+from crossgap.similarity import cosine_scores
 
 _THUMBNAIL = 64
 _BINS = 100
 
 
-def spread_queries(count: int, relevance: Relevance) -> list[int]:
+def spread_queries(count: int, usable_Q: Tensor) -> list[int]:
     """Choose ``count`` queries evenly over those with something to find."""
-    usable = relevance.relevant_QG.any(dim=1).nonzero().flatten()
+    usable = usable_Q.nonzero().flatten()
     places = torch.linspace(0, len(usable) - 1, min(count, len(usable))).round().long()
     return [int(index) for index in usable[places]]
 
 
 def neighbours(
-    task: Task, scores_QG: Tensor, relevance: Relevance, queries: list[int], *, route: str, depth: int = 5
+    task: Task,
+    query_QD: Tensor,
+    gallery_GD: Tensor,
+    relevance: LabelRelevance,
+    queries: list[int],
+    *,
+    route: str,
+    depth: int = 5,
 ) -> list[dict[str, Any]]:
     """List the nearest gallery items of a few queries, with thumbnails; ignored items are left out."""
     records = []
     for query in queries:
-        ranked_G = scores_QG[query].masked_fill(relevance.ignored_QG[query], -torch.inf)
-        left = int((~relevance.ignored_QG[query]).sum())
+        scores_G = cosine_scores(query_QD[query : query + 1], gallery_GD)[0]
+        judged = relevance.rows(slice(query, query + 1))
+        ignored_G, relevant_G = judged.ignored_QG[0], judged.relevant_QG[0]
+        ranked_G = scores_G.masked_fill(ignored_G, -torch.inf)
+        left = int((~ignored_G).sum())
         for rank, item in enumerate(
             ranked_G.argsort(descending=True, stable=True)[: min(depth, left)].tolist()
         ):
@@ -48,8 +58,8 @@ def neighbours(
                     "neighbour_class": task.gallery.labels[item],
                     "neighbour_image": _thumbnail(task.gallery, item),
                     "neighbour_text": _text(task.gallery, item),
-                    "score": float(scores_QG[query, item]),
-                    "relevant": bool(relevance.relevant_QG[query, item]),
+                    "score": float(scores_G[item]),
+                    "relevant": bool(relevant_G[item]),
                 }
             )
     return records
@@ -96,7 +106,7 @@ def histogram(values: Tensor, kind: str) -> pd.DataFrame:
 
 
 def _thumbnail(items: Items, index: int) -> bytes | None:
-    if items.modality != "image":
+    if items.modality != "image" or not items.contents:
         return None
     image = items.image(index)
     image.thumbnail((_THUMBNAIL, _THUMBNAIL))
@@ -106,5 +116,5 @@ def _thumbnail(items: Items, index: int) -> bytes | None:
 
 
 def _text(items: Items, index: int) -> str | None:
-    content = items.contents[index]
-    return content if items.modality == "text" and not isinstance(content, bytes | Path) else None
+    content = items.contents[index] if items.contents else None
+    return content if isinstance(content, str) else None

@@ -20,7 +20,7 @@ import pandas as pd
 
 from crossgap.errors import InputError, check_known
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 SELECTIONS = ("none", "curve", "val", "preset")
 
@@ -35,7 +35,7 @@ class Row:
 
     ``selection`` says how the setting behind the value was chosen: ``none`` (there is nothing to choose),
     ``curve`` (one point of a curve, chosen by nobody), ``val`` (chosen on the validation split), ``preset``
-    (fixed beforehand).
+    (fixed beforehand). ``setting`` is the strength of a fitted map in words ("rank 64"), '' without one.
     """
 
     schema: int = SCHEMA_VERSION
@@ -60,6 +60,7 @@ class Row:
     n_skipped: int = 0
     steps: int | None = None
     num_tokens: int | None = None
+    setting: str = ""
     selection: str = "none"
     pairs_seen: int | None = None
     seconds: float | None = None

@@ -42,9 +42,56 @@ class Relevance:
             raise InputError(f"gallery item {item} is both relevant and ignored for query {query}")
 
 
-def relevance_of(task: Task) -> Relevance:
-    """Give a task's relevance: by its labels, with what its protocol ignores."""
-    return relevance_from_labels(
+class LabelRelevance:
+    """Relevance by equal labels, judged block by block: no queries x gallery mask of a large task is held.
+
+    ``ignored = (drop_self and same id) or (ignore_same_group and same group)``;
+    ``relevant = same label and not ignored``. Items are matched by id, never by position. An empty group
+    means that the item belongs to none, so it is never ignored for its group.
+
+    Shape: Q ids, labels and groups of queries, G of the gallery.
+
+    Raises:
+        InputError: lengths that differ, an id that occurs twice on one side, an empty label, or groups
+            asked for but not given.
+    """
+
+    def __init__(
+        self,
+        query_ids: Sequence[str],
+        gallery_ids: Sequence[str],
+        query_labels: Sequence[str],
+        gallery_labels: Sequence[str],
+        *,
+        query_groups: Sequence[str] = (),
+        gallery_groups: Sequence[str] = (),
+        ignore_same_group: bool = False,
+        drop_self: bool = True,
+    ) -> None:
+        _check_side("query", query_ids, query_labels, query_groups, needs_groups=ignore_same_group)
+        _check_side("gallery", gallery_ids, gallery_labels, gallery_groups, needs_groups=ignore_same_group)
+        self.shape = (len(query_ids), len(gallery_ids))
+        self._labels = _numbered(query_labels, gallery_labels)
+        self._ignored = []
+        if drop_self:
+            self._ignored.append(_numbered(query_ids, gallery_ids))
+        if ignore_same_group:
+            query_Q, gallery_G = _numbered(query_groups, gallery_groups)
+            alone_Q = torch.tensor([not group for group in query_groups], dtype=torch.bool)
+            self._ignored.append((query_Q.masked_fill(alone_Q, -1), gallery_G))
+
+    def rows(self, rows: slice) -> Relevance:
+        """Judge some queries against the whole gallery: masks (B, G)."""
+        relevant_BG = _equal(self._labels, rows)
+        ignored_BG = torch.zeros_like(relevant_BG)
+        for numbers in self._ignored:
+            ignored_BG |= _equal(numbers, rows)
+        return Relevance(relevant_BG & ~ignored_BG, ignored_BG)
+
+
+def judge(task: Task) -> LabelRelevance:
+    """Judge relevance in a task: by its labels, with what its protocol ignores."""
+    return LabelRelevance(
         task.query.ids,
         task.gallery.ids,
         task.query.labels,
@@ -54,6 +101,11 @@ def relevance_of(task: Task) -> Relevance:
         ignore_same_group=task.ignore_same_group,
         drop_self=task.drop_self,
     )
+
+
+def relevance_of(task: Task) -> Relevance:
+    """Give a task's relevance as masks of all queries: :func:`judge` at once."""
+    return judge(task).rows(slice(None))
 
 
 def relevance_from_labels(
@@ -67,34 +119,37 @@ def relevance_from_labels(
     ignore_same_group: bool = False,
     drop_self: bool = True,
 ) -> Relevance:
-    """Judge relevance by equal labels and leave out the query itself and, if asked, its own group.
-
-    ``ignored = (drop_self and same id) or (ignore_same_group and same group)``;
-    ``relevant = same label and not ignored``. Items are matched by id, never by position. An empty group
-    means that the item belongs to none, so it is never ignored for its group.
+    """Judge relevance by equal labels, as :class:`LabelRelevance`, for all queries at once.
 
     Shape: Q ids, labels and groups of queries, G of the gallery -> masks (Q, G).
 
     Raises:
-        InputError: lengths that differ, an id that occurs twice on one side, an empty label, or groups
-            asked for but not given.
+        InputError: as :class:`LabelRelevance`.
     """
-    _check_side("query", query_ids, query_labels, query_groups, needs_groups=ignore_same_group)
-    _check_side("gallery", gallery_ids, gallery_labels, gallery_groups, needs_groups=ignore_same_group)
-    ignored_QG = torch.zeros((len(query_ids), len(gallery_ids)), dtype=torch.bool)
-    if drop_self:
-        ignored_QG |= _equal(query_ids, gallery_ids)
-    if ignore_same_group:
-        grouped_Q1 = torch.tensor([bool(group) for group in query_groups], dtype=torch.bool)[:, None]
-        ignored_QG |= _equal(query_groups, gallery_groups) & grouped_Q1
-    return Relevance(_equal(query_labels, gallery_labels) & ~ignored_QG, ignored_QG)
+    judged = LabelRelevance(
+        query_ids,
+        gallery_ids,
+        query_labels,
+        gallery_labels,
+        query_groups=query_groups,
+        gallery_groups=gallery_groups,
+        ignore_same_group=ignore_same_group,
+        drop_self=drop_self,
+    )
+    return judged.rows(slice(None))
 
 
-def _equal(queries: Sequence[str], gallery: Sequence[str]) -> Tensor:
+def _numbered(queries: Sequence[str], gallery: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Give equal names equal numbers on both sides."""
     numbers = {name: number for number, name in enumerate(dict.fromkeys((*queries, *gallery)))}
     query_Q = torch.tensor([numbers[name] for name in queries], dtype=torch.int64)
     gallery_G = torch.tensor([numbers[name] for name in gallery], dtype=torch.int64)
-    return query_Q[:, None] == gallery_G[None, :]
+    return query_Q, gallery_G
+
+
+def _equal(numbers: tuple[Tensor, Tensor], rows: slice) -> Tensor:
+    query_Q, gallery_G = numbers
+    return query_Q[rows, None] == gallery_G[None, :]
 
 
 def _check_side(

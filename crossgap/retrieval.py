@@ -15,15 +15,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from crossgap.counting import counted_metrics, harmonic_numbers
 from crossgap.errors import InputError
-from crossgap.ranking import (
-    Ranking,
-    check_scores,
-    rankings,
-    row_blocks,
-    same_as_before,
-    sorted_lists,
-)
+from crossgap.ranking import check_scores, row_blocks, same_as_before, sorted_lists
 from crossgap.relevance import Relevance
 
 
@@ -53,15 +47,33 @@ def retrieval_metrics(
         InputError: scores that do not fit the masks or are not finite, or a k below 1.
     """
     check_scores(scores_QG, relevance)
+    check_ks(ks)
+    values = {
+        name: scores_QG.new_full(scores_QG.shape[:1], torch.nan, dtype=torch.float64)
+        for name in metric_names(ks)
+    }
+    harmonic = harmonic_numbers(scores_QG.shape[1], scores_QG.device)
+    for rows in row_blocks(scores_QG):
+        judged = Relevance(relevance.relevant_QG[rows], relevance.ignored_QG[rows])
+        for name, found_B in counted_metrics(scores_QG[rows], judged, ks=ks, harmonic=harmonic).items():
+            values[name][rows] = found_B
+    return values
+
+
+def check_ks(ks: Sequence[int]) -> None:
+    """Check that every k of hit@k and recall@k is at least 1.
+
+    Raises:
+        InputError: one is not.
+    """
     for k in ks:
         if k < 1:
             raise InputError(f"hit@k and recall@k need k of at least 1, got {k=}")
-    names = ["mAP", "mAP@R", "R-precision", *(f"hit@{k}" for k in ks), *(f"recall@{k}" for k in ks)]
-    values = {name: scores_QG.new_full(scores_QG.shape[:1], torch.nan, dtype=torch.float64) for name in names}
-    for numbers_Q, ranking in rankings(scores_QG, relevance):
-        for name, found_Q in _from_ranking(ranking, ks).items():
-            values[name][numbers_Q] = found_Q
-    return values
+
+
+def metric_names(ks: Sequence[int]) -> list[str]:
+    """List the names of retrieval metrics, in the order of their rows."""
+    return ["mAP", "mAP@R", "R-precision", *(f"hit@{k}" for k in ks), *(f"recall@{k}" for k in ks)]
 
 
 def micro_mean(values_Q: Tensor) -> float:
@@ -127,19 +139,3 @@ def tie_rate(scores_QG: Tensor, relevance: Relevance) -> float:
         counted += int(hits_QG.any(dim=1).sum())
         mixed += int(within.sum())
     return mixed / counted if counted else float("nan")
-
-
-def _from_ranking(ranking: Ranking, ks: Sequence[int]) -> dict[str, Tensor]:
-    relevant_Q = torch.where(ranking.relevant_Q > 0, ranking.relevant_Q, torch.nan).double()
-    rank_G = torch.arange(1, ranking.chance_QG.shape[1] + 1, device=relevant_Q.device)
-    first_R_QG = rank_G <= ranking.relevant_Q[:, None]
-    gained_QG = ranking.chance_QG * ranking.precision_QG
-    found = {
-        "mAP": gained_QG.sum(dim=1) / relevant_Q,
-        "mAP@R": (gained_QG * first_R_QG).sum(dim=1) / relevant_Q,
-        "R-precision": (ranking.chance_QG * first_R_QG).sum(dim=1) / relevant_Q,
-    }
-    for k in ks:
-        found[f"hit@{k}"] = torch.where(relevant_Q.isnan(), torch.nan, 1 - ranking.miss_QG[:, :k].prod(dim=1))
-        found[f"recall@{k}"] = ranking.chance_QG[:, :k].sum(dim=1) / relevant_Q
-    return found

@@ -1,23 +1,37 @@
 """Routes: named ways to make the query side and the gallery side of a retrieval.
 
-Inversion changes the query alone, as in the paper; a training-free map changes both sides. What is fitted
-is fitted on the training split, never on the items it is tested on.
+Inversion changes the query alone, as in the paper, unless a route says otherwise; most training-free maps
+change both sides. What is fitted is fitted on the training split, never on the items it is tested on; ranks
+and strengths are chosen on the validation split, or published values.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor
 
-from crossgap.datasets import FitData, Kind
-from crossgap.embeddings import Embeddings
+from crossgap import posthoc
+from crossgap.datasets import Kind, Modality
 from crossgap.errors import InputError
-from crossgap.posthoc import LinearMap, centring, class_pca, random_subspace
+from crossgap.posthoc import Band, LinearMap
+from crossgap.projectors import Projectors
 
 INTRA: tuple[Kind, ...] = ("image-image", "text-text")
-EVERY: tuple[Kind, ...] = ("image-image", "text-text", "image-text", "text-image", "zero-shot")
+ACROSS: tuple[Kind, ...] = ("image-text", "text-image")
+EVERY: tuple[Kind, ...] = (*INTRA, *ACROSS, "zero-shot")
+
+Family = Literal["reference", "inversion", "placebo", "map"]
+Strength = int | float | Band | None
+Need = Literal["own", "other", "images", "texts", "class_prompts", "pairs", "projectors"]
+_WORDS = {
+    "images": "images of a training split",
+    "texts": "texts of a training split",
+    "class_prompts": "class prompts of a training split",
+    "pairs": "image-text pairs of a training split",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,101 +39,459 @@ class Route:
     """One row of :data:`ROUTES`.
 
     Args:
+        family: what it is for; placebos and maps are the controls of an inversion.
         kinds: tasks it applies to.
-        inverts: the modality its query is inverted into, if it inverts.
-        fits: what of the training split it is fitted on: the class prompts, or the features of each side's
-            modality.
+        inverts: the modality it inverts into, if it inverts; the side of the other modality is inverted.
         about: what is done to which side, in words.
+        map: how its map is fitted, if it has one.
     """
 
+    family: Family
     kinds: tuple[Kind, ...]
-    inverts: Literal["text", "image"] | None = None
-    fits: Literal["class_prompts", "sides"] | None = None
+    inverts: Modality | None = None
     about: str
+    map: MapRoute | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitEmbeddings:
-    """Encoded training items that maps are fitted on; None where the dataset has no such part."""
+class Parts:
+    """What maps may be fitted on: features of the training split, and what the model itself gives.
+
+    None where there is no such part. ``paired_images`` and ``paired_texts`` hold pairs row by row;
+    ``projectors`` is the reason in words where the towers have no linear ones. ``band`` is the published
+    IsoCLIP band of this model by modality, if there is one.
+
+    Shape: features (N, D) of any N.
+    """
 
     split: str
-    images: Embeddings | None
-    texts: Embeddings | None
-    class_prompts: Embeddings | None
+    images: Tensor | None = None
+    texts: Tensor | None = None
+    class_prompts: Tensor | None = None
+    paired_images: Tensor | None = None
+    paired_texts: Tensor | None = None
+    projectors: Projectors | str = "it is not known how its features were projected"
+    bands: dict[Modality, Band]
+    dim: int
+    seed: int
+
+    def of(self, modality: Modality) -> Tensor:
+        """Return the training features of a modality."""
+        return _given(self.images if modality == "image" else self.texts)
+
+    def fitted_on(self, *parts: Tensor | None, what: str) -> str:
+        """Say in words what was fitted on."""
+        count = " and ".join(str(len(part)) for part in parts if part is not None)
+        return f"{count} {what} of split {self.split}"
 
 
-def sides(kind: Kind) -> tuple[str, str]:
+@dataclass(frozen=True, kw_only=True)
+class MapRoute:
+    """How a route's map is fitted for the items of one modality.
+
+    Args:
+        needs: what it is fitted on.
+        moves: which side of a task it changes; ``retrieved`` is every item of the gallery's modality.
+        fit: (parts, modality of the items, strength) -> map.
+        unit: what the strength is, in a word.
+        candidates: strengths to try on the validation split; () when there is nothing to choose.
+        preset: the strength without such a choice: the published one, or what docs/measurement.md names.
+        follows: the route whose chosen strength it takes.
+    """
+
+    needs: tuple[Need, ...]
+    moves: Literal["both", "query", "retrieved"] = "both"
+    fit: Callable[[Parts, Modality, Strength], LinearMap]
+    unit: str = ""
+    candidates: Callable[[Parts, Modality], Sequence[Strength]] = lambda _parts, _modality: ()
+    preset: Callable[[Parts, Modality], Strength] = lambda _parts, _modality: None
+    follows: str | None = None
+
+    def describe(self, strength: Strength) -> str:
+        """Say a strength in words; '' for none."""
+        if strength is None:
+            return ""
+        if isinstance(strength, Band):
+            return f"without top {strength.top}, bottom {strength.bottom}"
+        return f"{self.unit} {strength:g}"
+
+
+def sides(kind: Kind) -> tuple[Modality, Modality]:
     """Return the native modality of the query side and of the gallery side."""
-    query = "text" if kind.startswith("text") else "image"
-    gallery = "image" if kind.endswith("image") else "text"
-    return query, gallery
+    return "text" if kind.startswith("text") else "image", "image" if kind.endswith("image") else "text"
 
 
-def fitted_maps(
-    route: str, kind: Kind, fit: FitEmbeddings, *, seed: int, dim: int
-) -> tuple[LinearMap, LinearMap]:
-    """Fit the maps of a training-free route for the query side and the gallery side.
+def moved(route: str, kind: Kind) -> tuple[bool, bool]:
+    """Tell whether a route's map changes the query side and the gallery side of a task of this kind."""
+    fitted = ROUTES[route].map
+    assert fitted is not None
+    query, gallery = sides(kind)
+    return {"both": (True, True), "query": (True, False), "retrieved": (query == gallery, True)}[fitted.moves]
 
-    Ranks are half the dimension, the value of [0] Herzog and Wang, CVPR 2026, arXiv 2603.16100, Section 5.
+
+def side_maps(
+    route: str, kind: Kind, parts: Parts, strength: Strength
+) -> tuple[LinearMap | None, LinearMap | None]:
+    """Fit a route's map for the query side and the gallery side; None leaves a side native.
 
     Raises:
-        InputError: the training split lacks what the route is fitted on.
+        InputError: the fit is not possible at this strength or on these parts.
     """
-    if route == "random_subspace":
-        both = random_subspace(dim, rank=dim // 2, seed=seed)
-        return both, both
-    if route == "class_pca":
-        prompts = _needed(fit.class_prompts, route, "class prompts")
-        both = class_pca(
-            prompts, rank=dim // 2, fitted_on=f"{len(prompts)} class prompts of split {fit.split}"
-        )
-        return both, both
-    means = {}
-    for modality in set(sides(kind)):
-        part = _needed(fit.images if modality == "image" else fit.texts, route, f"{modality}s")
-        means[modality] = centring(part, fitted_on=f"{len(part)} {modality}s of split {fit.split}")
+    fitted = ROUTES[route].map
+    assert fitted is not None
+    on_query, on_gallery = moved(route, kind)
     query, gallery = sides(kind)
-    return means[query], means[gallery]
+    first = fitted.fit(parts, query, strength) if on_query else None
+    if on_gallery and on_query and query == gallery:
+        return first, first
+    return first, fitted.fit(parts, gallery, strength) if on_gallery else None
 
 
-def missing_fit(route: str, kind: Kind, fit: FitData | None) -> str | None:
-    """Return None if the dataset has what the route is fitted on, else what it lacks."""
-    fits = ROUTES[route].fits
-    needed = [f"{modality}s" for modality in sides(kind)] if fits == "sides" else [fits] if fits else []
-    for part in needed:
-        if fit is None or getattr(fit, part) is None:
-            return f"needs {part.replace('_', ' ')} of a training split, which this dataset has not"
+def fit_side(route: str, kind: Kind) -> Modality:
+    """Return the modality whose strength is chosen: the query's where it moves, else the gallery's."""
+    return sides(kind)[0 if moved(route, kind)[0] else 1]
+
+
+def missing_part(route: str, kind: Kind, parts: Parts) -> str | None:
+    """Return None if there is what the route is fitted on, else what is lacking, in words."""
+    fitted = ROUTES[route].map
+    assert fitted is not None
+    changed = {side for side, moves in zip(sides(kind), moved(route, kind), strict=True) if moves}
+    for need in fitted.needs:
+        if need == "projectors":
+            if isinstance(parts.projectors, str):
+                return f"needs linear projectors: {parts.projectors}"
+        elif need == "pairs":
+            if parts.paired_images is None:
+                return f"needs {_WORDS[need]}, which this dataset has not"
+        else:
+            for name in _part_names(need, changed):
+                if getattr(parts, name) is None:
+                    return f"needs {_WORDS[name]}, which this dataset has not"
     return None
 
 
-def _needed(part: Embeddings | None, route: str, what: str) -> Tensor:
-    if part is None:
+def needed_parts(routes: Sequence[str], kinds: set[Kind]) -> set[str]:
+    """List the parts of the training split that these routes are fitted on: names of :class:`Parts`."""
+    found: set[str] = set()
+    for name in routes:
+        fitted = ROUTES[name].map
+        for kind in kinds & set(ROUTES[name].kinds) if fitted is not None else ():
+            assert fitted is not None
+            for need in fitted.needs:
+                found |= {"pairs"} if need == "pairs" else _part_names(need, set(sides(kind)))
+    return found - {"projectors"}
+
+
+def _part_names(need: Need, modalities: set[Modality]) -> set[str]:
+    others = {"text" if modality == "image" else "image" for modality in modalities}
+    if need in ("own", "other"):
+        return {f"{modality}s" for modality in (modalities if need == "own" else others)}
+    return {need}
+
+
+def _given(part: Tensor | None) -> Tensor:
+    assert part is not None, "missing_part is asked first"
+    return part
+
+
+def _number(strength: Strength) -> float:
+    assert isinstance(strength, int | float)
+    return strength
+
+
+def _rank(strength: Strength) -> int:
+    assert isinstance(strength, int)
+    return strength
+
+
+def _flip(modality: Modality) -> Modality:
+    return "text" if modality == "image" else "image"
+
+
+def _centred(parts: Parts, modality: Modality, _: Strength) -> LinearMap:
+    own_ND = parts.of(modality)
+    return posthoc.centring(own_ND, fitted_on=parts.fitted_on(own_ND, what=f"{modality}s"))
+
+
+def _shifted(parts: Parts, modality: Modality, strength: Strength) -> LinearMap:
+    own_ND, other_ND = parts.of(modality), parts.of(_flip(modality))
+    about = parts.fitted_on(own_ND, other_ND, what=f"{modality}s and {_flip(modality)}s")
+    return posthoc.gap_shift(own_ND, other_ND, strength=_number(strength), fitted_on=about)
+
+
+def _whitened(parts: Parts, modality: Modality, strength: Strength) -> LinearMap:
+    own_ND = parts.of(modality)
+    about = parts.fitted_on(own_ND, what=f"{modality}s")
+    return posthoc.whitening(own_ND, shrinkage=_number(strength), fitted_on=about)
+
+
+def _top_removed(parts: Parts, modality: Modality, strength: Strength) -> LinearMap:
+    own_ND = parts.of(modality)
+    about = parts.fitted_on(own_ND, what=f"{modality}s")
+    return posthoc.top_removal(own_ND, rank=_rank(strength), fitted_on=about)
+
+
+def _class_pca(parts: Parts, _: Modality, strength: Strength) -> LinearMap:
+    prompts_KD = _given(parts.class_prompts)
+    about = parts.fitted_on(prompts_KD, what="class prompts")
+    return posthoc.class_pca(prompts_KD, rank=_rank(strength), fitted_on=about)
+
+
+def _caption_pca(parts: Parts, _: Modality, strength: Strength) -> LinearMap:
+    texts_ND = _given(parts.texts)
+    about = parts.fitted_on(texts_ND, what="texts")
+    return posthoc.caption_pca(texts_ND, rank=_rank(strength), fitted_on=about)
+
+
+def _image_pca(parts: Parts, _: Modality, strength: Strength) -> LinearMap:
+    images_ND = _given(parts.images)
+    about = parts.fitted_on(images_ND, what="images")
+    return posthoc.image_pca(images_ND, rank=_rank(strength), fitted_on=about)
+
+
+def _random_subspace(parts: Parts, _: Modality, strength: Strength) -> LinearMap:
+    return posthoc.random_subspace(parts.dim, rank=_rank(strength), seed=parts.seed)
+
+
+def _random_rotation(parts: Parts, _: Modality, __: Strength) -> LinearMap:
+    return posthoc.random_rotation(parts.dim, seed=parts.seed)
+
+
+def _isoclip(parts: Parts, modality: Modality, strength: Strength) -> LinearMap:
+    own_DW, other_DV = _projectors(parts, modality)
+    assert isinstance(strength, Band)
+    return posthoc.isoclip(own_DW, other_DV, band=strength)
+
+
+def _shared_space(parts: Parts, _: Modality, strength: Strength) -> LinearMap:
+    images_ND, texts_ND = parts.of("image"), parts.of("text")
+    about = parts.fitted_on(images_ND, texts_ND, what="images and texts")
+    return posthoc.shared_space(images_ND, texts_ND, tolerance=_number(strength), fitted_on=about)
+
+
+def _orthogonal_closing(parts: Parts, modality: Modality, strength: Strength) -> LinearMap:
+    own_ND, other_ND = parts.of(modality), parts.of(_flip(modality))
+    about = parts.fitted_on(own_ND, other_ND, what=f"{modality}s and {_flip(modality)}s")
+    return posthoc.orthogonal_closing(own_ND, other_ND, rank=_rank(strength), fitted_on=about)
+
+
+def _pairs_of(parts: Parts, modality: Modality) -> tuple[Tensor, Tensor, str]:
+    images_ND, texts_ND = _given(parts.paired_images), _given(parts.paired_texts)
+    about = parts.fitted_on(images_ND, what="image-text pairs")
+    return (images_ND, texts_ND, about) if modality == "image" else (texts_ND, images_ND, about)
+
+
+def _ridge(parts: Parts, modality: Modality, strength: Strength) -> LinearMap:
+    source_ND, target_ND, about = _pairs_of(parts, modality)
+    return posthoc.ridge(source_ND, target_ND, strength=_number(strength), fitted_on=about)
+
+
+def _procrustes(parts: Parts, modality: Modality, _: Strength) -> LinearMap:
+    source_ND, target_ND, about = _pairs_of(parts, modality)
+    return posthoc.procrustes(source_ND, target_ND, fitted_on=about)
+
+
+def _projectors(parts: Parts, modality: Modality) -> tuple[Tensor, Tensor]:
+    assert not isinstance(parts.projectors, str)
+    image_DW, text_DV = parts.projectors
+    return (image_DW, text_DV) if modality == "image" else (text_DV, image_DW)
+
+
+def _bands(parts: Parts, modality: Modality) -> Sequence[Strength]:
+    own_DW, other_DV = _projectors(parts, modality)
+    return posthoc.band_candidates(min(*own_DW.shape, *other_DV.shape))
+
+
+def _published_band(parts: Parts, modality: Modality) -> Strength:
+    if modality not in parts.bands:
         raise InputError(
-            f"route {route!r} is fitted on {what} of a training split, which this dataset has not"
+            "no band was published for this model; give a dataset with a validation split to choose one on"
         )
-    return part.values
+    return parts.bands[modality]
 
 
+def _pca(source: Literal["images", "texts", "class_prompts"], fit: Callable[..., LinearMap]) -> MapRoute:
+    def most(parts: Parts) -> int:
+        return min(parts.dim, len(_given(getattr(parts, source))) - 1)
+
+    return MapRoute(
+        needs=(source,),
+        fit=fit,
+        unit="rank",
+        candidates=lambda parts, _: posthoc.rank_candidates(parts.dim, at_most=most(parts)),
+        preset=lambda parts, _: max(1, min(parts.dim // 2, most(parts))),
+    )
+
+
+# Strengths without choice: half the width for projections and the closing (Herzog and Wang, 2026, and by
+# analogy), D/100 components (Mu and Viswanath, 2018), centres that meet (Liang et al., 2022), the published
+# IsoCLIP bands; shrinkage, tolerance and penalty have no published value that we know of.
 ROUTES: dict[str, Route] = {
-    "chance": Route(kinds=EVERY, about="expected value of a uniformly random ordering"),
-    "native": Route(kinds=EVERY, about="features as the model gives them"),
+    "chance": Route(family="reference", kinds=EVERY, about="expected value of a uniformly random ordering"),
+    "native": Route(family="reference", kinds=EVERY, about="features as the model gives them"),
     "oti": Route(
+        family="inversion",
         kinds=("image-image", "zero-shot"),
         inverts="text",
         about="image query inverted into the text tower; gallery native",
     ),
     "ovi": Route(
+        family="inversion",
+        kinds=("text-text", "zero-shot"),
+        inverts="image",
+        about="text query (zero-shot: class prompts) inverted into the image tower; other side native",
+    ),
+    "oti_both": Route(
+        family="inversion",
+        kinds=("image-image",),
+        inverts="text",
+        about="query and gallery images inverted into the text tower, at the setting of oti",
+    ),
+    "ovi_both": Route(
+        family="inversion",
         kinds=("text-text",),
         inverts="image",
-        about="text query inverted into the image tower; gallery native",
+        about="query and gallery texts inverted into the image tower, at the setting of ovi",
     ),
     "untrained_tokens": Route(
+        family="placebo",
         kinds=("image-image", "text-text", "zero-shot"),
-        about="placebo: the inverted query before its first update; gallery native",
+        about="placebo: the inverted side before its first update; other side native",
     ),
-    "centred": Route(kinds=EVERY, fits="sides", about="each modality minus its training mean, both sides"),
+    "shuffled_targets": Route(
+        family="placebo",
+        kinds=INTRA,
+        about="placebo: each query inverted towards another query's feature, at the setting of the inversion",
+    ),
+    "random_rotation": Route(
+        family="placebo",
+        kinds=INTRA,
+        about="placebo: query turned by a random rotation, which keeps its geometry; gallery native",
+        map=MapRoute(needs=(), moves="query", fit=_random_rotation),
+    ),
+    "centred": Route(
+        family="map",
+        kinds=EVERY,
+        about="each modality minus its training mean, both sides",
+        map=MapRoute(needs=("own",), fit=_centred),
+    ),
+    "shifted": Route(
+        family="map",
+        kinds=EVERY,
+        about="each modality shifted along the gap vector towards the other, both sides",
+        map=MapRoute(
+            needs=("own", "other"),
+            fit=_shifted,
+            unit="share",
+            candidates=lambda _parts, _modality: posthoc.SHIFT_STRENGTHS,
+            preset=lambda _parts, _modality: 0.5,
+        ),
+    ),
+    "whitened": Route(
+        family="map",
+        kinds=EVERY,
+        about="each modality whitened by its shrunk training covariance, both sides",
+        map=MapRoute(
+            needs=("own",),
+            fit=_whitened,
+            unit="shrinkage",
+            candidates=lambda _parts, _modality: posthoc.WHITENING_SHRINKAGES,
+            preset=lambda _parts, _modality: 0.1,
+        ),
+    ),
+    "top_removed": Route(
+        family="map",
+        kinds=EVERY,
+        about="each modality minus its training mean and strongest components, both sides",
+        map=MapRoute(
+            needs=("own",),
+            fit=_top_removed,
+            unit="rank",
+            candidates=lambda parts, _: posthoc.top_candidates(parts.dim),
+            preset=lambda parts, _: max(1, round(parts.dim / 100)),
+        ),
+    ),
     "class_pca": Route(
-        kinds=INTRA, fits="class_prompts", about="top half of the class prompts' components, both sides"
+        family="map",
+        kinds=INTRA,
+        about="top components of the class prompts, both sides",
+        map=_pca("class_prompts", _class_pca),
     ),
-    "random_subspace": Route(kinds=INTRA, about="a random subspace of half the dimensions, both sides"),
+    "caption_pca": Route(
+        family="map",
+        kinds=INTRA,
+        about="top components of the training texts, both sides",
+        map=_pca("texts", _caption_pca),
+    ),
+    "image_pca": Route(
+        family="map",
+        kinds=INTRA,
+        about="top components of the training images, both sides",
+        map=_pca("images", _image_pca),
+    ),
+    "random_subspace": Route(
+        family="map",
+        kinds=INTRA,
+        about="a random subspace of the rank of class_pca (half the dimensions without it), both sides",
+        map=MapRoute(
+            needs=(),
+            fit=_random_subspace,
+            unit="rank",
+            preset=lambda parts, _: max(1, parts.dim // 2),
+            follows="class_pca",
+        ),
+    ),
+    "isoclip": Route(
+        family="map",
+        kinds=INTRA,
+        about="middle band of the operator between the towers' projectors, both sides",
+        map=MapRoute(
+            needs=("projectors",), fit=_isoclip, unit="band", candidates=_bands, preset=_published_band
+        ),
+    ),
+    "shared_space": Route(
+        family="map",
+        kinds=EVERY,
+        about="directions that the subspaces of both modalities share, both sides",
+        map=MapRoute(
+            needs=("images", "texts"),
+            fit=_shared_space,
+            unit="tolerance",
+            candidates=lambda _parts, _modality: posthoc.SHARED_TOLERANCES,
+            preset=lambda _parts, _modality: posthoc.SHARED_TOLERANCES[0],
+        ),
+    ),
+    "orthogonal_closing": Route(
+        family="map",
+        kinds=EVERY,
+        about="the retrieved modality shifted along the part of the gap outside its main components",
+        map=MapRoute(
+            needs=("own", "other"),
+            moves="retrieved",
+            fit=_orthogonal_closing,
+            unit="rank",
+            candidates=lambda parts, _: posthoc.rank_candidates(parts.dim),
+            preset=lambda parts, _: max(1, parts.dim // 2),
+        ),
+    ),
+    "ridge": Route(
+        family="map",
+        kinds=(*INTRA, "zero-shot"),
+        about="query mapped into the other modality by ridge regression on pairs; gallery native",
+        map=MapRoute(
+            needs=("pairs",),
+            moves="query",
+            fit=_ridge,
+            unit="penalty",
+            candidates=lambda _parts, _modality: posthoc.RIDGE_STRENGTHS,
+            preset=lambda _parts, _modality: 0.01,
+        ),
+    ),
+    "procrustes": Route(
+        family="map",
+        kinds=(*INTRA, "zero-shot"),
+        about="query mapped into the other modality by the best rotation of pairs; gallery native",
+        map=MapRoute(needs=("pairs",), moves="query", fit=_procrustes),
+    ),
 }

@@ -25,8 +25,10 @@ def check_sides(first_ND: Tensor, second_ND: Tensor, *, paired: bool = False) ->
         raise InputError(f"there is no pair to measure; {shapes}")
 
 
-def unit_rows(values_ND: Tensor, *, what: str = "embeddings") -> Tensor:
+def unit_rows(values_ND: Tensor, *, what: str = "embeddings", first: int = 0) -> Tensor:
     """Scale each row to length 1, in float32 or, for float64 input, in float64.
+
+    Errors call the rows by their number, the first one ``first``.
 
     Shape: (N, D) -> (N, D).
 
@@ -40,7 +42,7 @@ def unit_rows(values_ND: Tensor, *, what: str = "embeddings") -> Tensor:
     if not bool(usable_N.all()):
         row = int((~usable_N).nonzero()[0, 0])
         raise InputError(
-            f"row {row} of the {what} has no direction (largest entry {float(largest_N1[row]):g}): "
+            f"row {first + row} of the {what} has no direction (largest entry {float(largest_N1[row]):g}): "
             "a cosine needs finite rows that are not zero; remove the item or mend what made it"
         )
     scaled_ND = wide_ND / largest_N1

@@ -8,6 +8,12 @@ from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
 
+import torch
+from torch import Tensor
+
+from crossgap.ranking import Ranking, rankings
+from crossgap.relevance import Relevance
+
 Rows = Sequence[Sequence[float]]
 
 
@@ -209,4 +215,30 @@ def plain_published_loop(
             hits += hit
             gained += hit * hits / rank
         found.append(gained / total if total else math.nan)
+    return found
+
+
+def sorted_metrics(scores_QG: Tensor, relevance: Relevance, ks: Sequence[int]) -> dict[str, Tensor]:
+    """Compute :func:`crossgap.retrieval.retrieval_metrics` from whole sorted lists."""
+    values: dict[str, Tensor] = {}
+    for numbers_Q, ranking in rankings(scores_QG, relevance):
+        for name, found_Q in _from_ranking(ranking, ks).items():
+            values.setdefault(name, scores_QG.new_full((len(scores_QG),), torch.nan, dtype=torch.float64))
+            values[name][numbers_Q] = found_Q
+    return values
+
+
+def _from_ranking(ranking: Ranking, ks: Sequence[int]) -> dict[str, Tensor]:
+    relevant_Q = torch.where(ranking.relevant_Q > 0, ranking.relevant_Q, torch.nan).double()
+    rank_G = torch.arange(1, ranking.chance_QG.shape[1] + 1, device=relevant_Q.device)
+    first_R_QG = rank_G <= ranking.relevant_Q[:, None]
+    gained_QG = ranking.chance_QG * ranking.precision_QG
+    found = {
+        "mAP": gained_QG.sum(dim=1) / relevant_Q,
+        "mAP@R": (gained_QG * first_R_QG).sum(dim=1) / relevant_Q,
+        "R-precision": (ranking.chance_QG * first_R_QG).sum(dim=1) / relevant_Q,
+    }
+    for k in ks:
+        found[f"hit@{k}"] = torch.where(relevant_Q.isnan(), torch.nan, 1 - ranking.miss_QG[:, :k].prod(dim=1))
+        found[f"recall@{k}"] = ranking.chance_QG[:, :k].sum(dim=1) / relevant_Q
     return found

@@ -18,7 +18,9 @@ OPTIONS = {
         *_ENCODER, *_INVERSION, "into", "learning_rate", "weight_decay", "init_std", "batch_size",
         "target_cosine", "schedule", "engine", "compiled",
     },
-    "crossgap.evaluate": {*_ENCODER, *_INVERSION, "routes", "schedule", "engine"},
+    "crossgap.evaluate": {
+        *_ENCODER, *_INVERSION, "embeddings", "routes", "choose", "schedule", "engine",
+    },
     "pretrain.train": {
         "recipe", "data", "steps", "batch_size", "learning_rate", "weights", "seed", "device", "precision",
         "threads", "smoke", "out",

@@ -14,7 +14,7 @@ from PIL import Image
 from crossgap.datasets import Dataset, FitData, Items, Pairs, Task
 from crossgap.embeddings import Embeddings, embed
 from crossgap.errors import InputError
-from crossgap.evaluate import EvaluationConfig, InversionPlan, evaluate
+from crossgap.evaluation import EvaluationConfig, InversionPlan, evaluate
 from crossgap.inversion import InversionConfig, invert
 from crossgap.provenance import Provenance
 from crossgap.records import read_rows, read_table
@@ -78,10 +78,12 @@ def dataset(split: str, *, fit: bool = True) -> Dataset:
         )
         for name, (kind, left, right) in sides.items()
     )
+    pairs = Pairs(image=images("train", 24, 900), text=texts("train-name", 24, "one {}"))
     fitted = FitData(
         split="train",
-        images=images("train", 6, 900),
-        texts=texts("train-name", 6, "one {}"),
+        images=pairs.image,
+        texts=pairs.text,
+        pairs=pairs,
         class_prompts=texts("train-prompt", 20, "a photo of {}"),
     )
     return Dataset(

@@ -9,7 +9,7 @@ import pytest
 
 from crossgap.datasets import load_dataset
 from crossgap.encoders import load_encoder
-from crossgap.evaluate import EvaluationConfig, InversionPlan, evaluate
+from crossgap.evaluation import EvaluationConfig, InversionPlan, evaluate
 from crossgap.inversion import InversionConfig
 from crossgap.provenance import Provenance
 from pretrain.recipes import RECIPES, smoke

@@ -68,7 +68,7 @@ def test_an_inversion_that_diverges_writes_nothing(run: Path, tmp_path: Path) ->
 def test_evaluate_keeps_to_its_own_folder(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = {**FAST, "encoder": str(run), "steps": 2}
+    settings = {**FAST, "dataset": (FAST["dataset"],), "encoder": str(run), "steps": 2}
     assert evaluate.main(**settings, out=tmp_path / "a") == 0
     rows = read_rows([tmp_path / "a" / "rows.jsonl"])
     assert {"native", "oti", "ovi", "centred"} <= set(rows.route)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from crossgap.routes import ROUTES
+
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCES = (ROOT / "REFERENCES.md").read_text()
 METRICS = (
@@ -21,6 +23,8 @@ METRICS = (
     "recoverability",
     "clustering",
     "retrieval",
+    "counting",
+    "streaming",
     "ndcg",
     "landmark",
     "zero_shot",
@@ -32,6 +36,11 @@ NO_FORMULA = {
     "top_candidates",
     "band_candidates",
     "isoclip_preset",
+    "published_bands",
+    "check_ks",
+    "metric_names",
+    "harmonic_numbers",
+    "unit_copy",
     "principal_basis",
     "check_fit",
     "check_widths",
@@ -76,6 +85,14 @@ def test_each_metric_states_unit_range_direction_and_shape(module: str, name: st
     assert "Shape: " in plain
     assert "Unit: " in plain or "Unit, range and direction: " in plain
     assert re.search(r"Range: \S.*?; \S", plain) or "Unit, range and direction: " in plain
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_each_route_has_its_row(route: str) -> None:
+    rows = [line for line in REFERENCES.splitlines() if line.startswith("| route")]
+    assert any(f"`{route}`" in row.split(" | ")[0] for row in rows), (
+        f"route {route} has no row in REFERENCES.md"
+    )
 
 
 def test_files_that_are_named_exist_and_rows_are_whole() -> None:

@@ -12,7 +12,7 @@ from crossgap.datasets.tasks import Dataset, FitData, Items, Kind, Pairs, Task
 INVERSION_TEMPLATE = "a photo of {}"
 
 
-class _Tasks:
+class TaskList:
     """Collect tasks that share dataset, split and the end of the protocol."""
 
     def __init__(self, name: str, split: str, digest: str, tail: str) -> None:
@@ -64,7 +64,7 @@ def make_dataset(
     kept, kept_train = limited(entries, limit), limited(train, limit)
     tail = "".join(f" {text}" for text in (_limits(entries, kept, train, kept_train), note) if text)
     digest = hash_entries([*kept, *kept_train])
-    tasks = _Tasks(name, split, digest, tail)
+    tasks = TaskList(name, split, digest, tail)
     has_images, has_captions = kept[0].image is not None, bool(kept[0].captions)
     if kept[0].label:
         _add_class_tasks(tasks, kept, kept_train)
@@ -81,7 +81,7 @@ def make_dataset(
     )
 
 
-def _add_class_tasks(tasks: _Tasks, kept: Sequence[Entry], train: Sequence[Entry]) -> None:
+def _add_class_tasks(tasks: TaskList, kept: Sequence[Entry], train: Sequence[Entry]) -> None:
     as_items = image_items if kept[0].image is not None else text_items
     things = as_items(kept)
     noun = things.modality
@@ -105,7 +105,7 @@ def _add_class_tasks(tasks: _Tasks, kept: Sequence[Entry], train: Sequence[Entry
         )
 
 
-def _add_caption_tasks(tasks: _Tasks, kept: Sequence[Entry]) -> None:
+def _add_caption_tasks(tasks: TaskList, kept: Sequence[Entry]) -> None:
     images, captions, shared = group_by_caption(kept)
     same = "relevant is what belongs to the same image"
     if shared:
@@ -174,4 +174,5 @@ def _fit(train: Sequence[Entry]) -> FitData:
         images=image_items(train, labels) if has_images else None,
         texts=_first_texts(train) if has_captions else None,
         class_prompts=prompts,
+        pairs=_pairs(train) if has_images and has_captions else None,
     )

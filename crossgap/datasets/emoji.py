@@ -143,11 +143,13 @@ def _tasks(concepts: Sequence[_Concept], split: str, count: int) -> tuple[Task, 
 
 def _fit() -> FitData:
     concepts = [concept for concept in _concepts() if concept.split == "train"]
+    pairs = Pairs(image=_images(concepts, [QUERY_DESIGNER]), text=_texts(concepts, "name"))
     return FitData(
         split="train",
-        images=_images(concepts, [QUERY_DESIGNER]),
-        texts=_texts(concepts, "name"),
+        images=pairs.image,
+        texts=pairs.text,
         class_prompts=_texts(concepts, "prompt"),
+        pairs=pairs,
     )
 
 

@@ -23,8 +23,8 @@ class Items:
     """One side of a task: N items of one modality.
 
     ``ids`` are unique. ``contents`` are encoded images or paths of image files for images, and texts for
-    texts. ``labels`` are the classes by which relevance is judged, ``groups`` the identities of the depicted
-    things, () when unknown.
+    texts; () when nothing but their features is known. ``labels`` are the classes by which relevance is
+    judged, ``groups`` the identities of the depicted things, () when unknown.
 
     Raises:
         InputError: nothing in it, lengths that differ, an id that occurs twice, an empty label, or contents
@@ -41,7 +41,7 @@ class Items:
         count = len(self.ids)
         if not count:
             raise InputError(f"{self.modality} items: there is none")
-        lengths = {len(self.contents), len(self.labels), len(self.groups) or count}
+        lengths = {len(self.contents) or count, len(self.labels), len(self.groups) or count}
         if lengths != {count}:
             raise InputError(
                 f"{self.modality} items: {count} ids, {len(self.contents)} contents, "
@@ -53,7 +53,7 @@ class Items:
         if not all(self.labels):
             raise InputError(f"{self.modality} item {self.ids[self.labels.index('')]!r}: its label is empty")
         expected = str if self.modality == "text" else (bytes, Path)
-        for name, content in zip(self.ids, self.contents, strict=True):
+        for name, content in zip(self.ids, self.contents, strict=bool(self.contents)):
             if not isinstance(content, expected):
                 raise InputError(f"{self.modality} item {name!r}: content is a {type(content).__name__}")
 
@@ -66,6 +66,7 @@ class Items:
         Raises:
             InputError: the image cannot be read or decoded; names the item.
         """
+        self._known("picture")
         content = self.contents[index]
         assert not isinstance(content, str), "a text has no image"
         return decode_image(
@@ -73,16 +74,28 @@ class Items:
         )
 
     def texts(self) -> list[str]:
-        """Return the contents of text items."""
+        """Return the contents of text items.
+
+        Raises:
+            InputError: nothing but their features is known.
+        """
         assert self.modality == "text", "images have no text"
+        self._known("words")
         return [str(content) for content in self.contents]
+
+    def _known(self, what: str) -> None:
+        if not self.contents:
+            raise InputError(
+                f"{self.modality} items: the {what} of {self.ids[0]!r} and the others are not known, only "
+                "their features; encode them where the data are"
+            )
 
     def subset(self, indices: Sequence[int]) -> Items:
         """Return the items at ``indices``, in that order."""
         return replace(
             self,
             ids=tuple(self.ids[index] for index in indices),
-            contents=tuple(self.contents[index] for index in indices),
+            contents=tuple(self.contents[index] for index in indices) if self.contents else (),
             labels=tuple(self.labels[index] for index in indices),
             groups=tuple(self.groups[index] for index in indices) if self.groups else (),
         )
@@ -93,9 +106,11 @@ class Items:
 
     @cached_property
     def content_hash(self) -> str:
-        """Return the SHA-256 over modality, ids and contents (a file's bytes), not over labels."""
+        """Return the SHA-256 over modality, ids and contents (a file's bytes) if known, not over labels."""
         digest = hashlib.sha256(self.modality.encode())
-        for name, content in zip(self.ids, self.contents, strict=True):
+        for name in self.ids if not self.contents else ():
+            digest.update(hashlib.sha256(name.encode()).digest())
+        for name, content in zip(self.ids, self.contents, strict=bool(self.contents)):
             digest.update(hashlib.sha256(name.encode()).digest())
             digest.update(_digest(content))
         return digest.hexdigest()
@@ -136,12 +151,16 @@ class Pairs:
 
 @dataclass(frozen=True, kw_only=True)
 class FitData:
-    """What training-free maps may be fitted on; never an item of the split that is measured."""
+    """What training-free maps may be fitted on; never an item of the split that is measured.
+
+    ``pairs`` are images and texts that belong together, where the split has any.
+    """
 
     split: str
     images: Items | None
     texts: Items | None
     class_prompts: Items | None
+    pairs: Pairs | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,14 @@ It gives unit rows; its ``fitted_on`` says what it was fitted on.
 """
 
 from crossgap.posthoc.adapter import RIDGE_STRENGTHS, procrustes, ridge
-from crossgap.posthoc.isoclip import ISOCLIP_BANDS, Band, band_candidates, isoclip, isoclip_preset
+from crossgap.posthoc.isoclip import (
+    ISOCLIP_BANDS,
+    Band,
+    band_candidates,
+    isoclip,
+    isoclip_preset,
+    published_bands,
+)
 from crossgap.posthoc.linear_map import LinearMap
 from crossgap.posthoc.offset import SHIFT_STRENGTHS, centring, gap_shift, orthogonal_closing
 from crossgap.posthoc.placebo import random_rotation, shuffled_targets
@@ -38,6 +45,7 @@ __all__ = [
     "isoclip_preset",
     "orthogonal_closing",
     "procrustes",
+    "published_bands",
     "random_rotation",
     "random_subspace",
     "rank_candidates",

@@ -42,6 +42,22 @@ ISOCLIP_BANDS: dict[Literal["image", "text"], dict[str, Band]] = {
     },
 }
 
+# our names of models whose weights the paper's names stand for beyond doubt
+_NAMES = {
+    "ViT-B-32/openai": "CLIP B/32",
+    "ViT-B-32-quickgelu/openai": "CLIP B/32",
+    "ViT-B-16/openai": "CLIP B/16",
+    "ViT-B-16-quickgelu/openai": "CLIP B/16",
+    "ViT-L-14/openai": "CLIP L/14",
+    "ViT-L-14-quickgelu/openai": "CLIP L/14",
+}
+
+
+def published_bands(encoder_name: str) -> dict[Literal["image", "text"], Band]:
+    """Return the published bands of an encoder by modality; none where none is known to be meant for it."""
+    model = _NAMES.get(encoder_name)
+    return {modality: bands[model] for modality, bands in ISOCLIP_BANDS.items() if model in bands}
+
 
 def isoclip_preset(modality: Literal["image", "text"], model: str) -> Band:
     """Return the published band of a model.

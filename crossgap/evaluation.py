@@ -1,0 +1,706 @@
+"""Measure an encoder, or features made elsewhere, on the tasks of a dataset by routes."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from crossgap import misalignment
+from crossgap.datasets import Dataset, FitData, Items, Pairs, Task
+from crossgap.embeddings import embed
+from crossgap.encoders import Encoder
+from crossgap.errors import InputError, check_known
+from crossgap.feature_files import FeatureTable
+from crossgap.inversion import Engine, Inversion, InversionConfig, Inverter, Target, invert
+from crossgap.pair_metrics import pair_metrics
+from crossgap.pictures import histogram, neighbours, projection, spread_queries
+from crossgap.posthoc import published_bands, shuffled_targets
+from crossgap.projectors import linear_projectors
+from crossgap.provenance import Provenance, commit, versions
+from crossgap.records import TABLES, Row, write_rows, write_table
+from crossgap.relevance import LabelRelevance, judge
+from crossgap.retrieval import macro_mean
+from crossgap.routes import (
+    INTRA,
+    ROUTES,
+    Parts,
+    Strength,
+    fit_side,
+    missing_part,
+    needed_parts,
+    side_maps,
+    sides,
+)
+from crossgap.similarity import cosine_scores
+from crossgap.streaming import streamed_metrics
+
+KS = (1, 5, 10)
+# The tasks whose mean average precision chooses settings on the validation split: retrieval by class is what
+# the paper's image sets ask for. A dataset without them uses its first task of the kind.
+SELECTION_TASKS = ("image-subgroup", "text-subgroup", "image-class")
+# Scores held at once for what needs all pairs of a task: histograms and the separation of classes.
+_DENSE = 1 << 26
+
+
+class Progress(Protocol):
+    """Open a loop over a number of items; what it returns counts them."""
+
+    def __call__(self, what: str, count: int) -> Callable[[int], None]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class InversionPlan:
+    """Inversions of one direction: settings, the token counts to compare, the steps to look at."""
+
+    config: InversionConfig
+    token_counts: tuple[int, ...]
+    snapshots: tuple[int, ...]
+    engine: Engine = "auto"
+
+    def __post_init__(self) -> None:
+        if not self.token_counts or not any(self.snapshots):
+            raise InputError("an inversion plan needs at least one token count and one snapshot step above 0")
+        if len(set(self.token_counts)) != len(self.token_counts):
+            raise InputError(f"token counts repeat themselves: {self.token_counts}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """What to measure.
+
+    Args:
+        routes: names from :data:`crossgap.routes.ROUTES`; ``chance`` and ``native`` are always measured.
+        plans: modality inverted into -> its plan.
+        seed: of random subspaces and rotations, of the split that linear separability is tested on.
+        num_neighbours: queries shown with their neighbours.
+    """
+
+    routes: tuple[str, ...] = tuple(ROUTES)
+    plans: dict[Target, InversionPlan] = field(default_factory=dict)
+    seed: int = 0
+    num_neighbours: int = 8
+
+    def __post_init__(self) -> None:
+        for route in self.routes:
+            check_known(route, ROUTES, "route")
+
+
+@dataclass
+class Evaluation:
+    """Rows, the tables that pictures need, and what could not be measured with the reason."""
+
+    rows: list[Row]
+    tables: dict[str, pd.DataFrame]
+    skipped: dict[str, str]
+
+    def write(self, out: Path) -> None:
+        """Write the tables, then ``rows.jsonl``; each file atomically."""
+        for name, frame in self.tables.items():
+            write_table(out, name, frame)
+        write_rows(out / "rows.jsonl", self.rows)
+
+
+def joined(parts: Iterable[Evaluation]) -> Evaluation:
+    """Put the evaluations of several datasets together."""
+    parts = list(parts)
+    tables = {
+        name: pd.concat([part.tables[name] for part in parts], ignore_index=True) for name in parts[0].tables
+    }
+    skipped = {name: reason for part in parts for name, reason in part.skipped.items()}
+    return Evaluation([row for part in parts for row in part.rows], tables, skipped)
+
+
+class _Setting(NamedTuple):
+    """Where an inversion stops, and how that was chosen."""
+
+    num_tokens: int
+    steps: int
+    selection: str
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """A task's two sides as one route makes them."""
+
+    task: Task
+    route: str
+    query_QD: Tensor
+    gallery_GD: Tensor
+    relevance: LabelRelevance
+    selection: str = "none"
+    steps: int | None = None
+    num_tokens: int | None = None
+    seconds: float | None = None
+    setting: str = ""
+    note: str = ""
+    inversion_seed: int | None = None
+
+
+def evaluate(
+    source: Encoder | FeatureTable,
+    test: Dataset,
+    val: Dataset | None,
+    *,
+    config: EvaluationConfig,
+    provenance: Provenance,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Measure ``source`` on the tasks of ``test``, choosing settings on ``val``.
+
+    ``source`` is an encoder, or features made elsewhere, which cannot be inverted. Without ``val`` the last
+    snapshot of the first token count and the published strengths are reported, with selection ``preset``.
+    """
+    return _Run(source, config, provenance, cache, progress).measure(test, val)
+
+
+class _Run:
+    """One evaluation under way: collects rows and tables while it walks the tasks."""
+
+    def __init__(
+        self,
+        source: Encoder | FeatureTable,
+        config: EvaluationConfig,
+        provenance: Provenance,
+        cache: Path | None,
+        progress: Progress | None,
+    ) -> None:
+        self._source = source
+        self._config = config
+        self._provenance = provenance
+        self._cache = cache
+        self._progress = progress or (lambda _what, _count: lambda _done: None)
+        self.rows: list[Row] = []
+        self.frames: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
+        self.skipped: dict[str, str] = {}
+        self._embedded: dict[str, Tensor] = {}
+        self._inverters: dict[Target, Inverter] = {}
+        self._inverted: dict[tuple[str, Target], tuple[dict[int, Inversion], float]] = {}
+        self._once: dict[tuple[str, Target, str], tuple[Tensor, float]] = {}
+        self._loss_recorded: set[tuple[str, str, int]] = set()
+        self._settings: dict[Target, _Setting] = {}
+        self._strengths: dict[tuple[str, str], tuple[Strength, str]] = {}
+        self._val: Dataset | None = None
+        self._parts: Parts | None = None
+
+    def measure(self, test: Dataset, val: Dataset | None) -> Evaluation:
+        self._val = val
+        kinds = {task.kind for task in test.tasks}
+        self._parts = self._fit_parts(test.fit, needed_parts(self._config.routes, kinds))
+        plans = {} if isinstance(self._source, FeatureTable) else self._config.plans
+        self._settings = {into: self._choose(into) for into in plans if self._inverts(into, kinds)}
+        for route in self._config.routes:
+            if not kinds & set(ROUTES[route].kinds):
+                self.skipped[route] = f"needs a task of kind {' or '.join(ROUTES[route].kinds)}"
+        for task in test.tasks:
+            self._task(task)
+        if test.pairs is not None:
+            self._gap(test, test.pairs)
+        tables = {name: self._table(name, frames) for name, frames in self.frames.items()}
+        return Evaluation(self.rows, tables, self.skipped)
+
+    def _table(self, name: str, frames: list[pd.DataFrame]) -> pd.DataFrame:
+        if not frames:
+            return pd.DataFrame(columns=list(TABLES[name]))
+        known = self._provenance
+        return pd.concat(frames, ignore_index=True).assign(study=known.study, arm=known.arm, seed=known.seed)
+
+    # what is measured: features of items, of inverted items, and what maps are fitted on
+
+    def _embed(self, items: Items) -> Tensor:
+        key = items.content_hash
+        if key not in self._embedded:
+            if isinstance(self._source, FeatureTable):
+                self._embedded[key] = self._source.embed(items)
+            else:
+                tick = self._progress(f"encode {items.modality}s", len(items))
+                made = embed(self._source, items, cache=self._cache, progress=tick)
+                self._embedded[key] = made.join(items.ids)
+        return self._embedded[key]
+
+    def _fit_parts(self, fit: FitData | None, wanted: set[str]) -> Parts:
+        def part(items: Items | None, name: str) -> Tensor | None:
+            return None if items is None or name not in wanted else self._embed(items)
+
+        pairs = fit.pairs if fit is not None else None
+        return Parts(
+            split=fit.split if fit else "none",
+            images=part(fit.images, "images") if fit else None,
+            texts=part(fit.texts, "texts") if fit else None,
+            class_prompts=part(fit.class_prompts, "class_prompts") if fit else None,
+            paired_images=part(pairs.image, "pairs") if pairs else None,
+            paired_texts=part(pairs.text, "pairs") if pairs else None,
+            projectors=linear_projectors(self._source),
+            bands=published_bands(self._source.name),
+            dim=self._source.embed_dim,
+            seed=self._config.seed,
+        )
+
+    def _inverts(self, into: Target, kinds: set[Any]) -> bool:
+        return any(
+            self._direction(route, kind) == into
+            for route in self._config.routes
+            for kind in kinds & set(ROUTES[route].kinds)
+        )
+
+    def _direction(self, route: str, kind: str) -> Target | None:
+        """Return the modality that a route inverts into on a task of this kind."""
+        if route == "shuffled_targets":
+            return "text" if kind == "image-image" else "image"
+        return ROUTES[route].inverts
+
+    def _inversions(self, items: Items, into: Target) -> tuple[dict[int, Inversion], float]:
+        """Invert the items of a side once, however many tasks share it, all token counts together.
+
+        Returns the inversion by token count, and the seconds of one of them.
+        """
+        plan = self._config.plans[into]
+        key = (items.content_hash, into)
+        if key not in self._inverted:
+            targets_ND = self._embed(items)
+            tick = self._progress(_DIRECTIONS[into], len(items))
+            start = time.perf_counter()
+            found = self._inverter(into).run(
+                targets_ND, item_ids=items.ids, snapshots=plan.snapshots, progress=tick
+            )
+            seconds = (time.perf_counter() - start) / len(found)
+            self._inverted[key] = (dict(zip(plan.token_counts, found, strict=True)), seconds)
+        return self._inverted[key]
+
+    def _inverter(self, into: Target) -> Inverter:
+        if into not in self._inverters:
+            plan = self._config.plans[into]
+            assert not isinstance(self._source, FeatureTable)
+            configs = [replace(plan.config, num_tokens=count) for count in plan.token_counts]
+            self._inverters[into] = Inverter(self._source, into=into, configs=configs, engine=plan.engine)
+        return self._inverters[into]
+
+    def _inverted_once(
+        self, items: Items, targets_ND: Tensor, into: Target, what: str
+    ) -> tuple[Tensor, float]:
+        """Invert towards given targets at the chosen setting alone, once for items that several tasks share.
+
+        Returns features and seconds.
+        """
+        assert not isinstance(self._source, FeatureTable)
+        setting, plan, key = self._settings[into], self._config.plans[into], (items.content_hash, into, what)
+        if key in self._once:
+            return self._once[key]
+        start = time.perf_counter()
+        found = invert(
+            self._source,
+            targets_ND,
+            into=into,
+            config=replace(plan.config, num_tokens=setting.num_tokens, steps=setting.steps),
+            item_ids=items.ids,
+            engine=plan.engine,
+            progress=self._progress(what, len(items)),
+        )
+        self._once[key] = found.features.cpu(), time.perf_counter() - start
+        return self._once[key]
+
+    # choices on the validation split
+
+    def _choose(self, into: Target) -> _Setting:
+        """Choose tokens and steps of one direction by mean average precision on the validation split."""
+        plan = self._config.plans[into]
+        task = _selection_task(self._val, "image-image" if into == "text" else "text-text")
+        if task is None:
+            return _Setting(plan.token_counts[0], plan.snapshots[-1], "preset")
+        self._record(self._native(task))
+        best: tuple[float, _Setting] | None = None
+        for scored in self._curve(task, "oti" if into == "text" else "ovi"):
+            mean = float(self._record(scored)["mAP"].nanmean())
+            assert scored.steps is not None
+            assert scored.num_tokens is not None
+            if scored.steps > 0 and (best is None or mean > best[0]):
+                best = (mean, _Setting(scored.num_tokens, scored.steps, "val"))
+        assert best is not None
+        return best[1]
+
+    def _strength(self, route: str, kind: Any) -> tuple[Strength, str]:
+        """Choose the strength of a map for tasks of one kind, and say how it was chosen."""
+        key = (route, kind)
+        if key not in self._strengths:
+            self._strengths[key] = self._find_strength(route, kind)
+        return self._strengths[key]
+
+    def _find_strength(self, route: str, kind: Any) -> tuple[Strength, str]:
+        fitted, parts = ROUTES[route].map, self._parts
+        assert fitted is not None
+        assert parts is not None
+        leader = fitted.follows
+        if leader is not None and leader in self._config.routes and missing_part(leader, kind, parts) is None:
+            return self._strength(leader, kind)
+        modality = fit_side(route, kind)
+        candidates = fitted.candidates(parts, modality)
+        task = _selection_task(self._val, kind)
+        if not candidates or task is None:
+            preset = fitted.preset(parts, modality)
+            return preset, "none" if preset is None else "preset"
+        best: tuple[float, Strength] | None = None
+        impossible: InputError | None = None
+        for strength in candidates:
+            try:
+                scored = self._mapped(task, route, strength, "curve")
+            except InputError as error:  # more components than there are, no shared direction, ...
+                impossible = error
+                continue
+            values_Q = streamed_metrics(scored.query_QD, scored.gallery_GD, scored.relevance, ks=(1,))["mAP"]
+            mean = float(values_Q.nanmean())
+            self._row(scored, "mAP", mean, values_Q)
+            if best is None or mean > best[0]:
+                best = (mean, strength)
+        if best is None:
+            assert impossible is not None
+            raise impossible
+        return best[1], "val"
+
+    # routes
+
+    def _native(self, task: Task) -> _Scored:
+        return _Scored(task, "native", self._embed(task.query), self._embed(task.gallery), judge(task))
+
+    def _curve(self, task: Task, route: str) -> Iterable[_Scored]:
+        """Give every snapshot of every token count; step 0 is the placebo of untrained tokens."""
+        into = ROUTES[route].inverts
+        assert into is not None
+        plan, relevance = self._config.plans[into], judge(task)
+        query_first = sides(task.kind)[0] != into
+        inverted_side, other_side = (task.query, task.gallery) if query_first else (task.gallery, task.query)
+        other_ND = self._embed(other_side)
+        inversions, seconds = self._inversions(inverted_side, into)
+        for num_tokens, inversion in inversions.items():
+            self._losses(task, inverted_side, route, inversion, num_tokens)
+            for step in plan.snapshots:
+                made_ND = inversion.snapshots[step].cpu()
+                yield _Scored(
+                    task,
+                    route if step > 0 else "untrained_tokens",
+                    made_ND if query_first else other_ND,
+                    other_ND if query_first else made_ND,
+                    relevance,
+                    selection="curve",
+                    steps=step,
+                    num_tokens=num_tokens,
+                    seconds=seconds,
+                    note=_method(plan.config),
+                    inversion_seed=plan.config.seed,
+                )
+
+    def _at_setting(self, task: Task, route: str) -> _Scored:
+        """Make the routes that take the setting chosen for the inversion of the query."""
+        into = self._direction(route, task.kind)
+        assert into is not None
+        setting, plan = self._settings[into], self._config.plans[into]
+        query_QD, gallery_GD = self._embed(task.query), self._embed(task.gallery)
+        if route == "shuffled_targets":
+            others_Q = shuffled_targets(task.query.ids, seed=self._config.seed)
+            query_QD, seconds = self._inverted_once(task.query, query_QD[others_Q], into, "shuffled targets")
+        else:
+            inversions, seconds = self._inversions(task.query, into)
+            query_QD = inversions[setting.num_tokens].snapshots[setting.steps].cpu()
+            what = f"{_DIRECTIONS[into]} of the gallery"
+            gallery_GD, more = self._inverted_once(task.gallery, gallery_GD, into, what)
+            seconds += more
+        return _Scored(
+            task,
+            route,
+            query_QD,
+            gallery_GD,
+            judge(task),
+            selection=setting.selection,
+            steps=setting.steps,
+            num_tokens=setting.num_tokens,
+            seconds=seconds,
+            note=_method(plan.config),
+            inversion_seed=plan.config.seed,
+        )
+
+    def _mapped(self, task: Task, route: str, strength: Strength, selection: str) -> _Scored:
+        fitted, parts = ROUTES[route].map, self._parts
+        assert fitted is not None
+        assert parts is not None
+        on_query, on_gallery = side_maps(route, task.kind, parts, strength)
+        native = self._native(task)
+        origins = dict.fromkeys(made.fitted_on for made in (on_query, on_gallery) if made is not None)
+        return replace(
+            native,
+            route=route,
+            query_QD=native.query_QD if on_query is None else on_query(native.query_QD),
+            gallery_GD=native.gallery_GD if on_gallery is None else on_gallery(native.gallery_GD),
+            selection=selection,
+            setting=fitted.describe(strength),
+            note=f"; fitted on {', '.join(origins)}",
+        )
+
+    def _task(self, task: Task) -> None:
+        native = self._native(task)
+        self._record(replace(native, route="chance", query_QD=torch.ones(len(task.query), 1),
+                             gallery_GD=torch.ones(len(task.gallery), 1)))  # fmt: skip
+        usable_Q = ~self._record(native)["mAP"].isnan()
+        shown = [native]
+        for route in self._config.routes:
+            if task.kind not in ROUTES[route].kinds or route in ("chance", "native", "untrained_tokens"):
+                continue
+            try:
+                shown += self._route(task, route)
+            except InputError as error:  # a route that these data or this model do not allow
+                self.skipped[f"{task.name}/{route}"] = str(error)
+        self._pictures(task, shown, usable_Q)
+
+    def _route(self, task: Task, route: str) -> list[_Scored]:
+        """Measure a task by one route; return what pictures are made of."""
+        into = self._direction(route, task.kind)
+        if into is None:
+            return self._map_route(task, route)
+        if isinstance(self._source, FeatureTable):
+            raise InputError("features from a file have no towers to invert into")
+        if into not in self._settings:
+            raise InputError(f"no plan says how to invert into {into}")
+        if ROUTES[route].inverts is None or route.endswith("_both"):
+            scored = self._at_setting(task, route)
+            self._record(scored)
+            return []
+        wanted = self._settings[into]
+        placebo = "untrained_tokens" in self._config.routes and sides(task.kind)[0] != into
+        shown = []
+        for scored in self._curve(task, route):
+            if scored.route == route or placebo:
+                self._record(scored)
+            if (scored.num_tokens, scored.steps) == (wanted.num_tokens, wanted.steps):
+                shown.append(replace(scored, selection=wanted.selection))
+                self._record(shown[-1])
+        return shown
+
+    def _map_route(self, task: Task, route: str) -> list[_Scored]:
+        assert self._parts is not None
+        reason = missing_part(route, task.kind, self._parts)
+        if reason is not None:
+            raise InputError(reason)
+        self._record(self._mapped(task, route, *self._strength(route, task.kind)))
+        return []
+
+    # rows and tables
+
+    def _record(self, scored: _Scored) -> dict[str, Tensor]:
+        """Turn two sides into rows and per-query values; return the per-query values of every metric."""
+        task = scored.task
+        values = streamed_metrics(scored.query_QD, scored.gallery_GD, scored.relevance, ks=KS)
+        names = ("hit@1", "hit@5") if task.kind == "zero-shot" else tuple(values)
+        macro = names[0] if task.kind == "zero-shot" else "mAP"
+        for name in names:
+            self._row(scored, name, float(values[name].nanmean()), values[name])
+        self._row(scored, f"{macro}_macro", macro_mean(values[macro], task.query.labels), values[macro])
+        reported = scored.selection != "curve"
+        if reported and task.kind in INTRA and scored.route != "chance":
+            self._separation(scored, values[macro])
+        kept = tuple(dict.fromkeys((macro, "hit@1"))) if reported else (macro,)
+        for name in kept:
+            self.frames["per_query"].append(self._per_query(scored, name, values[name]))
+        return values
+
+    def _separation(self, scored: _Scored, values_Q: Tensor) -> None:
+        """Measure how far same-class scores lie among the others, over all pairs of a task."""
+        if len(scored.query_QD) * len(scored.gallery_GD) > _DENSE:
+            self.skipped[f"{scored.task.name}/same_other_auc"] = (
+                f"needs all {len(scored.query_QD)} x {len(scored.gallery_GD)} scores at once"
+            )
+            return
+        scores_QG = cosine_scores(scored.query_QD, scored.gallery_GD)
+        relevance = scored.relevance.rows(slice(0, len(scores_QG)))
+        irrelevant_QG = ~(relevance.relevant_QG | relevance.ignored_QG)
+        if not bool(relevance.relevant_QG.any()) or not bool(irrelevant_QG.any()):
+            self.skipped[f"{scored.task.name}/same_other_auc"] = "there are no pairs of both kinds"
+            return
+        self._row(
+            scored, "same_other_auc", float(misalignment.same_other_auc(scores_QG, relevance)), values_Q
+        )
+        overlap = misalignment.same_other_overlap(scores_QG, relevance)
+        self._row(scored, "same_other_overlap", float(overlap.shared), values_Q)
+        self._row(scored, "same_other_iou", float(overlap.iou), values_Q, unit="ratio")
+        self._row(scored, "d_prime", float(overlap.d_prime), values_Q, unit="standard deviations")
+
+    def _per_query(self, scored: _Scored, metric: str, values_Q: Tensor) -> pd.DataFrame:
+        task = scored.task
+        frame = pd.DataFrame(
+            {"query_id": task.query.ids, "query_class": task.query.labels, "value": values_Q.tolist()}
+        )
+        frame = frame[frame["value"].notna()]
+        return frame.assign(
+            inversion_seed=scored.inversion_seed,
+            dataset=task.dataset,
+            split=task.split,
+            task=task.name,
+            route=scored.route,
+            steps=pd.array([scored.steps] * len(frame), dtype="Int64"),
+            num_tokens=pd.array([scored.num_tokens] * len(frame), dtype="Int64"),
+            selection=scored.selection,
+            metric=metric,
+        )
+
+    def _losses(self, task: Task, items: Items, route: str, inversion: Inversion, num_tokens: int) -> None:
+        """Record how close inversion came to its targets, once for items that several tasks share."""
+        key = (items.content_hash, route, num_tokens)
+        if key in self._loss_recorded:
+            return
+        self._loss_recorded.add(key)
+        for step in inversion.snapshots:
+            self.rows.append(
+                self._base(
+                    task,
+                    name=f"{route}-loss",
+                    protocol=f"{len(items)} targets, mean over them. {ROUTES[route].about}",
+                    route=route,
+                    metric="loss",
+                    unit="1 - cosine",
+                    value=float(inversion.losses[:, step].mean()),
+                    n_queries=len(items),
+                    n_gallery=0,
+                    steps=step,
+                    num_tokens=num_tokens,
+                    selection="curve",
+                )
+            )
+
+    def _row(
+        self, scored: _Scored, metric: str, value: float, values_Q: Tensor, *, unit: str = "fraction"
+    ) -> None:
+        task = scored.task
+        skipped = int(values_Q.isnan().sum())
+        if not math.isfinite(value):  # no query had anything to find: there is no number to report
+            reason = f"undefined: {skipped} of {len(values_Q)} queries have no relevant item"
+            self.skipped[f"{task.name}/{scored.route}/{metric}"] = reason
+            return
+        self.rows.append(
+            self._base(
+                task,
+                protocol=f"{task.protocol} {ROUTES[scored.route].about}{scored.note}",
+                route=scored.route,
+                metric=metric,
+                unit=unit,
+                value=value,
+                n_queries=len(values_Q) - skipped,
+                n_gallery=len(task.gallery),
+                n_skipped=skipped,
+                steps=scored.steps,
+                num_tokens=scored.num_tokens,
+                setting=scored.setting,
+                selection=scored.selection,
+                inversion_seed=scored.inversion_seed,
+                seconds=scored.seconds,
+            )
+        )
+
+    def _base(self, task: Task, *, name: str | None = None, **values: Any) -> Row:
+        return Row(
+            study=self._provenance.study,
+            arm=self._provenance.arm,
+            seed=self._provenance.seed,
+            pairs_seen=self._provenance.pairs_seen,
+            config_hash=self._provenance.config_hash,
+            encoder=self._source.fingerprint,
+            versions=versions(),
+            commit=commit(),
+            dataset=task.dataset,
+            dataset_hash=task.dataset_hash,
+            split=task.split,
+            task=name or task.name,
+            **values,
+        )
+
+    def _pictures(self, task: Task, shown: list[_Scored], usable_Q: Tensor) -> None:
+        if task.kind not in INTRA:
+            return
+        queries = spread_queries(self._config.num_neighbours, usable_Q)
+        most = max(1, _DENSE // len(task.gallery))
+        counted = range(0, len(task.query), -(-len(task.query) // most))  # all, or evenly spread queries
+        common = {"dataset": task.dataset, "split": task.split}
+        for scored in shown:
+            listed = neighbours(
+                task, scored.query_QD, scored.gallery_GD, scored.relevance, queries, route=scored.route
+            )
+            if listed:
+                self.frames["neighbours"].append(pd.DataFrame(listed).assign(**common))
+            scores_QG = cosine_scores(scored.query_QD[list(counted)], scored.gallery_GD)
+            relevance = scored.relevance.rows(slice(0, len(task.query), counted.step))
+            other_QG = ~(relevance.relevant_QG | relevance.ignored_QG)
+            for kind, mask in (("same class", relevance.relevant_QG), ("other class", other_QG)):
+                about = {**common, "task": task.name, "route": scored.route}
+                self.frames["histograms"].append(histogram(scores_QG[mask], kind).assign(**about))
+
+    def _gap(self, dataset: Dataset, pairs: Pairs) -> None:
+        """Measure gap and geometry on aligned pairs, and keep what their pictures need."""
+        image_ND, text_ND = self._embed(pairs.image), self._embed(pairs.text)
+        count = len(image_ND)
+        texts = [str(text) for text in pairs.text.contents] or list(pairs.text.ids)
+        distinct = len(set(texts))
+        how = "pairs" if distinct == count else f"the {distinct} distinct texts"
+        protocol = f"{count} aligned image-text pairs, one text an image; intervals: jackknife over {how}."
+        labels = _coarse_labels(dataset, pairs)
+        for found in pair_metrics(image_ND, text_ND, labels=labels, clusters=texts, seed=self._config.seed):
+            if not math.isfinite(found.value):
+                self.skipped[f"gap/{found.name}"] = f"is {found.value:g}"
+                continue
+            self.rows.append(
+                self._base(
+                    dataset.tasks[0],
+                    name="gap",
+                    protocol=protocol,
+                    route="native",
+                    metric=found.name,
+                    unit=found.unit,
+                    value=found.value,
+                    low=found.low,
+                    high=found.high,
+                    n_queries=count,
+                    n_gallery=count,
+                )
+            )
+        about = {"dataset": dataset.name, "split": dataset.split}
+        self.frames["projection"].append(projection(image_ND, text_ND, pairs.image).assign(**about))
+        kept = torch.arange(0, count, -(-count * count // _DENSE) if count else 1)
+        images_ND, texts_ND = image_ND[kept], text_ND[kept]
+        off_diagonal = ~torch.eye(len(kept), dtype=torch.bool)
+        across = cosine_scores(images_ND, texts_ND)
+        for kind, scores in (
+            ("image-image", cosine_scores(images_ND, images_ND)[off_diagonal]),
+            ("text-text", cosine_scores(texts_ND, texts_ND)[off_diagonal]),
+            ("image-text, other pairs", across[off_diagonal]),
+            ("image-text, true pairs", across.diagonal()),
+        ):
+            self.frames["histograms"].append(
+                histogram(scores, kind).assign(task="gap", route="native", **about)
+            )
+
+
+_DIRECTIONS: dict[Target, str] = {"text": "OTI", "image": "OVI"}
+
+
+def _method(config: InversionConfig) -> str:
+    """Name the optimizer where it is not the paper's."""
+    return "; L-BFGS steps" if config.method == "lbfgs" else ""
+
+
+def _coarse_labels(dataset: Dataset, pairs: Pairs) -> tuple[str, ...]:
+    """Return the classes of the paired images that retrieval by class uses, or those of the pairs."""
+    task = _selection_task(dataset, "image-image")
+    if task is None:
+        return pairs.image.labels
+    named = dict(zip(task.query.ids, task.query.labels, strict=True))
+    found = tuple(named.get(item, "") for item in pairs.image.ids)
+    return found if all(found) else pairs.image.labels
+
+
+def _selection_task(dataset: Dataset | None, kind: str) -> Task | None:
+    tasks = [task for task in dataset.tasks if task.kind == kind] if dataset is not None else []
+    preferred = [task for task in tasks if task.name in SELECTION_TASKS]
+    return next(iter([*preferred, *tasks]), None)

@@ -1,0 +1,399 @@
+"""Features that were made elsewhere, by any model, as something that evaluation measures.
+
+One or several files hold one dataset: images, texts and class prompts, found by modality and id. Formats are
+in docs/embeddings.md. Nothing in them is executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from crossgap.datasets.build import TaskList
+from crossgap.datasets.split import choose_split
+from crossgap.datasets.stratify import stratified
+from crossgap.datasets.tasks import Dataset, FitData, Items, Pairs
+from crossgap.errors import InputError, check_known
+from crossgap.similarity import unit_rows
+
+Side = Literal["image", "text", "prompt"]
+COLUMNS = ("id", "label", "group", "split", "text", "modality")
+_PLURAL = {"id": "ids", "label": "labels", "group": "groups", "split": "splits", "text": "texts"}
+_SUFFIXES = (".safetensors", ".npz", ".parquet")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Rows:
+    """Items of one side; the lists are as long as the values, or empty where a file says nothing."""
+
+    values: Tensor
+    about: dict[str, list[str]]
+
+    def column(self, name: str) -> list[str]:
+        return self.about.get(name, [])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FeatureTable:
+    """Features of the items of one dataset, found by modality and id.
+
+    ``fingerprint`` hashes the files. Made by :func:`read_features`.
+    """
+
+    name: str
+    fingerprint: str
+    embed_dim: int
+    sides: dict[Side, _Rows]
+
+    def embed(self, items: Items) -> Tensor:
+        """Return the features of items, in their order: (N, D), unit rows.
+
+        Raises:
+            InputError: ids that are not here, with the first of them.
+        """
+        place: dict[str, tuple[Side, int]] = {}
+        for side in ("prompt", "text") if items.modality == "text" else ("image",):
+            if side in self.sides:
+                place |= {
+                    _item_id(side, name): (side, row) for row, name in enumerate(self.sides[side].about["id"])
+                }
+        missing = [item for item in items.ids if item not in place]
+        if missing:
+            raise InputError(
+                f"{len(missing)} of {len(items)} {items.modality}s have no features, the first is "
+                f"{missing[0]!r}"
+            )
+        return torch.stack([self.sides[place[item][0]].values[place[item][1]] for item in items.ids])
+
+
+def read_features(paths: Sequence[Path]) -> FeatureTable:
+    """Read files, or folders that ``crossgap.encode`` wrote, as one dataset's features.
+
+    Rows are scaled to length 1, in float32 unless a file holds float64.
+
+    Raises:
+        InputError: names the file and the item: a row that is not finite or zero, widths that differ, an id
+            that occurs twice in one modality, columns of differing lengths, an unknown modality or format.
+    """
+    parts: dict[Side, list[tuple[Path, _Rows]]] = {}
+    digest = hashlib.sha256()
+    for path in (file for given in paths for file in _files(given)):
+        with path.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+        for side, rows in _sides(path, *_READERS[path.suffix](path)):
+            parts.setdefault(side, []).append((path, rows))
+    widths = {rows.values.shape[1]: path for found in parts.values() for path, rows in found}
+    if len(widths) > 1:
+        shown = ", ".join(f"{width} in {path}" for width, path in widths.items())
+        raise InputError(f"features must share one width to be compared; got {shown}")
+    return FeatureTable(
+        name="+".join(dict.fromkeys(path.stem for path in paths)),
+        fingerprint=digest.hexdigest()[:16],
+        embed_dim=next(iter(widths)),
+        sides={side: _together(side, found) for side, found in parts.items()},
+    )
+
+
+def feature_dataset(table: FeatureTable, *, split: str = "test", limit: int | None = None) -> Dataset:
+    """Make the tasks that labels, groups and splits of the features allow.
+
+    With labels: ``image-class`` and ``text-class``, within the split or against split train where there is
+    one; with prompts ``zero-shot-class``. With groups of images and texts: ``image-text``, ``text-image``,
+    and the pairs whose gap is measured; where every group has two texts, ``text-caption``. ``limit`` keeps
+    that many items of each side, spread over the labels. Maps are fitted on split train alone.
+
+    Raises:
+        InputError: a split that the features have not, or an image whose class has no prompt.
+    """
+    splits = list(dict.fromkeys(name for side in table.sides.values() for name in side.column("split")))
+    chosen = choose_split(f"features {table.name}", splits, split)
+    images, texts = (_items(table, side, chosen, limit) for side in ("image", "text"))
+    train_images, train_texts = (
+        _items(table, side, "train", limit, stated=True) if chosen != "train" else None
+        for side in ("image", "text")
+    )
+    prompts = _items(table, "prompt", chosen, None) or _items(table, "prompt", "", None)
+    tail = f" Features of {table.name}."
+    tasks = TaskList(table.name, chosen, table.fingerprint, tail)
+    for items, train in ((images, train_images), (texts, train_texts)):
+        if items is not None and "label" in _given(table, items):
+            _class_task(tasks, items, train)
+    if images is not None and prompts is not None:
+        _zero_shot(tasks, images, prompts)
+    if images is not None and texts is not None and images.groups and texts.groups:
+        _across(tasks, images.relabel(images.groups), texts.relabel(texts.groups))
+    if texts is not None and texts.groups:
+        _captions(tasks, texts.relabel(texts.groups))
+    return Dataset(
+        name=table.name,
+        hash=table.fingerprint,
+        split=chosen,
+        tasks=tuple(tasks.made),
+        pairs=_pairs(images, texts),
+        fit=_fit(table, train_images, train_texts),
+        default_template="",
+    )
+
+
+def _class_task(tasks: TaskList, items: Items, train: Items | None) -> None:
+    noun = items.modality
+    where = f"the {noun}s of split train" if train else f"all {noun}s of the split"
+    tasks.add(
+        f"{noun}-class",
+        "image-image" if noun == "image" else "text-text",
+        items,
+        train or items,
+        protocol=f"each {noun} queries {where}; relevant is the same class",
+        drop_self=train is None,
+    )
+
+
+def _zero_shot(tasks: TaskList, images: Items, prompts: Items) -> None:
+    classes = set(prompts.labels)
+    lacking = next((k for k, label in enumerate(images.labels) if label not in classes), None)
+    if lacking is not None:
+        raise InputError(
+            f"image {images.ids[lacking]!r} is of class {images.labels[lacking]!r}, which has no prompt; its "
+            f"label must be that of one of the {len(classes)} prompted classes"
+        )
+    protocol = "images against the prompts of all classes; relevant is the own class"
+    tasks.add("zero-shot-class", "zero-shot", images, prompts, protocol=protocol)
+
+
+def _across(tasks: TaskList, images: Items, texts: Items) -> None:
+    same = "relevant is what belongs to the same group"
+    tasks.add("image-text", "image-text", images, texts, protocol=f"images query texts; {same}")
+    tasks.add("text-image", "text-image", texts, images, protocol=f"texts query images; {same}")
+
+
+def _captions(tasks: TaskList, texts: Items) -> None:
+    first = set(_firsts(texts).values())
+    rest = [row for row in range(len(texts)) if row not in first]
+    if len({texts.labels[row] for row in rest}) < len(first):  # a group of one text has nothing to find
+        return
+    tasks.add(
+        "text-caption",
+        "text-text",
+        texts.subset(sorted(first)),
+        texts.subset(rest),
+        protocol="the first text of each group queries the others; relevant is the same group",
+    )
+
+
+def _pairs(images: Items | None, texts: Items | None) -> Pairs | None:
+    """Pair the first image of each group with its first text."""
+    if images is None or texts is None or not images.groups or not texts.groups:
+        return None
+    image_of, text_of = (_firsts(items.relabel(items.groups)) for items in (images, texts))
+    both = [group for group in image_of if group in text_of]
+    if not both:
+        return None
+    return Pairs(
+        image=images.subset([image_of[group] for group in both]),
+        text=texts.subset([text_of[group] for group in both]),
+    )
+
+
+def _fit(table: FeatureTable, images: Items | None, texts: Items | None) -> FitData | None:
+    prompts = _items(table, "prompt", "train", None, stated=True)
+    if images is None and texts is None and prompts is None:
+        return None
+    return FitData(
+        split="train", images=images, texts=texts, class_prompts=prompts, pairs=_pairs(images, texts)
+    )
+
+
+def _firsts(items: Items) -> dict[str, int]:
+    """Return the first row of each label."""
+    return {label: row for row, label in reversed(list(enumerate(items.labels)))}
+
+
+def _items(
+    table: FeatureTable, side: Side, split: str, limit: int | None, *, stated: bool = False
+) -> Items | None:
+    """Return the items of a side in a split; rows without a split are in it unless it must be ``stated``."""
+    rows = table.sides.get(side)
+    if rows is None:
+        return None
+    names, splits = rows.column("id"), rows.column("split")
+    kept = [row for row in range(len(names)) if (splits[row] == split if splits else not stated)]
+    if not kept:
+        return None
+    labels = rows.column("label") or rows.column("group") or names
+    groups, texts = rows.column("group"), rows.column("text")
+    items = Items(
+        modality="image" if side == "image" else "text",
+        ids=tuple(_item_id(side, names[row]) for row in kept),
+        contents=tuple(texts[row] for row in kept) if texts and side != "image" else (),
+        labels=tuple(labels[row] for row in kept),
+        groups=tuple(groups[row] for row in kept) if groups else (),
+    )
+    return items if limit is None or limit >= len(items) else items.subset(stratified(items.labels, limit))
+
+
+def _given(table: FeatureTable, items: Items) -> dict[str, list[str]]:
+    return table.sides["image" if items.modality == "image" else "text"].about
+
+
+def _item_id(side: Side, name: str) -> str:
+    return f"prompt/{name}" if side == "prompt" else name
+
+
+# reading
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        found = sorted(path.glob("*.safetensors"))
+        if not found:
+            raise InputError(
+                f"{path}: a folder without .safetensors files; give one that crossgap.encode wrote"
+            )
+        return found
+    if not path.exists():
+        raise InputError(f"features {path}: no such file")
+    if path.suffix not in _SUFFIXES:
+        raise InputError(f"features {path}: a file of this kind is not read; expected {', '.join(_SUFFIXES)}")
+    return [path]
+
+
+def _read_safetensors(path: Path) -> tuple[Any, dict[str, Any]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+            values = file.get_tensor("values")
+        found: dict[str, Any] = {
+            name: json.loads(about[plural]) for name, plural in _PLURAL.items() if plural in about
+        }
+    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+        raise InputError(
+            f"features {path}: not a file of features ({type(error).__name__}: {error}); expected a tensor "
+            "'values' and JSON lists 'ids', 'labels' in the metadata"
+        ) from error
+    return values, found | {"modality": about.get("modality", "")}
+
+
+def _read_npz(path: Path) -> tuple[Any, dict[str, Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            held = {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"features {path}: not readable ({error}); expected arrays 'values', 'ids', 'labels', ... of "
+            "numbers and of text (pickled objects are not read)"
+        ) from error
+    if "values" not in held:
+        raise InputError(f"features {path}: no array 'values'; it has {', '.join(held) or 'none'}")
+    found: dict[str, Any] = {name: held[plural] for name, plural in _PLURAL.items() if plural in held}
+    return held["values"], found | {"modality": held.get("modality", "")}
+
+
+def _read_parquet(path: Path) -> tuple[Any, dict[str, Any]]:
+    try:
+        frame = pd.read_parquet(path)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"features {path}: not readable as parquet ({error})") from error
+    if "values" not in frame or "id" not in frame:
+        raise InputError(
+            f"features {path}: columns {', '.join(map(str, frame.columns))}; expected values and id, and any "
+            "of label, group, split, text, modality"
+        )
+    lengths = frame["values"].map(len)
+    if lengths.nunique() > 1:
+        odd = frame.loc[lengths != lengths.mode()[0]].iloc[0]
+        raise InputError(
+            f"features {path}: item {odd['id']!r} has {len(odd['values'])} values, others {lengths.mode()[0]}"
+        )
+    values = np.stack(frame["values"].to_list()) if len(frame) else np.zeros((0, 0))
+    return values, {name: frame[name].to_numpy() for name in COLUMNS if name in frame}
+
+
+_READERS = {".safetensors": _read_safetensors, ".npz": _read_npz, ".parquet": _read_parquet}
+
+
+def _sides(path: Path, values: Any, found: dict[str, Any]) -> Iterator[tuple[Side, _Rows]]:
+    """Check the content of one file and divide it by modality."""
+    values_ND = _matrix(path, values)
+    count = len(values_ND)
+    modality = np.asarray(found.pop("modality", ""))
+    about = {name: _words(path, name, column) for name, column in found.items()}
+    if "id" not in about:
+        raise InputError(f"features {path}: they have no ids; every row needs one, to be joined by it")
+    modalities = [str(modality)] * count if modality.ndim == 0 else _words(path, "modality", modality)
+    for name, column in {**about, "modality": modalities}.items():
+        if len(column) != count:
+            raise InputError(f"features {path}: {count} rows of values but {len(column)} of {name}")
+    for name in dict.fromkeys(modalities):
+        check_known(name, get_args(Side), f"modality in {path}")
+    for name in ("id", "label", "group"):
+        if "" in about.get(name, ()):
+            row = about[name].index("")
+            raise InputError(f"features {path}: row {row} (id {about['id'][row]!r}) has an empty {name}")
+    bad = ~(torch.isfinite(values_ND).all(dim=1) & (values_ND != 0).any(dim=1))
+    if bool(bad.any()):
+        row = int(bad.nonzero()[0, 0])
+        what = "zero" if bool(torch.isfinite(values_ND[row]).all()) else "not finite"
+        raise InputError(
+            f"features {path}: the row of {about['id'][row]!r} is {what} ({int(bad.sum())} such rows); "
+            "remove the item or mend what made it"
+        )
+    values_ND = unit_rows(values_ND, what=str(path))
+    for side in get_args(Side):
+        rows = [row for row, name in enumerate(modalities) if name == side]
+        if rows:
+            part = {name: [column[row] for row in rows] for name, column in about.items()}
+            yield side, _Rows(values=values_ND[rows], about=part)
+
+
+def _matrix(path: Path, values: Any) -> Tensor:
+    values_ND = values if isinstance(values, Tensor) else torch.from_numpy(_numbers(path, values))
+    if values_ND.ndim != 2 or 0 in values_ND.shape:
+        raise InputError(f"features {path}: values of shape {tuple(values_ND.shape)}; expected items x width")
+    return values_ND if values_ND.dtype == torch.float64 else values_ND.float()
+
+
+def _numbers(path: Path, values: Any) -> np.ndarray[Any, Any]:
+    array = np.ascontiguousarray(values)
+    if not (np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)):
+        raise InputError(f"features {path}: values are of type {array.dtype}; expected numbers")
+    return array.astype(np.float64 if array.dtype == np.float64 else np.float32)
+
+
+def _words(path: Path, name: str, column: Any) -> list[str]:
+    array = np.asarray(column)
+    if array.ndim != 1:
+        raise InputError(f"features {path}: {name} has the shape {array.shape}; expected one entry a row")
+    return ["" if entry is None or entry != entry else str(entry) for entry in array.tolist()]
+
+
+def _together(side: Side, found: list[tuple[Path, _Rows]]) -> _Rows:
+    """Join the rows that several files hold of one side."""
+    names = {name for _, rows in found for name in rows.about}
+    for path, rows in found:
+        lacking = names - set(rows.about)
+        if lacking:
+            raise InputError(
+                f"features {path}: its {side}s have no {', '.join(sorted(lacking))}, but those of another "
+                "file have; give it to all or to none"
+            )
+    ids = [name for _, rows in found for name in rows.about["id"]]
+    if len(set(ids)) < len(ids):
+        seen: set[str] = set()
+        twice = next(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise InputError(f"features {found[-1][0]}: {side} id {twice!r} occurs twice; ids must be unique")
+    return _Rows(
+        values=torch.cat([rows.values for _, rows in found]),
+        about={name: [entry for _, rows in found for entry in rows.about[name]] for name in sorted(names)},
+    )

@@ -1,0 +1,111 @@
+"""Every metric of gap and geometry on aligned image-text pairs, in one pass.
+
+The table that evaluation writes rows from: which metrics, in which unit, with or without an interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+
+from crossgap import gap, misalignment
+from crossgap.cka import linear_cka
+from crossgap.clustering import group_clustering
+from crossgap.jackknife import cluster_jackknife
+from crossgap.neighbourhood import modality_mixing, mutual_knn
+from crossgap.recoverability import recoverability
+from crossgap.separability import modality_probe
+from crossgap.spectrum import effective_rank, participation_ratio
+
+NEIGHBOURS = (5, 10, 50)
+NOISE = 0.01  # standard deviation of a cosine, in the reconstruction of similarities
+
+# metrics that are smooth in every pair: leaving out a hundredth of the pairs gives their interval
+SMOOTH: dict[str, tuple[str, Callable[[Tensor, Tensor], Tensor]]] = {
+    "centroid_distance": ("distance", gap.centroid_distance),
+    "centre_angle": ("degrees", gap.centre_angle),
+    "mean_pair_cosine": ("cosine", gap.mean_pair_cosine),
+    "RMG": ("ratio", gap.relative_modality_gap),
+    "alignment": ("squared distance", misalignment.alignment),
+    "pair_residual": ("squared distance", gap.pair_residual),
+}
+
+
+class PairMetric(NamedTuple):
+    """One measured number; ``low`` and ``high`` bound a 95 % interval where there is one."""
+
+    name: str
+    unit: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+def pair_metrics(
+    image_ND: Tensor, text_ND: Tensor, *, labels: Sequence[str], clusters: Sequence[str], seed: int
+) -> Iterator[PairMetric]:
+    """Measure gap and geometry of pairs: row k of the images belongs to row k of the texts.
+
+    Intervals are a jackknife over ``clusters`` (pairs that share a caption are alike; where all pairs do,
+    there is none) and exist for means over pairs and functions of them. A metric that these pairs do not
+    allow (two pairs have no ten neighbours) is left out. ``labels`` are the classes that clusters of items
+    are compared with, ``seed`` that of splits and starts. Equations and sources: REFERENCES.md.
+
+    Shape: (N, D), (N, D), N labels, N clusters -> metrics, each with its unit.
+
+    Raises:
+        InputError: rows that do not pair or have no direction.
+    """
+    count = len(image_ND)
+    several = len(set(clusters)) > 1
+    for name, (unit, function) in SMOOTH.items():
+        if count < 2 and name == "RMG":
+            continue
+        if several:
+            found = cluster_jackknife(function, image_ND, text_ND, clusters=clusters)
+            yield PairMetric(name, unit, *found)
+        else:
+            yield PairMetric(name, unit, float(function(image_ND, text_ND)))
+    if count < 5:
+        return
+    yield from _separability(image_ND, text_ND, seed)
+    kernel = "log mean kernel"
+    yield PairMetric("uniformity_image", kernel, float(misalignment.uniformity(image_ND)))
+    yield PairMetric("uniformity_text", kernel, float(misalignment.uniformity(text_ND)))
+    yield PairMetric("uniformity_cross", kernel, float(misalignment.cross_uniformity(image_ND, text_ND)))
+    yield PairMetric("centroid_uniformity", kernel, float(gap.centroid_uniformity(image_ND, text_ND)))
+    for k in NEIGHBOURS:
+        if k <= 2 * count - 2:
+            mixing = float(modality_mixing(image_ND, text_ND, k=k))
+            yield PairMetric(f"modality_mixing@{k}", "ratio to chance", mixing)
+        if k < count:
+            yield PairMetric(f"mutual_knn@{k}", "fraction", float(mutual_knn(image_ND, text_ND, k=k)))
+    varied = {side: float(effective_rank(side_ND)) for side, side_ND in _sides(image_ND, text_ND)}
+    if all(varied.values()):
+        yield PairMetric("linear_cka", "ratio", float(linear_cka(image_ND, text_ND)))
+    for side, side_ND in _sides(image_ND, text_ND):
+        yield PairMetric(f"effective_rank_{side}", "directions", varied[side])
+        yield PairMetric(f"participation_ratio_{side}", "directions", float(participation_ratio(side_ND)))
+    recovered = recoverability(image_ND, text_ND, noise=NOISE, seed=seed)
+    yield PairMetric("recoverability_error", "ratio", float(recovered.relative_error))
+    yield PairMetric("anchor_condition", "ratio", float(recovered.condition))
+    if 1 < len(set(labels)) <= count:
+        groups = group_clustering(image_ND, text_ND, image_labels=labels, text_labels=labels, seed=seed)
+        yield PairMetric("v_measure", "score", groups.v_measure)
+        yield PairMetric("adjusted_rand", "score", groups.adjusted_rand)
+        yield PairMetric("v_measure_modality", "score", groups.modality_v_measure)
+
+
+def _separability(image_ND: Tensor, text_ND: Tensor, seed: int) -> Iterator[PairMetric]:
+    probe = modality_probe(image_ND, text_ND, seed=seed)
+    yield PairMetric("linear_separability", "fraction", float(probe.accuracy))
+    yield PairMetric("linear_separability_margin", "root mean squares", float(probe.margin))
+    if image_ND.shape[1] >= 2:
+        few = modality_probe(image_ND, text_ND, seed=seed, num_features=2)
+        yield PairMetric("linear_separability_2", "fraction", float(few.accuracy))
+
+
+def _sides(image_ND: Tensor, text_ND: Tensor) -> tuple[tuple[str, Tensor], tuple[str, Tensor]]:
+    return ("image", image_ND), ("text", text_ND)

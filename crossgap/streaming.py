@@ -1,0 +1,81 @@
+"""Retrieval metrics of large galleries: exact scores block by block, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from crossgap.counting import counted_metrics, harmonic_numbers
+from crossgap.errors import InputError
+from crossgap.relevance import LabelRelevance
+from crossgap.retrieval import check_ks, metric_names
+from crossgap.similarity import check_sides, unit_rows
+
+_BYTES_A_SCORE = 24  # of scores, masks, places and what becomes of them, at their peak
+_PIECE = 8192  # gallery items multiplied at once
+
+
+def streamed_metrics(
+    query_QD: Tensor,
+    gallery_GD: Tensor,
+    relevance: LabelRelevance,
+    *,
+    ks: Sequence[int] = (1, 5, 10),
+    memory: int = 1 << 29,
+) -> dict[str, Tensor]:
+    """Compute :func:`crossgap.retrieval.retrieval_metrics` of cosine scores without holding them all.
+
+    The same values as ``retrieval_metrics(cosine_scores(query_QD, gallery_GD), relevance)`` up to the
+    rounding of scores, in ``memory`` bytes beside the two sides and one normalised copy of them. Scores are
+    float32, or float64 where both sides are. Rows need not be unit rows.
+
+    Shape: (Q, D), (G, D), relevance of (Q, G) -> metric name -> (Q,), float64, NaN for a query without
+    relevant item. Unit: fraction. Range: [0, 1]; higher is better.
+
+    Raises:
+        InputError: shapes that do not fit, a row without direction, or a k below 1.
+    """
+    check_sides(query_QD, gallery_GD)
+    check_ks(ks)
+    n_queries, n_gallery = len(query_QD), len(gallery_GD)
+    if relevance.shape != (n_queries, n_gallery):
+        raise InputError(
+            f"relevance is of {relevance.shape[0]} queries and {relevance.shape[1]} gallery items, the "
+            f"features are of {n_queries} and {n_gallery}"
+        )
+    double = query_QD.dtype == gallery_GD.dtype == torch.float64
+    dtype = torch.float64 if double else torch.float32
+    query_QD = unit_copy(query_QD, dtype, "queries")
+    gallery_GD = unit_copy(gallery_GD, dtype, "gallery")
+    values = {
+        name: query_QD.new_full((n_queries,), torch.nan, dtype=torch.float64) for name in metric_names(ks)
+    }
+    rows_at_once = max(1, memory // (_BYTES_A_SCORE * max(1, n_gallery)))
+    harmonic = harmonic_numbers(n_gallery, query_QD.device)
+    for start in range(0, n_queries, rows_at_once):
+        rows = slice(start, min(start + rows_at_once, n_queries))
+        scores_BG = _scores(query_QD[rows], gallery_GD)
+        found = counted_metrics(scores_BG, relevance.rows(rows), ks=ks, harmonic=harmonic)
+        for name, found_B in found.items():
+            values[name][rows] = found_B
+    return values
+
+
+def unit_copy(values_ND: Tensor, dtype: torch.dtype, what: str) -> Tensor:
+    """Return :func:`crossgap.similarity.unit_rows` of a matrix, made piece by piece: one copy, not three."""
+    made_ND = values_ND.new_empty(values_ND.shape, dtype=dtype)
+    for start in range(0, len(values_ND), _PIECE):
+        piece = slice(start, start + _PIECE)
+        made_ND[piece] = unit_rows(values_ND[piece].to(dtype), what=what, first=start)
+    return made_ND
+
+
+def _scores(query_BD: Tensor, gallery_GD: Tensor) -> Tensor:
+    scores_BG = query_BD.new_empty((len(query_BD), len(gallery_GD)))
+    with torch.autocast(query_BD.device.type, enabled=False):
+        for start in range(0, len(gallery_GD), _PIECE):
+            piece = slice(start, start + _PIECE)
+            torch.matmul(query_BD, gallery_GD[piece].T, out=scores_BG[:, piece])
+    return scores_BG

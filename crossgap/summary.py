@@ -1,0 +1,221 @@
+"""What an evaluation prints at its end: a table a task, the gap, and what was not measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+from rich import box
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from crossgap.comparison import Estimate, MapComparison, RouteResult, TaskComparison, compare_routes
+from crossgap.records import Row
+from crossgap.routes import ROUTES
+
+# The gap rows that are shown, of some thirty: all of them are in rows.jsonl.
+_GAP = (
+    "centroid_distance", "centre_angle", "mean_pair_cosine", "RMG", "linear_separability", "uniformity_image",
+    "uniformity_text", "modality_mixing@10", "mutual_knn@10", "linear_cka", "effective_rank_image",
+    "effective_rank_text",
+)  # fmt: skip
+_MISALIGNMENT = ("same_other_auc", "d_prime")
+
+
+def summary(rows: Sequence[Row], per_query: pd.DataFrame, skipped: dict[str, str]) -> list[RenderableType]:
+    """Lay out the results of one evaluation for a terminal of 80 columns or more.
+
+    For each dataset: every task's routes with value, paired difference to native features, interval and
+    setting (:func:`crossgap.comparison.compare_routes`), the comparison of inversions with the best map, the
+    protocol; then gap and misalignment; at the end what was skipped, with the reason. A ``*`` marks an
+    interval that excludes 0, so nothing rests on colour.
+
+    Args:
+        rows: of one evaluation, of any number of datasets.
+        per_query: columns as in ``crossgap.records.TABLES["per_query"]``.
+        skipped: name of what could not be measured -> reason.
+
+    Raises:
+        InputError: per-query values that do not pair.
+    """
+    tasks = compare_routes(rows, per_query)
+    parts: list[RenderableType] = []
+    for dataset, split in dict.fromkeys((row.dataset, row.split) for row in rows):
+        own = [one for one in tasks if (one.dataset, one.split) == (dataset, split)]
+        of_dataset = [row for row in rows if (row.dataset, row.split) == (dataset, split)]
+        if not own:  # a split that settings were chosen on
+            continue
+        arms = ", ".join(dict.fromkeys(row.arm for row in of_dataset))
+        parts.append(Text(f"{dataset}, split {split}: {arms}\n", style="bold"))
+        for task in own:
+            parts += [_task_table(task), *_below(task), Text()]
+        parts += _gap_table(of_dataset)
+    if skipped:
+        parts.append(_skipped_table(skipped))
+    return parts
+
+
+def _task_table(task: TaskComparison) -> Table:
+    sizes = {_sizes(result.row) for result in task.routes}
+    common = _sizes(task.routes[0].row) if len(sizes) == 1 else "queries differ by route"
+    table = Table(
+        title=Text.assemble((task.task, "bold"), f": {common}"),
+        title_justify="left",
+        title_style="",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("route", overflow="fold")
+    table.add_column(f"{task.metric} %", justify="right", no_wrap=True)
+    table.add_column("- native", justify="right", no_wrap=True)
+    table.add_column("95 % interval", justify="right", no_wrap=True)
+    table.add_column("")
+    table.add_column("setting (chosen)", overflow="fold")
+    if len(sizes) > 1:
+        table.add_column("queries, gallery", overflow="fold")
+    family = None
+    for result in task.routes:
+        known = ROUTES.get(result.row.route)
+        if known is not None and family not in (None, known.family):
+            table.add_section()
+        family = known.family if known is not None else family
+        cells = _cells(result)
+        if len(sizes) > 1:
+            cells.append(Text(_sizes(result.row)))
+        table.add_row(*cells, style="bold" if result.row.route == "native" else "")
+    return table
+
+
+def _cells(result: RouteResult) -> list[Text]:
+    row = result.row
+    shown = result.own or result.difference
+    difference, mark = "", ""
+    if result.own is not None:
+        difference = "value:"
+    elif result.difference is not None:
+        difference = _points(result.difference.value)
+        mark = "*" if result.difference.excludes_zero else ""
+    interval = "" if shown is None else _interval(shown, signed=result.own is None)
+    return [
+        Text(cell) for cell in (row.route, _percent(row.value), difference, interval, mark, _setting(result))
+    ]
+
+
+def _setting(result: RouteResult) -> str:
+    row, parts = result.row, []
+    if row.num_tokens is not None:
+        parts.append(f"{row.num_tokens} token" + "s" * (row.num_tokens != 1))
+    if row.steps is not None:
+        parts.append(f"{row.steps} steps")
+    if row.setting:
+        parts.append(row.setting)
+    if result.chosen != "none":
+        parts.append(f"({result.chosen})")
+    return ", ".join(parts).replace(", (", " (")
+
+
+def _below(task: TaskComparison) -> Iterator[Text]:
+    """Say what the intervals are, how inversions compare with maps, and the protocol."""
+    count = sum(result.difference is not None for result in task.routes)
+    bounded = any((one.own or one.difference or Estimate(0)).low is not None for one in task.routes)
+    over = f"{task.n_units} {'classes of queries' if task.unit == 'classes' else 'queries (of one class)'}"
+    if bounded:
+        yield Text(
+            "- native: paired difference in points. Intervals: jackknife over "
+            f"{over}; one a row, not corrected for {count} routes compared. * excludes 0."
+        )
+    elif count:
+        yield Text("- native: paired difference in points. No intervals: there is one query.")
+    if not any(one.row.route == "native" for one in task.routes):
+        yield Text("No native features were measured: no differences.")
+    for comparison in task.maps:
+        yield Text(_beside_map(comparison))
+    if task.maps and task.maps[0].n_maps > 1:
+        yield Text("That map is the highest on these very queries, which favours it.")
+    yield Text(f"Protocol: {task.protocol}", style="dim")
+
+
+def _beside_map(comparison: MapComparison) -> str:
+    among = f"the highest of {comparison.n_maps} maps" if comparison.n_maps > 1 else "the only map"
+    difference = comparison.difference
+    interval = _interval(difference, signed=True)
+    mark = " *" if difference.excludes_zero else ""
+    return (
+        f"{comparison.inversion} - {comparison.best_map} ({among}): "
+        f"{_points(difference.value)} points {interval}{mark}".rstrip()
+    )
+
+
+def _gap_table(rows: Sequence[Row]) -> list[RenderableType]:
+    gap = [row for row in rows if row.task == "gap"]
+    shown = [(row.metric, row) for name in _GAP for row in gap if row.metric == name]
+    shown += [
+        (f"{row.metric}, {row.task}", row)
+        for row in rows
+        if row.metric in _MISALIGNMENT and row.route == "native"
+    ]
+    if not shown:
+        return []
+    table = Table(
+        title=Text("gap and misalignment of native features", style="bold"),
+        title_justify="left",
+        title_style="",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("metric", overflow="fold")
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("95 % interval", justify="right", no_wrap=True)
+    table.add_column("unit", overflow="fold")
+    for name, row in shown:
+        bounded = row.low is not None and row.high is not None
+        interval = f"[{row.low:.4g}, {row.high:.4g}]" if bounded else ""
+        table.add_row(*(Text(cell) for cell in (name, f"{row.value:.4g}", interval, row.unit)))
+    parts: list[RenderableType] = [table]
+    if gap:
+        more = len(gap) - sum(row.task == "gap" for _, row in shown)
+        also = f" {more} more metrics are in rows.jsonl." if more else ""
+        parts.append(Text(f"Protocol: {gap[0].protocol}{also}", style="dim"))
+    return [*parts, Text()]
+
+
+def _skipped_table(skipped: dict[str, str]) -> Table:
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in skipped.items():
+        by_reason.setdefault(reason, []).append(name)
+    table = Table(
+        title=Text("not measured", style="bold"),
+        title_justify="left",
+        title_style="",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("what", overflow="fold", ratio=2)
+    table.add_column("why", overflow="fold", ratio=3)
+    for reason, names in by_reason.items():
+        table.add_row(Text("\n".join(names)), Text(reason))
+    return table
+
+
+def _sizes(row: Row) -> str:
+    skipped = f" (+ {row.n_skipped} skipped)" if row.n_skipped else ""
+    return f"{row.n_queries} queries{skipped}, gallery {row.n_gallery}"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:z.2f}"
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+z.2f}"
+
+
+def _interval(estimate: Estimate, *, signed: bool) -> str:
+    if estimate.low is None or estimate.high is None:
+        return ""
+    write = _points if signed else _percent
+    return f"[{write(estimate.low)}, {write(estimate.high)}]"
