@@ -26,7 +26,7 @@ from crossgap.inversion import InversionConfig, Target
 Peaks = dict[str, dict[str, float]]
 _PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 # glibc keeps freed blocks below a threshold that moves; fixed, every tensor of size goes back to the system
-_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
 
 def memory(
@@ -89,7 +89,7 @@ def _fresh(name: str, loop: Loop, precision: Precision, batch_sizes: Sequence[in
         check=True,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, **_ALLOCATOR},
+        env={**os.environ, **ALLOCATOR},
     )
     found: Peaks = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -101,7 +101,7 @@ def peaks(name: str, loop: Loop, precision: Precision, batch_sizes: Sequence[int
     for into in get_args(Target):  # what libraries load and compile once is at rest
         runner(loop, encoder, into, InversionConfig(), 1)(1)
     gc.collect()
-    resting = _resident()
+    resting = resident()
     found: Peaks = {}
     for into in get_args(Target):
         found[into] = {}
@@ -137,11 +137,13 @@ def forget_peak() -> None:
         path.write_text("5")
 
 
-def _resident() -> int:
+def resident() -> int:
+    """Return what this process holds in memory now, in bytes."""
     return _status("VmRSS") or _lifetime_peak()
 
 
 def peak() -> int:
+    """Return the most that this process held since :func:`forget_peak`, in bytes."""
     return _status("VmHWM") or _lifetime_peak()
 
 

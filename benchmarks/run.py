@@ -23,7 +23,7 @@ from benchmarks.grid import grid
 from benchmarks.inversion import speed
 from benchmarks.machine import description
 from benchmarks.memory import memory
-from benchmarks.retrieval import retrieval
+from benchmarks.retrieval import pairs, retrieval, scale
 from benchmarks.tables import Table
 from benchmarks.training import training
 from crossgap.command import run_command
@@ -100,12 +100,26 @@ def _grid(bench: Bench) -> list[Table]:
     )
 
 
+def _retrieval(bench: Bench) -> list[Table]:
+    if bench.quick:
+        return retrieval(queries=50, gallery=2000, looped=10, rounds=1)
+    return retrieval(rounds=3)
+
+
+def _scale(bench: Bench) -> list[Table]:
+    if bench.quick:
+        return scale((2000, 5000), queries=20, progress=bench.progress)
+    return scale(progress=bench.progress)
+
+
 PARTS: dict[str, Callable[[Bench], list[Table]]] = {
     "inversion-speed": _speed,
     "inversion-memory": _memory,
     "inversion-fidelity": _fidelity,
     "inversion-grid": _grid,
-    "retrieval": lambda bench: retrieval(rounds=1 if bench.quick else 3),
+    "retrieval-speed": _retrieval,
+    "retrieval-scale": _scale,
+    "pairs": lambda bench: pairs(count=500 if bench.quick else 5000),
     "training": lambda bench: training(rounds=1 if bench.quick else 3),
 }
 
@@ -123,7 +137,7 @@ def main(
 
     Args:
         only: parts, or how their names begin: inversion, inversion-speed, inversion-memory,
-            inversion-fidelity, inversion-grid, retrieval, training.
+            inversion-fidelity, inversion-grid, retrieval-speed, retrieval-scale, pairs, training.
         quick: smaller forms of each part, for a look at whether all is well.
         model: run directory or checkpoint of the demo model; default: the baseline is trained first.
         threads: CPU threads; default: torch's choice.

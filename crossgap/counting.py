@@ -1,14 +1,16 @@
-"""Retrieval metrics of lists that are never sorted.
+"""Retrieval metrics read off sorted scores alone: no item is carried along.
 
-Average precision needs the ranks of the relevant items alone. Only their scores are sorted; every other score
-is counted against them. For each distinct score of r relevant items of a query this gives N, the items of a
-higher score, n, the items of this score, and H, the relevant items of a higher score: with ties in a random
-order ([0] McSherry and Najork, 2008, ECIR), every metric follows exactly.
+Average precision needs the ranks of the relevant items only, and a rank is a count of higher scores. So the
+bare scores of a list are sorted, and those of its relevant items looked up. For each distinct score of r
+relevant items this gives N, the items of a higher score, n, the items of this score, and H, the relevant
+ones of a higher score: with ties in a random order ([0] McSherry and Najork, 2008, ECIR), every metric
+follows exactly.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import torch
@@ -24,6 +26,7 @@ class _Runs(NamedTuple):
     size_BR: Tensor  # n: items of this score
     relevant_BR: Tensor  # r: relevant ones among them
     before_BR: Tensor  # H: relevant items of a higher score
+    total_B: Tensor  # relevant items of a query
 
 
 def counted_metrics(
@@ -37,8 +40,8 @@ def counted_metrics(
     Shape: (B, G), masks (B, G), harmonic (G + 1,) -> metric name -> (B,), float64. Unit: fraction. Range:
     [0, 1]; higher is better.
     """
-    total_B1 = relevance.relevant_QG.to(scores_BG.device).sum(dim=1, keepdim=True)
-    runs = _count(scores_BG, relevance, int(total_B1.max()) if len(total_B1) else 0)
+    runs = _count(scores_BG, relevance)
+    total_B1 = runs.total_B[:, None]
     share_BR = runs.relevant_BR.double() / runs.size_BR.clamp_min(1)
     slope_BR = (runs.relevant_BR - 1).clamp_min(0).double() / (runs.size_BR - 1).clamp_min(1)
 
@@ -70,38 +73,44 @@ def harmonic_numbers(count: int, device: torch.device) -> Tensor:
     return torch.cat([parts.new_zeros(1), parts.cumsum(0)])
 
 
-def _count(scores_BG: Tensor, relevance: Relevance, most: int) -> _Runs:
-    n_rows, device = len(scores_BG), scores_BG.device
-    relevant_BG = relevance.relevant_QG.to(device)
-    row_P, item_P = relevant_BG.nonzero(as_tuple=True)
-    number_B = relevant_BG.sum(dim=1)
+def _count(scores_BG: Tensor, relevance: Relevance) -> _Runs:
+    n_rows, n_items = scores_BG.shape
+    device = scores_BG.device
+    row_P, item_P = relevance.relevant_QG.to(device).nonzero(as_tuple=True)
+    number_B = row_P.bincount(minlength=n_rows)
     first_B = number_B.cumsum(0) - number_B
     place_P = torch.arange(len(row_P), device=device) - first_B[row_P]
-    # ascending, filled up with infinity, which no score reaches
+    # the scores of relevant items, ascending, filled up with infinity, which no score reaches
+    most = int(number_B.max()) if n_rows else 0
     mark_BR = scores_BG.new_full((n_rows, most + 1), torch.inf)
     mark_BR[row_P, place_P] = scores_BG[row_P, item_P]
     mark_BR = mark_BR.sort(dim=1).values
-    kept_BG = scores_BG.masked_fill(relevance.ignored_QG.to(device), -torch.inf)
-
-    # the first mark that is not below a score: marks of one run share the place of their first
-    under_BG = torch.searchsorted(mark_BR, kept_BG, out_int32=n_rows * (most + 1) < 2**31)
-    under_BG += torch.arange(n_rows, device=device, dtype=under_BG.dtype)[:, None] * (most + 1)
-    under_N = under_BG.flatten()
-    here_N = mark_BR.flatten().index_select(0, under_N) == kept_BG.flatten()
-    cells = n_rows * (most + 1)
-    at_most_BR = under_N.bincount(minlength=cells).view(n_rows, -1)  # above the mark before, not above this
-    size_BR = under_N[here_N].bincount(minlength=cells).view(n_rows, -1)
-    above_BR = at_most_BR.flip(1).cumsum(1).flip(1) - at_most_BR
+    sorted_BG = _ascending(scores_BG.masked_fill(relevance.ignored_QG.to(device), -torch.inf))
+    left_BR, right_BR = (torch.searchsorted(sorted_BG, mark_BR, right=right) for right in (False, True))
 
     opens_BR = torch.ones_like(mark_BR, dtype=torch.bool)
     opens_BR[:, 1:] = mark_BR[:, 1:] != mark_BR[:, :-1]
     opens_BR &= mark_BR.isfinite()
-    run_BR = opens_BR.cumsum(1) - 1  # number of the run a mark lies in
-    mates_BR = torch.zeros_like(size_BR).scatter_add(1, run_BR.clamp_min(0), mark_BR.isfinite().long())
-    relevant_BR = torch.where(opens_BR, mates_BR.gather(1, run_BR.clamp_min(0)), 0)
+    run_BR = (opens_BR.cumsum(1) - 1).clamp_min(0)  # number of the run a mark lies in
+    mates_BR = torch.zeros_like(run_BR).scatter_add(1, run_BR, mark_BR.isfinite().long())
+    relevant_BR = torch.where(opens_BR, mates_BR.gather(1, run_BR), 0)
     place_R = torch.arange(most + 1, device=device)
     before_BR = (number_B[:, None] - place_R - relevant_BR).clamp_min(0)
-    return _Runs(above_BR, torch.where(opens_BR, size_BR, 0), relevant_BR, before_BR)
+    size_BR = torch.where(opens_BR, right_BR - left_BR, 0)
+    return _Runs(n_items - right_BR, size_BR, relevant_BR, before_BR, number_B)
+
+
+def _ascending(scores_BG: Tensor) -> Tensor:
+    """Sort rows in place where they lie; numpy's sort of bare numbers is many times torch's on a CPU."""
+    if scores_BG.device.type != "cpu":
+        return scores_BG.sort(dim=1).values
+    array = scores_BG.numpy()
+    threads = max(1, min(torch.get_num_threads(), len(array)))
+    parts = [array[first::threads] for first in range(threads)]
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(lambda part: part.sort(axis=1), parts):
+            pass
+    return scores_BG
 
 
 def _miss(runs: _Runs, k: int) -> Tensor:

@@ -6,7 +6,7 @@ counts with the chance that a random order of ties puts it among the k.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -33,26 +33,39 @@ def modality_mixing(image_ND: Tensor, text_MD: Tensor, *, k: int, paired: bool =
         InputError: shapes that do not fit, k outside 1 ... the number of candidates, or a row without
             direction.
     """
+    return modality_mixings(image_ND, text_MD, ks=(k,), paired=paired)[k]
+
+
+def modality_mixings(
+    image_ND: Tensor, text_MD: Tensor, *, ks: Sequence[int], paired: bool = True
+) -> dict[int, Tensor]:
+    """Measure :func:`modality_mixing` for several k from one set of similarities.
+
+    Shape: (N, D), (M, D) -> k -> 0-d, float64. Unit: ratio to chance. Range: [0, 2] for pairs; 0 = separated,
+    1 = mixed.
+
+    Raises:
+        InputError: as :func:`modality_mixing`.
+    """
     check_sides(image_ND, text_MD, paired=paired)
     counts = (image_ND.shape[0], text_MD.shape[0])
     total = sum(counts)
     left_out = 2 if paired else 1
-    _check_k(k, total - left_out, "modality mixing")
+    _check_ks(ks, total - left_out, "modality mixing")
     dtype = torch.promote_types(image_ND.dtype, text_MD.dtype)
     unit_ND = unit_rows(torch.cat([image_ND.detach().to(dtype), text_MD.detach().to(dtype)]))
     is_text_N = torch.arange(total, device=unit_ND.device) >= counts[0]
-    ratio = unit_ND.new_zeros((), dtype=torch.float64)
+    ratio = {k: unit_ND.new_zeros((), dtype=torch.float64) for k in ks}
     for rows, scores_QN in _self_scores(unit_ND):
         number_Q = torch.arange(total, device=unit_ND.device)[rows]
         if paired:
             partner_Q = (number_Q + counts[0]) % total
             scores_QN.scatter_(1, partner_Q[:, None], -torch.inf)
-        member_QN = _membership(scores_QN, k)
-        text_Q = member_QN @ is_text_N.to(member_QN)
-        other_Q = torch.where(is_text_N[rows], k - text_Q, text_Q)
         n_other_Q = torch.where(is_text_N[rows], counts[0], counts[1]) - int(paired)
-        ratio = ratio + (other_Q.double() / k * (total - left_out) / n_other_Q.clamp_min(1)).sum()
-    return ratio / total
+        for k, text_Q in _counted(scores_QN, is_text_N, ks).items():
+            other_Q = torch.where(is_text_N[rows], k - text_Q, text_Q)
+            ratio[k] += (other_Q / k * (total - left_out) / n_other_Q.clamp_min(1)).sum()
+    return {k: summed / total for k, summed in ratio.items()}
 
 
 def mutual_knn(x_ND: Tensor, y_NE: Tensor, *, k: int) -> Tensor:
@@ -68,14 +81,26 @@ def mutual_knn(x_ND: Tensor, y_NE: Tensor, *, k: int) -> Tensor:
     Raises:
         InputError: not as many rows, k outside 1 ... N - 1, or a row without direction.
     """
+    return mutual_knns(x_ND, y_NE, ks=(k,))[k]
+
+
+def mutual_knns(x_ND: Tensor, y_NE: Tensor, *, ks: Sequence[int]) -> dict[int, Tensor]:
+    """Measure :func:`mutual_knn` for several k from one set of similarities.
+
+    Shape: (N, D), (N, E) -> k -> 0-d, float64. Unit: fraction. Range: [0, 1]; 1 = the same neighbours.
+
+    Raises:
+        InputError: as :func:`mutual_knn`.
+    """
     check_items(x_ND, y_NE, "mutual_knn")
     count = x_ND.shape[0]
-    _check_k(k, count - 1, "mutual kNN")
-    shared = x_ND.new_zeros((), dtype=torch.float64)
+    _check_ks(ks, count - 1, "mutual kNN")
+    shared = {k: x_ND.new_zeros((), dtype=torch.float64) for k in ks}
     sides = (_self_scores(unit_rows(x_ND.detach())), _self_scores(unit_rows(y_NE.detach())))
     for (_, first_QN), (_, second_QN) in zip(*sides, strict=True):
-        shared = shared + (_membership(first_QN, k) * _membership(second_QN, k)).sum().double()
-    return shared / (k * count)
+        for k in ks:
+            shared[k] += (_membership(first_QN, k) * _membership(second_QN, k)).sum().double()
+    return {k: summed / (k * count) for k, summed in shared.items()}
 
 
 def check_items(x_ND: Tensor, y_NE: Tensor, what: str) -> None:
@@ -109,6 +134,22 @@ def _membership(scores_QN: Tensor, k: int) -> Tensor:
     return torch.where(tied_QN, share_Q1, above_QN.to(scores_QN))
 
 
-def _check_k(k: int, candidates: int, what: str) -> None:
-    if not 1 <= k <= candidates:
+def _counted(scores_QN: Tensor, marked_N: Tensor, ks: Sequence[int]) -> dict[int, Tensor]:
+    """Count the marked items among the k of highest score, in expectation where the last place ties."""
+    depth = min(max(ks) + 1, scores_QN.shape[1])
+    top_QK, item_QK = scores_QN.topk(depth, dim=1)
+    sum_QK = marked_N[item_QK].double().cumsum(dim=1)
+    found = {}
+    for k in ks:
+        found[k] = sum_QK[:, k - 1]
+        if k < depth:
+            tied_Q = (top_QK[:, k - 1] == top_QK[:, k]).nonzero().squeeze(1)
+            if len(tied_Q):
+                found[k][tied_Q] = _membership(scores_QN[tied_Q], k).double() @ marked_N.double()
+    return found
+
+
+def _check_ks(ks: Sequence[int], candidates: int, what: str) -> None:
+    k = next((k for k in ks if not 1 <= k <= candidates), None)
+    if k is not None:
         raise InputError(f"{what}: {k=} must lie between 1 and the {candidates} other items an item has")

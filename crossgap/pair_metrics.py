@@ -14,7 +14,7 @@ from crossgap import gap, misalignment
 from crossgap.cka import linear_cka
 from crossgap.clustering import group_clustering
 from crossgap.jackknife import cluster_jackknife
-from crossgap.neighbourhood import modality_mixing, mutual_knn
+from crossgap.neighbourhood import modality_mixings, mutual_knns
 from crossgap.recoverability import recoverability
 from crossgap.separability import modality_probe
 from crossgap.spectrum import effective_rank, participation_ratio
@@ -76,12 +76,11 @@ def pair_metrics(
     yield PairMetric("uniformity_text", kernel, float(misalignment.uniformity(text_ND)))
     yield PairMetric("uniformity_cross", kernel, float(misalignment.cross_uniformity(image_ND, text_ND)))
     yield PairMetric("centroid_uniformity", kernel, float(gap.centroid_uniformity(image_ND, text_ND)))
-    for k in NEIGHBOURS:
-        if k <= 2 * count - 2:
-            mixing = float(modality_mixing(image_ND, text_ND, k=k))
-            yield PairMetric(f"modality_mixing@{k}", "ratio to chance", mixing)
-        if k < count:
-            yield PairMetric(f"mutual_knn@{k}", "fraction", float(mutual_knn(image_ND, text_ND, k=k)))
+    near = [k for k in NEIGHBOURS if k <= 2 * count - 2]
+    for k, mixing in modality_mixings(image_ND, text_ND, ks=near).items():
+        yield PairMetric(f"modality_mixing@{k}", "ratio to chance", float(mixing))
+    for k, shared in mutual_knns(image_ND, text_ND, ks=[k for k in near if k < count]).items():
+        yield PairMetric(f"mutual_knn@{k}", "fraction", float(shared))
     varied = {side: float(effective_rank(side_ND)) for side, side_ND in _sides(image_ND, text_ND)}
     if all(varied.values()):
         yield PairMetric("linear_cka", "ratio", float(linear_cka(image_ND, text_ND)))

@@ -13,7 +13,7 @@ from crossgap.relevance import LabelRelevance
 from crossgap.retrieval import check_ks, metric_names
 from crossgap.similarity import check_sides, unit_rows
 
-_BYTES_A_SCORE = 24  # of scores, masks, places and what becomes of them, at their peak
+_BYTES_A_SCORE = 16  # of scores, masks, places and what becomes of them, at their peak
 _PIECE = 8192  # gallery items multiplied at once
 
 

@@ -10,6 +10,7 @@ from fractions import Fraction
 
 import torch
 from torch import Tensor
+from torchmetrics.functional.retrieval import retrieval_average_precision
 
 from crossgap.ranking import Ranking, rankings
 from crossgap.relevance import Relevance
@@ -242,3 +243,31 @@ def _from_ranking(ranking: Ranking, ks: Sequence[int]) -> dict[str, Tensor]:
         found[f"hit@{k}"] = torch.where(relevant_Q.isnan(), torch.nan, 1 - ranking.miss_QG[:, :k].prod(dim=1))
         found[f"recall@{k}"] = ranking.chance_QG[:, :k].sum(dim=1) / relevant_Q
     return found
+
+
+def published_metrics(
+    query_QD: Tensor, gallery_GD: Tensor, relevant_QG: Tensor, *, ks: Sequence[int]
+) -> dict[str, Tensor]:
+    """Evaluate query by query as the paper's published code does, on scores shifted above 0.
+
+    Its average precision is torchmetrics', which drops relevant items of a score that is not positive.
+    """
+    found: dict[str, list[float]] = {}
+    for query_D, relevant_G in zip(query_QD, relevant_QG, strict=True):
+        scores_G = 2 + gallery_GD @ query_D
+        total = int(relevant_G.sum())
+        ranked_G = relevant_G[scores_G.argsort(descending=True)].double()
+        first_R = ranked_G[:total]
+        precision_R = first_R.cumsum(0) / torch.arange(1, total + 1)
+        values = {
+            "mAP": float(retrieval_average_precision(scores_G, relevant_G)),
+            "mAP@R": float((precision_R * first_R).sum() / total),
+            "R-precision": float(first_R.sum() / total),
+        }
+        for k in ks:
+            hits = relevant_G[scores_G.topk(k).indices]
+            values[f"hit@{k}"] = float(hits.any())
+            values[f"recall@{k}"] = float(hits.sum() / total)
+        for name, value in values.items():
+            found.setdefault(name, []).append(value)
+    return {name: torch.tensor(column, dtype=torch.float64) for name, column in found.items()}

@@ -12,7 +12,7 @@ from benchmarks.fidelity import Scale, fidelity
 from benchmarks.grid import grid
 from benchmarks.inversion import count_flops, speed
 from benchmarks.machine import Timing, interleave, multiply_rate
-from benchmarks.retrieval import retrieval
+from benchmarks.retrieval import pairs, retrieval, scale
 from benchmarks.tables import Table, shown
 from benchmarks.towers import runner
 from benchmarks.training import training
@@ -120,9 +120,16 @@ def test_grid_compares_twelve_settings() -> None:
 
 
 def test_retrieval_and_training_run() -> None:
-    (metrics,) = retrieval(queries=2, gallery=20, rounds=1)
+    (metrics,) = retrieval(queries=4, gallery=60, looped=2, rounds=1)
+    assert [row["queries"] for row in metrics.rows] == [2, 4]
+    assert float(metrics.note.split()[-1].rstrip(".")) < 1e-5
+    (grown,) = scale((50, 100), queries=3, measure=lambda _q, size: (1.0, size / 10), progress=print)
+    assert [row["peak above them, MiB"] for row in grown.rows] == [5.0, 10.0]
+    (timed,) = pairs(count=120, width=16)
+    assert timed.rows[-1]["metric"] == "all of them"
+    assert float(timed.rows[-1]["s"]) >= max(float(row["s"]) for row in timed.rows[:-1])
     (update,) = training(config=smoke(baseline()), rounds=1)
-    assert metrics.rows[0]["x plain"] == update.rows[0]["x plain"] == 1
+    assert metrics.rows[0]["x loop"] == update.rows[0]["x plain"] == 1
 
 
 def test_rounds_are_interleaved_and_ratios_taken_within_them() -> None:
@@ -156,7 +163,7 @@ def test_a_table_reads_alike_everywhere() -> None:
 
 def test_the_command_writes_what_it_prints(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(
-        run, "PARTS", {"retrieval": lambda _bench: retrieval(queries=2, gallery=20, rounds=1)}
+        run, "PARTS", {"retrieval": lambda _bench: retrieval(queries=2, gallery=20, looped=2, rounds=1)}
     )
     assert run.main(only=("retr",), out=tmp_path / "a.json", markdown=tmp_path / "a.md") == 0
     written = read_json(tmp_path / "a.json")
