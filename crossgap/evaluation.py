@@ -444,6 +444,8 @@ class _Run:
 
     def _task(self, task: Task) -> None:
         native = self._native(task)
+        if not self._findable(native):
+            return
         self._record(replace(native, route="chance", query_QD=torch.ones(len(task.query), 1),
                              gallery_GD=torch.ones(len(task.gallery), 1)))  # fmt: skip
         usable_Q = ~self._record(native)["mAP"].isnan()
@@ -456,6 +458,15 @@ class _Run:
             except InputError as error:  # a route that these data or this model do not allow
                 self.skipped[f"{task.name}/{route}"] = str(error)
         self._pictures(task, shown, usable_Q)
+
+    def _findable(self, native: _Scored) -> bool:
+        """Tell whether any query of a task has something to find; a task without is left out and named."""
+        count = len(native.query_QD)
+        blocks = (native.relevance.rows(slice(start, start + 64)) for start in range(0, count, 64))
+        if any(bool(block.relevant_QG.any()) for block in blocks):
+            return True
+        self.skipped[native.task.name] = f"none of {count} queries has a relevant item in the gallery"
+        return False
 
     def _route(self, task: Task, route: str) -> list[_Scored]:
         """Measure a task by one route; return what pictures are made of."""

@@ -10,7 +10,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -149,6 +149,8 @@ def feature_dataset(table: FeatureTable, *, split: str = "test", limit: int | No
 
 def _class_task(tasks: TaskList, items: Items, train: Items | None) -> None:
     noun = items.modality
+    if items.groups == items.labels:  # the class is the thing itself: nothing of it is ignored
+        items, train = replace(items, groups=()), train and replace(train, groups=())
     where = f"the {noun}s of split train" if train else f"all {noun}s of the split"
     tasks.add(
         f"{noun}-class",

@@ -10,7 +10,14 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from crossgap.comparison import Estimate, MapComparison, RouteResult, TaskComparison, compare_routes
+from crossgap.comparison import (
+    Estimate,
+    MapComparison,
+    RouteResult,
+    TaskComparison,
+    compare_routes,
+    of_reported_splits,
+)
 from crossgap.records import Row
 from crossgap.routes import ROUTES
 
@@ -40,15 +47,15 @@ def summary(rows: Sequence[Row], per_query: pd.DataFrame, skipped: dict[str, str
         InputError: per-query values that do not pair.
     """
     tasks = compare_routes(rows, per_query)
+    reported = of_reported_splits(rows)
     parts: list[RenderableType] = []
-    for dataset, split in dict.fromkeys((row.dataset, row.split) for row in rows):
-        own = [one for one in tasks if (one.dataset, one.split) == (dataset, split)]
-        of_dataset = [row for row in rows if (row.dataset, row.split) == (dataset, split)]
-        if not own:  # a split that settings were chosen on
-            continue
+    for dataset, split in dict.fromkeys((row.dataset, row.split) for row in reported):
+        of_dataset = [row for row in reported if (row.dataset, row.split) == (dataset, split)]
         arms = ", ".join(dict.fromkeys(row.arm for row in of_dataset))
         parts.append(Text(f"{dataset}, split {split}: {arms}\n", style="bold"))
-        for task in own:
+        for task in tasks:
+            if (task.dataset, task.split) != (dataset, split):
+                continue
             parts += [_task_table(task), *_below(task), Text()]
         parts += _gap_table(of_dataset)
     if skipped:
@@ -67,7 +74,7 @@ def _task_table(task: TaskComparison) -> Table:
         pad_edge=False,
         padding=(0, 1, 0, 0),
     )
-    table.add_column("route", overflow="fold")
+    table.add_column("route", min_width=max(map(len, ROUTES)), no_wrap=True)
     table.add_column(f"{task.metric} %", justify="right", no_wrap=True)
     table.add_column("- native", justify="right", no_wrap=True)
     table.add_column("95 % interval", justify="right", no_wrap=True)
@@ -108,7 +115,7 @@ def _setting(result: RouteResult) -> str:
     if row.num_tokens is not None:
         parts.append(f"{row.num_tokens} token" + "s" * (row.num_tokens != 1))
     if row.steps is not None:
-        parts.append(f"{row.steps} steps")
+        parts.append(f"{row.steps} step" + "s" * (row.steps != 1))
     if row.setting:
         parts.append(row.setting)
     if result.chosen != "none":
@@ -120,7 +127,7 @@ def _below(task: TaskComparison) -> Iterator[Text]:
     """Say what the intervals are, how inversions compare with maps, and the protocol."""
     count = sum(result.difference is not None for result in task.routes)
     bounded = any((one.own or one.difference or Estimate(0)).low is not None for one in task.routes)
-    over = f"{task.n_units} {'classes of queries' if task.unit == 'classes' else 'queries (of one class)'}"
+    over = f"{task.n_units} classes" if task.unit == "classes" else f"{task.n_units} queries (of one class)"
     if bounded:
         yield Text(
             "- native: paired difference in points. Intervals: jackknife over "
