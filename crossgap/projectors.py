@@ -28,7 +28,7 @@ def linear_projectors(encoder: object) -> Projectors | str:
     Shape: -> (D, W), (D, V).
     """
     if not isinstance(encoder, OpenClipEncoder):
-        return f"features of a {type(encoder).__name__} come without projectors"
+        return "features that come without their model come without projectors"
     image = _image_projector(encoder.image_tower)
     text = _matrix(getattr(encoder.text_tower, "text_projection", None), "text")
     for found in (image, text):
