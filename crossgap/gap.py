@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from crossgap.errors import InputError
 from crossgap.misalignment import alignment, uniformity
 from crossgap.separability import modality_probe
-from crossgap.similarity import check_sides
+from crossgap.similarity import answer, check_sides
 
 
 def centroid_distance(image_BD: Tensor, text_BD: Tensor) -> Tensor:
@@ -27,7 +27,8 @@ def centroid_distance(image_BD: Tensor, text_BD: Tensor) -> Tensor:
     Raises:
         InputError: shapes that do not fit.
     """
-    return torch.linalg.vector_norm(_centre_difference(image_BD, text_BD))
+    distance = torch.linalg.vector_norm(_centre_difference(image_BD, text_BD))
+    return answer(distance, image_BD, text_BD)
 
 
 def squared_centroid_distance(image_BD: Tensor, text_BD: Tensor) -> Tensor:
@@ -41,7 +42,7 @@ def squared_centroid_distance(image_BD: Tensor, text_BD: Tensor) -> Tensor:
     Raises:
         InputError: shapes that do not fit.
     """
-    return _centre_difference(image_BD, text_BD).square().sum()
+    return answer(_centre_difference(image_BD, text_BD).square().sum(), image_BD, text_BD)
 
 
 def centre_angle(image_BD: Tensor, text_BD: Tensor) -> Tensor:
@@ -62,7 +63,7 @@ def centre_angle(image_BD: Tensor, text_BD: Tensor) -> Tensor:
     image_D = image_D / torch.linalg.vector_norm(image_D)
     text_D = text_D / torch.linalg.vector_norm(text_D)
     apart, together = torch.linalg.vector_norm(image_D - text_D), torch.linalg.vector_norm(image_D + text_D)
-    return torch.rad2deg(2 * torch.atan2(apart, together))
+    return answer(torch.rad2deg(2 * torch.atan2(apart, together)), image_BD, text_BD)
 
 
 def mean_pair_cosine(image_BD: Tensor, text_BD: Tensor) -> Tensor:
@@ -76,7 +77,7 @@ def mean_pair_cosine(image_BD: Tensor, text_BD: Tensor) -> Tensor:
         InputError: shapes that do not pair.
     """
     check_sides(image_BD, text_BD, paired=True)
-    return (image_BD * text_BD).sum(dim=1).mean()
+    return answer((image_BD * text_BD).sum(dim=1).mean(), image_BD, text_BD)
 
 
 def pair_distance(image_BD: Tensor, text_BD: Tensor) -> Tensor:
@@ -105,7 +106,9 @@ def pair_residual(image_BD: Tensor, text_BD: Tensor) -> Tensor:
     Raises:
         InputError: shapes that do not pair.
     """
-    return alignment(image_BD - image_BD.mean(0), text_BD - text_BD.mean(0), alpha=2)
+    check_sides(image_BD, text_BD, paired=True)
+    apart_BD = (image_BD - image_BD.mean(0)) - (text_BD - text_BD.mean(0))
+    return answer(apart_BD.square().sum(dim=1).mean(), image_BD, text_BD)
 
 
 def relative_modality_gap(image_BD: Tensor, text_BD: Tensor, *, floor: float = 1e-3) -> Tensor:

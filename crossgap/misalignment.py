@@ -14,7 +14,7 @@ from torch import Tensor
 
 from crossgap.errors import InputError
 from crossgap.relevance import Relevance
-from crossgap.similarity import check_sides
+from crossgap.similarity import answer, check_sides
 
 
 def same_other_auc(scores_QG: Tensor, relevance: Relevance) -> Tensor:
@@ -98,7 +98,7 @@ def alignment(x_BD: Tensor, y_BD: Tensor, *, alpha: float = 2) -> Tensor:
         InputError: shapes that do not pair.
     """
     check_sides(x_BD, y_BD, paired=True)
-    return torch.linalg.vector_norm(x_BD - y_BD, dim=1).pow(alpha).mean()
+    return answer(torch.linalg.vector_norm(x_BD - y_BD, dim=1).pow(alpha).mean(), x_BD, y_BD)
 
 
 def uniformity(x_BD: Tensor, *, t: float = 2) -> Tensor:
@@ -136,7 +136,7 @@ def cross_uniformity(x_BD: Tensor, y_BD: Tensor, *, t: float = 2) -> Tensor:
     squared_BB = x_BD.square().sum(1)[:, None] + y_BD.square().sum(1)[None, :] - 2 * x_BD @ y_BD.T
     own_BB = torch.eye(n_rows, dtype=torch.bool, device=x_BD.device)
     kernel_BB = (-t * squared_BB).masked_fill(own_BB, -torch.inf)
-    return kernel_BB.flatten().logsumexp(0) - math.log(n_rows * (n_rows - 1))
+    return answer(kernel_BB.flatten().logsumexp(0) - math.log(n_rows * (n_rows - 1)), x_BD, y_BD)
 
 
 def _same_and_other(scores_QG: Tensor, relevance: Relevance, what: str) -> tuple[Tensor, Tensor]:

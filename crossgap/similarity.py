@@ -7,6 +7,8 @@ from torch import Tensor
 
 from crossgap.errors import InputError
 
+_ROWS = 8192  # normalised at once
+
 
 def check_sides(first_ND: Tensor, second_ND: Tensor, *, paired: bool = False) -> None:
     """Check that two sets of embeddings share a space and, when ``paired``, that row k belongs to row k.
@@ -23,6 +25,29 @@ def check_sides(first_ND: Tensor, second_ND: Tensor, *, paired: bool = False) ->
         raise InputError(f"pairs need as many rows on either side; {shapes}")
     if paired and first_ND.shape[0] == 0:
         raise InputError(f"there is no pair to measure; {shapes}")
+
+
+def answer(value: Tensor, *sides: Tensor) -> Tensor:
+    """Return a metric's value, or name what made it NaN or infinite; a penalty under training passes.
+
+    A value that needs a gradient is not looked at: that would stop a GPU at every step, and the training loop
+    looks at its loss. Values that are not finite although the features are (their metric says when) pass too.
+
+    Shape: 0-d and features (N, D) -> 0-d.
+
+    Raises:
+        InputError: features that are not finite, with the first row.
+    """
+    if value.requires_grad or bool(torch.isfinite(value)):
+        return value
+    for number, side_ND in enumerate(sides, start=1):
+        bad_N = ~torch.isfinite(side_ND).all(dim=1)
+        if bool(bad_N.any()):
+            raise InputError(
+                f"row {int(bad_N.nonzero()[0, 0])} of side {number} is not finite ({int(bad_N.sum())} such "
+                "rows): look for a diverged model, or remove the items"
+            )
+    return value
 
 
 def unit_rows(values_ND: Tensor, *, what: str = "embeddings", first: int = 0) -> Tensor:
@@ -47,6 +72,15 @@ def unit_rows(values_ND: Tensor, *, what: str = "embeddings", first: int = 0) ->
         )
     scaled_ND = wide_ND / largest_N1
     return scaled_ND / torch.linalg.vector_norm(scaled_ND, dim=1, keepdim=True)
+
+
+def unit_copy(values_ND: Tensor, dtype: torch.dtype, what: str) -> Tensor:
+    """Return :func:`unit_rows` of a matrix, made piece by piece: one copy, not three."""
+    made_ND = values_ND.new_empty(values_ND.shape, dtype=dtype)
+    for start in range(0, len(values_ND), _ROWS):
+        piece = slice(start, start + _ROWS)
+        made_ND[piece] = unit_rows(values_ND[piece].to(dtype), what=what, first=start)
+    return made_ND
 
 
 def cosine_scores(query_QD: Tensor, gallery_GD: Tensor, *, chunk: int = 4096) -> Tensor:

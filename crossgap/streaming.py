@@ -11,7 +11,7 @@ from crossgap.counting import counted_metrics, harmonic_numbers
 from crossgap.errors import InputError
 from crossgap.relevance import LabelRelevance
 from crossgap.retrieval import check_ks, metric_names
-from crossgap.similarity import check_sides, unit_rows
+from crossgap.similarity import check_sides, unit_copy
 
 _BYTES_A_SCORE = 16  # of scores, masks, places and what becomes of them, at their peak
 _PIECE = 8192  # gallery items multiplied at once
@@ -61,15 +61,6 @@ def streamed_metrics(
         for name, found_B in found.items():
             values[name][rows] = found_B
     return values
-
-
-def unit_copy(values_ND: Tensor, dtype: torch.dtype, what: str) -> Tensor:
-    """Return :func:`crossgap.similarity.unit_rows` of a matrix, made piece by piece: one copy, not three."""
-    made_ND = values_ND.new_empty(values_ND.shape, dtype=dtype)
-    for start in range(0, len(values_ND), _PIECE):
-        piece = slice(start, start + _PIECE)
-        made_ND[piece] = unit_rows(values_ND[piece].to(dtype), what=what, first=start)
-    return made_ND
 
 
 def _scores(query_BD: Tensor, gallery_GD: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from crossgap import streaming
 from crossgap.errors import InputError
 from crossgap.relevance import LabelRelevance, Relevance
 from crossgap.retrieval import retrieval_metrics
-from crossgap.similarity import cosine_scores
+from crossgap.similarity import cosine_scores, unit_copy
 from crossgap.streaming import streamed_metrics
 from tests.reference import plain_retrieval
 from tests.reference_metrics import sorted_metrics
@@ -156,4 +156,4 @@ def test_the_row_without_direction_has_its_own_number() -> None:
     rows_ND = torch.ones(10_000, 2)
     rows_ND[9_001] = torch.nan
     with pytest.raises(InputError, match="row 9001 of the gallery"):
-        streaming.unit_copy(rows_ND, torch.float32, "gallery")
+        unit_copy(rows_ND, torch.float32, "gallery")
