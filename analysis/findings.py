@@ -17,6 +17,8 @@ UNEQUAL = 0.2  # largest difference of two arms' mean 1 - cosine that passes wit
 _NUMBER_WORDS = {1: "one seed", 2: "two seeds", 3: "three seeds", 4: "four seeds", 5: "five seeds"}
 _CONTROL_NAMES = {
     "class_pca": "class-name PCA",
+    "isoclip": "the IsoCLIP band",
+    "ridge": "ridge regression into the other modality",
     "centred": "centring",
     "random_subspace": "the random subspace",
 }

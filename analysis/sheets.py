@@ -46,6 +46,10 @@ GAP_NAMES = {
     "alignment": "alignment",
     "uniformity_image": "uniformity, images",
     "uniformity_text": "uniformity, texts",
+    "modality_mixing@10": "modality mixing, 10 neighbours",
+    "mutual_knn@10": "mutual kNN, 10 neighbours",
+    "effective_rank_image": "effective rank, images",
+    "effective_rank_text": "effective rank, texts",
 }
 OVERLAP = "same_other_auc"
 QUANTITIES = {"native": "native", "gain": "inversion gain"}
@@ -255,10 +259,11 @@ def gaps(study: Study, results: Results) -> list[Table]:
     for (dataset, split), group in results.gaps[~overlap].groupby(["dataset", "split"], sort=False):
         native = group[group["route"] == "native"]
         metrics = [metric for metric in GAP_NAMES if metric in set(native["metric"])]
-        metrics += [metric for metric in dict.fromkeys(native["metric"]) if metric not in metrics]
         units = dict(zip(native["metric"], native["unit"], strict=True))
-        names = {metric: f"{GAP_NAMES.get(metric, metric)} ({units[metric]})" for metric in metrics}
-        note = "Brackets: 95 % intervals over pairs, where evaluation wrote them."
+        names = {metric: f"{GAP_NAMES[metric]} ({units[metric]})" for metric in metrics}
+        note = (
+            "Brackets: 95 % intervals over pairs, where evaluation wrote them. rows.jsonl has more metrics."
+        )
         title = f"Gap and geometry ({dataset}, {split})"
         tables.append(_by_model(study, native.assign(column=native["metric"]), names, title, note))
     for (dataset, split), group in results.gaps[overlap].groupby(["dataset", "split"], sort=False):

@@ -19,7 +19,7 @@ INVERSIONS = {
     "image": "oti",
     "text": "ovi",
 }  # the route that inverts the query of a task within this modality
-CONTROLS = ("class_pca", "centred", "random_subspace")
+CONTROLS = ("class_pca", "isoclip", "ridge", "centred", "random_subspace")
 PREFERRED_TASK = {"image": "image-subgroup", "text": "text-subgroup"}
 CROSS_TASKS = ("image-text", "text-image")
 INTERVAL = ["value", "low", "high"]

@@ -100,7 +100,7 @@ def test_the_inversion_gain_stands_beside_its_controls(infos: Infos) -> None:
     assert list(dict.fromkeys(controls["route"])) == ["oti", "class_pca", "centred", "random_subspace"]
     by_arm = controls[controls["route"] == "oti"].set_index("arm")["gain"]
     models = infos.headline.points.groupby("arm")["gain"].mean()
-    pd.testing.assert_series_equal(by_arm, models, check_names=False)
+    pd.testing.assert_series_equal(by_arm, models, check_names=False, check_index_type=False)
 
 
 def test_curves_numbers(infos: Infos) -> None:

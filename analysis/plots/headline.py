@@ -22,7 +22,9 @@ GAP_AXIS = (
 ROUTE_TICKS = {
     "oti": "OTI\n(inversion)",
     "ovi": "OVI\n(inversion)",
-    "class_pca": "class-name\nPCA",
+    "class_pca": "class\nPCA",
+    "isoclip": "IsoCLIP\nband",
+    "ridge": "ridge",
     "centred": "centred",
     "random_subspace": "random\nsubspace",
 }
