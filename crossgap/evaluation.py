@@ -182,6 +182,7 @@ class _Run:
         self.frames: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
         self.skipped: dict[str, str] = {}
         self._embedded: dict[str, Tensor] = {}
+        self._judged: dict[tuple[str, str], LabelRelevance] = {}
         self._inverters: dict[Target, Inverter] = {}
         self._inverted: dict[tuple[str, Target], tuple[dict[int, Inversion], float]] = {}
         self._once: dict[tuple[str, Target, str], tuple[Tensor, float]] = {}
@@ -225,6 +226,13 @@ class _Run:
                 made = embed(self._source, items, cache=self._cache, progress=tick)
                 self._embedded[key] = made.join(items.ids)
         return self._embedded[key]
+
+    def _judge(self, task: Task) -> LabelRelevance:
+        """Number the labels of a task once, however many routes it is measured by."""
+        key = (task.split, task.name)
+        if key not in self._judged:
+            self._judged[key] = judge(task)
+        return self._judged[key]
 
     def _fit_parts(self, fit: FitData | None, wanted: set[str]) -> Parts:
         def part(items: Items | None, name: str) -> Tensor | None:
@@ -367,13 +375,13 @@ class _Run:
     # routes
 
     def _native(self, task: Task) -> _Scored:
-        return _Scored(task, "native", self._embed(task.query), self._embed(task.gallery), judge(task))
+        return _Scored(task, "native", self._embed(task.query), self._embed(task.gallery), self._judge(task))
 
     def _curve(self, task: Task, route: str) -> Iterable[_Scored]:
         """Give every snapshot of every token count; step 0 is the placebo of untrained tokens."""
         into = ROUTES[route].inverts
         assert into is not None
-        plan, relevance = self._config.plans[into], judge(task)
+        plan, relevance = self._config.plans[into], self._judge(task)
         query_first = sides(task.kind)[0] != into
         inverted_side, other_side = (task.query, task.gallery) if query_first else (task.gallery, task.query)
         other_ND = self._embed(other_side)
@@ -416,7 +424,7 @@ class _Run:
             route,
             query_QD,
             gallery_GD,
-            judge(task),
+            self._judge(task),
             selection=setting.selection,
             steps=setting.steps,
             num_tokens=setting.num_tokens,
@@ -446,8 +454,8 @@ class _Run:
         native = self._native(task)
         if not self._findable(native):
             return
-        self._record(replace(native, route="chance", query_QD=torch.ones(len(task.query), 1),
-                             gallery_GD=torch.ones(len(task.gallery), 1)))  # fmt: skip
+        even_Q1, even_G1 = torch.ones(len(task.query), 1), torch.ones(len(task.gallery), 1)  # all items tie
+        self._record(replace(native, route="chance", query_QD=even_Q1, gallery_GD=even_G1))
         usable_Q = ~self._record(native)["mAP"].isnan()
         shown = [native]
         for route in self._config.routes:

@@ -63,19 +63,19 @@ class FeatureTable:
         Raises:
             InputError: ids that are not here, with the first of them.
         """
-        place: dict[str, tuple[Side, int]] = {}
-        for side in ("prompt", "text") if items.modality == "text" else ("image",):
-            if side in self.sides:
-                place |= {
-                    _item_id(side, name): (side, row) for row, name in enumerate(self.sides[side].about["id"])
-                }
+        sides: tuple[Side, ...] = ("text", "prompt") if items.modality == "text" else ("image",)
+        held = [side for side in sides if side in self.sides]
+        names = [_item_id(side, name) for side in held for name in self.sides[side].about["id"]]
+        place = {name: row for row, name in enumerate(names)}
         missing = [item for item in items.ids if item not in place]
         if missing:
             raise InputError(
                 f"{len(missing)} of {len(items)} {items.modality}s have no features, the first is "
                 f"{missing[0]!r}"
             )
-        return torch.stack([self.sides[place[item][0]].values[place[item][1]] for item in items.ids])
+        parts = [self.sides[side].values for side in held]
+        values_ND = torch.cat(parts) if len(parts) > 1 else parts[0]
+        return values_ND[[place[item] for item in items.ids]]
 
 
 def read_features(paths: Sequence[Path]) -> FeatureTable:
