@@ -22,7 +22,7 @@ GAP_AXIS = (
 ROUTE_TICKS = {
     "oti": "OTI\n(inversion)",
     "ovi": "OVI\n(inversion)",
-    "class_pca": "class\nPCA",
+    "class_pca": "class-name\nPCA",
     "isoclip": "IsoCLIP\nband",
     "ridge": "ridge",
     "centred": "centred",
