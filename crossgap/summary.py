@@ -56,32 +56,34 @@ def summary(rows: Sequence[Row], per_query: pd.DataFrame, skipped: dict[str, str
         for task in tasks:
             if (task.dataset, task.split) != (dataset, split):
                 continue
-            parts += [_task_table(task), *_below(task), Text()]
+            parts += [_task_title(task), _task_table(task), *_below(task), Text()]
         parts += _gap_table(of_dataset)
     if skipped:
-        parts.append(_skipped_table(skipped))
+        parts += [Text("not measured", style="bold"), _skipped_table(skipped)]
     return parts
 
 
+def _table() -> Table:
+    return Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+
+
+def _task_title(task: TaskComparison) -> Text:
+    sizes = list(dict.fromkeys(_sizes(result.row) for result in task.routes))
+    common = sizes[0] if len(sizes) == 1 else "queries (+ skipped) / gallery differ by route"
+    return Text.assemble((task.task, "bold"), f": {common}")
+
+
 def _task_table(task: TaskComparison) -> Table:
-    sizes = {_sizes(result.row) for result in task.routes}
-    common = _sizes(task.routes[0].row) if len(sizes) == 1 else "queries differ by route"
-    table = Table(
-        title=Text.assemble((task.task, "bold"), f": {common}"),
-        title_justify="left",
-        title_style="",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
+    by_route = len({_sizes(result.row) for result in task.routes}) > 1
+    table = _table()
     table.add_column("route", min_width=max(map(len, ROUTES)), no_wrap=True)
     table.add_column(f"{task.metric} %", justify="right", no_wrap=True)
     table.add_column("- native", justify="right", no_wrap=True)
     table.add_column("95 % interval", justify="right", no_wrap=True)
     table.add_column("")
     table.add_column("setting (chosen)", overflow="fold")
-    if len(sizes) > 1:
-        table.add_column("queries, gallery", overflow="fold")
+    if by_route:
+        table.add_column("queries / gallery", overflow="fold")
     family = None
     for result in task.routes:
         known = ROUTES.get(result.row.route)
@@ -89,8 +91,9 @@ def _task_table(task: TaskComparison) -> Table:
             table.add_section()
         family = known.family if known is not None else family
         cells = _cells(result)
-        if len(sizes) > 1:
-            cells.append(Text(_sizes(result.row)))
+        if by_route:
+            more = f" + {result.row.n_skipped}" * (result.row.n_skipped > 0)
+            cells.append(Text(f"{result.row.n_queries}{more} / {result.row.n_gallery}"))
         table.add_row(*cells, style="bold" if result.row.route == "native" else "")
     return table
 
@@ -131,7 +134,7 @@ def _below(task: TaskComparison) -> Iterator[Text]:
     if bounded:
         yield Text(
             "- native: paired difference in points. Intervals: jackknife over "
-            f"{over}; one a row, not corrected for {count} routes compared. * excludes 0."
+            f"{over}; one a row, not corrected for the number of routes, {count}. * excludes 0."
         )
     elif count:
         yield Text("- native: paired difference in points. No intervals: there is one query.")
@@ -165,14 +168,7 @@ def _gap_table(rows: Sequence[Row]) -> list[RenderableType]:
     ]
     if not shown:
         return []
-    table = Table(
-        title=Text("gap and misalignment of native features", style="bold"),
-        title_justify="left",
-        title_style="",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
+    table = _table()
     table.add_column("metric", overflow="fold")
     table.add_column("value", justify="right", no_wrap=True)
     table.add_column("95 % interval", justify="right", no_wrap=True)
@@ -181,10 +177,10 @@ def _gap_table(rows: Sequence[Row]) -> list[RenderableType]:
         bounded = row.low is not None and row.high is not None
         interval = f"[{row.low:.4g}, {row.high:.4g}]" if bounded else ""
         table.add_row(*(Text(cell) for cell in (name, f"{row.value:.4g}", interval, row.unit)))
-    parts: list[RenderableType] = [table]
+    parts: list[RenderableType] = [Text("gap and misalignment of native features", style="bold"), table]
     if gap:
         more = len(gap) - sum(row.task == "gap" for _, row in shown)
-        also = f" {more} more metrics are in rows.jsonl." if more else ""
+        also = f" {more} of its metrics are in rows.jsonl alone." if more else ""
         parts.append(Text(f"Protocol: {gap[0].protocol}{also}", style="dim"))
     return [*parts, Text()]
 
@@ -193,14 +189,7 @@ def _skipped_table(skipped: dict[str, str]) -> Table:
     by_reason: dict[str, list[str]] = {}
     for name, reason in skipped.items():
         by_reason.setdefault(reason, []).append(name)
-    table = Table(
-        title=Text("not measured", style="bold"),
-        title_justify="left",
-        title_style="",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
+    table = _table()
     table.add_column("what", overflow="fold", ratio=2)
     table.add_column("why", overflow="fold", ratio=3)
     for reason, names in by_reason.items():
