@@ -23,15 +23,19 @@ def linear_cka(x_ND: Tensor, y_NE: Tensor, *, unbiased: bool = True) -> Tensor:
     rotation and scale, 0 = unrelated.
 
     Raises:
-        InputError: not as many rows, fewer than two rows (unbiased: four), or a side whose rows do not vary.
+        InputError: not as many rows, fewer than two rows (unbiased: four), a side whose rows do not vary, or
+            (unbiased) whose rows have one inner product with each other, such as orthogonal ones.
     """
     check_items(x_ND, y_NE, "linear_cka")
     count = x_ND.shape[0]
     if count < (4 if unbiased else 2):
         raise InputError(f"linear CKA needs two items, unbiased four; got {count}")
+    rounding = [torch.finfo(side.dtype).eps for side in (x_ND, y_NE)]
     x_ND, y_NE = _centred(x_ND, "first"), _centred(y_NE, "second")
-    product = _unbiased_product if unbiased else _product
-    return product(x_ND, y_NE) / (product(x_ND, x_ND).sqrt() * product(y_NE, y_NE).sqrt())
+    if not unbiased:
+        return _product(x_ND, y_NE) / (_product(x_ND, x_ND).sqrt() * _product(y_NE, y_NE).sqrt())
+    own_x, own_y = _structure(x_ND, rounding[0], "first"), _structure(y_NE, rounding[1], "second")
+    return _unbiased_product(x_ND, y_NE) / (own_x.sqrt() * own_y.sqrt())
 
 
 def _centred(values_ND: Tensor, side: str) -> Tensor:
@@ -41,6 +45,18 @@ def _centred(values_ND: Tensor, side: str) -> Tensor:
     if not float(centred_ND.detach().abs().max()) > noise:
         raise InputError(f"linear CKA: the rows of the {side} space do not vary, or are not finite")
     return centred_ND
+
+
+def _structure(x_ND: Tensor, rounding: float, side: str) -> Tensor:
+    """Return the unbiased HSIC(X, X), which is a square and 0 where all rows are alike to each other."""
+    own, count = _unbiased_product(x_ND, x_ND), x_ND.shape[0]
+    noise = max((8 * rounding) ** 2, 64 * torch.finfo(torch.float64).eps) / (count * (count - 3))
+    if not float(own.detach()) > noise * float(_product(x_ND, x_ND).detach()):
+        raise InputError(
+            f"linear CKA, unbiased: the rows of the {side} space all have one inner product with each other, "
+            "so there is no structure to agree on; take more items, or the biased form"
+        )
+    return own
 
 
 def _product(x_ND: Tensor, y_NE: Tensor) -> Tensor:

@@ -28,14 +28,14 @@ def inversion_gain(inverted_Q: Tensor, native_Q: Tensor) -> InversionGain:
     """Subtract per-query values of the native features from those of the inverted ones, query by query.
 
     ``gain = mean_q (inverted_q - native_q)``, ``normalised = gain / (1 - mean_q native_q)``, over the queries
-    that have a value. [0] Mistretta et al., 2025, arXiv 2502.04263 (the quantity, there as difference of two
-    mAP).
+    that have a value. Where native features leave nothing to gain, ``normalised`` is 0 for no change and -inf
+    for a loss. [0] Mistretta et al., 2025, arXiv 2502.04263 (the quantity, there as difference of two mAP).
 
     Shape: (Q,), (Q,) -> (Q,) and two 0-d, float64. Unit: difference of fractions; share. Range: [-1, 1] and
-    (-inf, 1]; above 0 inversion helps.
+    [-inf, 1]; above 0 inversion helps.
 
     Raises:
-        InputError: the two do not hold the same queries, or a value is no fraction.
+        InputError: the two do not hold the same queries, none has a value, or a value is no fraction.
     """
     if inverted_Q.ndim != 1 or inverted_Q.shape != native_Q.shape:
         raise InputError(
@@ -51,9 +51,14 @@ def inversion_gain(inverted_Q: Tensor, native_Q: Tensor) -> InversionGain:
     for side, values_Q in (("inverted", inverted_Q), ("native", native_Q)):
         if bool(((values_Q < 0) | (values_Q > 1)).any()):
             raise InputError(f"{side} values must be fractions in [0, 1], not percentages")
+    if bool(native_Q.isnan().all()):
+        raise InputError(
+            f"none of {len(native_Q)} queries has a value: there is no gain; a query needs a relevant item"
+        )
     gain_Q = inverted_Q.double() - native_Q.double()
     gain = gain_Q.nanmean()
-    return InversionGain(gain_Q, gain, gain / (1 - native_Q.double().nanmean()))
+    normalised = torch.where(gain == 0, gain, gain / (1 - native_Q.double().nanmean()))
+    return InversionGain(gain_Q, gain, normalised)
 
 
 class Setting(NamedTuple):

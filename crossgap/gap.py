@@ -50,8 +50,9 @@ def centre_angle(image_BD: Tensor, text_BD: Tensor) -> Tensor:
 
     ``arccos(<m_I, m_T> / (|m_I| |m_T|))`` with the means m, computed as
     ``2 atan2(|u_I - u_T|, |u_I + u_T|)`` of their directions u, which stays exact near 0 and 180. Free of
-    scale: unlike the distance it does not shrink when the clouds spread. NaN when a centre is the origin.
-    A definition of this project.
+    scale: unlike the distance it does not shrink when the clouds spread. NaN when a centre is the origin,
+    which has no direction; evaluation then names the metric among what it skipped. A definition of this
+    project.
 
     Shape: (B, D), (B, D) -> 0-d. Unit: degrees. Range: [0, 180]; 0 = no gap.
 

@@ -25,17 +25,16 @@ def same_other_auc(scores_QG: Tensor, relevance: Relevance) -> Tensor:
     Radiology 143). Unchanged by any increasing map of the scores, which histogram overlaps are not. Not
     differentiable.
 
-    Shape: (Q, G) -> 0-d, float64, NaN when there is no relevant or no irrelevant pair. Unit: fraction.
-    Range: [0, 1]; higher is better, 0.5 = chance.
+    Shape: (Q, G) -> 0-d, float64. Unit: fraction. Range: [0, 1]; higher is better, 0.5 = chance.
 
     Raises:
-        InputError: shapes that differ or scores that are not finite.
+        InputError: shapes that differ, scores that are not finite, or no pair of either kind.
     """
     same_N, other_M = _same_and_other(scores_QG, relevance, "same_other_auc")
     other_M = other_M.sort().values
     below = torch.searchsorted(other_M, same_N).sum()
     not_above = torch.searchsorted(other_M, same_N, right=True).sum()
-    # counted in whole numbers, hence exact however many pairs there are; 0 / 0 is NaN
+    # counted in whole numbers, hence exact however many pairs there are
     return (below + not_above).double() / (2 * same_N.numel() * other_M.numel())
 
 
@@ -67,11 +66,6 @@ def same_other_overlap(scores_QG: Tensor, relevance: Relevance, *, bins: int = 2
     if bins < 1:
         raise InputError(f"same_other_overlap needs one bin at least, got {bins=}")
     same_N, other_M = (side.double() for side in _same_and_other(scores_QG, relevance, "same_other_overlap"))
-    if not len(same_N) or not len(other_M):
-        raise InputError(
-            f"same_other_overlap compares pairs of two kinds; got {len(same_N)} same-class and "
-            f"{len(other_M)} other-class pairs"
-        )
     low = float(torch.minimum(same_N.min(), other_M.min()))
     high = float(torch.maximum(same_N.max(), other_M.max()))
 
@@ -150,4 +144,10 @@ def _same_and_other(scores_QG: Tensor, relevance: Relevance, what: str) -> tuple
         raise InputError(f"{what} needs finite scores; look for an embedding that is not finite")
     relevant_QG = relevance.relevant_QG.to(scores_QG.device)
     other_QG = ~(relevant_QG | relevance.ignored_QG.to(scores_QG.device))
-    return scores_QG[relevant_QG], scores_QG[other_QG]
+    same_N, other_M = scores_QG[relevant_QG], scores_QG[other_QG]
+    if not len(same_N) or not len(other_M):
+        raise InputError(
+            f"{what} compares pairs of two kinds; got {len(same_N)} same-class and {len(other_M)} "
+            "other-class pairs: take a set with two classes, one of them with two items"
+        )
+    return same_N, other_M

@@ -30,8 +30,8 @@ def modality_mixing(image_ND: Tensor, text_MD: Tensor, *, k: int, paired: bool =
     pairs; 0 = separated, 1 = mixed, above 1 = the other modality is nearer than the own.
 
     Raises:
-        InputError: shapes that do not fit, k outside 1 ... the number of candidates, or a row without
-            direction.
+        InputError: shapes that do not fit, a modality without item, k outside 1 ... the number of candidates,
+            or a row without direction.
     """
     return modality_mixings(image_ND, text_MD, ks=(k,), paired=paired)[k]
 
@@ -50,6 +50,8 @@ def modality_mixings(
     check_sides(image_ND, text_MD, paired=paired)
     counts = (image_ND.shape[0], text_MD.shape[0])
     total = sum(counts)
+    if not all(counts):
+        raise InputError(f"modality mixing needs items of both modalities, got {counts[0]} and {counts[1]}")
     left_out = 2 if paired else 1
     _check_ks(ks, total - left_out, "modality mixing")
     dtype = torch.promote_types(image_ND.dtype, text_MD.dtype)

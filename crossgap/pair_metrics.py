@@ -5,14 +5,18 @@ The table that evaluation writes rows from: which metrics, in which unit, with o
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from crossgap import gap, misalignment
 from crossgap.cka import linear_cka
 from crossgap.clustering import group_clustering
+from crossgap.errors import InputError
 from crossgap.jackknife import cluster_jackknife
 from crossgap.neighbourhood import modality_mixings, mutual_knns
 from crossgap.recoverability import recoverability
@@ -20,6 +24,7 @@ from crossgap.separability import modality_probe
 from crossgap.spectrum import effective_rank, participation_ratio
 
 NEIGHBOURS = (5, 10, 50)
+_ROUNDING = 1e-2
 NOISE = 0.01  # standard deviation of a cosine, in the reconstruction of similarities
 
 # metrics that are smooth in every pair: leaving out a hundredth of the pairs gives their interval
@@ -56,8 +61,10 @@ def pair_metrics(
     Shape: (N, D), (N, D), N labels, N clusters -> metrics, each with its unit.
 
     Raises:
-        InputError: rows that do not pair or have no direction.
+        InputError: rows that do not pair, or are no unit rows, which all these metrics are defined on.
     """
+    for side, side_ND in _sides(image_ND, text_ND):
+        _check_unit_rows(side_ND, side)
     count = len(image_ND)
     several = len(set(clusters)) > 1
     for name, (unit, function) in SMOOTH.items():
@@ -65,7 +72,8 @@ def pair_metrics(
             continue
         if several:
             found = cluster_jackknife(function, image_ND, text_ND, clusters=clusters)
-            yield PairMetric(name, unit, *found)
+            bounded = math.isfinite(found.low) and math.isfinite(found.high)  # not where a part has no centre
+            yield PairMetric(name, unit, *(found if bounded else found[:1]))
         else:
             yield PairMetric(name, unit, float(function(image_ND, text_ND)))
     if count < 5:
@@ -83,7 +91,11 @@ def pair_metrics(
         yield PairMetric(f"mutual_knn@{k}", "fraction", float(shared))
     varied = {side: float(effective_rank(side_ND)) for side, side_ND in _sides(image_ND, text_ND)}
     if all(varied.values()):
-        yield PairMetric("linear_cka", "ratio", float(linear_cka(image_ND, text_ND)))
+        agreement = None
+        with contextlib.suppress(InputError):  # rows that are all alike to each other
+            agreement = float(linear_cka(image_ND, text_ND))
+        if agreement is not None:
+            yield PairMetric("linear_cka", "ratio", agreement)
     for side, side_ND in _sides(image_ND, text_ND):
         yield PairMetric(f"effective_rank_{side}", "directions", varied[side])
         yield PairMetric(f"participation_ratio_{side}", "directions", float(participation_ratio(side_ND)))
@@ -104,6 +116,19 @@ def _separability(image_ND: Tensor, text_ND: Tensor, seed: int) -> Iterator[Pair
     if image_ND.shape[1] >= 2:
         few = modality_probe(image_ND, text_ND, seed=seed, num_features=2)
         yield PairMetric("linear_separability_2", "fraction", float(few.accuracy))
+
+
+def _check_unit_rows(values_ND: Tensor, side: str) -> None:
+    """Refuse rows whose length is not 1, but for the rounding of half precision."""
+    length_N = torch.linalg.vector_norm(values_ND, dim=1)
+    off_N = ~((length_N - 1).abs() < _ROUNDING)
+    if bool(off_N.any()):
+        row = int(off_N.nonzero()[0, 0])
+        raise InputError(
+            f"row {row} of the {side}s has length {float(length_N[row]):.4g} ({int(off_N.sum())} of "
+            f"{len(length_N)} rows are off): gap and geometry are defined on unit rows; pass them through "
+            "crossgap.similarity.unit_rows"
+        )
 
 
 def _sides(image_ND: Tensor, text_ND: Tensor) -> tuple[tuple[str, Tensor], tuple[str, Tensor]]:

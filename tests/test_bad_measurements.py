@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from crossgap.errors import InputError
+from crossgap.pair_metrics import PairMetric, pair_metrics
 from crossgap.relevance import LabelRelevance, Relevance
 from tests.test_references import METRICS, NO_METRIC, functions
 
@@ -178,10 +179,108 @@ def test_rows_that_do_not_vary_are_refused_or_defined(name: str) -> None:
         assert not any(number != number for number in run())
 
 
-def test_a_class_of_one_and_a_gallery_smaller_than_k() -> None:
-    from crossgap.retrieval import retrieval_metrics
+NAMES = [
+    (name, argument)
+    for name, arguments in ARGUMENTS.items()
+    if arguments is not None
+    for argument, value in arguments.items()
+    if isinstance(value, list)
+]
 
+
+@pytest.mark.parametrize(("name", "argument"), NAMES)
+def test_names_of_another_number_than_items_are_refused(name: str, argument: str) -> None:
+    named = ARGUMENTS[name][argument]
+    for other in (named[:-1], [*named, named[0]]):
+        with pytest.raises(InputError):
+            call(name, **{argument: other})
+
+
+def test_ids_and_classes_that_occur_twice_are_named() -> None:
+    with pytest.raises(InputError, match="'item-3' occurs more than once"):
+        LabelRelevance(["q"], [*IDS, "item-3"], ["0"], [*LABELS, "0"])
+    with pytest.raises(InputError, match="class '1' occurs more than once"):
+        call("zero_shot_accuracy", classes=list("011"))
+    with pytest.raises(InputError, match="has the label '2', which is none"):
+        call("zero_shot_accuracy", classes=list("013"))
+
+
+def test_relevance_of_another_gallery_is_refused() -> None:
+    for name in ("retrieval_metrics", "tie_rate", "trapezoidal_ap", "same_other_auc", "same_other_overlap"):
+        with pytest.raises(InputError, match="one shape"):
+            call(name, scores_QG=SCORES[:, 1:])
+    with pytest.raises(InputError, match="one gain"):
+        call("ndcg", scores_QG=SCORES[:, 1:])
+    with pytest.raises(InputError, match="relevance is of 12 queries"):
+        call("streamed_metrics", gallery_GD=TEXT[1:])
+
+
+def test_an_empty_side_gives_no_value_or_an_error() -> None:
+    none = torch.zeros(0, 4)
+    assert call("zero_shot_accuracy", image_ND=none, labels=[]) == []
+    lonely = call("cross_modal_metrics", text_MD=none, text_groups=[])
+    assert len(lonely) == 6 * 12  # no text: every image goes without partner, and none has a value
+    assert all(number != number for number in lonely)
+    empty = Relevance(torch.zeros(5, 0, dtype=torch.bool), torch.zeros(5, 0, dtype=torch.bool))
+    found = FOUND["retrieval_metrics"](torch.zeros(5, 0), empty)
+    assert all(bool(values_Q.isnan().all()) for values_Q in found.values())
+    with pytest.raises(InputError, match="none of 5 queries has a relevant item"):
+        FOUND["micro_mean"](found["mAP"])
+    for name in ("same_other_auc", "same_other_overlap"):
+        with pytest.raises(InputError, match=r"0 same-class and 0 other-class pairs: take"):
+            call(name, scores_QG=torch.zeros(5, 0), relevance=empty)
+    for side in ("image_ND", "text_MD"):
+        with pytest.raises(InputError, match="items of both modalities"):
+            call("modality_mixing", **{side: none}, paired=False)
+    with pytest.raises(InputError, match="none of 4 queries has a value"):
+        call("inversion_gain", inverted_Q=PER_QUERY * torch.nan, native_Q=PER_QUERY * torch.nan)
+    # documented, as evaluation names such a mean among what it skipped
+    assert all(number != number for number in call("macro_mean", values_Q=PER_QUERY * torch.nan))
+
+
+def test_nothing_left_to_gain_is_no_gain() -> None:
+    full_Q = torch.ones(4)
+    assert call("inversion_gain", inverted_Q=full_Q, native_Q=full_Q)[-2:] == [0, 0]
+    assert call("inversion_gain", inverted_Q=full_Q / 2, native_Q=full_Q)[-2:] == [-0.5, -torch.inf]
+
+
+@pytest.mark.parametrize("side", ["first", "second"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rows_that_are_all_alike_to_each_other_have_no_structure(side: str, dtype: torch.dtype) -> None:
+    turn = torch.linalg.qr(torch.randn(12, 12, generator=torch.Generator().manual_seed(1), dtype=dtype)).Q
+    spaces = (turn, IMAGE.to(dtype)) if side == "first" else (IMAGE.to(dtype), turn)
+    with pytest.raises(InputError, match=f"rows of the {side} space all have one inner product"):
+        FOUND["linear_cka"](*spaces)
+    assert 0 < FOUND["linear_cka"](*spaces, unbiased=False) <= 1
+
+
+def measured_pairs(image_ND: Tensor, text_ND: Tensor) -> dict[str, PairMetric]:
+    found = pair_metrics(
+        image_ND, text_ND, labels=LABELS[: len(image_ND)], clusters=IDS[: len(image_ND)], seed=0
+    )
+    return {one.name: one for one in found}
+
+
+@pytest.mark.parametrize(("factor", "length"), [(3, "3"), (0, "0"), (torch.nan, "nan")])
+def test_evaluation_refuses_rows_that_are_no_unit_rows(factor: float, length: str) -> None:
+    broken_ND = TEXT.clone()
+    broken_ND[7] *= factor
+    with pytest.raises(InputError, match=rf"row 7 of the texts has length {length} \(1 of 12 .*unit_rows"):
+        measured_pairs(IMAGE, broken_ND)
+    assert measured_pairs(IMAGE.bfloat16().float(), TEXT)  # the rounding of half precision is none
+
+
+def test_evaluation_gives_no_interval_and_no_agreement_where_there_is_none() -> None:
+    # without the third image the other two cancel out: that part has no centre to see an angle from
+    image_ND = torch.tensor([[1.0, 0, 0, 0], [-1, 0, 0, 0], [0, 1, 0, 0]])
+    angle = measured_pairs(image_ND, TEXT[:3])["centre_angle"]
+    assert angle.value == angle.value
+    assert angle[-2:] == (None, None)
+    assert "linear_cka" not in measured_pairs(torch.eye(12), torch.eye(12))
+
+
+def test_a_class_of_one_and_a_gallery_smaller_than_k() -> None:
     alone = Relevance(torch.tensor([[True, False], [False, False]]), torch.zeros(2, 2, dtype=torch.bool))
-    found = retrieval_metrics(torch.tensor([[0.1, 0.2], [0.3, 0.1]]), alone, ks=(1, 10))
+    found = FOUND["retrieval_metrics"](torch.tensor([[0.1, 0.2], [0.3, 0.1]]), alone, ks=(1, 10))
     assert found["hit@10"][0] == 1
     assert all(bool(values_Q[1].isnan()) for values_Q in found.values())  # skipped, and counted as such

@@ -51,13 +51,13 @@ PAIR = st.tuples(st.integers(-3, 3), st.sampled_from(["same", "other", "ignored"
 def test_auc_equals_plain_loops_and_scikit_learn(pairs: list[tuple[int, str]]) -> None:
     same = [score for score, kind in pairs if kind == "same"]
     other = [score for score, kind in pairs if kind == "other"]
-    auc = same_other_auc(
-        torch.tensor([[score for score, _ in pairs]]).double() / 8,
-        judged([[kind == "same" for _, kind in pairs]], [[kind == "ignored" for _, kind in pairs]]),
-    ).item()
+    scores_QG = torch.tensor([[score for score, _ in pairs]]).double() / 8
+    relevance = judged([[kind == "same" for _, kind in pairs]], [[kind == "ignored" for _, kind in pairs]])
     if not same or not other:
-        assert math.isnan(auc)
+        with pytest.raises(InputError, match="pairs of two kinds"):
+            same_other_auc(scores_QG, relevance)
         return
+    auc = same_other_auc(scores_QG, relevance).item()
     assert auc == pytest.approx(plain_auc(same, other), abs=1e-14)
     assert auc == pytest.approx(roc_auc_score([1] * len(same) + [0] * len(other), same + other), abs=1e-12)
 
