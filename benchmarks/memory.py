@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 
@@ -26,7 +26,7 @@ from crossgap.inversion import InversionConfig, Target
 Peaks = dict[str, dict[str, float]]
 _PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 # glibc keeps freed blocks below a threshold that moves; fixed, every tensor of size goes back to the system
-ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
 
 def memory(
@@ -82,17 +82,22 @@ def _tower(
 
 def _fresh(name: str, loop: Loop, precision: Precision, batch_sizes: Sequence[int]) -> Peaks:
     """Find the peaks in a process of their own."""
-    command = ["-m", "benchmarks.memory", "--tower", name, "--loop", loop, "--precision", precision]
-    command += ["--threads", str(torch.get_num_threads()), "--batch-sizes", *map(str, batch_sizes)]
+    given = ["--tower", name, "--loop", loop, "--precision", precision]
+    found: Peaks = in_fresh_process("benchmarks.memory", *given, "--batch-sizes", *map(str, batch_sizes))
+    return found
+
+
+def in_fresh_process(module: str, *arguments: str) -> Any:
+    """Run a module with this process's thread count; return the JSON on the last line that it prints."""
+    command = ["-m", module, "--threads", str(torch.get_num_threads()), *arguments]
     done = subprocess.run(
         [sys.executable, *command],
         check=True,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, **ALLOCATOR},
+        env={**os.environ, **_ALLOCATOR},
     )
-    found: Peaks = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def peaks(name: str, loop: Loop, precision: Precision, batch_sizes: Sequence[int]) -> Peaks:

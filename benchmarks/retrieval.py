@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.machine import interleave, seconds
-from benchmarks.memory import ALLOCATOR, forget_peak, peak, resident
+from benchmarks.memory import forget_peak, in_fresh_process, peak, resident
 from benchmarks.tables import Cell, Table
 from crossgap.command import run_command
 from crossgap.pair_metrics import pair_metrics
@@ -145,16 +143,8 @@ def _made(queries: int, gallery: int) -> tuple[Tensor, Tensor, LabelRelevance, i
 
 
 def _fresh(queries: int, gallery: int) -> tuple[float, float]:
-    command = ["-m", "benchmarks.retrieval", "--queries", str(queries), "--gallery", str(gallery)]
-    command += ["--threads", str(torch.get_num_threads())]
-    done = subprocess.run(
-        [sys.executable, *command],
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **ALLOCATOR},
-    )
-    spent, used = json.loads(done.stdout.splitlines()[-1])
+    given = ["--queries", str(queries), "--gallery", str(gallery)]
+    spent, used = in_fresh_process("benchmarks.retrieval", *given)
     return spent, used
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class InputError(ValueError):
@@ -22,3 +22,13 @@ def check_known(name: str, known: Iterable[str], what: str) -> str:
     nearest = difflib.get_close_matches(name, choices, n=1, cutoff=0.4)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
     raise InputError(f"unknown {what} {name!r}.{hint} Known: {', '.join(choices)}")
+
+
+def first_repeated(names: Sequence[str]) -> str | None:
+    """Return the first name that stood there before; None when all differ."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,10 +19,10 @@ from crossgap.command import run_command
 from crossgap.datasets import Dataset, load_dataset
 from crossgap.datasets.split import MissingSplit
 from crossgap.encode import use_threads
-from crossgap.encoders import Encoder, Precision, load_encoder
+from crossgap.encoders import Precision, load_encoder
 from crossgap.errors import InputError, check_known
 from crossgap.evaluation import EvaluationConfig, InversionPlan, evaluate, joined
-from crossgap.feature_files import FeatureTable, feature_dataset, read_features
+from crossgap.feature_files import feature_dataset, read_features
 from crossgap.inversion import Engine, Target
 from crossgap.presets import Schedule, preset
 from crossgap.progress import ItemProgress
@@ -91,27 +93,22 @@ def main(
         raise InputError("give --encoder and --dataset, or --embeddings")
     if len(set(dataset)) < len(dataset):
         raise InputError(f"--dataset names one more than once: {' '.join(dataset)}")
-    source: Encoder | FeatureTable
-    if embeddings:
-        table = read_features(embeddings)
-        source = table
-        measured = [(feature_dataset(table, split=split, limit=limit), _feature_val(table, split, limit))]
-    else:
-        measured = [
-            (load_dataset(name, split=split, limit=limit), _validation(name, split, limit))
-            for name in dataset
-        ]
+    table = read_features(embeddings) if embeddings else None
+    loaders: list[Callable[..., Dataset]] = (
+        [partial(feature_dataset, table, limit=limit)]
+        if table is not None
+        else [partial(load_dataset, name, limit=limit) for name in dataset]
+    )
+    measured = [(load(split=split), _validation(load, split)) for load in loaders]
     for test, _ in measured:
         if not test.tasks:
             raise InputError(
                 f"dataset {test.name!r}, split {split!r}: no task can be made of it (no labels, no captions)"
             )
-    if not embeddings:
-        assert encoder is not None
-        source = load_encoder(encoder, pretrained, device, precision)
+    source = table if table is not None else load_encoder(str(encoder), pretrained, device, precision)
     plans: list[dict[Target, InversionPlan]] = [
         {}
-        if embeddings
+        if table is not None
         else _plans(
             source.name,
             schedule=schedule,
@@ -129,10 +126,11 @@ def main(
         "encoder": encoder,
         "pretrained": pretrained,
         "dataset": dataset,
+        "embeddings": [str(path) for path in embeddings],
         "split": split,
         "limit": limit,
+        "choose": choose,
     }
-    about |= {"embeddings": [str(path) for path in embeddings], "choose": choose}
     evaluations = {test.name: asdict(one) for (test, _), one in zip(measured, configs, strict=True)}
     settings = {**about, "fingerprint": source.fingerprint, "evaluation": evaluations}
     _claim(out, settings)
@@ -199,12 +197,12 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
         write_json(path, given)
 
 
-def _validation(dataset: str, split: str, limit: int | None) -> Dataset | None:
+def _validation(load: Callable[..., Dataset], split: str) -> Dataset | None:
     """Load split val to choose settings on, if the dataset has one and it is not the split reported."""
     if split == "val":
         return None
     try:
-        return load_dataset(dataset, split="val", limit=limit)
+        return load(split="val")
     except MissingSplit:
         return None
 
@@ -212,15 +210,6 @@ def _validation(dataset: str, split: str, limit: int | None) -> Dataset | None:
 def _default_snapshots(steps: int) -> tuple[int, ...]:
     """Steps spread as the gain changes: early ones dense."""
     return tuple(sorted({0, *(round(steps * share) for share in (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1))}))
-
-
-def _feature_val(table: FeatureTable, split: str, limit: int | None) -> Dataset | None:
-    if split == "val":
-        return None
-    try:
-        return feature_dataset(table, split="val", limit=limit)
-    except MissingSplit:
-        return None
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from crossgap import misalignment
-from crossgap.datasets import Dataset, FitData, Items, Pairs, Task
+from crossgap.datasets import Dataset, FitData, Items, Kind, Pairs, Task
 from crossgap.embeddings import embed
 from crossgap.encoders import Encoder
 from crossgap.errors import InputError, check_known
@@ -33,6 +33,7 @@ from crossgap.routes import (
     ROUTES,
     Parts,
     Strength,
+    direction,
     fit_side,
     missing_part,
     needed_parts,
@@ -159,7 +160,7 @@ def evaluate(
     ``source`` is an encoder, or features made elsewhere, which cannot be inverted. Without ``val`` the last
     snapshot of the first token count and the published strengths are reported, with selection ``preset``.
     """
-    return _Run(source, config, provenance, cache, progress).measure(test, val)
+    return _Run(source, test, val, config, provenance, cache, progress).measure()
 
 
 class _Run:
@@ -168,12 +169,16 @@ class _Run:
     def __init__(
         self,
         source: Encoder | FeatureTable,
+        test: Dataset,
+        val: Dataset | None,
         config: EvaluationConfig,
         provenance: Provenance,
         cache: Path | None,
         progress: Progress | None,
     ) -> None:
         self._source = source
+        self._test = test
+        self._val = val
         self._config = config
         self._provenance = provenance
         self._cache = cache
@@ -188,14 +193,12 @@ class _Run:
         self._once: dict[tuple[str, Target, str], tuple[Tensor, float]] = {}
         self._loss_recorded: set[tuple[str, str, int]] = set()
         self._settings: dict[Target, _Setting] = {}
-        self._strengths: dict[tuple[str, str], tuple[Strength, str]] = {}
-        self._val: Dataset | None = None
-        self._parts: Parts | None = None
+        self._strengths: dict[tuple[str, Kind], tuple[Strength, str]] = {}
+        self._kinds = {task.kind for task in test.tasks}
+        self._parts = self._fit_parts(test.fit, needed_parts(config.routes, self._kinds))
 
-    def measure(self, test: Dataset, val: Dataset | None) -> Evaluation:
-        self._val = val
-        kinds = {task.kind for task in test.tasks}
-        self._parts = self._fit_parts(test.fit, needed_parts(self._config.routes, kinds))
+    def measure(self) -> Evaluation:
+        test, kinds = self._test, self._kinds
         plans = {} if isinstance(self._source, FeatureTable) else self._config.plans
         self._settings = {into: self._choose(into) for into in plans if self._inverts(into, kinds)}
         for route in self._config.routes:
@@ -252,18 +255,12 @@ class _Run:
             seed=self._config.seed,
         )
 
-    def _inverts(self, into: Target, kinds: set[Any]) -> bool:
+    def _inverts(self, into: Target, kinds: set[Kind]) -> bool:
         return any(
-            self._direction(route, kind) == into
+            direction(route, kind) == into
             for route in self._config.routes
             for kind in kinds & set(ROUTES[route].kinds)
         )
-
-    def _direction(self, route: str, kind: str) -> Target | None:
-        """Return the modality that a route inverts into on a task of this kind."""
-        if route == "shuffled_targets":
-            return "text" if kind == "image-image" else "image"
-        return ROUTES[route].inverts
 
     def _inversions(self, items: Items, into: Target) -> tuple[dict[int, Inversion], float]:
         """Invert the items of a side once, however many tasks share it, all token counts together.
@@ -334,17 +331,16 @@ class _Run:
         assert best is not None
         return best[1]
 
-    def _strength(self, route: str, kind: Any) -> tuple[Strength, str]:
+    def _strength(self, route: str, kind: Kind) -> tuple[Strength, str]:
         """Choose the strength of a map for tasks of one kind, and say how it was chosen."""
         key = (route, kind)
         if key not in self._strengths:
             self._strengths[key] = self._find_strength(route, kind)
         return self._strengths[key]
 
-    def _find_strength(self, route: str, kind: Any) -> tuple[Strength, str]:
+    def _find_strength(self, route: str, kind: Kind) -> tuple[Strength, str]:
         fitted, parts = ROUTES[route].map, self._parts
         assert fitted is not None
-        assert parts is not None
         leader = fitted.follows
         if leader is not None and leader in self._config.routes and missing_part(leader, kind, parts) is None:
             return self._strength(leader, kind)
@@ -379,7 +375,7 @@ class _Run:
 
     def _curve(self, task: Task, route: str) -> Iterable[_Scored]:
         """Give every snapshot of every token count; step 0 is the placebo of untrained tokens."""
-        into = ROUTES[route].inverts
+        into = direction(route, task.kind)
         assert into is not None
         plan, relevance = self._config.plans[into], self._judge(task)
         query_first = sides(task.kind)[0] != into
@@ -406,11 +402,11 @@ class _Run:
 
     def _at_setting(self, task: Task, route: str) -> _Scored:
         """Make the routes that take the setting chosen for the inversion of the query."""
-        into = self._direction(route, task.kind)
+        into = direction(route, task.kind)
         assert into is not None
         setting, plan = self._settings[into], self._config.plans[into]
         query_QD, gallery_GD = self._embed(task.query), self._embed(task.gallery)
-        if route == "shuffled_targets":
+        if ROUTES[route].inversion == "shuffled":
             others_Q = shuffled_targets(task.query.ids, seed=self._config.seed)
             query_QD, seconds = self._inverted_once(task.query, query_QD[others_Q], into, "shuffled targets")
         else:
@@ -436,7 +432,6 @@ class _Run:
     def _mapped(self, task: Task, route: str, strength: Strength, selection: str) -> _Scored:
         fitted, parts = ROUTES[route].map, self._parts
         assert fitted is not None
-        assert parts is not None
         on_query, on_gallery = side_maps(route, task.kind, parts, strength)
         native = self._native(task)
         origins = dict.fromkeys(made.fitted_on for made in (on_query, on_gallery) if made is not None)
@@ -478,14 +473,14 @@ class _Run:
 
     def _route(self, task: Task, route: str) -> list[_Scored]:
         """Measure a task by one route; return what pictures are made of."""
-        into = self._direction(route, task.kind)
+        into = direction(route, task.kind)
         if into is None:
             return self._map_route(task, route)
         if isinstance(self._source, FeatureTable):
             raise InputError("features from a file have no towers to invert into")
         if into not in self._settings:
             raise InputError(f"no plan says how to invert into {into}")
-        if ROUTES[route].inverts is None or route.endswith("_both"):
+        if ROUTES[route].inversion != "curve":
             scored = self._at_setting(task, route)
             self._record(scored)
             return []
@@ -501,7 +496,6 @@ class _Run:
         return shown
 
     def _map_route(self, task: Task, route: str) -> list[_Scored]:
-        assert self._parts is not None
         reason = missing_part(route, task.kind, self._parts)
         if reason is not None:
             raise InputError(reason)
@@ -536,14 +530,13 @@ class _Run:
             return
         scores_QG = cosine_scores(scored.query_QD, scored.gallery_GD)
         relevance = scored.relevance.rows(slice(0, len(scores_QG)))
-        irrelevant_QG = ~(relevance.relevant_QG | relevance.ignored_QG)
-        if not bool(relevance.relevant_QG.any()) or not bool(irrelevant_QG.any()):
-            self.skipped[f"{scored.task.name}/same_other_auc"] = "there are no pairs of both kinds"
+        try:
+            auc = misalignment.same_other_auc(scores_QG, relevance)
+        except InputError as error:  # no pairs of both kinds
+            self.skipped[f"{scored.task.name}/same_other_auc"] = str(error)
             return
-        self._row(
-            scored, "same_other_auc", float(misalignment.same_other_auc(scores_QG, relevance)), values_Q
-        )
         overlap = misalignment.same_other_overlap(scores_QG, relevance)
+        self._row(scored, "same_other_auc", float(auc), values_Q)
         self._row(scored, "same_other_overlap", float(overlap.shared), values_Q)
         self._row(scored, "same_other_iou", float(overlap.iou), values_Q, unit="ratio")
         self._row(scored, "d_prime", float(overlap.d_prime), values_Q, unit="standard deviations")

@@ -25,7 +25,7 @@ from crossgap.datasets.build import TaskList
 from crossgap.datasets.split import choose_split
 from crossgap.datasets.stratify import stratified
 from crossgap.datasets.tasks import Dataset, FitData, Items, Pairs
-from crossgap.errors import InputError, check_known
+from crossgap.errors import InputError, check_known, first_repeated
 from crossgap.similarity import unit_rows
 
 Side = Literal["image", "text", "prompt"]
@@ -391,9 +391,8 @@ def _together(side: Side, found: list[tuple[Path, _Rows]]) -> _Rows:
                 "file have; give it to all or to none"
             )
     ids = [name for _, rows in found for name in rows.about["id"]]
-    if len(set(ids)) < len(ids):
-        seen: set[str] = set()
-        twice = next(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+    twice = first_repeated(ids)
+    if twice is not None:
         raise InputError(f"features {found[-1][0]}: {side} id {twice!r} occurs twice; ids must be unique")
     return _Rows(
         values=torch.cat([rows.values for _, rows in found]),

@@ -89,15 +89,10 @@ def pair_metrics(
         yield PairMetric(f"modality_mixing@{k}", "ratio to chance", float(mixing))
     for k, shared in mutual_knns(image_ND, text_ND, ks=[k for k in near if k < count]).items():
         yield PairMetric(f"mutual_knn@{k}", "fraction", float(shared))
-    varied = {side: float(effective_rank(side_ND)) for side, side_ND in _sides(image_ND, text_ND)}
-    if all(varied.values()):
-        agreement = None
-        with contextlib.suppress(InputError):  # rows that are all alike to each other
-            agreement = float(linear_cka(image_ND, text_ND))
-        if agreement is not None:
-            yield PairMetric("linear_cka", "ratio", agreement)
+    with contextlib.suppress(InputError):  # rows that do not vary, or are all alike to each other
+        yield PairMetric("linear_cka", "ratio", float(linear_cka(image_ND, text_ND)))
     for side, side_ND in _sides(image_ND, text_ND):
-        yield PairMetric(f"effective_rank_{side}", "directions", varied[side])
+        yield PairMetric(f"effective_rank_{side}", "directions", float(effective_rank(side_ND)))
         yield PairMetric(f"participation_ratio_{side}", "directions", float(participation_ratio(side_ND)))
     recovered = recoverability(image_ND, text_ND, noise=NOISE, seed=seed)
     yield PairMetric("recoverability_error", "ratio", float(recovered.relative_error))

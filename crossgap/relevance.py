@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from crossgap.datasets.tasks import Task
-from crossgap.errors import InputError
+from crossgap.errors import InputError, first_repeated
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,9 +161,8 @@ def _check_side(
         raise InputError(
             f"{side}: {len(ids)} ids but {len(groups)} groups; ignore_same_group needs one group an item"
         )
-    if len(set(ids)) != len(ids):
-        seen: set[str] = set()
-        twice = next(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+    twice = first_repeated(ids)
+    if twice is not None:
         raise InputError(f"{side}: id {twice!r} occurs more than once; ids must be unique to join by id")
     if "" in labels:
         raise InputError(

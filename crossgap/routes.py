@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -41,14 +41,18 @@ class Route:
     Args:
         family: what it is for; placebos and maps are the controls of an inversion.
         kinds: tasks it applies to.
-        inverts: the modality it inverts into, if it inverts; the side of the other modality is inverted.
+        inverts: the modality it inverts into, if it inverts; ``other`` is the one the query is not of.
+        inversion: what is inverted: the side of the modality that is not ``inverts``, at every snapshot
+            (curve); both sides, or the query towards another query's target, at the setting that the curve
+            chose.
         about: what is done to which side, in words.
         map: how its map is fitted, if it has one.
     """
 
     family: Family
     kinds: tuple[Kind, ...]
-    inverts: Modality | None = None
+    inverts: Modality | Literal["other"] | None = None
+    inversion: Literal["curve", "both", "shuffled"] = "curve"
     about: str
     map: MapRoute | None = None
 
@@ -85,6 +89,14 @@ class Parts:
         return f"{count} {what} of split {self.split}"
 
 
+Fit = Callable[[Parts, Modality, Strength], LinearMap]
+
+
+def _fixed(value: Any) -> Callable[[Parts, Modality], Any]:
+    """Say the same whatever a map is fitted on."""
+    return lambda _parts, _modality: value
+
+
 @dataclass(frozen=True, kw_only=True)
 class MapRoute:
     """How a route's map is fitted for the items of one modality.
@@ -101,7 +113,7 @@ class MapRoute:
 
     needs: tuple[Need, ...]
     moves: Literal["both", "query", "retrieved"] = "both"
-    fit: Callable[[Parts, Modality, Strength], LinearMap]
+    fit: Fit
     unit: str = ""
     candidates: Callable[[Parts, Modality], Sequence[Strength]] = lambda _parts, _modality: ()
     preset: Callable[[Parts, Modality], Strength] = lambda _parts, _modality: None
@@ -119,6 +131,12 @@ class MapRoute:
 def sides(kind: Kind) -> tuple[Modality, Modality]:
     """Return the native modality of the query side and of the gallery side."""
     return "text" if kind.startswith("text") else "image", "image" if kind.endswith("image") else "text"
+
+
+def direction(route: str, kind: Kind) -> Modality | None:
+    """Return the modality that a route inverts into on a task of this kind; None if it inverts nothing."""
+    inverts = ROUTES[route].inverts
+    return _flip(sides(kind)[0]) if inverts == "other" else inverts
 
 
 def moved(route: str, kind: Kind) -> tuple[bool, bool]:
@@ -184,7 +202,7 @@ def needed_parts(routes: Sequence[str], kinds: set[Kind]) -> set[str]:
 
 
 def _part_names(need: Need, modalities: set[Modality]) -> set[str]:
-    others = {"text" if modality == "image" else "image" for modality in modalities}
+    others = {_flip(modality) for modality in modalities}
     if need in ("own", "other"):
         return {f"{modality}s" for modality in (modalities if need == "own" else others)}
     return {need}
@@ -195,101 +213,66 @@ def _given(part: Tensor | None) -> Tensor:
     return part
 
 
-def _number(strength: Strength) -> float:
-    assert isinstance(strength, int | float)
-    return strength
-
-
-def _rank(strength: Strength) -> int:
-    assert isinstance(strength, int)
-    return strength
-
-
 def _flip(modality: Modality) -> Modality:
     return "text" if modality == "image" else "image"
 
 
-def _centred(parts: Parts, modality: Modality, _: Strength) -> LinearMap:
-    own_ND = parts.of(modality)
-    return posthoc.centring(own_ND, fitted_on=parts.fitted_on(own_ND, what=f"{modality}s"))
+def _of_own(fit: Callable[..., LinearMap], strength_name: str = "") -> Fit:
+    """Fit on the training features of the mapped modality."""
+
+    def fitted(parts: Parts, modality: Modality, strength: Strength) -> LinearMap:
+        own_ND = parts.of(modality)
+        about = parts.fitted_on(own_ND, what=f"{modality}s")
+        return fit(own_ND, **_named(strength_name, strength), fitted_on=about)
+
+    return fitted
 
 
-def _shifted(parts: Parts, modality: Modality, strength: Strength) -> LinearMap:
-    own_ND, other_ND = parts.of(modality), parts.of(_flip(modality))
-    about = parts.fitted_on(own_ND, other_ND, what=f"{modality}s and {_flip(modality)}s")
-    return posthoc.gap_shift(own_ND, other_ND, strength=_number(strength), fitted_on=about)
+def _of_own_and_other(fit: Callable[..., LinearMap], strength_name: str) -> Fit:
+    """Fit on the training features of the mapped modality, then the other."""
+
+    def fitted(parts: Parts, modality: Modality, strength: Strength) -> LinearMap:
+        own_ND, other_ND = parts.of(modality), parts.of(_flip(modality))
+        about = parts.fitted_on(own_ND, other_ND, what=f"{modality}s and {_flip(modality)}s")
+        return fit(own_ND, other_ND, **_named(strength_name, strength), fitted_on=about)
+
+    return fitted
 
 
-def _whitened(parts: Parts, modality: Modality, strength: Strength) -> LinearMap:
-    own_ND = parts.of(modality)
-    about = parts.fitted_on(own_ND, what=f"{modality}s")
-    return posthoc.whitening(own_ND, shrinkage=_number(strength), fitted_on=about)
+def _of_pairs(fit: Callable[..., LinearMap], strength_name: str = "") -> Fit:
+    """Fit on training pairs, from the mapped modality into the other."""
+
+    def fitted(parts: Parts, modality: Modality, strength: Strength) -> LinearMap:
+        images_ND, texts_ND = _given(parts.paired_images), _given(parts.paired_texts)
+        source_ND, target_ND = (images_ND, texts_ND) if modality == "image" else (texts_ND, images_ND)
+        about = parts.fitted_on(images_ND, what="image-text pairs")
+        return fit(source_ND, target_ND, **_named(strength_name, strength), fitted_on=about)
+
+    return fitted
 
 
-def _top_removed(parts: Parts, modality: Modality, strength: Strength) -> LinearMap:
-    own_ND = parts.of(modality)
-    about = parts.fitted_on(own_ND, what=f"{modality}s")
-    return posthoc.top_removal(own_ND, rank=_rank(strength), fitted_on=about)
-
-
-def _class_pca(parts: Parts, _: Modality, strength: Strength) -> LinearMap:
-    prompts_KD = _given(parts.class_prompts)
-    about = parts.fitted_on(prompts_KD, what="class prompts")
-    return posthoc.class_pca(prompts_KD, rank=_rank(strength), fitted_on=about)
-
-
-def _caption_pca(parts: Parts, _: Modality, strength: Strength) -> LinearMap:
-    texts_ND = _given(parts.texts)
-    about = parts.fitted_on(texts_ND, what="texts")
-    return posthoc.caption_pca(texts_ND, rank=_rank(strength), fitted_on=about)
-
-
-def _image_pca(parts: Parts, _: Modality, strength: Strength) -> LinearMap:
-    images_ND = _given(parts.images)
-    about = parts.fitted_on(images_ND, what="images")
-    return posthoc.image_pca(images_ND, rank=_rank(strength), fitted_on=about)
+def _named(name: str, strength: Strength) -> dict[str, Strength]:
+    return {name: strength} if name else {}
 
 
 def _random_subspace(parts: Parts, _: Modality, strength: Strength) -> LinearMap:
-    return posthoc.random_subspace(parts.dim, rank=_rank(strength), seed=parts.seed)
+    assert isinstance(strength, int)
+    return posthoc.random_subspace(parts.dim, rank=strength, seed=parts.seed)
 
 
 def _random_rotation(parts: Parts, _: Modality, __: Strength) -> LinearMap:
     return posthoc.random_rotation(parts.dim, seed=parts.seed)
 
 
+def _shared_space(parts: Parts, _: Modality, strength: Strength) -> LinearMap:
+    """Fit one map for both modalities, whichever is mapped."""
+    return _of_own_and_other(posthoc.shared_space, "tolerance")(parts, "image", strength)
+
+
 def _isoclip(parts: Parts, modality: Modality, strength: Strength) -> LinearMap:
     own_DW, other_DV = _projectors(parts, modality)
     assert isinstance(strength, Band)
     return posthoc.isoclip(own_DW, other_DV, band=strength)
-
-
-def _shared_space(parts: Parts, _: Modality, strength: Strength) -> LinearMap:
-    images_ND, texts_ND = parts.of("image"), parts.of("text")
-    about = parts.fitted_on(images_ND, texts_ND, what="images and texts")
-    return posthoc.shared_space(images_ND, texts_ND, tolerance=_number(strength), fitted_on=about)
-
-
-def _orthogonal_closing(parts: Parts, modality: Modality, strength: Strength) -> LinearMap:
-    own_ND, other_ND = parts.of(modality), parts.of(_flip(modality))
-    about = parts.fitted_on(own_ND, other_ND, what=f"{modality}s and {_flip(modality)}s")
-    return posthoc.orthogonal_closing(own_ND, other_ND, rank=_rank(strength), fitted_on=about)
-
-
-def _pairs_of(parts: Parts, modality: Modality) -> tuple[Tensor, Tensor, str]:
-    images_ND, texts_ND = _given(parts.paired_images), _given(parts.paired_texts)
-    about = parts.fitted_on(images_ND, what="image-text pairs")
-    return (images_ND, texts_ND, about) if modality == "image" else (texts_ND, images_ND, about)
-
-
-def _ridge(parts: Parts, modality: Modality, strength: Strength) -> LinearMap:
-    source_ND, target_ND, about = _pairs_of(parts, modality)
-    return posthoc.ridge(source_ND, target_ND, strength=_number(strength), fitted_on=about)
-
-
-def _procrustes(parts: Parts, modality: Modality, _: Strength) -> LinearMap:
-    source_ND, target_ND, about = _pairs_of(parts, modality)
-    return posthoc.procrustes(source_ND, target_ND, fitted_on=about)
 
 
 def _projectors(parts: Parts, modality: Modality) -> tuple[Tensor, Tensor]:
@@ -312,12 +295,18 @@ def _published_band(parts: Parts, modality: Modality) -> Strength:
 
 
 def _pca(source: Literal["images", "texts", "class_prompts"], fit: Callable[..., LinearMap]) -> MapRoute:
+    def fitted(parts: Parts, _: Modality, strength: Strength) -> LinearMap:
+        fitted_ND = _given(getattr(parts, source))
+        return fit(
+            fitted_ND, rank=strength, fitted_on=parts.fitted_on(fitted_ND, what=source.replace("_", " "))
+        )
+
     def most(parts: Parts) -> int:
         return min(parts.dim, len(_given(getattr(parts, source))) - 1)
 
     return MapRoute(
         needs=(source,),
-        fit=fit,
+        fit=fitted,
         unit="rank",
         candidates=lambda parts, _: posthoc.rank_candidates(parts.dim, at_most=most(parts)),
         preset=lambda parts, _: max(1, min(parts.dim // 2, most(parts))),
@@ -346,12 +335,14 @@ ROUTES: dict[str, Route] = {
         family="inversion",
         kinds=("image-image",),
         inverts="text",
+        inversion="both",
         about="query and gallery images inverted into the text tower, at the setting of oti",
     ),
     "ovi_both": Route(
         family="inversion",
         kinds=("text-text",),
         inverts="image",
+        inversion="both",
         about="query and gallery texts inverted into the image tower, at the setting of ovi",
     ),
     "untrained_tokens": Route(
@@ -362,6 +353,8 @@ ROUTES: dict[str, Route] = {
     "shuffled_targets": Route(
         family="placebo",
         kinds=INTRA,
+        inverts="other",
+        inversion="shuffled",
         about="placebo: each query inverted towards another query's feature, at the setting of the inversion",
     ),
     "random_rotation": Route(
@@ -374,7 +367,7 @@ ROUTES: dict[str, Route] = {
         family="map",
         kinds=EVERY,
         about="each modality minus its training mean, both sides",
-        map=MapRoute(needs=("own",), fit=_centred),
+        map=MapRoute(needs=("own",), fit=_of_own(posthoc.centring)),
     ),
     "shifted": Route(
         family="map",
@@ -382,10 +375,10 @@ ROUTES: dict[str, Route] = {
         about="each modality shifted along the gap vector towards the other, both sides",
         map=MapRoute(
             needs=("own", "other"),
-            fit=_shifted,
+            fit=_of_own_and_other(posthoc.gap_shift, "strength"),
             unit="share",
-            candidates=lambda _parts, _modality: posthoc.SHIFT_STRENGTHS,
-            preset=lambda _parts, _modality: 0.5,
+            candidates=_fixed(posthoc.SHIFT_STRENGTHS),
+            preset=_fixed(0.5),
         ),
     ),
     "whitened": Route(
@@ -394,10 +387,10 @@ ROUTES: dict[str, Route] = {
         about="each modality whitened by its shrunk training covariance, both sides",
         map=MapRoute(
             needs=("own",),
-            fit=_whitened,
+            fit=_of_own(posthoc.whitening, "shrinkage"),
             unit="shrinkage",
-            candidates=lambda _parts, _modality: posthoc.WHITENING_SHRINKAGES,
-            preset=lambda _parts, _modality: 0.1,
+            candidates=_fixed(posthoc.WHITENING_SHRINKAGES),
+            preset=_fixed(0.1),
         ),
     ),
     "top_removed": Route(
@@ -406,7 +399,7 @@ ROUTES: dict[str, Route] = {
         about="each modality minus its training mean and strongest components, both sides",
         map=MapRoute(
             needs=("own",),
-            fit=_top_removed,
+            fit=_of_own(posthoc.top_removal, "rank"),
             unit="rank",
             candidates=lambda parts, _: posthoc.top_candidates(parts.dim),
             preset=lambda parts, _: max(1, round(parts.dim / 100)),
@@ -416,19 +409,19 @@ ROUTES: dict[str, Route] = {
         family="map",
         kinds=INTRA,
         about="top components of the class prompts, both sides",
-        map=_pca("class_prompts", _class_pca),
+        map=_pca("class_prompts", posthoc.class_pca),
     ),
     "caption_pca": Route(
         family="map",
         kinds=INTRA,
         about="top components of the training texts, both sides",
-        map=_pca("texts", _caption_pca),
+        map=_pca("texts", posthoc.caption_pca),
     ),
     "image_pca": Route(
         family="map",
         kinds=INTRA,
         about="top components of the training images, both sides",
-        map=_pca("images", _image_pca),
+        map=_pca("images", posthoc.image_pca),
     ),
     "random_subspace": Route(
         family="map",
@@ -458,8 +451,8 @@ ROUTES: dict[str, Route] = {
             needs=("images", "texts"),
             fit=_shared_space,
             unit="tolerance",
-            candidates=lambda _parts, _modality: posthoc.SHARED_TOLERANCES,
-            preset=lambda _parts, _modality: posthoc.SHARED_TOLERANCES[0],
+            candidates=_fixed(posthoc.SHARED_TOLERANCES),
+            preset=_fixed(posthoc.SHARED_TOLERANCES[0]),
         ),
     ),
     "orthogonal_closing": Route(
@@ -469,7 +462,7 @@ ROUTES: dict[str, Route] = {
         map=MapRoute(
             needs=("own", "other"),
             moves="retrieved",
-            fit=_orthogonal_closing,
+            fit=_of_own_and_other(posthoc.orthogonal_closing, "rank"),
             unit="rank",
             candidates=lambda parts, _: posthoc.rank_candidates(parts.dim),
             preset=lambda parts, _: max(1, parts.dim // 2),
@@ -482,16 +475,16 @@ ROUTES: dict[str, Route] = {
         map=MapRoute(
             needs=("pairs",),
             moves="query",
-            fit=_ridge,
+            fit=_of_pairs(posthoc.ridge, "strength"),
             unit="penalty",
-            candidates=lambda _parts, _modality: posthoc.RIDGE_STRENGTHS,
-            preset=lambda _parts, _modality: 0.01,
+            candidates=_fixed(posthoc.RIDGE_STRENGTHS),
+            preset=_fixed(0.01),
         ),
     ),
     "procrustes": Route(
         family="map",
         kinds=(*INTRA, "zero-shot"),
         about="query mapped into the other modality by the best rotation of pairs; gallery native",
-        map=MapRoute(needs=("pairs",), moves="query", fit=_procrustes),
+        map=MapRoute(needs=("pairs",), moves="query", fit=_of_pairs(posthoc.procrustes)),
     ),
 }

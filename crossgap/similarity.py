@@ -95,16 +95,32 @@ def cosine_scores(query_QD: Tensor, gallery_GD: Tensor, *, chunk: int = 4096) ->
     Raises:
         InputError: shapes that do not fit, a row without direction, or a chunk below 1.
     """
-    check_sides(query_QD, gallery_GD)
     if chunk < 1:
         raise InputError(f"chunk must be at least 1, got {chunk=}")
+    return inner_products(*unit_sides(query_QD, gallery_GD), chunk=chunk)
+
+
+def unit_sides(query_QD: Tensor, gallery_GD: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both sides with unit rows, in float64 when both are, else in float32.
+
+    Shape: (Q, D), (G, D) -> the same.
+
+    Raises:
+        InputError: shapes that do not fit, or a row without direction.
+    """
+    check_sides(query_QD, gallery_GD)
     double = query_QD.dtype == gallery_GD.dtype == torch.float64
     dtype = torch.float64 if double else torch.float32
-    scores_QG = query_QD.new_empty((query_QD.shape[0], gallery_GD.shape[0]), dtype=dtype)
-    if scores_QG.numel() == 0:
-        return scores_QG
-    gallery_GD = unit_rows(gallery_GD.to(dtype), what="gallery")
-    query_QD = unit_rows(query_QD.to(dtype), what="queries")
+    gallery_GD = unit_copy(gallery_GD, dtype, "gallery")
+    return unit_copy(query_QD, dtype, "queries"), gallery_GD
+
+
+def inner_products(query_QD: Tensor, gallery_GD: Tensor, *, chunk: int = 4096) -> Tensor:
+    """Multiply every query with every gallery item, by blocks, never in reduced precision.
+
+    Shape: (Q, D), (G, D) of one dtype -> (Q, G).
+    """
+    scores_QG = query_QD.new_empty((query_QD.shape[0], gallery_GD.shape[0]))
     with torch.autocast(query_QD.device.type, enabled=False):
         for top in range(0, query_QD.shape[0], chunk):
             rows = slice(top, top + chunk)

@@ -11,10 +11,9 @@ from crossgap.counting import counted_metrics, harmonic_numbers
 from crossgap.errors import InputError
 from crossgap.relevance import LabelRelevance
 from crossgap.retrieval import check_ks, metric_names
-from crossgap.similarity import check_sides, unit_copy
+from crossgap.similarity import inner_products, unit_sides
 
 _BYTES_A_SCORE = 16  # of scores, masks, places and what becomes of them, at their peak
-_PIECE = 8192  # gallery items multiplied at once
 
 
 def streamed_metrics(
@@ -37,7 +36,6 @@ def streamed_metrics(
     Raises:
         InputError: shapes that do not fit, a row without direction, or a k below 1.
     """
-    check_sides(query_QD, gallery_GD)
     check_ks(ks)
     n_queries, n_gallery = len(query_QD), len(gallery_GD)
     if relevance.shape != (n_queries, n_gallery):
@@ -45,10 +43,7 @@ def streamed_metrics(
             f"relevance is of {relevance.shape[0]} queries and {relevance.shape[1]} gallery items, the "
             f"features are of {n_queries} and {n_gallery}"
         )
-    double = query_QD.dtype == gallery_GD.dtype == torch.float64
-    dtype = torch.float64 if double else torch.float32
-    query_QD = unit_copy(query_QD, dtype, "queries")
-    gallery_GD = unit_copy(gallery_GD, dtype, "gallery")
+    query_QD, gallery_GD = unit_sides(query_QD, gallery_GD)
     values = {
         name: query_QD.new_full((n_queries,), torch.nan, dtype=torch.float64) for name in metric_names(ks)
     }
@@ -56,17 +51,8 @@ def streamed_metrics(
     harmonic = harmonic_numbers(n_gallery, query_QD.device)
     for start in range(0, n_queries, rows_at_once):
         rows = slice(start, min(start + rows_at_once, n_queries))
-        scores_BG = _scores(query_QD[rows], gallery_GD)
+        scores_BG = inner_products(query_QD[rows], gallery_GD)
         found = counted_metrics(scores_BG, relevance.rows(rows), ks=ks, harmonic=harmonic)
         for name, found_B in found.items():
             values[name][rows] = found_B
     return values
-
-
-def _scores(query_BD: Tensor, gallery_GD: Tensor) -> Tensor:
-    scores_BG = query_BD.new_empty((len(query_BD), len(gallery_GD)))
-    with torch.autocast(query_BD.device.type, enabled=False):
-        for start in range(0, len(gallery_GD), _PIECE):
-            piece = slice(start, start + _PIECE)
-            torch.matmul(query_BD, gallery_GD[piece].T, out=scores_BG[:, piece])
-    return scores_BG

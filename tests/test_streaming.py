@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from crossgap import streaming
 from crossgap.errors import InputError
 from crossgap.relevance import LabelRelevance, Relevance
 from crossgap.retrieval import retrieval_metrics
-from crossgap.similarity import cosine_scores, unit_copy
+from crossgap.similarity import cosine_scores, inner_products, unit_copy
 from crossgap.streaming import streamed_metrics
 from tests.reference import plain_retrieval
 from tests.reference_metrics import sorted_metrics
@@ -79,7 +80,7 @@ def test_streaming_is_the_same_as_all_scores_at_once(
     expected = retrieval_metrics(cosine_scores(query_QD, gallery_GD), judged.rows(slice(None)))
     with pytest.MonkeyPatch.context() as patch:
         if block:
-            patch.setattr(streaming, "_PIECE", block)
+            patch.setattr(streaming, "inner_products", partial(inner_products, chunk=block))
         found = streamed_metrics(query_QD, gallery_GD, judged, memory=16 * 21 * 2 if block else 1 << 29)
     for name, values_Q in expected.items():
         torch.testing.assert_close(found[name], values_Q, atol=1e-12, rtol=1e-12, equal_nan=True)

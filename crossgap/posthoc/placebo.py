@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from crossgap.errors import InputError
+from crossgap.errors import InputError, first_repeated
 from crossgap.posthoc.linear_map import LinearMap
 
 
@@ -53,9 +53,8 @@ def shuffled_targets(item_ids: Sequence[str], *, seed: int) -> Tensor:
     Raises:
         InputError: an id that occurs twice.
     """
-    if len(set(item_ids)) != len(item_ids):
-        seen: set[str] = set()
-        twice = next(name for name in item_ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+    twice = first_repeated(item_ids)
+    if twice is not None:
         raise InputError(f"shuffled_targets: id {twice!r} occurs more than once; ids must be unique")
     keys = [hashlib.sha256(f"{seed}:{name}".encode()).digest() for name in item_ids]
     ring_N = torch.tensor(sorted(range(len(keys)), key=keys.__getitem__), dtype=torch.int64)
