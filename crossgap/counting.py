@@ -30,12 +30,20 @@ class _Runs(NamedTuple):
 
 
 def counted_metrics(
-    scores_BG: Tensor, relevance: Relevance, *, ks: Sequence[int], harmonic: Tensor
+    scores_BG: Tensor,
+    relevance: Relevance,
+    *,
+    ks: Sequence[int],
+    harmonic: Tensor,
+    past_r: bool = False,
 ) -> dict[str, Tensor]:
     """Compute the metrics of :func:`crossgap.retrieval.retrieval_metrics` from one block of scores.
 
     With S(m) = sum_{p<=m} 1/(N+p) from a table of harmonic numbers, the first m places of a run give
     ``sum_{p<=m} r/n (H + 1 + (p-1)(r-1)/(n-1)) / (N+p) = r/n [(H+1) S(m) + (r-1)/(n-1) (m - (N+1) S(m))]``.
+
+    ``past_r`` adds ``mAP@R+1``, the same sum to rank R + 1 and still over R: what the paper's released code
+    calls mAP@R where the query itself is in the gallery, for it counts R before it removes the query.
 
     Shape: (B, G), masks (B, G), harmonic (G + 1,) -> metric name -> (B,), float64. Unit: fraction. Range:
     [0, 1]; higher is better.
@@ -61,6 +69,8 @@ def counted_metrics(
         "mAP@R": gained(within_R) / relevant_B,
         "R-precision": (share_BR * within_R).sum(dim=1) / relevant_B,
     }
+    if past_r:
+        found["mAP@R+1"] = gained(places(total_B1 + 1)) / relevant_B
     for k in ks:
         found[f"hit@{k}"] = torch.where(relevant_B.isnan(), torch.nan, 1 - _miss(runs, k))
         found[f"recall@{k}"] = (share_BR * places(k)).sum(dim=1) / relevant_B

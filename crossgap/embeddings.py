@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn import functional as F
 
 from crossgap.datasets import Items
 from crossgap.encoders import Encoder
@@ -129,15 +130,32 @@ def embed(
 
 @torch.no_grad()
 def encode_items(encoder: Encoder, items: Items, progress: Callable[[int], None] | None = None) -> Tensor:
-    """Return features_ND on the CPU; images are decoded batch by batch."""
-    texts = items.texts() if items.modality == "text" else []
+    """Return features_ND on the CPU; images are decoded batch by batch.
+
+    Of an item in several wordings the unit features are averaged and made a unit row again, as CLIP's prompt
+    ensembles are ([0] Radford et al., 2021, arXiv 2103.00020).
+    """
+    wordings = items.wordings() if items.modality == "text" else []
     parts = []
     for start in range(0, len(items.ids), BATCH):
         indices = range(start, min(start + BATCH, len(items.ids)))
         if items.modality == "text":
-            parts.append(encoder.encode_text(encoder.tokenize([texts[index] for index in indices])))
+            chunk = [wordings[index] for index in indices]
+            parts.append(_encode_wordings(encoder, chunk))
         else:
             parts.append(encoder.encode_image(encoder.preprocess([items.image(index) for index in indices])))
         if progress is not None:
             progress(len(indices))
     return torch.cat(parts).cpu()
+
+
+def _encode_wordings(encoder: Encoder, wordings: Sequence[tuple[str, ...]]) -> Tensor:
+    texts = [text for item in wordings for text in item]
+    if len(texts) == len(wordings):
+        return encoder.encode_text(encoder.tokenize(texts))
+    made = [
+        encoder.encode_text(encoder.tokenize(texts[start : start + BATCH]))
+        for start in range(0, len(texts), BATCH)
+    ]
+    means = [part_ND.mean(dim=0) for part_ND in torch.cat(made).split([len(item) for item in wordings])]
+    return F.normalize(torch.stack(means), dim=-1)

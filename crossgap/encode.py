@@ -14,6 +14,7 @@ from torch import Tensor
 
 from crossgap.command import run_command
 from crossgap.datasets import Dataset, Items, load_dataset
+from crossgap.datasets.tasks import Content
 from crossgap.embeddings import BATCH, Embeddings, encode_items
 from crossgap.encoders import Encoder, Precision, load_encoder
 from crossgap.errors import InputError
@@ -28,7 +29,7 @@ def distinct_items(dataset: Dataset, modality: str, *, queries_only: bool = Fals
     Raises:
         InputError: one id stands for different contents.
     """
-    found: dict[str, tuple[bytes | str | Path, str, str]] = {}
+    found: dict[str, tuple[Content, str, str]] = {}
     for task in dataset.tasks:
         for side in (task.query,) if queries_only else (task.query, task.gallery):
             if side.modality != modality:

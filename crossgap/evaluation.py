@@ -20,13 +20,15 @@ from crossgap.encoders import Encoder
 from crossgap.errors import InputError, check_known
 from crossgap.feature_files import FeatureTable
 from crossgap.inversion import Engine, Inversion, InversionConfig, Inverter, Target, invert
+from crossgap.landmark import trapezoidal_ap
+from crossgap.ndcg import ndcg
 from crossgap.pair_metrics import pair_metrics
 from crossgap.pictures import histogram, neighbours, projection, spread_queries
 from crossgap.posthoc import published_bands, shuffled_targets
 from crossgap.projectors import linear_projectors
 from crossgap.provenance import Provenance, commit, versions
 from crossgap.records import TABLES, Row, write_rows, write_table
-from crossgap.relevance import LabelRelevance, judge
+from crossgap.relevance import Judgement, Relevance, judge
 from crossgap.retrieval import macro_mean
 from crossgap.routes import (
     INTRA,
@@ -135,7 +137,7 @@ class _Scored:
     route: str
     query_QD: Tensor
     gallery_GD: Tensor
-    relevance: LabelRelevance
+    relevance: Judgement
     selection: str = "none"
     steps: int | None = None
     num_tokens: int | None = None
@@ -187,7 +189,7 @@ class _Run:
         self.frames: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
         self.skipped: dict[str, str] = {}
         self._embedded: dict[str, Tensor] = {}
-        self._judged: dict[tuple[str, str], LabelRelevance] = {}
+        self._judged: dict[tuple[str, str], Judgement] = {}
         self._inverters: dict[Target, Inverter] = {}
         self._inverted: dict[tuple[str, Target], tuple[dict[int, Inversion], float]] = {}
         self._once: dict[tuple[str, Target, str], tuple[Tensor, float]] = {}
@@ -230,7 +232,7 @@ class _Run:
                 self._embedded[key] = made.join(items.ids)
         return self._embedded[key]
 
-    def _judge(self, task: Task) -> LabelRelevance:
+    def _judge(self, task: Task) -> Judgement:
         """Number the labels of a task once, however many routes it is measured by."""
         key = (task.split, task.name)
         if key not in self._judged:
@@ -358,7 +360,7 @@ class _Run:
             except InputError as error:  # more components than there are, no shared direction, ...
                 impossible = error
                 continue
-            values_Q = streamed_metrics(scored.query_QD, scored.gallery_GD, scored.relevance, ks=(1,))["mAP"]
+            values_Q = _metrics(scored)["mAP"]
             mean = float(values_Q.nanmean())
             self._row(scored, "mAP", mean, values_Q)
             if best is None or mean > best[0]:
@@ -507,16 +509,17 @@ class _Run:
     def _record(self, scored: _Scored) -> dict[str, Tensor]:
         """Turn two sides into rows and per-query values; return the per-query values of every metric."""
         task = scored.task
-        values = streamed_metrics(scored.query_QD, scored.gallery_GD, scored.relevance, ks=KS)
+        values = _metrics(scored)
         names = ("hit@1", "hit@5") if task.kind == "zero-shot" else tuple(values)
-        macro = names[0] if task.kind == "zero-shot" else "mAP"
+        macro = task.headline
         for name in names:
             self._row(scored, name, float(values[name].nanmean()), values[name])
         self._row(scored, f"{macro}_macro", macro_mean(values[macro], task.query.labels), values[macro])
         reported = scored.selection != "curve"
         if reported and task.kind in INTRA and scored.route != "chance":
             self._separation(scored, values[macro])
-        kept = tuple(dict.fromkeys((macro, "hit@1"))) if reported else (macro,)
+        kept = tuple(name for name in (macro, "mAP", "hit@1") if name in names) if reported else (macro,)
+        kept = tuple(dict.fromkeys(kept))
         for name in kept:
             self.frames["per_query"].append(self._per_query(scored, name, values[name]))
         return values
@@ -695,6 +698,28 @@ class _Run:
 
 
 _DIRECTIONS: dict[Target, str] = {"text": "OTI", "image": "OVI"}
+
+
+def _metrics(scored: _Scored) -> dict[str, Tensor]:
+    """Compute the metrics of a task for every query, and those that it reports beside the usual ones."""
+    extras = scored.task.extras
+    values = streamed_metrics(
+        scored.query_QD, scored.gallery_GD, scored.relevance, ks=KS, past_r="mAP@R+1" in extras
+    )
+    of_lists = {"mAP_trapezoidal": trapezoidal_ap, "nDCG@10": _ndcg_at_10}
+    for name in (extra for extra in extras if extra in of_lists):
+        parts = []
+        block = max(1, _DENSE // len(scored.gallery_GD))
+        for start in range(0, len(scored.query_QD), block):
+            rows = slice(start, start + block)
+            scores_BG = cosine_scores(scored.query_QD[rows], scored.gallery_GD)
+            parts.append(of_lists[name](scores_BG, scored.relevance.rows(rows)))
+        values[name] = torch.cat(parts)
+    return values
+
+
+def _ndcg_at_10(scores_BG: Tensor, relevance: Relevance) -> Tensor:
+    return ndcg(scores_BG, relevance.relevant_QG.double(), k=10, ignored_QG=relevance.ignored_QG)
 
 
 def _method(config: InversionConfig) -> str:

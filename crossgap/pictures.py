@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from crossgap.datasets import Items, Task
-from crossgap.relevance import LabelRelevance
+from crossgap.relevance import Judgement
 from crossgap.similarity import cosine_scores
 
 _THUMBNAIL = 64
@@ -28,7 +28,7 @@ def neighbours(
     task: Task,
     query_QD: Tensor,
     gallery_GD: Tensor,
-    relevance: LabelRelevance,
+    relevance: Judgement,
     queries: list[int],
     *,
     route: str,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from crossgap.datasets.tasks import Task
+from crossgap.datasets.tasks import Answers, Task
 from crossgap.errors import InputError, first_repeated
 
 
@@ -89,8 +89,53 @@ class LabelRelevance:
         return Relevance(relevant_BG & ~ignored_BG, ignored_BG)
 
 
-def judge(task: Task) -> LabelRelevance:
-    """Judge relevance in a task: by its labels, with what its protocol ignores."""
+class ListedRelevance:
+    """Relevance as it was judged item by item: for each query the right answers and what does not count.
+
+    Shape: Q ids of queries, G of the gallery.
+
+    Raises:
+        InputError: an id that occurs twice on one side, a query without answers listed, or an answer that is
+            not in the gallery.
+    """
+
+    def __init__(
+        self, query_ids: Sequence[str], gallery_ids: Sequence[str], answers: Mapping[str, Answers]
+    ) -> None:
+        _check_side("query", query_ids, query_ids, (), needs_groups=False)
+        _check_side("gallery", gallery_ids, gallery_ids, (), needs_groups=False)
+        self.shape = (len(query_ids), len(gallery_ids))
+        place = {name: number for number, name in enumerate(gallery_ids)}
+        self._places: list[tuple[Tensor, Tensor]] = []
+        for query in query_ids:
+            if query not in answers:
+                raise InputError(f"query {query!r}: no answers are listed for it")
+            lost = [name for part in answers[query] for name in part if name not in place]
+            if lost:
+                raise InputError(
+                    f"query {query!r}: its answer {lost[0]!r} is not in the gallery ({len(lost)} such)"
+                )
+            relevant, ignored = (torch.tensor([place[name] for name in part]) for part in answers[query])
+            self._places.append((relevant.long(), ignored.long()))
+
+    def rows(self, rows: slice) -> Relevance:
+        """Judge some queries against the whole gallery: masks (B, G)."""
+        chosen = self._places[rows]
+        relevant_BG = torch.zeros(len(chosen), self.shape[1], dtype=torch.bool)
+        ignored_BG = torch.zeros_like(relevant_BG)
+        for row, (relevant, ignored) in enumerate(chosen):
+            relevant_BG[row, relevant] = True
+            ignored_BG[row, ignored] = True
+        return Relevance(relevant_BG, ignored_BG)
+
+
+Judgement = LabelRelevance | ListedRelevance
+
+
+def judge(task: Task) -> Judgement:
+    """Judge relevance in a task: by its listed answers, else by its labels with what its protocol ignores."""
+    if task.answers is not None:
+        return ListedRelevance(task.query.ids, task.gallery.ids, task.answers)
     return LabelRelevance(
         task.query.ids,
         task.gallery.ids,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from crossgap.counting import counted_metrics, harmonic_numbers
 from crossgap.errors import InputError
-from crossgap.relevance import LabelRelevance
+from crossgap.relevance import Judgement
 from crossgap.retrieval import check_ks, metric_names
 from crossgap.similarity import inner_products, unit_sides
 
@@ -19,16 +19,18 @@ _BYTES_A_SCORE = 16  # of scores, masks, places and what becomes of them, at the
 def streamed_metrics(
     query_QD: Tensor,
     gallery_GD: Tensor,
-    relevance: LabelRelevance,
+    relevance: Judgement,
     *,
     ks: Sequence[int] = (1, 5, 10),
+    past_r: bool = False,
     memory: int = 1 << 29,
 ) -> dict[str, Tensor]:
     """Compute :func:`crossgap.retrieval.retrieval_metrics` of cosine scores without holding them all.
 
     The same values as ``retrieval_metrics(cosine_scores(query_QD, gallery_GD), relevance)`` up to the
     rounding of scores, in ``memory`` bytes beside the two sides and one normalised copy of them. Scores are
-    float32, or float64 where both sides are. Rows need not be unit rows.
+    float32, or float64 where both sides are. Rows need not be unit rows. ``past_r`` adds ``mAP@R+1``
+    (:func:`crossgap.counting.counted_metrics`).
 
     Shape: (Q, D), (G, D), relevance of (Q, G) -> metric name -> (Q,), float64, NaN for a query without
     relevant item. Unit: fraction. Range: [0, 1]; higher is better.
@@ -44,15 +46,14 @@ def streamed_metrics(
             f"features are of {n_queries} and {n_gallery}"
         )
     query_QD, gallery_GD = unit_sides(query_QD, gallery_GD)
-    values = {
-        name: query_QD.new_full((n_queries,), torch.nan, dtype=torch.float64) for name in metric_names(ks)
-    }
+    names = [*metric_names(ks), *["mAP@R+1"] * past_r]
+    values = {name: query_QD.new_full((n_queries,), torch.nan, dtype=torch.float64) for name in names}
     rows_at_once = max(1, memory // (_BYTES_A_SCORE * max(1, n_gallery)))
     harmonic = harmonic_numbers(n_gallery, query_QD.device)
     for start in range(0, n_queries, rows_at_once):
         rows = slice(start, min(start + rows_at_once, n_queries))
         scores_BG = inner_products(query_QD[rows], gallery_GD)
-        found = counted_metrics(scores_BG, relevance.rows(rows), ks=ks, harmonic=harmonic)
+        found = counted_metrics(scores_BG, relevance.rows(rows), ks=ks, harmonic=harmonic, past_r=past_r)
         for name, found_B in found.items():
             values[name][rows] = found_B
     return values

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from crossgap.datasets.caption_groups import first_and_others, group_by_caption
 from crossgap.datasets.class_prompts import TEMPLATE, class_prompts, class_words, imagenet_prompts
 from crossgap.datasets.entry import Entry, check_entries, hash_entries, image_items, limited, text_items
-from crossgap.datasets.tasks import Dataset, FitData, Items, Kind, Pairs, Task
+from crossgap.datasets.tasks import Answers, Dataset, Extra, FitData, Items, Kind, Pairs, Task
 
 INVERSION_TEMPLATE = "a photo of {}"
 
@@ -16,12 +16,21 @@ class TaskList:
     """Collect tasks that share dataset, split and the end of the protocol."""
 
     def __init__(self, name: str, split: str, digest: str, tail: str) -> None:
-        self._about = {"dataset": name, "split": split, "dataset_hash": digest}
+        self._name, self._split, self._digest = name, split, digest
         self._tail = tail
         self.made: list[Task] = []
 
     def add(
-        self, name: str, kind: Kind, query: Items, gallery: Items, *, protocol: str, drop_self: bool = False
+        self,
+        name: str,
+        kind: Kind,
+        query: Items,
+        gallery: Items,
+        *,
+        protocol: str,
+        drop_self: bool = False,
+        answers: Mapping[str, Answers] | None = None,
+        extras: tuple[Extra, ...] = (),
     ) -> None:
         own_group = kind == "image-image" and bool(query.groups) and bool(gallery.groups)
         counts = f"{len(query)} queries, {len(gallery)} in the gallery"
@@ -34,7 +43,11 @@ class TaskList:
                 gallery=gallery,
                 ignore_same_group=own_group,
                 drop_self=drop_self,
-                **self._about,
+                answers=answers,
+                extras=extras,
+                dataset=self._name,
+                dataset_hash=self._digest,
+                split=self._split,
             )
         )
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from crossgap.datasets.stored import Picture
 from crossgap.datasets.stratify import stratified
 from crossgap.datasets.tasks import Items
 from crossgap.errors import InputError
@@ -20,7 +20,7 @@ class Entry:
     """
 
     id: str
-    image: bytes | Path | None
+    image: Picture | None
     captions: tuple[str, ...]
     label: str
     group: str = ""

@@ -20,6 +20,7 @@ from braceexpand import braceexpand
 from PIL import Image, UnidentifiedImageError
 from webdataset.tariterators import base_plus_ext, group_by_keys, tar_file_expander
 
+from crossgap.datasets.stored import StoredImage
 from crossgap.errors import InputError
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
@@ -94,14 +95,36 @@ def read_shards(
         yield from _read_shard(shard, need)
 
 
-def decode_image(data: bytes, *, where: str) -> Image.Image:
-    """Decode JPEG, PNG or WebP bytes to RGB, transparent pixels on white.
+def places(shard: str) -> dict[str, StoredImage]:
+    """Say where in a shard the image of each sample lies, by key; nothing of a packed or remote shard.
+
+    The shard has been read by :func:`read_shards`, which refuses a damaged one.
+    """
+    if _scheme(shard) is not None or shard.endswith((".gz", ".tgz")):
+        return {}
+    found: dict[str, dict[str, StoredImage]] = {}
+    with tarfile.open(shard, "r:") as archive:
+        for member in archive:
+            key, extension = base_plus_ext(member.name)
+            if key is not None and member.isfile() and extension.lower() in IMAGE_EXTENSIONS:
+                place = StoredImage(Path(shard), member.offset_data, member.size)
+                found.setdefault(key, {})[extension.lower()] = place
+    return {
+        key: next(by_extension[extension] for extension in IMAGE_EXTENSIONS if extension in by_extension)
+        for key, by_extension in found.items()
+    }
+
+
+def decode_image(
+    data: bytes, *, where: str, formats: tuple[str, ...] = ("JPEG", "PNG", "WEBP")
+) -> Image.Image:
+    """Decode an image of one of ``formats`` to RGB, transparent pixels on white, of an animation the first.
 
     Raises:
         InputError: the bytes are not such an image, or are cut off; names ``where``.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP")) as image:
+        with Image.open(io.BytesIO(data), formats=formats) as image:
             image.load()
             if not image.has_transparency_data:
                 return image.convert("RGB")
@@ -109,7 +132,8 @@ def decode_image(data: bytes, *, where: str) -> Image.Image:
             white = Image.new("RGBA", coloured.size, "white")
             return Image.alpha_composite(white, coloured).convert("RGB")
     except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
-        reason = "no JPEG, PNG or WebP" if isinstance(error, UnidentifiedImageError) else str(error)
+        unknown = isinstance(error, UnidentifiedImageError)
+        reason = f"no image of the formats {', '.join(formats)}" if unknown else str(error)
         raise InputError(
             f"{where}: the image ({len(data)} bytes) cannot be decoded ({reason}); replace or remove it"
         ) from error

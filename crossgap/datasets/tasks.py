@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from PIL import Image
 
 from crossgap.datasets.shards import decode_image
+from crossgap.datasets.stored import Picture, StoredImage, digest, read_bytes
 from crossgap.errors import InputError
 
 Modality = Literal["image", "text"]
 Kind = Literal["image-image", "text-text", "image-text", "text-image", "zero-shot"]
+# What some tasks report beside the usual metrics: revisited Oxford's AP, BEIR's nDCG, and the mAP@R of the
+# paper's released code, which runs to rank R + 1 where the query is in the gallery.
+Extra = Literal["mAP_trapezoidal", "nDCG@10", "mAP@R+1"]
+Content = Picture | str | tuple[str, ...]
+# what released datasets hold; shards and uploads are held to the web's formats
+_FILE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Items:
     """One side of a task: N items of one modality.
 
-    ``ids`` are unique. ``contents`` are encoded images or paths of image files for images, and texts for
-    texts; () when nothing but their features is known. ``labels`` are the classes by which relevance is
-    judged, ``groups`` the identities of the depicted things, () when unknown.
+    ``ids`` are unique. ``contents`` are encoded images, paths of image files or places in files for images,
+    and texts for texts; a tuple of texts is one item in several wordings, whose features are averaged
+    (an ensemble of prompts). They are () when nothing but their features is known. ``labels`` are the classes
+    by which relevance is judged, ``groups`` the identities of the depicted things, () when unknown.
 
     Raises:
         InputError: nothing in it, lengths that differ, an id that occurs twice, an empty label, or contents
@@ -33,7 +41,7 @@ class Items:
 
     modality: Modality
     ids: tuple[str, ...]
-    contents: tuple[bytes | str | Path, ...]
+    contents: tuple[Content, ...]
     labels: tuple[str, ...]
     groups: tuple[str, ...] = ()
 
@@ -52,7 +60,7 @@ class Items:
             raise InputError(f"{self.modality} items: id {twice!r} occurs twice; ids must be unique")
         if not all(self.labels):
             raise InputError(f"{self.modality} item {self.ids[self.labels.index('')]!r}: its label is empty")
-        expected = str if self.modality == "text" else (bytes, Path)
+        expected = (str, tuple) if self.modality == "text" else (bytes, Path, StoredImage)
         for name, content in zip(self.ids, self.contents, strict=bool(self.contents)):
             if not isinstance(content, expected):
                 raise InputError(f"{self.modality} item {name!r}: content is a {type(content).__name__}")
@@ -68,20 +76,34 @@ class Items:
         """
         self._known("picture")
         content = self.contents[index]
-        assert not isinstance(content, str), "a text has no image"
-        return decode_image(
-            _bytes(content), where=str(content if isinstance(content, Path) else self.ids[index])
-        )
+        assert not isinstance(content, str | tuple), "a text has no image"
+        if isinstance(content, bytes):
+            return decode_image(content, where=self.ids[index])
+        where = str(content if isinstance(content, Path) else content.path)
+        if isinstance(content, StoredImage) and content.size is not None:
+            where += f", {self.ids[index]}"
+        image = decode_image(read_bytes(content), where=where, formats=_FILE_FORMATS)
+        return image.crop(content.box) if isinstance(content, StoredImage) and content.box else image
 
     def texts(self) -> list[str]:
-        """Return the contents of text items.
+        """Return the contents of text items, of an item in several wordings the first.
 
         Raises:
             InputError: nothing but their features is known.
         """
         assert self.modality == "text", "images have no text"
         self._known("words")
-        return [str(content) for content in self.contents]
+        return [content[0] if isinstance(content, tuple) else str(content) for content in self.contents]
+
+    def wordings(self) -> list[tuple[str, ...]]:
+        """Return every wording of each text item.
+
+        Raises:
+            InputError: nothing but their features is known.
+        """
+        assert self.modality == "text", "images have no text"
+        self._known("words")
+        return [content if isinstance(content, tuple) else (str(content),) for content in self.contents]
 
     def _known(self, what: str) -> None:
         if not self.contents:
@@ -116,13 +138,21 @@ class Items:
         return digest.hexdigest()
 
 
+class Answers(NamedTuple):
+    """Ids of the gallery items that are right answers to a query, and of those that do not count for it."""
+
+    relevant: tuple[str, ...]
+    ignored: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """Find, for each query, the gallery items with its label.
+    """Find, for each query, the gallery items with its label, or those that ``answers`` lists for it.
 
     ``protocol`` says in a sentence or two who is query, who is gallery, what is relevant and what is ignored.
     With ``ignore_same_group`` the gallery items of the query's own group are neither relevant nor irrelevant;
-    with ``drop_self`` the same holds of the item with the query's id.
+    with ``drop_self`` the same holds of the item with the query's id. ``answers`` (query id -> answers) takes
+    the place of labels where relevance was judged item by item. ``extras`` are metrics beside the usual ones.
     """
 
     name: str
@@ -135,6 +165,15 @@ class Task:
     gallery: Items
     ignore_same_group: bool
     drop_self: bool
+    answers: Mapping[str, Answers] | None = field(default=None, repr=False)
+    extras: tuple[Extra, ...] = ()
+
+    @property
+    def headline(self) -> str:
+        """The metric that stands for the task: of revisited Oxford and Paris their own AP."""
+        if self.kind == "zero-shot":
+            return "hit@1"
+        return "mAP_trapezoidal" if "mAP_trapezoidal" in self.extras else "mAP"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,25 +215,9 @@ class Dataset:
     default_template: str
 
 
-def _digest(content: bytes | str | Path) -> bytes:
-    if isinstance(content, Path):
-        try:
-            status = content.stat()
-        except OSError as error:
-            raise InputError(f"image {content}: cannot be read ({error.strerror})") from error
-        return _file_digest(content, status.st_size, status.st_mtime_ns)
-    return hashlib.sha256(content.encode() if isinstance(content, str) else content).digest()
-
-
-@lru_cache(maxsize=1 << 20)
-def _file_digest(path: Path, _size: int, _modified: int) -> bytes:
-    return hashlib.sha256(_bytes(path)).digest()
-
-
-def _bytes(content: bytes | Path) -> bytes:
-    if isinstance(content, bytes):
-        return content
-    try:
-        return content.read_bytes()
-    except OSError as error:
-        raise InputError(f"image {content}: cannot be read ({error.strerror})") from error
+def _digest(content: Content) -> bytes:
+    if isinstance(content, str):
+        return hashlib.sha256(content.encode()).digest()
+    if isinstance(content, tuple):
+        return hashlib.sha256("\0".join(content).encode() + b"\0").digest()
+    return digest(content)
