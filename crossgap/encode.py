@@ -82,6 +82,7 @@ def main(
     dataset: str,
     out: Path,
     pretrained: str | None = None,
+    data_root: Path | None = None,
     split: str = "test",
     limit: int | None = None,
     device: str = "auto",
@@ -98,6 +99,7 @@ def main(
         dataset: a known dataset, a folder of class folders, shards 'path/{000..003}.tar', or a CSV file.
         out: folder for the two files; the same command does nothing when they are complete.
         pretrained: with a model name: a tag, a weights file, or 'random'.
+        data_root: folder that holds the folders of known datasets.
         split: which split.
         limit: keep so many concepts (emoji) or items of each side, spread over the classes.
         device: auto, cpu, cuda, ...
@@ -105,7 +107,7 @@ def main(
         threads: CPU threads; default: torch's choice. A run is resumed with the same number only.
     """
     used_threads = use_threads(threads)
-    loaded = load_dataset(dataset, split=split, limit=limit)
+    loaded = load_dataset(dataset, split=split, limit=limit, data_root=data_root)
     sides = {name: items for name in ("image", "text") if (items := distinct_items(loaded, name)) is not None}
     model = load_encoder(encoder, pretrained, device, precision)
     settings = {

@@ -302,7 +302,12 @@ def resolve_device(device: str) -> torch.device:
 
 
 def load_encoder(
-    name: str, pretrained: str | None = None, device: str = "auto", precision: Precision = "fp32"
+    name: str,
+    pretrained: str | None = None,
+    device: str = "auto",
+    precision: Precision = "fp32",
+    *,
+    tag: str | None = None,
 ) -> OpenClipEncoder:
     """Load a frozen encoder.
 
@@ -313,6 +318,8 @@ def load_encoder(
             weights (an untrained control); with SLIP's names the checkpoint file. Not used with folders.
         device: ``auto``, ``cpu``, ``cuda``, ...
         precision: ``fp32``, ``bf16`` (autocast) or ``fp64``.
+        tag: of a weights file, the tag of open_clip whose weights it holds: images are then preprocessed as
+            those weights expect. Without it they are preprocessed as by OpenAI's models.
 
     Raises:
         InputError: unknown name, tag, device or precision; weights missing or not loadable.
@@ -351,11 +358,15 @@ def load_encoder(
         if not is_file and pretrained != "random":
             check_known(pretrained, [*tags, "random"], f"pretrained tag of {name}")
             require_obtainable(name, pretrained)
-        model, tokenizer = _create(name, pretrained)
+        model, tokenizer = _create(name, pretrained, tag if is_file else None)
     model = model.eval().requires_grad_(False).to(device=target, dtype=_DTYPES[precision])
     # SLIP's presets belong to the model, whatever its file is called
     label = name if pretrained is None or name in slip.SIZES else f"{name}/{Path(pretrained).name}"
     return OpenClipEncoder(model, tokenizer, name=label, precision=precision)
+
+
+# what a tag of open_clip knows of the images that its weights expect
+_PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
 
 
 def newest_checkpoint(path: Path) -> Path:
@@ -374,7 +385,8 @@ def newest_checkpoint(path: Path) -> Path:
     return max(whole, key=lambda folder: int(folder.name.removeprefix("step-")))
 
 
-def _create(name: str, pretrained: str | None) -> tuple[Any, Any]:
+def _create(name: str, pretrained: str | None, tag: str | None = None) -> tuple[Any, Any]:
+    about = open_clip.get_pretrained_cfg(name, tag) if tag is not None else {}
     seeded_random = pretrained == "random"
     try:
         with torch.random.fork_rng(devices=[]), _quiet(seeded_random):
@@ -385,6 +397,7 @@ def _create(name: str, pretrained: str | None) -> tuple[Any, Any]:
                 require_pretrained=not seeded_random,
                 pretrained_text=False,  # or a Hugging Face tower of a random model would come trained
                 weights_only=True,
+                force_preprocess_cfg={key: about[key] for key in _PREPROCESSING if key in about},
             )
         tokenizer = open_clip.get_tokenizer(name)
     except Exception as error:

@@ -6,31 +6,44 @@ python -m crossgap.evaluate --encoder runs/demo/trials/baseline-s0 --dataset emo
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from rich.console import Console
 
+from crossgap.backbones import BACKBONES, backbone_of
 from crossgap.command import run_command
-from crossgap.datasets import Dataset, load_dataset
+from crossgap.datasets import SPECS, Dataset, load_dataset
+from crossgap.datasets.build import INVERSION_TEMPLATE
+from crossgap.datasets.check import check_root
 from crossgap.datasets.split import MissingSplit
+from crossgap.datasets.table import PAPER_IMAGE_SETS, PAPER_LONG_TEXT_SETS, PAPER_TEXT_SETS
 from crossgap.encode import use_threads
-from crossgap.encoders import Precision, load_encoder
+from crossgap.encoders import OpenClipEncoder, Precision, load_encoder
 from crossgap.errors import InputError, check_known
-from crossgap.evaluation import EvaluationConfig, InversionPlan, evaluate, joined
+from crossgap.evaluation import Evaluation, EvaluationConfig, InversionPlan, evaluate, joined
 from crossgap.feature_files import feature_dataset, read_features
 from crossgap.inversion import Engine, Target
-from crossgap.presets import Schedule, preset
+from crossgap.presets import Schedule
+from crossgap.presets import preset as inversion_preset
 from crossgap.progress import ItemProgress
 from crossgap.provenance import Provenance, config_hash
+from crossgap.published import compare_published, published_table
 from crossgap.records import read_json, write_json
 from crossgap.routes import ROUTES
 from crossgap.settings import check_same
 from crossgap.summary import summary
+
+# What --preset paper measures: its inversions, with placebos and maps that cost little beside them.
+PAPER_ROUTES = (
+    "chance", "native", "oti", "ovi", "untrained_tokens", "centred", "class_pca", "random_subspace",
+    "isoclip",
+)  # fmt: skip
 
 
 def main(
@@ -40,8 +53,11 @@ def main(
     dataset: tuple[str, ...] = (),
     embeddings: tuple[Path, ...] = (),
     pretrained: str | None = None,
+    preset: Literal["paper"] | None = None,
+    backbone: str | None = None,
+    data_root: Path | None = None,
     split: str = "test",
-    routes: tuple[str, ...] = tuple(ROUTES),
+    routes: tuple[str, ...] = (),
     limit: int | None = None,
     choose: Literal["val", "preset"] = "val",
     schedule: Schedule = "paper",
@@ -57,15 +73,21 @@ def main(
 ) -> int:
     """Measure an encoder on datasets, or features made elsewhere: retrieval by routes, zero-shot, gap.
 
+    Each dataset that is done is kept in out/datasets, so that the same command resumes an interrupted run.
+
     Args:
         out: folder for rows.jsonl and the tables that pictures are drawn from.
         encoder: an open_clip model name, a checkpoint folder or a run directory.
-        dataset: known datasets, folders of class folders, shards 'path/{000..003}.tar', or CSV files.
+        dataset: known datasets (python -m crossgap.datasets), folders of class folders, shards
+            'path/{000..003}.tar', tables (CSV, parquet), or hf:OWNER/NAME.
         embeddings: instead of --encoder and --dataset: files of features made by any model, of one
             dataset (docs/embeddings.md).
         pretrained: with a model name: a tag, a weights file, or 'random'.
+        preset: the paper's datasets, splits and settings, beside its figures (docs/reproduce.md).
+        backbone: a model of the paper, in place of --encoder; --pretrained FILE says where its weights lie.
+        data_root: folder that holds the folders of known datasets.
         split: split to report; settings are chosen on split val where there is one.
-        routes: how query and gallery are made.
+        routes: how query and gallery are made; default: all, with a preset inversion and some controls.
         limit: keep so many concepts (emoji) or items of each side, spread over the classes.
         choose: where ranks, strengths and inversion settings come from: split val, or published values.
         schedule: the paper's, or fast, which reaches its loss in far fewer steps (docs/inversion.md).
@@ -79,81 +101,187 @@ def main(
         precision: fp32, bf16 or fp64.
         threads: CPU threads; default: torch's choice.
     """
+    routes = routes or (PAPER_ROUTES if preset else tuple(ROUTES))
     for route in routes:
         check_known(route, ROUTES, "route")
     if steps is not None and steps < 1:
         raise InputError(f"--steps must be at least 1, not {steps}")
     use_threads(threads)
     if embeddings:
-        if encoder is not None or dataset or pretrained is not None:
+        if encoder is not None or dataset or pretrained is not None or preset or backbone is not None:
             raise InputError(
-                "--embeddings brings features and data along: leave --encoder, --dataset and --pretrained out"
+                "--embeddings brings features and data along: leave --encoder, --backbone, --dataset, "
+                "--pretrained and --preset out"
             )
-    elif encoder is None or not dataset:
-        raise InputError("give --encoder and --dataset, or --embeddings")
+    elif (encoder is None and backbone is None) or not (dataset or preset):
+        raise InputError("give --encoder (or --backbone) and --dataset (or --preset paper), or --embeddings")
     if len(set(dataset)) < len(dataset):
         raise InputError(f"--dataset names one more than once: {' '.join(dataset)}")
+    missing: tuple[str, ...] = ()
+    deviations: list[str] = []
+    if preset:
+        if split != "test":
+            raise InputError(f"--preset paper reports the paper's splits: leave --split {split} out")
+        dataset, missing = _paper_sets(dataset, data_root)
+        given = {"limit": limit, "steps": steps, "num-tokens": num_tokens, "template": template}
+        deviations = [f"--{name}" for name, value in given.items() if value]
+        deviations += ["--schedule fast"] if schedule != "paper" else []
+        choose = "preset"
     table = read_features(embeddings) if embeddings else None
-    loaders: list[Callable[..., Dataset]] = (
-        [partial(feature_dataset, table, limit=limit)]
+    jobs = (
+        [_Job(", ".join(map(str, embeddings)), partial(feature_dataset, table, limit=limit), split)]
         if table is not None
-        else [partial(load_dataset, name, limit=limit) for name in dataset]
-    )
-    measured = [(load(split=split), _validation(load, split)) for load in loaders]
-    for test, _ in measured:
-        if not test.tasks:
-            raise InputError(
-                f"dataset {test.name!r}, split {split!r}: no task can be made of it (no labels, no captions)"
+        else [
+            _Job(
+                name,
+                partial(load_dataset, name, limit=limit, data_root=data_root),
+                SPECS[name].paper_split if preset and name in SPECS else split,
             )
-    source = table if table is not None else load_encoder(str(encoder), pretrained, device, precision)
-    plans: list[dict[Target, InversionPlan]] = [
-        {}
-        if table is not None
-        else _plans(
-            source.name,
+            for name in dataset
+        ]
+    )
+    # data are looked at before a model is loaded; a preset's have been checked, and are too many to hold
+    loaded = {} if preset else {job.name: job.tested() for job in jobs}
+    source = table if table is not None else _encoder(encoder, backbone, pretrained, device, precision)
+    known = backbone or backbone_of(source.name)
+
+    def config_of(job: _Job) -> EvaluationConfig:
+        test = loaded.get(job.name)
+        plans = _plans(
+            BACKBONES[known].encoder if known and BACKBONES[known].model else source.name,
             schedule=schedule,
             steps=steps,
             num_tokens=num_tokens,
             snapshots=snapshots,
-            template=template or test.default_template,
+            template=template or (test.default_template if test is not None else INVERSION_TEMPLATE),
             seed=seed,
             engine=engine,
         )
-        for test, _ in measured
-    ]
-    configs = [EvaluationConfig(routes=routes, plans=plan, seed=seed) for plan in plans]
+        return EvaluationConfig(routes=routes, plans={} if table is not None else plans, seed=seed)
+
+    configs = {job.name: config_of(job) for job in jobs}
     about: dict[str, Any] = {
         "encoder": encoder,
         "pretrained": pretrained,
+        "backbone": backbone,
+        "preset": preset,
         "dataset": dataset,
         "embeddings": [str(path) for path in embeddings],
         "split": split,
         "limit": limit,
         "choose": choose,
     }
-    evaluations = {test.name: asdict(one) for (test, _), one in zip(measured, configs, strict=True)}
+    evaluations = {name: asdict(one) for name, one in configs.items()}
     settings = {**about, "fingerprint": source.fingerprint, "evaluation": evaluations}
     _claim(out, settings)
     provenance = Provenance(study="evaluate", arm=source.name, config_hash=config_hash(settings))
-    with ItemProgress() as progress:
-        result = joined(
-            evaluate(
-                source,
-                test,
-                val if choose == "val" else None,
-                config=config,
-                provenance=provenance,
-                cache=out / "features",
-                progress=progress.start,
-            )
-            for (test, val), config in zip(measured, configs, strict=True)
+    parts = []
+    for number, job in enumerate(jobs, start=1):
+        folder = (
+            out / "datasets" / f"{number:02d}-{re.sub(r'[^A-Za-z0-9.]+', '-', job.name)[-60:].strip('-')}"
         )
+        if len(jobs) > 1:
+            print(f"dataset {number} of {len(jobs)}: {job.name}", file=sys.stderr)
+        test = loaded.get(job.name)
+        done = Evaluation.read(folder, None if test is None else test.hash)
+        if done is None:
+            test = test or job.tested()
+            with ItemProgress() as progress:
+                done = evaluate(
+                    source,
+                    test,
+                    job.validation() if choose == "val" else None,
+                    config=configs[job.name],
+                    provenance=provenance,
+                    cache=out / "features",
+                    progress=progress.start,
+                )
+            done.keep(folder, test.hash)
+        parts.append(done)
+    result = joined(parts)
     result.write(out)
     console = Console(file=sys.stdout)
-    for part in summary(result.rows, result.tables["per_query"], result.skipped):
+    skipped = result.skipped | dict.fromkeys(missing, f"not found below {data_root}")
+    for part in summary(result.rows, result.tables["per_query"], skipped):
         console.print(part)
+    if preset:
+        for part in published_table(compare_published(result.rows, known, deviations), known):
+            console.print(part)
     print(f"rows: {out / 'rows.jsonl'}")
     return 0
+
+
+class _Job(NamedTuple):
+    """A dataset to measure: how it is loaded, and which split is reported."""
+
+    name: str
+    load: Callable[..., Dataset]
+    split: str
+
+    def tested(self) -> Dataset:
+        test = self.load(split=self.split)
+        if not test.tasks:
+            raise InputError(
+                f"dataset {test.name!r}, split {self.split!r}: no task can be made of it (no labels, no "
+                "captions)"
+            )
+        return test
+
+    def validation(self) -> Dataset | None:
+        """Load split val to choose settings on, if there is one and it is not the split reported."""
+        if self.split == "val":
+            return None
+        try:
+            return self.load(split="val")
+        except MissingSplit:
+            return None
+
+
+def _paper_sets(named: tuple[str, ...], data_root: Path | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the paper's datasets that are there (of those named) and those that are not; check the former.
+
+    Raises:
+        InputError: no root, none of them is there, or one is damaged; all problems are listed.
+    """
+    if data_root is None:
+        raise InputError("--preset paper needs --data-root: the folder that holds the datasets' folders")
+    wanted = named or (*PAPER_IMAGE_SETS, *PAPER_TEXT_SETS, *PAPER_LONG_TEXT_SETS)
+    found = list(check_root(data_root, wanted))
+    problems = [
+        f"{one.name}: {problem}" for one in found if one.state == "damaged" for problem in one.problems
+    ]
+    if problems:
+        raise InputError(
+            f"--data-root {data_root} is damaged:\n  " + "\n  ".join(problems) + "\nmend it, or name the "
+            "datasets to measure with --dataset; python -m crossgap.datasets checks it again"
+        )
+    there = tuple(one.name for one in found if one.state != "missing")
+    if not there:
+        raise InputError(
+            f"--data-root {data_root} holds none of {', '.join(wanted)}; see docs/reproduce.md"
+        )
+    return there, tuple(one.name for one in found if one.state == "missing")
+
+
+def _encoder(
+    encoder: str | None, backbone: str | None, pretrained: str | None, device: str, precision: Precision
+) -> OpenClipEncoder:
+    """Load the encoder, or that of a backbone: from the hub, or from a file whose tag is then known."""
+    if backbone is None:
+        return load_encoder(str(encoder), pretrained, device, precision)
+    known = BACKBONES[check_known(backbone, BACKBONES, "backbone")]
+    if encoder is not None:
+        return load_encoder(encoder, pretrained, device, precision)
+    if not known.model or (not known.tag and pretrained is None):
+        what = "--encoder DIR" if not known.model else "--pretrained FILE"
+        raise InputError(f"backbone {backbone!r} needs {what}; its weights: {known.weights}")
+    if pretrained is None or pretrained == known.tag:
+        return load_encoder(known.model, known.tag, device, precision)
+    loaded = load_encoder(
+        known.file_model or known.model, pretrained, device, precision, tag=known.tag or None
+    )
+    loaded.name = known.encoder
+    return loaded
 
 
 def _plans(
@@ -169,7 +297,7 @@ def _plans(
 ) -> dict[Target, InversionPlan]:
     plans: dict[Target, InversionPlan] = {}
     for into in ("text", "image"):
-        config = preset(name, into, schedule)
+        config = inversion_preset(name, into, schedule)
         config = replace(config, seed=seed, template=template)
         config = replace(config, steps=config.steps if steps is None else steps)
         plans[into] = InversionPlan(
@@ -179,6 +307,10 @@ def _plans(
             engine=engine,
         )
     return plans
+
+
+def _folder_name(number: int, dataset: str) -> str:
+    return f"{number:02d}-{re.sub('[^A-Za-z0-9.]+', '-', dataset)[-60:].strip('-.')}"
 
 
 def _claim(out: Path, settings: dict[str, Any]) -> None:
@@ -195,16 +327,6 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
         raise InputError(f"{out} holds other things than an evaluation; choose another --out")
     else:
         write_json(path, given)
-
-
-def _validation(load: Callable[..., Dataset], split: str) -> Dataset | None:
-    """Load split val to choose settings on, if the dataset has one and it is not the split reported."""
-    if split == "val":
-        return None
-    try:
-        return load(split="val")
-    except MissingSplit:
-        return None
 
 
 def _default_snapshots(steps: int) -> tuple[int, ...]:

@@ -27,7 +27,16 @@ from crossgap.pictures import histogram, neighbours, projection, spread_queries
 from crossgap.posthoc import published_bands, shuffled_targets
 from crossgap.projectors import linear_projectors
 from crossgap.provenance import Provenance, commit, versions
-from crossgap.records import TABLES, Row, write_rows, write_table
+from crossgap.records import (
+    TABLES,
+    Row,
+    read_json,
+    read_lines,
+    read_table,
+    write_json,
+    write_rows,
+    write_table,
+)
 from crossgap.relevance import Judgement, Relevance, judge
 from crossgap.retrieval import macro_mean
 from crossgap.routes import (
@@ -110,6 +119,23 @@ class Evaluation:
             write_table(out, name, frame)
         write_rows(out / "rows.jsonl", self.rows)
 
+    def keep(self, folder: Path, dataset_hash: str) -> None:
+        """Keep the evaluation of one dataset, so that :meth:`read` finds it; what says so is written last."""
+        self.write(folder)
+        write_json(folder / "result.json", {"dataset_hash": dataset_hash, "skipped": self.skipped})
+
+    @classmethod
+    def read(cls, folder: Path, dataset_hash: str | None) -> Evaluation | None:
+        """Return what :meth:`keep` wrote; None if it did not, or of other data than ``dataset_hash``."""
+        if not (folder / "result.json").exists():
+            return None
+        result = read_json(folder / "result.json")
+        if dataset_hash not in (None, result["dataset_hash"]):
+            return None
+        tables = {name: read_table([folder], name) for name in TABLES}
+        rows = [Row(**line) for line in read_lines(folder / "rows.jsonl")]
+        return cls(rows, tables, result["skipped"])
+
 
 def joined(parts: Iterable[Evaluation]) -> Evaluation:
     """Put the evaluations of several datasets together."""
@@ -117,7 +143,10 @@ def joined(parts: Iterable[Evaluation]) -> Evaluation:
     tables = {
         name: pd.concat([part.tables[name] for part in parts], ignore_index=True) for name in parts[0].tables
     }
-    skipped = {name: reason for part in parts for name, reason in part.skipped.items()}
+    skipped: dict[str, str] = {}
+    for part in parts:
+        of = f"{part.rows[0].dataset}: " if len(parts) > 1 and part.rows else ""
+        skipped |= {f"{of}{name}": reason for name, reason in part.skipped.items()}
     return Evaluation([row for part in parts for row in part.rows], tables, skipped)
 
 
@@ -659,7 +688,8 @@ class _Run:
         texts = [str(text) for text in pairs.text.contents] or list(pairs.text.ids)
         distinct = len(set(texts))
         how = "pairs" if distinct == count else f"the {distinct} distinct texts"
-        protocol = f"{count} aligned image-text pairs, one text an image; intervals: jackknife over {how}."
+        protocol = f"{count} aligned image-text pairs{pairs.note}, one text an image; "
+        protocol += f"intervals: jackknife over {how}."
         labels = _coarse_labels(dataset, pairs)
         for found in pair_metrics(image_ND, text_ND, labels=labels, clusters=texts, seed=self._config.seed):
             if not math.isfinite(found.value):

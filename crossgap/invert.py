@@ -34,6 +34,7 @@ def main(
     into: Target,
     out: Path,
     pretrained: str | None = None,
+    data_root: Path | None = None,
     split: str = "test",
     limit: int | None = None,
     schedule: Schedule = "paper",
@@ -66,6 +67,7 @@ def main(
         into: text is OTI, image is OVI.
         out: folder for the result; the same command does nothing when it is complete.
         pretrained: with a model name: a tag, a weights file, or 'random'.
+        data_root: folder that holds the folders of known datasets.
         split: which split.
         limit: keep so many concepts (emoji) or items of each side, spread over the classes.
         schedule: the paper's, or fast, which reaches its loss in far fewer steps (docs/inversion.md).
@@ -90,7 +92,7 @@ def main(
             f"--steps must be at least 1, not {steps}: without an update there is nothing to write"
         )
     used_threads = use_threads(threads)
-    loaded = load_dataset(dataset, split=split, limit=limit)
+    loaded = load_dataset(dataset, split=split, limit=limit, data_root=data_root)
     modality = "image" if into == "text" else "text"
     items = distinct_items(loaded, modality, queries_only=True)
     if items is None:

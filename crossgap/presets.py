@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal, get_args
 
+from crossgap.backbones import BACKBONES
 from crossgap.errors import check_known
 from crossgap.inversion import InversionConfig, Target
 
@@ -22,28 +23,11 @@ def _ovi(num_tokens: int) -> InversionConfig:
     return InversionConfig(steps=1000, num_tokens=num_tokens)
 
 
-# The settings of the paper's released configurations [0]: into -> backbone -> settings.
+# The settings of the paper's released configurations [0]: into -> encoder -> settings.
 PRESETS: dict[str, dict[str, InversionConfig]] = {
-    "text": {
-        "ViT-B-32/openai": _oti(1),
-        "ViT-L-14/openai": _oti(1),
-        "ViT-B-32/datacomp_xl_s13b_b90k": _oti(1),
-        "ViT-L-14/datacomp_xl_s13b_b90k": _oti(1),
-        "ViT-B-16-SigLIP/webli": _oti(1),
-        "slip-vit-b-16": _oti(1),
-        "slip-vit-l-16": _oti(1),
-        "default": _oti(1),
-    },
-    "image": {
-        "ViT-B-32/openai": _ovi(1),
-        "ViT-L-14/openai": _ovi(4),
-        "ViT-B-32/datacomp_xl_s13b_b90k": _ovi(1),
-        "ViT-L-14/datacomp_xl_s13b_b90k": _ovi(2),
-        "ViT-B-16-SigLIP/webli": _ovi(4),
-        "slip-vit-b-16": _ovi(1),
-        "slip-vit-l-16": _ovi(2),
-        "default": _ovi(1),
-    },
+    "text": {"default": _oti(1)} | {backbone.encoder: _oti(1) for backbone in BACKBONES.values()},
+    "image": {"default": _ovi(1)}
+    | {backbone.encoder: _ovi(backbone.ovi_tokens) for backbone in BACKBONES.values()},
 }
 
 

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
-_ENCODER = {"encoder", "pretrained", "dataset", "split", "limit", "out", "device", "precision", "threads"}
+_ENCODER = {
+    "encoder", "pretrained", "dataset", "data_root", "split", "limit", "out", "device", "precision",
+    "threads",
+}  # fmt: skip
 _INVERSION = {"steps", "num_tokens", "snapshots", "template", "seed"}
 OPTIONS = {
     "crossgap.encode": _ENCODER,
@@ -19,7 +22,7 @@ OPTIONS = {
         "target_cosine", "schedule", "engine", "compiled",
     },
     "crossgap.evaluate": {
-        *_ENCODER, *_INVERSION, "embeddings", "routes", "choose", "schedule", "engine",
+        *_ENCODER, *_INVERSION, "embeddings", "routes", "choose", "schedule", "engine", "preset", "backbone",
     },
     "pretrain.train": {
         "recipe", "data", "steps", "batch_size", "learning_rate", "weights", "seed", "device", "precision",

@@ -1,23 +1,76 @@
-"""List the known datasets: python -m crossgap.datasets"""
+"""``python -m crossgap.datasets``: list the known datasets, and check a folder of them.
+
+python -m crossgap.datasets --data-root data/
+"""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from crossgap.command import run_command
+from crossgap.datasets.check import Found, check_root
 from crossgap.datasets.table import SPECS
+from crossgap.errors import check_known
 
 
-def main() -> int:
-    """Print what is known of each dataset: size, tasks, source and licence."""
-    for name, spec in SPECS.items():
-        print(f"{name}: {spec.title}")
-        print(f"  splits:  {', '.join(f'{split} ({count})' for split, count in spec.counts.items())}")
-        print(f"  tasks:   {', '.join(spec.tasks)}")
-        print(f"  source:  {spec.source}")
-        print(f"  licence: {spec.licence}")
-    print("Besides these: a folder of class folders, shards 'path/{000..009}.tar', or a CSV file.")
-    return 0
+def main(*, dataset: tuple[str, ...] = (), data_root: Path | None = None) -> int:
+    """List the known datasets: tasks, official counts, source, licence; with a root, what was found there.
+
+    With --data-root every dataset in it is checked: the files of its layout, its counts against the official
+    ones, that all images are there and a few of each part can be decoded. The exit code is 2 when one is
+    damaged, or when one that --dataset names is missing.
+
+    Args:
+        dataset: only these.
+        data_root: folder that holds the folders of datasets, as docs/reproduce.md lays them out.
+    """
+    for name in dataset:
+        check_known(name, SPECS, "dataset")
+    if data_root is None:
+        for name in dataset or SPECS:
+            _describe(name)
+        print(
+            "Besides these: a folder of class folders, shards 'path/{000..009}.tar', a table (CSV, parquet),"
+        )
+        print("and hf:OWNER/NAME. With --data-root DIR the folders of known datasets are checked.")
+        return 0
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("dataset", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    table.add_column("items, or what is wrong", overflow="fold")
+    found = list(check_root(data_root, dataset))
+    for one in found:
+        counts = ", ".join(f"{part} {count}" for part, count in one.counts.items())
+        table.add_row(*(Text(cell) for cell in (one.name, one.state, "\n".join(one.problems) or counts)))
+    console = Console(file=sys.stdout)
+    console.print(table)
+    states = [one.state for one in found]
+    print(
+        f"{states.count('whole')} whole, {states.count('damaged')} damaged, "
+        f"{states.count('missing')} missing below {data_root}"
+    )
+    return 2 if any(_fails(one, bool(dataset)) for one in found) else 0
+
+
+def _fails(found: Found, named: bool) -> bool:
+    return found.state == "damaged" or (named and found.state == "missing")
+
+
+def _describe(name: str) -> None:
+    spec = SPECS[name]
+    print(f"{name}: {spec.title}")
+    print(f"  items:   {', '.join(f'{part} {count}' for part, count in spec.counts.items())} ({spec.noun})")
+    print(f"  tasks:   {', '.join(spec.tasks)}")
+    if spec.folder:
+        print(f"  layout:  {spec.folder}/ with {', '.join(spec.files)}")
+    print(f"  source:  {spec.source}")
+    print(f"  licence: {spec.licence}")
 
 
 if __name__ == "__main__":

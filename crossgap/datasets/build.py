@@ -3,13 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from crossgap.datasets.caption_groups import first_and_others, group_by_caption
-from crossgap.datasets.class_prompts import TEMPLATE, class_prompts, class_words, imagenet_prompts
+from crossgap.datasets.class_prompts import (
+    TEMPLATE,
+    class_prompts,
+    class_words,
+    ensemble_templates,
+    imagenet_prompts,
+)
 from crossgap.datasets.entry import Entry, check_entries, hash_entries, image_items, limited, text_items
 from crossgap.datasets.tasks import Answers, Dataset, Extra, FitData, Items, Kind, Pairs, Task
 
 INVERSION_TEMPLATE = "a photo of {}"
+MAX_PAIRS = 5000  # image-text pairs of the gap: the number that most papers use; its metrics depend on it
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassTasks:
+    """What is asked of labelled items.
+
+    ``against_train`` makes split train the gallery where there is one; ``template`` and ``names`` (label ->
+    words) word the prompts of classes, which are asked for with ``zero_shot``, and by several templates too
+    with ``ensemble``; ``extras`` are metrics of retrieval within the split.
+    """
+
+    against_train: bool = True
+    zero_shot: bool = True
+    ensemble: bool = False
+    template: str = TEMPLATE
+    names: Mapping[str, str] = field(default_factory=dict)
+    extras: tuple[Extra, ...] = ()
 
 
 class TaskList:
@@ -60,13 +85,14 @@ def make_dataset(
     train: Sequence[Entry] = (),
     limit: int | None = None,
     note: str = "",
+    class_tasks: ClassTasks = ClassTasks(),
 ) -> Dataset:
     """Make a dataset of the entries of one split.
 
     With labels: ``image-class`` (``text-class`` for texts) within the split, or against the ``train``
     entries when there are any, and ``zero-shot-class``. With captions: ``image-text``, ``text-image`` and,
     where every image has two captions, ``text-caption``. ``limit`` keeps that many entries of each side,
-    spread over the labels. ``note`` ends every protocol.
+    spread over the labels. ``note`` ends every protocol. ``class_tasks`` says what labels ask for.
 
     Raises:
         InputError: no entry, an id that occurs twice, or a part that only some of the entries have.
@@ -75,26 +101,29 @@ def make_dataset(
     if train:
         check_entries(f"{name}, split train", train)
     kept, kept_train = limited(entries, limit), limited(train, limit)
-    tail = "".join(f" {text}" for text in (_limits(entries, kept, train, kept_train), note) if text)
+    tail = "".join(f" {text}" for text in (limits_note(entries, kept, train, kept_train), note) if text)
     digest = hash_entries([*kept, *kept_train])
     tasks = TaskList(name, split, digest, tail)
     has_images, has_captions = kept[0].image is not None, bool(kept[0].captions)
     if kept[0].label:
-        _add_class_tasks(tasks, kept, kept_train)
+        _add_class_tasks(tasks, kept, kept_train if class_tasks.against_train else (), class_tasks)
     if has_images and has_captions:
-        _add_caption_tasks(tasks, kept)
+        add_caption_tasks(tasks, kept)
+        _add_distinct_captions(tasks, kept)
     return Dataset(
         name=name,
         hash=digest,
         split=split,
         tasks=tuple(tasks.made),
-        pairs=_pairs(kept) if has_images and (has_captions or kept[0].label) else None,
-        fit=_fit(kept_train),
+        pairs=pairs_of(kept, class_tasks) if has_images and (has_captions or kept[0].label) else None,
+        fit=fit_data(kept_train),
         default_template=INVERSION_TEMPLATE,
     )
 
 
-def _add_class_tasks(tasks: TaskList, kept: Sequence[Entry], train: Sequence[Entry]) -> None:
+def _add_class_tasks(
+    tasks: TaskList, kept: Sequence[Entry], train: Sequence[Entry], asked: ClassTasks
+) -> None:
     as_items = image_items if kept[0].image is not None else text_items
     things = as_items(kept)
     noun = things.modality
@@ -107,28 +136,41 @@ def _add_class_tasks(tasks: TaskList, kept: Sequence[Entry], train: Sequence[Ent
         gallery,
         protocol=f"each {noun} queries {where}; relevant is the same class",
         drop_self=not train,
+        extras=() if train else asked.extras,
     )
-    if noun == "image":
+    if noun == "image" and asked.zero_shot:
         tasks.add(
             "zero-shot-class",
             "zero-shot",
             things,
-            class_prompts(things.labels),
-            protocol=f'images against one prompt a class ("{TEMPLATE}"); relevant is the own class',
+            class_prompts(things.labels, (asked.template,), asked.names),
+            protocol=f'images against one prompt a class ("{asked.template}"); relevant is the own class',
+        )
+    if noun == "image" and asked.ensemble:
+        templates = ensemble_templates(asked.template)
+        tasks.add(
+            "zero-shot-ensemble",
+            "zero-shot",
+            things,
+            class_prompts(things.labels, templates, asked.names),
+            protocol=f"images against the mean of {len(templates)} prompts a class; relevant is the own "
+            "class",
         )
 
 
-def _add_caption_tasks(tasks: TaskList, kept: Sequence[Entry]) -> None:
-    images, captions, shared = group_by_caption(kept)
-    same = "relevant is what belongs to the same image"
-    if shared:
-        same += f", where images that share a caption count as one ({shared} captions are shared)"
+def add_caption_tasks(tasks: TaskList, kept: Sequence[Entry]) -> None:
+    """Add retrieval of captions by images and of images by captions."""
+    images, captions, same = _grouped(kept)
     tasks.add(
         "image-text", "image-text", images, captions, protocol=f"images query distinct captions; {same}"
     )
     tasks.add(
         "text-image", "text-image", captions, images, protocol=f"distinct captions query images; {same}"
     )
+
+
+def _add_distinct_captions(tasks: TaskList, kept: Sequence[Entry]) -> None:
+    _, captions, same = _grouped(kept)
     divided = first_and_others(kept, captions)
     if divided is not None:
         tasks.add(
@@ -139,14 +181,23 @@ def _add_caption_tasks(tasks: TaskList, kept: Sequence[Entry]) -> None:
         )
 
 
+def _grouped(kept: Sequence[Entry]) -> tuple[Items, Items, str]:
+    images, captions, shared = group_by_caption(kept)
+    same = "relevant is what belongs to the same image"
+    if shared:
+        same += f", where images that share a caption count as one ({shared} captions are shared)"
+    return images, captions, same
+
+
 def _ignored(drop_self: bool, own_group: bool) -> str:
     parts = ["the query itself"] * drop_self + ["items of the query's own group"] * own_group
     return f"{' and '.join(parts) or 'nothing'} {'are' if own_group else 'is'} ignored"
 
 
-def _limits(
+def limits_note(
     entries: Sequence[Entry], kept: Sequence[Entry], train: Sequence[Entry], kept_train: Sequence[Entry]
 ) -> str:
+    """Say what a limit left of a split and of split train."""
     how = "two a class in turn" if entries[0].label else "the first"
     parts = []
     if len(kept) < len(entries):
@@ -156,26 +207,34 @@ def _limits(
     return " ".join(parts)
 
 
-def _pairs(kept: Sequence[Entry]) -> Pairs:
+def pairs_of(kept: Sequence[Entry], asked: ClassTasks = ClassTasks()) -> Pairs:
+    """Pair each image with its first caption, or the prompt of its class; at most :data:`MAX_PAIRS`."""
+    count = len(kept)
+    if count > MAX_PAIRS:
+        kept = [kept[place * count // MAX_PAIRS] for place in range(MAX_PAIRS)]
     return Pairs(
-        image=image_items(kept, [entry.label or entry.id for entry in kept]), text=_first_texts(kept)
+        image=image_items(kept, [entry.label or entry.id for entry in kept]),
+        text=_first_texts(kept, asked),
+        note=f", evenly spread over {count}" if count > MAX_PAIRS else "",
     )
 
 
-def _first_texts(entries: Sequence[Entry]) -> Items:
+def _first_texts(entries: Sequence[Entry], asked: ClassTasks) -> Items:
     """Return one text an entry: its first caption, or the prompt of its class."""
     return Items(
         modality="text",
         ids=tuple(f"{entry.id}/text" for entry in entries),
         contents=tuple(
-            entry.captions[0] if entry.captions else TEMPLATE.format(class_words(entry.label))
+            entry.captions[0]
+            if entry.captions
+            else asked.template.format(class_words(asked.names.get(entry.label, entry.label)))
             for entry in entries
         ),
         labels=tuple(entry.label or entry.id for entry in entries),
     )
 
 
-def _fit(train: Sequence[Entry]) -> FitData:
+def fit_data(train: Sequence[Entry]) -> FitData:
     """Give the training entries, and prompts of classes that no tested item chose."""
     prompts = imagenet_prompts()
     if not train:
@@ -185,7 +244,7 @@ def _fit(train: Sequence[Entry]) -> FitData:
     return FitData(
         split="train",
         images=image_items(train, labels) if has_images else None,
-        texts=_first_texts(train) if has_captions else None,
+        texts=_first_texts(train, ClassTasks()) if has_captions else None,
         class_prompts=prompts,
-        pairs=_pairs(train) if has_images and has_captions else None,
+        pairs=pairs_of(train) if has_images and has_captions else None,
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from crossgap.datasets.tasks import Items
 
@@ -16,15 +17,34 @@ def class_words(label: str) -> str:
     return words or label
 
 
-def class_prompts(labels: Iterable[str]) -> Items:
-    """Write one prompt a class, in sorted order of the classes."""
+def class_prompts(
+    labels: Iterable[str],
+    templates: Sequence[str] = (TEMPLATE,),
+    names: Mapping[str, str] = MappingProxyType({}),
+) -> Items:
+    """Write the prompt of each class, in sorted order of the classes; several templates are one ensemble.
+
+    Args:
+        labels: of the images.
+        templates: with ``{}`` for the words of the class.
+        names: label -> words, where the label itself is none.
+    """
     classes = sorted(set(labels))
+    words = [class_words(names.get(label, label)) for label in classes]
+    wordings = [tuple(template.format(word) for template in templates) for word in words]
     return Items(
         modality="text",
         ids=tuple(f"class/{label}" for label in classes),
-        contents=tuple(TEMPLATE.format(class_words(label)) for label in classes),
+        contents=tuple(texts if len(texts) > 1 else texts[0] for texts in wordings),
         labels=tuple(classes),
     )
+
+
+def ensemble_templates(template: str) -> tuple[str, ...]:
+    """Return a template with the seven of CLIP's authors that open_clip lists, as CoOp ensembles them."""
+    from open_clip import SIMPLE_IMAGENET_TEMPLATES  # takes seconds to import
+
+    return (*(write("{}") for write in SIMPLE_IMAGENET_TEMPLATES), template)
 
 
 def imagenet_prompts() -> Items:

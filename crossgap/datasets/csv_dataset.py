@@ -1,10 +1,11 @@
-"""Read a CSV file of images or texts with labels, captions, groups and splits."""
+"""Read a table (CSV, parquet) of images or texts with labels, captions, groups and splits."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 
 from crossgap.datasets.build import make_dataset
 from crossgap.datasets.entry import Entry
@@ -12,15 +13,17 @@ from crossgap.datasets.split import choose_split
 from crossgap.datasets.tasks import Dataset
 from crossgap.errors import InputError
 
-COLUMNS = ("path", "text", "label", "group", "split")
+COLUMNS = ("path", "text", "summary", "label", "group", "split")
+TABLES = (".csv", ".tsv", ".parquet")
 
 
 def load_csv(path: Path, *, split: str = "test", limit: int | None = None) -> Dataset:
-    """Load a CSV file (or .tsv) with the columns ``path`` or ``text``, and any of label, group and split.
+    """Load a table (.csv, .tsv, .parquet) with the columns ``path`` or ``text``, perhaps label, group, split.
 
-    ``path`` names image files, relative to the CSV file. With both, ``text`` is a caption of the image, and
+    ``path`` names image files, relative to the table. With both, ``text`` is a caption of the image, and
     rows with the same path are captions of one image. Other columns are ignored. Items of one ``group``
-    show the same thing, so that they are ignored as answers to each other.
+    show the same thing, so that they are ignored as answers to each other. Texts that are longer than the
+    context of a text tower are cut by its tokenizer; a column ``summary`` takes the place of ``text``.
 
     Raises:
         InputError: names the file and the row: missing columns, an empty cell, a missing image, a label that
@@ -33,22 +36,36 @@ def load_csv(path: Path, *, split: str = "test", limit: int | None = None) -> Da
     train = (
         _entries(path, frame[frame["split"] == "train"]) if "train" in splits and chosen != "train" else []
     )
-    return make_dataset(str(path), chosen, entries, train=train, limit=limit)
+    note = ""
+    if "path" not in frame:
+        note = "Texts by their summaries." if "summary" in frame else "Texts are cut at the context's end."
+    return make_dataset(str(path), chosen, entries, train=train, limit=limit, note=note)
 
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        frame = pd.read_csv(
-            path,
-            sep="\t" if path.suffix.lower() == ".tsv" else ",",
-            dtype=str,
-            keep_default_na=False,
-            encoding="utf-8-sig",
-        )
+        if path.suffix.lower() == ".parquet":
+            frame = pd.read_parquet(path)
+            frame = frame.apply(lambda column: column.map(lambda cell: "" if pd.isna(cell) else str(cell)))
+        else:
+            frame = pd.read_csv(
+                path,
+                sep="\t" if path.suffix.lower() == ".tsv" else ",",
+                dtype=str,
+                keep_default_na=False,
+                encoding="utf-8-sig",
+            )
     except FileNotFoundError as error:
         raise InputError(f"CSV file {path}: no such file") from error
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise InputError(f"CSV file {path}: not readable as CSV in UTF-8 ({error})") from error
+    except (
+        OSError,
+        UnicodeDecodeError,
+        pa.ArrowException,
+        pd.errors.ParserError,
+        pd.errors.EmptyDataError,
+    ) as error:
+        kind = "parquet" if path.suffix.lower() == ".parquet" else "CSV in UTF-8"
+        raise InputError(f"CSV file {path}: not readable as {kind} ({error})") from error
     found = [column for column in COLUMNS if column in frame]
     if not {"path", "text"} & set(found) or not {"label", "text"} & set(found) or found == ["text"]:
         raise InputError(
@@ -70,7 +87,7 @@ def _entries(path: Path, frame: pd.DataFrame) -> list[Entry]:
             Entry(
                 id=f"line-{number + 2}",
                 image=None,
-                captions=(row["text"],),
+                captions=(row.get("summary", row.get("text", "")),),
                 label=row["label"],
                 group=row.get("group", ""),
             )

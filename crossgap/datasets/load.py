@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
-from crossgap.datasets.csv_dataset import load_csv
+from crossgap.datasets.csv_dataset import TABLES, load_csv
 from crossgap.datasets.emoji import load_emoji
 from crossgap.datasets.folder import load_folder
+from crossgap.datasets.hub import PREFIX, load_hub
+from crossgap.datasets.known import load_known
 from crossgap.datasets.shard_dataset import load_shards
 from crossgap.datasets.table import SPECS
 from crossgap.datasets.tasks import Dataset
@@ -17,15 +18,18 @@ from crossgap.errors import InputError, check_known
 _SHARDS = re.compile(r"\.tar(\.gz)?$|\.tgz$|^[A-Za-z][A-Za-z0-9+.-]+:")
 
 
-def load_dataset(name: str, *, split: str = "test", limit: int | None = None) -> Dataset:
+def load_dataset(
+    name: str, *, split: str = "test", limit: int | None = None, data_root: Path | None = None
+) -> Dataset:
     """Load one split of a dataset as tasks.
 
     Args:
         name: a name of :data:`SPECS`; a folder of class folders (perhaps inside train, val, test) or of
-            shards; a pattern of shards (``path/{000..009}.tar``); or a CSV file with the columns path or
-            text, and label, text, group, split.
+            shards; a pattern of shards (``path/{000..009}.tar``); a table (.csv, .tsv, .parquet) with the
+            columns path or text, and label, text, group, split; or ``hf:OWNER/NAME`` of the Hugging Face hub.
         split: train, val, test, sealed; data without splits is one split, which answers to test.
         limit: keep so many concepts (emoji) or items of each side, spread over the classes.
+        data_root: where the folders of known datasets lie.
 
     Raises:
         InputError: an unknown name lists the known ones; what cannot be read is named with file and item.
@@ -33,21 +37,24 @@ def load_dataset(name: str, *, split: str = "test", limit: int | None = None) ->
     if limit is not None and limit < 1:
         raise InputError(f"dataset {name!r}: {limit=} must be at least 1")
     if name in SPECS:
-        return READERS[SPECS[name].layout](split=split, limit=limit)
+        if SPECS[name].layout == "emoji":
+            return load_emoji(split=split, limit=limit)
+        return load_known(name, root=data_root, split=split, limit=limit)
+    if name.startswith(PREFIX):
+        return load_hub(name, split=split, limit=limit)
     path = Path(name)
     if path.is_dir():
         shards = [str(file) for file in sorted(path.iterdir()) if _SHARDS.search(file.name)]
         if shards:
             return load_shards(shards, split=split, limit=limit)
         return load_folder(path, split=split, limit=limit)
-    if path.suffix.lower() in (".csv", ".tsv"):
+    if path.suffix.lower() in TABLES:
         return load_csv(path, split=split, limit=limit)
     if _SHARDS.search(name):
         return load_shards(name, split=split, limit=limit)
     if path.exists():
-        raise InputError(f"dataset {name!r}: a file of this kind is not read; expected .csv, .tsv or .tar")
+        raise InputError(
+            f"dataset {name!r}: a file of this kind is not read; expected .csv, .tsv, .parquet or .tar"
+        )
     check_known(name, SPECS, "dataset (and no such folder or file)")
     raise AssertionError("check_known returns only known names")
-
-
-READERS: dict[str, Callable[..., Dataset]] = {"emoji": load_emoji}

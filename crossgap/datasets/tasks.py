@@ -178,10 +178,14 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class Pairs:
-    """Aligned images and texts, one text an image, for metrics of the modality gap."""
+    """Aligned images and texts, one text an image, for metrics of the modality gap.
+
+    ``note`` says which they are, where they are not all of the split.
+    """
 
     image: Items
     text: Items
+    note: str = ""
 
     def __post_init__(self) -> None:
         if len(self.image) != len(self.text):

@@ -1,0 +1,252 @@
+"""The known datasets as tasks: which reader each layout has, and what is asked of what it reads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from crossgap.datasets.build import (
+    INVERSION_TEMPLATE,
+    ClassTasks,
+    TaskList,
+    add_caption_tasks,
+    fit_data,
+    limits_note,
+    make_dataset,
+    pairs_of,
+)
+from crossgap.datasets.caption_files import read_karpathy, read_nocaps
+from crossgap.datasets.class_lists import read_aircraft, read_coop, read_cub, read_imagenet, read_sop
+from crossgap.datasets.contents import Contents
+from crossgap.datasets.corpora import read_beir, read_documents
+from crossgap.datasets.entry import Entry, check_entries, hash_entries, image_items, limited, text_items
+from crossgap.datasets.revisited import read_revisited
+from crossgap.datasets.split import choose_split
+from crossgap.datasets.table import SPECS, Layout, Spec
+from crossgap.datasets.tasks import Dataset, Extra, Items
+from crossgap.errors import InputError
+
+
+def load_known(name: str, *, root: Path | None, split: str = "test", limit: int | None = None) -> Dataset:
+    """Load one split of a dataset of the table from the folder below ``root``.
+
+    Raises:
+        InputError: no root given, no such folder, or what its reader refuses.
+    """
+    spec = SPECS[name]
+    return LAYOUTS[spec.layout].build(name, spec, read_contents(name, root=root), split, limit)
+
+
+def read_contents(name: str, *, root: Path | None) -> Contents:
+    """Read what a dataset of the table consists of; nothing is decoded.
+
+    Raises:
+        InputError: no root given, a folder or file that is missing, or not in the official layout.
+    """
+    spec = SPECS[name]
+    if root is None:
+        raise InputError(f"dataset {name!r} is not embedded: say with --data-root where {spec.folder}/ lies")
+    missing = missing_files(spec, root)
+    if missing:
+        raise InputError(
+            f"dataset {name!r}: {', '.join(str(path) for path in missing)} not found; see {spec.source}"
+        )
+    return LAYOUTS[spec.layout].read(spec, root / spec.folder)
+
+
+def missing_files(spec: Spec, root: Path) -> list[Path]:
+    """Return the folder if it is not there, else which of the files that must lie in it are not."""
+    folder = root / spec.folder
+    if not folder.is_dir():
+        return [folder]
+    return [folder / file for file in spec.files if not (folder / file).exists()]
+
+
+def _build_classes(name: str, spec: Spec, contents: Contents, split: str, limit: int | None) -> Dataset:
+    """Ask for the same class: in the training images of CoOp's splits, else within the split."""
+    parts = contents.parts
+    chosen = choose_split(f"dataset {name!r}", [] if "all" in parts else list(parts), split)
+    prompted = bool(spec.template)
+    asked = ClassTasks(
+        against_train=prompted,
+        zero_shot=prompted,
+        ensemble=prompted,
+        template=spec.template or ClassTasks().template,
+        names=contents.class_names,
+        extras=("mAP@R+1",),
+    )
+    train = parts.get("train", []) if chosen != "train" else []
+    return make_dataset(
+        name, chosen, parts[chosen], train=train, limit=limit, note=contents.note, class_tasks=asked
+    )
+
+
+def _build_judged(name: str, spec: Spec, contents: Contents, split: str, limit: int | None) -> Dataset:
+    """Ask for what was judged relevant to each query, once for each setting."""
+    chosen = choose_split(f"dataset {name!r}", [], split)
+    queries, gallery = contents.parts.values()
+    check_entries(f"{name}, queries", queries)
+    check_entries(f"{name}, gallery", gallery)
+    kept = list(queries[:limit])
+    kept_gallery = _judged_first(gallery, kept, contents, limit)
+    answers = {
+        setting: {entry.id: of_query[entry.id] for entry in kept}
+        for setting, of_query in contents.answers.items()
+    }
+    digest = hashlib.sha256(
+        (hash_entries(kept) + hash_entries(kept_gallery) + json.dumps(answers)).encode()
+    ).hexdigest()
+    notes = (_judged_note(queries, kept, gallery, kept_gallery), contents.note)
+    tasks = TaskList(name, chosen, digest, "".join(f" {note}" for note in notes if note))
+    as_items = image_items if kept[0].image is not None else text_items
+    query, items = as_items(kept), as_items(kept_gallery)
+    noun = query.modality
+    extras: tuple[Extra, ...] = ("mAP_trapezoidal",) if noun == "image" else ("nDCG@10",)
+    for setting, of_query in answers.items():
+        tasks.add(
+            f"{noun}-{setting}",
+            "image-image" if noun == "image" else "text-text",
+            query,
+            items,
+            protocol=f"relevance as judged item by item, setting {setting}",
+            answers=of_query,
+            extras=extras,
+        )
+    return Dataset(
+        name=name,
+        hash=digest,
+        split=chosen,
+        tasks=tuple(tasks.made),
+        pairs=None,
+        fit=fit_data([]),
+        default_template=INVERSION_TEMPLATE,
+    )
+
+
+def _judged_first(
+    gallery: Sequence[Entry], queries: Sequence[Entry], contents: Contents, limit: int | None
+) -> list[Entry]:
+    """Keep the judged items of the queries, and others as they come until there are ``limit``."""
+    if limit is None or limit >= len(gallery):
+        return list(gallery)
+    judged: set[str] = set()
+    for of_query in contents.answers.values():
+        for entry in queries:
+            judged.update(name for part in of_query[entry.id] for name in part)
+    room = max(0, limit - len(judged))
+    others = {entry.id for entry in [entry for entry in gallery if entry.id not in judged][:room]}
+    return [entry for entry in gallery if entry.id in judged or entry.id in others]
+
+
+def _judged_note(
+    queries: Sequence[Entry], kept: Sequence[Entry], gallery: Sequence[Entry], kept_gallery: Sequence[Entry]
+) -> str:
+    if len(kept) == len(queries) and len(kept_gallery) == len(gallery):
+        return ""
+    return (
+        f"Limited to the first {len(kept)} of {len(queries)} queries, and to {len(kept_gallery)} of "
+        f"{len(gallery)} items of the gallery, the judged ones among them."
+    )
+
+
+def _build_captions(name: str, spec: Spec, contents: Contents, split: str, limit: int | None) -> Dataset:
+    """Ask, as the paper does, for the other captions of an image by its first one."""
+    parts = contents.parts
+    chosen = choose_split(f"dataset {name!r}", list(parts), split)
+    entries = parts[chosen]
+    train = [entry for part in ("train", "restval") if chosen != part for entry in parts.get(part, [])]
+    check_entries(name, entries)
+    kept, kept_train = limited(entries, limit), limited(train, limit)
+    digest = hash_entries([*kept, *kept_train])
+    notes = (limits_note(entries, kept, train, kept_train), contents.note)
+    tasks = TaskList(name, chosen, digest, "".join(f" {note}" for note in notes if note))
+    captions = [
+        (f"{entry.id}/caption-{number}", caption, entry.id)
+        for entry in kept
+        for number, caption in enumerate(entry.captions)
+    ]
+    first = [row for row in captions if row[0].endswith("/caption-0")]
+    tasks.add(
+        "text-caption",
+        "text-text",
+        _caption_items(first),
+        _caption_items([row for row in captions if not row[0].endswith("/caption-0")]),
+        protocol="the first caption of each image queries all other captions; relevant is the same image, "
+        "and captions that several images share are kept apart",
+    )
+    has_images = kept[0].image is not None
+    if has_images:
+        add_caption_tasks(tasks, kept)
+    return Dataset(
+        name=name,
+        hash=digest,
+        split=chosen,
+        tasks=tuple(tasks.made),
+        pairs=pairs_of(kept) if has_images else None,
+        fit=fit_data(kept_train),
+        default_template=INVERSION_TEMPLATE,
+    )
+
+
+def _caption_items(rows: Sequence[tuple[str, str, str]]) -> Items:
+    ids, texts, labels = zip(*rows, strict=True)
+    return Items(modality="text", ids=ids, contents=texts, labels=labels)
+
+
+def _build_documents(name: str, spec: Spec, contents: Contents, split: str, limit: int | None) -> Dataset:
+    """Ask for the documents of a class by its name."""
+    chosen = choose_split(f"dataset {name!r}", list(contents.parts), split)
+    entries, train = contents.parts[chosen], contents.parts["train"] if chosen != "train" else []
+    check_entries(name, entries)
+    kept, kept_train = limited(entries, limit), limited(train, limit)
+    digest = hash_entries([*kept, *kept_train])
+    notes = (limits_note(entries, kept, train, kept_train), contents.note)
+    tasks = TaskList(name, chosen, digest, "".join(f" {note}" for note in notes if note))
+    documents = text_items(kept)
+    labels = sorted(set(documents.labels))
+    query = Items(
+        modality="text",
+        ids=tuple(f"class/{label}" for label in labels),
+        contents=tuple(contents.class_names.get(label, label) for label in labels),
+        labels=tuple(labels),
+    )
+    tasks.add(
+        "text-class",
+        "text-text",
+        query,
+        documents,
+        protocol="the names of classes query documents; relevant is the same class: a mean over few queries",
+    )
+    return Dataset(
+        name=name,
+        hash=digest,
+        split=chosen,
+        tasks=tuple(tasks.made),
+        pairs=None,
+        fit=fit_data(kept_train),
+        default_template=INVERSION_TEMPLATE,
+    )
+
+
+class KnownLayout(NamedTuple):
+    """How a layout is read, and how tasks are made of what it holds."""
+
+    read: Callable[[Spec, Path], Contents]
+    build: Callable[[str, Spec, Contents, str, int | None], Dataset]
+
+
+LAYOUTS: dict[Layout, KnownLayout] = {
+    "coop": KnownLayout(read_coop, _build_classes),
+    "aircraft": KnownLayout(read_aircraft, _build_classes),
+    "imagenet": KnownLayout(read_imagenet, _build_classes),
+    "cub": KnownLayout(read_cub, _build_classes),
+    "sop": KnownLayout(read_sop, _build_classes),
+    "revisited": KnownLayout(read_revisited, _build_judged),
+    "karpathy": KnownLayout(read_karpathy, _build_captions),
+    "nocaps": KnownLayout(read_nocaps, _build_captions),
+    "beir": KnownLayout(read_beir, _build_judged),
+    "documents": KnownLayout(read_documents, _build_documents),
+}
