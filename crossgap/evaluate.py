@@ -257,9 +257,7 @@ def _paper_sets(named: tuple[str, ...], data_root: Path | None) -> tuple[tuple[s
         )
     there = tuple(one.name for one in found if one.state != "missing")
     if not there:
-        raise InputError(
-            f"--data-root {data_root} holds none of {', '.join(wanted)}; see docs/reproduce.md"
-        )
+        raise InputError(f"--data-root {data_root} holds none of {', '.join(wanted)}; see docs/reproduce.md")
     return there, tuple(one.name for one in found if one.state == "missing")
 
 

@@ -17,6 +17,7 @@ from crossgap.datasets.table import SPECS, Spec
 
 SPLITS = {"train": 4, "val": 3, "test": 3}  # images of each class
 WORDS = ("red", "green", "blue")
+THINGS = ("cat", "dog", "cup")
 
 
 def picture(colour: int, number: int, kind: str = "JPEG") -> bytes:
@@ -133,7 +134,7 @@ def _revisited(folder: Path, spec: Spec) -> Written:
 
 
 def _karpathy(folder: Path, spec: Spec) -> Written:
-    images, counts = [], {split: 4 for split in spec.counts}
+    images, counts = [], dict.fromkeys(spec.counts, 4)
     for split, count in counts.items():
         for place in range(count):
             where = "train2014" if split == "train" else "val2014"
@@ -141,7 +142,9 @@ def _karpathy(folder: Path, spec: Spec) -> Written:
             entry = {
                 "filename": name,
                 "split": split,
-                "sentences": [{"raw": f"a {WORDS[place % 3]} {word} of {split}."} for word in ("cat", "dog", "cup")],
+                "sentences": [
+                    {"raw": f"a {WORDS[place % 3]} {word} of {split}."} for word in ("cat", "dog", "cup")
+                ],
             }
             images.append(entry if spec.images else entry | {"filepath": where})
             put(folder / (spec.images or where) / name, picture(place, place))
@@ -155,7 +158,7 @@ def _nocaps(folder: Path, spec: Spec) -> Written:
     annotations = [
         {"id": 10 * place + number, "image_id": place, "caption": f"{word} {place} on a table"}
         for place in range(4)
-        for number, word in enumerate(("cat", "dog", "cup"))
+        for number, word in enumerate(THINGS)
     ]
     put(folder / spec.listing, json.dumps({"images": images, "annotations": annotations}))
     return {"val": 4}, 0
@@ -163,7 +166,10 @@ def _nocaps(folder: Path, spec: Spec) -> Written:
 
 def _beir(folder: Path, spec: Spec) -> Written:
     for part, frame in {
-        "corpus": {"_id": [f"d{place}" for place in range(6)], "text": [f"text {place} of it" for place in range(6)]},
+        "corpus": {
+            "_id": [f"d{place}" for place in range(6)],
+            "text": [f"text {place} of it" for place in range(6)],
+        },
         "queries": {"_id": ["q0", "q1"], "text": ["which text", "another question"]},
         "qrels": {"query-id": ["q0", "q0", "q1"], "corpus-id": ["d1", "d4", "d5"]},
     }.items():

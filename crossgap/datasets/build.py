@@ -58,12 +58,13 @@ class TaskList:
         extras: tuple[Extra, ...] = (),
     ) -> None:
         own_group = kind == "image-image" and bool(query.groups) and bool(gallery.groups)
+        judged = any(answer.ignored for answer in (answers or {}).values())
         counts = f"{len(query)} queries, {len(gallery)} in the gallery"
         self.made.append(
             Task(
                 name=name,
                 kind=kind,
-                protocol=f"{counts}: {protocol}; {_ignored(drop_self, own_group)}.{self._tail}",
+                protocol=f"{counts}: {protocol}; {_ignored(drop_self, own_group, judged)}.{self._tail}",
                 query=query,
                 gallery=gallery,
                 ignore_same_group=own_group,
@@ -189,9 +190,10 @@ def _grouped(kept: Sequence[Entry]) -> tuple[Items, Items, str]:
     return images, captions, same
 
 
-def _ignored(drop_self: bool, own_group: bool) -> str:
+def _ignored(drop_self: bool, own_group: bool, judged: bool) -> str:
     parts = ["the query itself"] * drop_self + ["items of the query's own group"] * own_group
-    return f"{' and '.join(parts) or 'nothing'} {'are' if own_group else 'is'} ignored"
+    parts += ["items judged to be junk or of another difficulty"] * judged
+    return f"{' and '.join(parts) or 'nothing'} {'are' if own_group or judged else 'is'} ignored"
 
 
 def limits_note(

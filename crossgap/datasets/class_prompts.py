@@ -34,7 +34,7 @@ def class_prompts(
     wordings = [tuple(template.format(word) for template in templates) for word in words]
     return Items(
         modality="text",
-        ids=tuple(f"class/{label}" for label in classes),
+        ids=tuple(f"{'class' if len(templates) == 1 else 'ensemble'}/{label}" for label in classes),
         contents=tuple(texts if len(texts) > 1 else texts[0] for texts in wordings),
         labels=tuple(classes),
     )

@@ -111,7 +111,7 @@ def _build_judged(name: str, spec: Spec, contents: Contents, split: str, limit: 
             "image-image" if noun == "image" else "text-text",
             query,
             items,
-            protocol=f"relevance as judged item by item, setting {setting}",
+            protocol=f"relevant is what was judged so, item by item ({setting})",
             answers=of_query,
             extras=extras,
         )
