@@ -117,6 +117,7 @@ def main(
         raise InputError("give --encoder (or --backbone) and --dataset (or --preset paper), or --embeddings")
     if len(set(dataset)) < len(dataset):
         raise InputError(f"--dataset names one more than once: {' '.join(dataset)}")
+    asked = dataset
     missing: tuple[str, ...] = ()
     deviations: list[str] = []
     if preset:
@@ -165,21 +166,19 @@ def main(
         "pretrained": pretrained,
         "backbone": backbone,
         "preset": preset,
-        "dataset": dataset,
+        "dataset": asked,  # with a preset not what was found: a set that comes later joins the others
         "embeddings": [str(path) for path in embeddings],
         "split": split,
         "limit": limit,
         "choose": choose,
     }
-    evaluations = {name: asdict(one) for name, one in configs.items()}
+    evaluations = {"preset" if preset else name: asdict(one) for name, one in configs.items()}
     settings = {**about, "fingerprint": source.fingerprint, "evaluation": evaluations}
     _claim(out, settings)
     provenance = Provenance(study="evaluate", arm=source.name, config_hash=config_hash(settings))
     parts = []
     for number, job in enumerate(jobs, start=1):
-        folder = (
-            out / "datasets" / f"{number:02d}-{re.sub(r'[^A-Za-z0-9.]+', '-', job.name)[-60:].strip('-')}"
-        )
+        folder = out / "datasets" / _folder_name(number, job.name)
         if len(jobs) > 1:
             print(f"dataset {number} of {len(jobs)}: {job.name}", file=sys.stderr)
         test = loaded.get(job.name)
@@ -308,6 +307,8 @@ def _plans(
 
 
 def _folder_name(number: int, dataset: str) -> str:
+    if dataset in SPECS:
+        return dataset
     return f"{number:02d}-{re.sub('[^A-Za-z0-9.]+', '-', dataset)[-60:].strip('-.')}"
 
 
