@@ -34,7 +34,7 @@ def require_obtainable(name: str, tag: str) -> None:
     if any(isinstance(path, str) for path in cached):
         return
     endpoint = huggingface_hub.constants.ENDPOINT
-    if not _answers(endpoint):
+    if not answers(endpoint):
         raise InputError(
             f"weights {tag!r} of {name!r} are not on this machine, and {endpoint} does not answer. Fetch "
             f"{' or '.join(files)} of {endpoint}/{repository} elsewhere, and give its path as "
@@ -42,7 +42,7 @@ def require_obtainable(name: str, tag: str) -> None:
         )
 
 
-def _answers(address: str) -> bool:
+def answers(address: str) -> bool:
     """Tell whether an address answers within a few seconds, the look-up of its name included."""
     answered = threading.Event()
 

@@ -105,7 +105,7 @@ def test_training_refuses_a_folder_whose_config_is_not_its_own(run: Path) -> Non
 
 
 def test_weights_that_cannot_be_fetched_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "_answers", lambda _address: False)
+    monkeypatch.setattr(weights, "answers", lambda _address: False)
     with pytest.raises(InputError, match=r"open_clip_model.safetensors .*vit_base_patch32_clip_224.openai"):
         load_encoder("ViT-B-32", "openai")
 

@@ -12,11 +12,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
+
 from crossgap.datasets.build import make_dataset
 from crossgap.datasets.entry import Entry
 from crossgap.datasets.split import MissingSplit
 from crossgap.datasets.tasks import Dataset
 from crossgap.errors import InputError
+from crossgap.weights import answers
 
 PREFIX = "hf:"
 # columns by what they are called in most datasets, the first that is there
@@ -50,6 +53,11 @@ def _stream(name: str, address: str, config: str, split: str) -> tuple[Iterable[
     except ImportError as error:
         raise InputError(f"dataset {name!r} needs the package datasets: {_FETCH}") from error
     datasets.disable_progress_bars()
+    if not Path(address).is_dir() and not answers(huggingface_hub.constants.ENDPOINT):
+        raise InputError(
+            f"dataset {name!r}: no such folder, and {huggingface_hub.constants.ENDPOINT} does not answer; "
+            f"download the dataset elsewhere and give its folder as {PREFIX}FOLDER"
+        )
     try:
         builder = datasets.load_dataset_builder(address, config or None)
         splits = list(builder.as_streaming_dataset())
