@@ -23,6 +23,7 @@ from benchmarks.grid import grid
 from benchmarks.inversion import speed
 from benchmarks.machine import description
 from benchmarks.memory import memory
+from benchmarks.readers import readers
 from benchmarks.retrieval import pairs, retrieval, scale
 from benchmarks.tables import Table
 from benchmarks.training import training
@@ -119,6 +120,7 @@ PARTS: dict[str, Callable[[Bench], list[Table]]] = {
     "inversion-grid": _grid,
     "retrieval-speed": _retrieval,
     "retrieval-scale": _scale,
+    "readers": lambda bench: readers((200, 400) if bench.quick else (2000, 20000), progress=bench.progress),
     "pairs": lambda bench: pairs(count=500 if bench.quick else 5000),
     "training": lambda bench: training(rounds=1 if bench.quick else 3),
 }
@@ -137,7 +139,8 @@ def main(
 
     Args:
         only: parts, or how their names begin: inversion, inversion-speed, inversion-memory,
-            inversion-fidelity, inversion-grid, retrieval-speed, retrieval-scale, pairs, training.
+            inversion-fidelity, inversion-grid, retrieval-speed, retrieval-scale, readers, pairs,
+            training.
         quick: smaller forms of each part, for a look at whether all is well.
         model: run directory or checkpoint of the demo model; default: the baseline is trained first.
         threads: CPU threads; default: torch's choice.

@@ -14,6 +14,7 @@ from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 from crossgap.errors import InputError
 
 _PATIENCE_SECONDS = 3
+ENDPOINT = huggingface_hub.constants.ENDPOINT
 
 
 def require_obtainable(name: str, tag: str) -> None:
@@ -33,11 +34,10 @@ def require_obtainable(name: str, tag: str) -> None:
     cached = [huggingface_hub.try_to_load_from_cache(repository, file) for file in files]
     if any(isinstance(path, str) for path in cached):
         return
-    endpoint = huggingface_hub.constants.ENDPOINT
-    if not answers(endpoint):
+    if not answers(ENDPOINT):
         raise InputError(
-            f"weights {tag!r} of {name!r} are not on this machine, and {endpoint} does not answer. Fetch "
-            f"{' or '.join(files)} of {endpoint}/{repository} elsewhere, and give its path as "
+            f"weights {tag!r} of {name!r} are not on this machine, and {ENDPOINT} does not answer. Fetch "
+            f"{' or '.join(files)} of {ENDPOINT}/{repository} elsewhere, and give its path as "
             "--pretrained FILE"
         )
 

@@ -12,6 +12,7 @@ from benchmarks.fidelity import Scale, fidelity
 from benchmarks.grid import grid
 from benchmarks.inversion import count_flops, speed
 from benchmarks.machine import Timing, interleave, multiply_rate
+from benchmarks.readers import readers
 from benchmarks.retrieval import pairs, retrieval, scale
 from benchmarks.tables import Table, shown
 from benchmarks.towers import runner
@@ -44,6 +45,14 @@ def test_speed_has_a_row_for_each_loop_and_precision() -> None:
         ]  # fmt: skip
         assert table.rows[0]["x plain fp32"] == 1
         assert float(str(table.rows[2]["GFLOP a step"])) < float(str(table.rows[0]["GFLOP a step"]))
+
+
+def test_readers_are_measured_at_every_size() -> None:
+    (table,) = readers((12, 24), progress=silent)
+    assert [(row["reader"], row["images"]) for row in table.rows] == [
+        (name, count) for count in (12, 24) for name in ("class folders", "CSV", "tar", "CoOp list")
+    ]
+    assert all(float(str(row["load + encode, MiB"])) >= float(str(row["load, MiB"])) for row in table.rows)
 
 
 def test_products_and_attention_are_counted_as_the_formula_says() -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from crossgap.datasets import hub, load_dataset
+from crossgap import weights
+from crossgap.datasets import load_dataset
 from crossgap.errors import InputError
 from tests.miniatures import picture
 from tests.test_datasets import check_contract
@@ -75,7 +76,7 @@ def test_what_cannot_be_had_is_named(images: Path, tmp_path: Path, monkeypatch: 
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"empty': cannot be opened"):
         load_dataset(f"hf:{tmp_path / 'empty'}")
-    monkeypatch.setattr(hub, "answers", lambda _address: False)
+    monkeypatch.setattr(weights, "answers", lambda _address: False)
     with pytest.raises(InputError, match=r"no such folder, and http\S* does not answer; download"):
         load_dataset("hf:nobody/nothing")
     monkeypatch.setitem(sys.modules, "datasets", None)

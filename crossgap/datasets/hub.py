@@ -12,14 +12,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
-
 from crossgap.datasets.build import make_dataset
 from crossgap.datasets.entry import Entry
 from crossgap.datasets.split import MissingSplit
 from crossgap.datasets.tasks import Dataset
 from crossgap.errors import InputError
-from crossgap.weights import answers
 
 PREFIX = "hf:"
 # columns by what they are called in most datasets, the first that is there
@@ -48,14 +45,16 @@ def load_hub(name: str, *, split: str = "test", limit: int | None = None) -> Dat
 
 
 def _stream(name: str, address: str, config: str, split: str) -> tuple[Iterable[dict[str, Any]], Any]:
+    from crossgap.weights import ENDPOINT, answers  # it imports open_clip, which takes seconds
+
     try:
         import datasets
     except ImportError as error:
         raise InputError(f"dataset {name!r} needs the package datasets: {_FETCH}") from error
     datasets.disable_progress_bars()
-    if not Path(address).is_dir() and not answers(huggingface_hub.constants.ENDPOINT):
+    if not Path(address).is_dir() and not answers(ENDPOINT):
         raise InputError(
-            f"dataset {name!r}: no such folder, and {huggingface_hub.constants.ENDPOINT} does not answer; "
+            f"dataset {name!r}: no such folder, and {ENDPOINT} does not answer; "
             f"download the dataset elsewhere and give its folder as {PREFIX}FOLDER"
         )
     try:
