@@ -200,9 +200,10 @@ def main(
     result = joined(parts)
     result.write(out)
     console = Console(file=sys.stdout)
-    skipped = result.skipped | dict.fromkeys(missing, f"not found below {data_root}")
-    for part in summary(result.rows, result.tables["per_query"], skipped):
+    for part in summary(result.rows, result.tables["per_query"], result.skipped):
         console.print(part)
+    if missing:
+        print(f"not found below {data_root}: {', '.join(missing)}\n")
     if preset:
         for part in published_table(compare_published(result.rows, known, deviations), known):
             console.print(part)

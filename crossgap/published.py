@@ -61,7 +61,7 @@ def published_table(comparisons: Sequence[Comparison], backbone: str | None) -> 
         return []
     title = BACKBONES[backbone].title if backbone is not None else "a model without published figures"
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("percent", overflow="fold")
+    table.add_column("percent", no_wrap=True)
     for column in ("native", "inverted", "gain", "published", "gain", "ours - published"):
         table.add_column(column, justify="right", overflow="fold")
     experiment = None

@@ -27,6 +27,7 @@ _GAP = (
     "uniformity_text", "modality_mixing@10", "mutual_knn@10", "linear_cka", "effective_rank_image",
     "effective_rank_text",
 )  # fmt: skip
+_LISTED = 12  # names of what was skipped for one reason; with many datasets there are hundreds
 _MISALIGNMENT = ("same_other_auc", "d_prime")
 
 
@@ -193,7 +194,8 @@ def _skipped_table(skipped: dict[str, str]) -> Table:
     table.add_column("what", overflow="fold", ratio=2)
     table.add_column("why", overflow="fold", ratio=3)
     for reason, names in by_reason.items():
-        table.add_row(Text("\n".join(names)), Text(reason))
+        more = [f"and {len(names) - _LISTED} more"] if len(names) > _LISTED else []
+        table.add_row(Text("\n".join([*names[:_LISTED], *more])), Text(reason))
     return table
 
 

@@ -22,7 +22,7 @@ class Spec:
         folder: below ``--data-root``; "" for what is embedded.
         files: what must lie in the folder.
         listing: the file that lists the items: CoOp's splits, captions, the ground truth of revisited sets.
-        images: the folder of images below ``folder``.
+        images: the folder of images below ``folder``; of documents that of a split, with ``{}`` for it.
         classes: how many there are; 0 where the data are no classes.
         template: prompt of a class, from CoOp's zero-shot evaluation; "" where no class is prompted.
         class_names: folder name of a class -> its words, where they differ.
