@@ -125,8 +125,7 @@ def feature_dataset(table: FeatureTable, *, split: str = "test", limit: int | No
         for side in ("image", "text")
     )
     prompts = _items(table, "prompt", chosen, None) or _items(table, "prompt", "", None)
-    tail = f" Features of {table.name}."
-    tasks = TaskList(table.name, chosen, table.fingerprint, tail)
+    tasks = TaskList(table.name, chosen, table.fingerprint, [f"Features of {table.name}."])
     for items, train in ((images, train_images), (texts, train_texts)):
         if items is not None and "label" in _given(table, items):
             _class_task(tasks, items, train)
@@ -136,15 +135,7 @@ def feature_dataset(table: FeatureTable, *, split: str = "test", limit: int | No
         _across(tasks, images.relabel(images.groups), texts.relabel(texts.groups))
     if texts is not None and texts.groups:
         _captions(tasks, texts.relabel(texts.groups))
-    return Dataset(
-        name=table.name,
-        hash=table.fingerprint,
-        split=chosen,
-        tasks=tuple(tasks.made),
-        pairs=_pairs(images, texts),
-        fit=_fit(table, train_images, train_texts),
-        default_template="",
-    )
+    return tasks.dataset(pairs=_pairs(images, texts), fit=_fit(table, train_images, train_texts))
 
 
 def _class_task(tasks: TaskList, items: Items, train: Items | None) -> None:

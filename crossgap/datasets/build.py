@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from crossgap.datasets.caption_groups import first_and_others, group_by_caption
 from crossgap.datasets.class_prompts import (
@@ -38,12 +39,12 @@ class ClassTasks:
 
 
 class TaskList:
-    """Collect tasks that share dataset, split and the end of the protocol."""
+    """Collect tasks that share dataset, split and the end of the protocol (``notes``, sentences)."""
 
-    def __init__(self, name: str, split: str, digest: str, tail: str) -> None:
+    def __init__(self, name: str, split: str, digest: str, notes: Sequence[str]) -> None:
         self._name, self._split, self._digest = name, split, digest
-        self._tail = tail
-        self.made: list[Task] = []
+        self._tail = "".join(f" {note}" for note in notes if note)
+        self._made: list[Task] = []
 
     def add(
         self,
@@ -60,7 +61,7 @@ class TaskList:
         own_group = kind == "image-image" and bool(query.groups) and bool(gallery.groups)
         judged = any(answer.ignored for answer in (answers or {}).values())
         counts = f"{len(query)} queries, {len(gallery)} in the gallery"
-        self.made.append(
+        self._made.append(
             Task(
                 name=name,
                 kind=kind,
@@ -76,6 +77,42 @@ class TaskList:
                 split=self._split,
             )
         )
+
+    def dataset(self, *, pairs: Pairs | None, fit: FitData | None) -> Dataset:
+        """Return the dataset of the tasks so far."""
+        return Dataset(
+            name=self._name,
+            hash=self._digest,
+            split=self._split,
+            tasks=tuple(self._made),
+            pairs=pairs,
+            fit=fit,
+            default_template=INVERSION_TEMPLATE,
+        )
+
+
+class Begun(NamedTuple):
+    """Entries that a limit left, of the split and of split train, and a list for tasks about them."""
+
+    kept: list[Entry]
+    train: list[Entry]
+    tasks: TaskList
+
+
+def begin(
+    name: str, split: str, entries: Sequence[Entry], train: Sequence[Entry], limit: int | None, note: str
+) -> Begun:
+    """Check and limit the entries of a split and of split train, and open a list for their tasks.
+
+    Raises:
+        InputError: no entry, an id that occurs twice, or a part that only some of the entries have.
+    """
+    check_entries(name, entries)
+    if train:
+        check_entries(f"{name}, split train", train)
+    kept, kept_train = limited(entries, limit), limited(train, limit)
+    notes = (_limits(entries, kept, train, kept_train), note)
+    return Begun(kept, kept_train, TaskList(name, split, hash_entries([*kept, *kept_train]), notes))
 
 
 def make_dataset(
@@ -98,28 +135,15 @@ def make_dataset(
     Raises:
         InputError: no entry, an id that occurs twice, or a part that only some of the entries have.
     """
-    check_entries(name, entries)
-    if train:
-        check_entries(f"{name}, split train", train)
-    kept, kept_train = limited(entries, limit), limited(train, limit)
-    tail = "".join(f" {text}" for text in (limits_note(entries, kept, train, kept_train), note) if text)
-    digest = hash_entries([*kept, *kept_train])
-    tasks = TaskList(name, split, digest, tail)
+    kept, kept_train, tasks = begin(name, split, entries, train, limit, note)
     has_images, has_captions = kept[0].image is not None, bool(kept[0].captions)
     if kept[0].label:
         _add_class_tasks(tasks, kept, kept_train if class_tasks.against_train else (), class_tasks)
     if has_images and has_captions:
         add_caption_tasks(tasks, kept)
         _add_distinct_captions(tasks, kept)
-    return Dataset(
-        name=name,
-        hash=digest,
-        split=split,
-        tasks=tuple(tasks.made),
-        pairs=pairs_of(kept, class_tasks) if has_images and (has_captions or kept[0].label) else None,
-        fit=fit_data(kept_train),
-        default_template=INVERSION_TEMPLATE,
-    )
+    paired = has_images and (has_captions or bool(kept[0].label))
+    return tasks.dataset(pairs=pairs_of(kept, class_tasks) if paired else None, fit=fit_data(kept_train))
 
 
 def _add_class_tasks(
@@ -196,10 +220,9 @@ def _ignored(drop_self: bool, own_group: bool, judged: bool) -> str:
     return f"{' and '.join(parts) or 'nothing'} {'are' if own_group or judged else 'is'} ignored"
 
 
-def limits_note(
+def _limits(
     entries: Sequence[Entry], kept: Sequence[Entry], train: Sequence[Entry], kept_train: Sequence[Entry]
 ) -> str:
-    """Say what a limit left of a split and of split train."""
     how = "two a class in turn" if entries[0].label else "the first"
     parts = []
     if len(kept) < len(entries):

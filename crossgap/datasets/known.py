@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from crossgap.datasets.build import (
-    INVERSION_TEMPLATE,
     ClassTasks,
     TaskList,
     add_caption_tasks,
+    begin,
     fit_data,
-    limits_note,
     make_dataset,
     pairs_of,
 )
@@ -22,7 +21,7 @@ from crossgap.datasets.caption_files import read_karpathy, read_nocaps
 from crossgap.datasets.class_lists import read_aircraft, read_coop, read_cub, read_imagenet, read_sop
 from crossgap.datasets.contents import Contents
 from crossgap.datasets.corpora import read_beir, read_documents
-from crossgap.datasets.entry import Entry, check_entries, hash_entries, image_items, limited, text_items
+from crossgap.datasets.entry import Entry, check_entries, hash_entries, image_items, text_items
 from crossgap.datasets.revisited import read_revisited
 from crossgap.datasets.split import choose_split
 from crossgap.datasets.table import SPECS, Layout, Spec
@@ -99,8 +98,9 @@ def _build_judged(name: str, spec: Spec, contents: Contents, split: str, limit: 
     digest = hashlib.sha256(
         (hash_entries(kept) + hash_entries(kept_gallery) + json.dumps(answers)).encode()
     ).hexdigest()
-    notes = (_judged_note(queries, kept, gallery, kept_gallery), contents.note)
-    tasks = TaskList(name, chosen, digest, "".join(f" {note}" for note in notes if note))
+    tasks = TaskList(
+        name, chosen, digest, (_judged_note(queries, kept, gallery, kept_gallery), contents.note)
+    )
     as_items = image_items if kept[0].image is not None else text_items
     query, items = as_items(kept), as_items(kept_gallery)
     noun = query.modality
@@ -115,15 +115,7 @@ def _build_judged(name: str, spec: Spec, contents: Contents, split: str, limit: 
             answers=of_query,
             extras=extras,
         )
-    return Dataset(
-        name=name,
-        hash=digest,
-        split=chosen,
-        tasks=tuple(tasks.made),
-        pairs=None,
-        fit=fit_data([]),
-        default_template=INVERSION_TEMPLATE,
-    )
+    return tasks.dataset(pairs=None, fit=fit_data([]))
 
 
 def _judged_first(
@@ -158,11 +150,7 @@ def _build_captions(name: str, spec: Spec, contents: Contents, split: str, limit
     chosen = choose_split(f"dataset {name!r}", list(parts), split)
     entries = parts[chosen]
     train = [entry for part in ("train", "restval") if chosen != part for entry in parts.get(part, [])]
-    check_entries(name, entries)
-    kept, kept_train = limited(entries, limit), limited(train, limit)
-    digest = hash_entries([*kept, *kept_train])
-    notes = (limits_note(entries, kept, train, kept_train), contents.note)
-    tasks = TaskList(name, chosen, digest, "".join(f" {note}" for note in notes if note))
+    kept, kept_train, tasks = begin(name, chosen, entries, train, limit, contents.note)
     captions = [
         (f"{entry.id}/caption-{number}", caption, entry.id)
         for entry in kept
@@ -180,15 +168,7 @@ def _build_captions(name: str, spec: Spec, contents: Contents, split: str, limit
     has_images = kept[0].image is not None
     if has_images:
         add_caption_tasks(tasks, kept)
-    return Dataset(
-        name=name,
-        hash=digest,
-        split=chosen,
-        tasks=tuple(tasks.made),
-        pairs=pairs_of(kept) if has_images else None,
-        fit=fit_data(kept_train),
-        default_template=INVERSION_TEMPLATE,
-    )
+    return tasks.dataset(pairs=pairs_of(kept) if has_images else None, fit=fit_data(kept_train))
 
 
 def _caption_items(rows: Sequence[tuple[str, str, str]]) -> Items:
@@ -200,11 +180,7 @@ def _build_documents(name: str, spec: Spec, contents: Contents, split: str, limi
     """Ask for the documents of a class by its name."""
     chosen = choose_split(f"dataset {name!r}", list(contents.parts), split)
     entries, train = contents.parts[chosen], contents.parts["train"] if chosen != "train" else []
-    check_entries(name, entries)
-    kept, kept_train = limited(entries, limit), limited(train, limit)
-    digest = hash_entries([*kept, *kept_train])
-    notes = (limits_note(entries, kept, train, kept_train), contents.note)
-    tasks = TaskList(name, chosen, digest, "".join(f" {note}" for note in notes if note))
+    kept, kept_train, tasks = begin(name, chosen, entries, train, limit, contents.note)
     documents = text_items(kept)
     labels = sorted(set(documents.labels))
     query = Items(
@@ -220,15 +196,7 @@ def _build_documents(name: str, spec: Spec, contents: Contents, split: str, limi
         documents,
         protocol="the names of classes query documents; relevant is the same class: a mean over few queries",
     )
-    return Dataset(
-        name=name,
-        hash=digest,
-        split=chosen,
-        tasks=tuple(tasks.made),
-        pairs=None,
-        fit=fit_data(kept_train),
-        default_template=INVERSION_TEMPLATE,
-    )
+    return tasks.dataset(pairs=None, fit=fit_data(kept_train))
 
 
 class KnownLayout(NamedTuple):
