@@ -148,7 +148,7 @@ def test_the_command_evaluates_a_file(tmp_path: Path, capsys: pytest.CaptureFixt
     assert {"native", "centred", "chance"} == set(read_rows([out / "rows.jsonl"]).route)
     with pytest.raises(InputError, match="leave --encoder"):
         command.main(embeddings=(path,), encoder="ViT-B-32", out=tmp_path / "b")
-    with pytest.raises(InputError, match="give --encoder .* or --embeddings"):
+    with pytest.raises(InputError, match=r"give --encoder .* or --embeddings"):
         command.main(encoder="ViT-B-32", out=tmp_path / "b")
     with pytest.raises(InputError, match="no split 'sealed'"):
         command.main(embeddings=(path,), split="sealed", out=tmp_path / "b")

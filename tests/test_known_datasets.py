@@ -213,6 +213,12 @@ class TestPickle:
             load(own_root, "roxford5k")
         assert not (own_root / "owned").exists()
 
+    def test_a_pickle_that_asks_for_a_codec_is_refused(self, own_root: Path) -> None:
+        data = b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x05\x00\x00\x00rot13\x86R."
+        put(own_root / "roxford5k" / "gnd_roxford5k.pkl", data)
+        with pytest.raises(InputError, match="asks for the codec 'rot13', which is not let in"):
+            load(own_root, "roxford5k")
+
     @pytest.mark.parametrize("data", [b"", b"not a pickle", pickle.dumps([1]), pickle.dumps({"gnd": []})])
     def test_other_pickles_are_refused_by_name(self, own_root: Path, data: bytes) -> None:
         put(own_root / "roxford5k" / "gnd_roxford5k.pkl", data)

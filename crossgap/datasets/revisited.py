@@ -21,8 +21,7 @@ from crossgap.datasets.table import Spec
 from crossgap.datasets.tasks import Answers
 from crossgap.errors import InputError
 
-# What a pickle of numpy arrays names, by the module names of numpy 1 and 2; `_codecs.encode` turns the text
-# that protocol 2 stores bytes as back into bytes, and does nothing else.
+# What a pickle of numpy arrays names, by the module names of numpy 1 and 2.
 _ALLOWED = {
     ("numpy.core.multiarray", "_reconstruct"),
     ("numpy.core.multiarray", "scalar"),
@@ -30,16 +29,24 @@ _ALLOWED = {
     ("numpy._core.multiarray", "scalar"),
     ("numpy", "ndarray"),
     ("numpy", "dtype"),
-    ("_codecs", "encode"),
 }
 
 
 class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("_codecs", "encode"):
+            return _bytes_of
         if (module, name) not in _ALLOWED:
             raise pickle.UnpicklingError(f"it names {module}.{name}, which is not let in")
         # numpy 2 moved numpy.core, and warns where a pickle of numpy 1 names it
         return super().find_class(module.replace("numpy.core.", "numpy._core."), name)
+
+
+def _bytes_of(text: str, encoding: str) -> bytes:
+    """Turn text back into the bytes that protocol 2 stores as such."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"it asks for the codec {encoding!r}, which is not let in")
+    return text.encode("latin1")
 
 
 def read_revisited(spec: Spec, folder: Path) -> Contents:
