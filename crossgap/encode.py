@@ -96,7 +96,8 @@ def main(
 
     Args:
         encoder: an open_clip model name, a checkpoint folder or a run directory.
-        dataset: a known dataset, a folder of class folders, shards 'path/{000..003}.tar', or a CSV file.
+        dataset: a known dataset, a folder of class folders, shards 'path/{000..003}.tar', a table (CSV,
+            parquet), or hf:OWNER/NAME.
         out: folder for the two files; the same command does nothing when they are complete.
         pretrained: with a model name: a tag, a weights file, or 'random'.
         data_root: folder that holds the folders of known datasets.

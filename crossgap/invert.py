@@ -63,7 +63,8 @@ def main(
 
     Args:
         encoder: an open_clip model name, a checkpoint folder or a run directory.
-        dataset: a known dataset, a folder of class folders, shards 'path/{000..003}.tar', or a CSV file.
+        dataset: a known dataset, a folder of class folders, shards 'path/{000..003}.tar', a table (CSV,
+            parquet), or hf:OWNER/NAME.
         into: text is OTI, image is OVI.
         out: folder for the result; the same command does nothing when it is complete.
         pretrained: with a model name: a tag, a weights file, or 'random'.

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
@@ -457,6 +458,30 @@ class TestCsv:
         assert (task.name, task.kind, task.drop_self) == ("text-class", "text-text", True)
         assert task.query.texts() == ["one, two", "three", "NA", "null"]
         assert dataset.pairs is None
+
+    def test_parquet_holds_the_same(self, folder: Path) -> None:
+        text = "path,label,group,split\n0.png,1,g,train\n1.png,2,,train\n2.png,1,h,test\n3.png,2,i,test\n"
+        frame = pd.read_csv(io.StringIO(text.replace(",,", ",f,")))
+        frame.to_parquet(folder / "list.parquet")
+        found = load_dataset(str(folder / "list.parquet"))
+        check_contract(found)
+        assert found.tasks[0].query.labels == ("1", "2")
+        assert found.hash == load_dataset(self.write(folder, text.replace(",,", ",f,"))).hash
+        frame["label"] = [[1], [2], [1], [2]]
+        frame.to_parquet(folder / "list.parquet")
+        with pytest.raises(InputError, match=r"list.parquet: a cell holds a (ndarray|list)"):
+            load_dataset(str(folder / "list.parquet"))
+        (folder / "list.parquet").write_bytes(b"nothing of the kind")
+        with pytest.raises(InputError, match=r"list.parquet: not readable as parquet"):
+            load_dataset(str(folder / "list.parquet"))
+
+    def test_summaries_take_the_place_of_texts_and_the_protocol_says_so(self, folder: Path) -> None:
+        plain = load_dataset(self.write(folder, "text,label\na long story,a\nanother,a\n")).tasks[0]
+        short = load_dataset(self.write(folder, "text,summary,label\na long story,story,a\nanother,2,a\n"))
+        assert plain.query.texts() == ["a long story", "another"]
+        assert "cut at the context's end" in plain.protocol
+        assert short.tasks[0].query.texts() == ["story", "2"]
+        assert "by their summaries" in short.tasks[0].protocol
 
     def test_several_captions_of_an_image_are_several_rows(self, folder: Path) -> None:
         path = self.write(folder, "path,text\n0.png,zero\n1.png,one\n0.png,nought\n1.png,single\n")

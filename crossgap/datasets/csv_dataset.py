@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -31,7 +32,7 @@ def load_csv(path: Path, *, split: str = "test", limit: int | None = None) -> Da
     """
     frame = _read(path)
     splits = list(dict.fromkeys(frame["split"])) if "split" in frame else []
-    chosen = choose_split(f"CSV file {path}", splits, split)
+    chosen = choose_split(f"table {path}", splits, split)
     entries = _entries(path, frame[frame["split"] == chosen] if splits else frame)
     train = (
         _entries(path, frame[frame["split"] == "train"]) if "train" in splits and chosen != "train" else []
@@ -46,7 +47,8 @@ def _read(path: Path) -> pd.DataFrame:
     try:
         if path.suffix.lower() == ".parquet":
             frame = pd.read_parquet(path)
-            frame = frame.apply(lambda column: column.map(lambda cell: "" if pd.isna(cell) else str(cell)))
+            for column in set(COLUMNS) & set(frame):
+                frame[column] = frame[column].map(partial(_cell, path)).astype(object)
         else:
             frame = pd.read_csv(
                 path,
@@ -56,7 +58,7 @@ def _read(path: Path) -> pd.DataFrame:
                 encoding="utf-8-sig",
             )
     except FileNotFoundError as error:
-        raise InputError(f"CSV file {path}: no such file") from error
+        raise InputError(f"table {path}: no such file") from error
     except (
         OSError,
         UnicodeDecodeError,
@@ -65,20 +67,27 @@ def _read(path: Path) -> pd.DataFrame:
         pd.errors.EmptyDataError,
     ) as error:
         kind = "parquet" if path.suffix.lower() == ".parquet" else "CSV in UTF-8"
-        raise InputError(f"CSV file {path}: not readable as {kind} ({error})") from error
+        raise InputError(f"table {path}: not readable as {kind} ({error})") from error
     found = [column for column in COLUMNS if column in frame]
     if not {"path", "text"} & set(found) or not {"label", "text"} & set(found) or found == ["text"]:
         raise InputError(
-            f"CSV file {path}: columns {', '.join(frame.columns)}; expected path and label, path and text, "
+            f"table {path}: columns {', '.join(frame.columns)}; expected path and label, path and text, "
             "or text and label (and perhaps group, split)"
         )
     if frame.empty:
-        raise InputError(f"CSV file {path}: no row")
+        raise InputError(f"table {path}: no row")
     for column in found:
         empty = frame.index[frame[column].str.strip() == ""]
         if len(empty):
-            raise InputError(f"CSV file {path}, line {empty[0] + 2}: column {column} is empty")
+            raise InputError(f"table {path}, line {empty[0] + 2}: column {column} is empty")
     return frame[found]
+
+
+def _cell(path: Path, cell: object) -> str:
+    """Turn a cell of a parquet file into text, as a CSV file would hold it."""
+    if not pd.api.types.is_scalar(cell):
+        raise InputError(f"table {path}: a cell holds a {type(cell).__name__}; expected one text or number")
+    return "" if cell is None or cell is pd.NA or cell != cell else str(cell)
 
 
 def _entries(path: Path, frame: pd.DataFrame) -> list[Entry]:
@@ -95,7 +104,7 @@ def _entries(path: Path, frame: pd.DataFrame) -> list[Entry]:
         ]
     entries: dict[str, Entry] = {}
     for number, row in zip(frame.index, frame.to_dict("records"), strict=True):
-        where = f"CSV file {path}, line {number + 2}"
+        where = f"table {path}, line {number + 2}"
         image = path.parent / row["path"]
         if not image.is_file():
             raise InputError(f"{where}: image {image}: no such file")
