@@ -256,3 +256,48 @@ def plain_centroid_uniformity(image_BD: Tensor, text_BD: Tensor) -> float:
         middles.append([u / math.hypot(*middle) for u in middle])
     found = [math.exp(-2 * math.dist(a, b) ** 2) for a, b in itertools.permutations(middles, 2)]
     return math.log(math.fsum(found) / len(found))
+
+
+def _dots(first: Tensor, second: Tensor) -> list[list[float]]:
+    return [
+        [math.fsum(u * v for u, v in zip(a, b, strict=True)) for b in second.tolist()] for a in first.tolist()
+    ]
+
+
+def plain_in_modal_consistency(image_BD: Tensor, text_BD: Tensor) -> float:
+    images, texts = _dots(image_BD, image_BD), _dots(text_BD, text_BD)
+    places = itertools.product(range(len(images)), repeat=2)
+    return math.fsum((images[j][k] - texts[j][k]) ** 2 for j, k in places) / len(images)
+
+
+def plain_cross_modal_consistency(image_BD: Tensor, text_BD: Tensor) -> float:
+    across = _dots(image_BD, text_BD)
+    places = itertools.product(range(len(across)), repeat=2)
+    return math.fsum((across[j][k] - across[k][j]) ** 2 for j, k in places) / len(across)
+
+
+def plain_intra_modal_separation(image_BD: Tensor, text_BD: Tensor, temperature: float) -> float:
+    across, total = _dots(image_BD, text_BD), 0.0
+    for own in (_dots(image_BD, image_BD), _dots(text_BD, text_BD)):
+        for j, row in enumerate(own):
+            positive = math.exp(across[j][j] / temperature)
+            negatives = math.fsum(math.exp(row[k] / temperature) for k in range(len(row)) if k != j)
+            total -= math.log(positive / (positive + negatives)) / len(own)
+    return total
+
+
+def plain_in_modal_uniformity(image_BD: Tensor, text_BD: Tensor) -> float:
+    return (plain_cross_uniformity(image_BD, image_BD, 2) + plain_cross_uniformity(text_BD, text_BD, 2)) / 2
+
+
+def plain_coral(image_BD: Tensor, text_BD: Tensor) -> float:
+    def covariance(rows: list[list[float]], p: int, q: int) -> float:
+        means = [math.fsum(row[d] for row in rows) / len(rows) for d in (p, q)]
+        return math.fsum((row[p] - means[0]) * (row[q] - means[1]) for row in rows) / (len(rows) - 1)
+
+    dim = image_BD.shape[1]
+    images, texts = image_BD.tolist(), text_BD.tolist()
+    places = itertools.product(range(dim), repeat=2)
+    return math.fsum((covariance(images, p, q) - covariance(texts, p, q)) ** 2 for p, q in places) / (
+        4 * dim**2
+    )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -14,7 +15,13 @@ from pretrain.terms.ntxent import nt_xent
 from tests.reference import (
     plain_centroid_penalty,
     plain_centroid_uniformity,
+    plain_coral,
+    plain_cross_modal_consistency,
+    plain_cross_uniformity,
+    plain_in_modal_consistency,
+    plain_in_modal_uniformity,
     plain_info_nce,
+    plain_intra_modal_separation,
     plain_nt_xent,
     plain_pair_alignment,
 )
@@ -26,7 +33,15 @@ PLAIN: dict[str, Callable[..., float]] = {
     "centroid_penalty": plain_centroid_penalty,
     "pair_alignment": plain_pair_alignment,
     "centroid_uniformity": plain_centroid_uniformity,
+    "in_modal_consistency": plain_in_modal_consistency,
+    "cross_modal_consistency": plain_cross_modal_consistency,
+    "intra_modal_separation": plain_intra_modal_separation,
+    "in_modal_uniformity": plain_in_modal_uniformity,
+    "cross_uniformity": partial(plain_cross_uniformity, t=2),
+    "coral": plain_coral,
 }
+# terms that see two clouds and no pairs
+UNPAIRED = {"centroid_penalty", "in_modal_uniformity", "coral"}
 
 
 def unit_rows(count: int, batch: int = 5, dim: int = 4, seed: int = 0) -> list[Tensor]:
@@ -36,8 +51,12 @@ def unit_rows(count: int, batch: int = 5, dim: int = 4, seed: int = 0) -> list[T
 
 
 def call(name: str, *rows: Tensor) -> Tensor:
+    return call_at(name, 0.3, *rows)
+
+
+def call_at(name: str, temperature: float, *rows: Tensor) -> Tensor:
     term = TERMS[name]
-    return term.function(*rows) if term.temperature is None else term.function(*rows, temperature=0.3)
+    return term.function(*rows) if term.temperature is None else term.function(*rows, temperature=temperature)
 
 
 @pytest.mark.parametrize("name", TERMS)
@@ -75,7 +94,7 @@ class TestContract:
     def test_depends_on_which_rows_are_paired_or_says_not(self, name: str) -> None:
         first, second = unit_rows(2)
         same = torch.allclose(call(name, first, second), call(name, first, second.roll(1, 0)))
-        assert same == (name == "centroid_penalty")  # the only term that sees no pairs
+        assert same == (name in UNPAIRED)
 
     def test_ignores_a_common_rotation(self, name: str) -> None:
         first, second = unit_rows(2)
@@ -110,6 +129,35 @@ def test_closed_forms(batch: int, temperature: float) -> None:
     assert nt_xent(apart, apart, temperature=temperature).item() == pytest.approx(
         math.log1p((2 * batch - 2) * small), abs=1e-15
     )
+
+
+@pytest.mark.parametrize("temperature", [0.1, 1.0])
+def test_closed_forms_of_terms_that_tie_geometries(temperature: float) -> None:
+    batch = 4
+    apart, same = (
+        torch.eye(batch, dtype=torch.float64),
+        torch.eye(1, batch, dtype=torch.float64).expand(batch, -1),
+    )
+    shifted = apart.roll(1, dims=0)
+
+    def value(name: str, image_BD: Tensor, text_BD: Tensor) -> float:
+        return call_at(name, temperature, image_BD, text_BD).item()
+
+    # orthogonal images whose texts are one point: every pair but the own differs by 1
+    assert value("in_modal_consistency", apart, same) == pytest.approx(batch - 1)
+    assert value("in_modal_consistency", apart, shifted) == 0  # each geometry is the other's
+    # texts are the images of their neighbours: <i_j, t_k> is a shift, its transpose the other shift
+    assert value("cross_modal_consistency", apart, shifted) == pytest.approx(2)
+    assert value("cross_modal_consistency", apart, apart) == 0
+    small = math.exp(-1 / temperature)
+    assert value("intra_modal_separation", apart, apart) == pytest.approx(2 * math.log1p((batch - 1) * small))
+    assert value("intra_modal_separation", same, same) == pytest.approx(2 * math.log(batch))
+    assert value("in_modal_uniformity", same, same) == pytest.approx(0)
+    assert value("in_modal_uniformity", apart, apart) == pytest.approx(-4)  # squared distance 2, t = 2
+    assert value("cross_uniformity", same, -same) == pytest.approx(-8)
+    assert value("coral", apart, shifted) == pytest.approx(0, abs=1e-30)
+    # covariance of the unit vectors: (Id - 1/B) / (B - 1), of one point: 0; its squared norm is 1/(B - 1)
+    assert value("coral", apart, same) == pytest.approx(1 / (batch - 1) / (4 * batch**2))
 
 
 def test_one_antipodal_pair_of_views_has_only_its_positive() -> None:

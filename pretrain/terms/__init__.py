@@ -9,8 +9,12 @@ from typing import Literal, NamedTuple
 from torch import Tensor
 
 from crossgap.gap import centroid_uniformity, pair_distance, squared_centroid_distance
+from crossgap.misalignment import cross_uniformity
+from pretrain.terms.consistency import cross_modal_consistency, in_modal_consistency
+from pretrain.terms.distribution import coral, in_modal_uniformity
 from pretrain.terms.infonce import info_nce
 from pretrain.terms.ntxent import nt_xent
+from pretrain.terms.separation import intra_modal_separation
 
 
 class Views(NamedTuple):
@@ -45,4 +49,14 @@ TERMS: dict[str, Term] = {
     "centroid_penalty": Term(function=squared_centroid_distance, inputs=("image_BD", "text_BD")),
     "pair_alignment": Term(function=pair_distance, inputs=("image_BD", "text_BD")),
     "centroid_uniformity": Term(function=centroid_uniformity, inputs=("image_BD", "text_BD")),
+    "in_modal_consistency": Term(function=in_modal_consistency, inputs=("image_BD", "text_BD"), weight=0.25),
+    "cross_modal_consistency": Term(
+        function=cross_modal_consistency, inputs=("image_BD", "text_BD"), weight=0.25
+    ),
+    "intra_modal_separation": Term(
+        function=intra_modal_separation, inputs=("image_BD", "text_BD"), temperature="host", weight=0.5
+    ),
+    "in_modal_uniformity": Term(function=in_modal_uniformity, inputs=("image_BD", "text_BD")),
+    "cross_uniformity": Term(function=cross_uniformity, inputs=("image_BD", "text_BD")),
+    "coral": Term(function=coral, inputs=("image_BD", "text_BD")),
 }
