@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -99,6 +100,7 @@ class Run:
         ):
             logged_step, logged_time = self.step, time.perf_counter()
             while self.step < config.steps:
+                self._schedule_temperature()
                 used = self.model.logit_scale.detach().neg().exp()
                 self._advance()
                 shown.advance(self.step)
@@ -115,6 +117,14 @@ class Run:
                     self._check_finite()
                     os.fsync(metrics.fileno())
                     self._save()
+
+    def _schedule_temperature(self) -> None:
+        """Set the temperature of the step to come, where it follows a schedule."""
+        temperature = self.config.objective.temperature
+        if temperature.scheduled:
+            now = temperature.at(self.step, self.config.steps)
+            with torch.no_grad():
+                self.model.logit_scale.fill_(-math.log(now))
 
     def _advance(self) -> None:
         """Make one update: draw, embed, evaluate, differentiate, step."""

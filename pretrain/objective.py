@@ -13,7 +13,7 @@ from torch import Tensor
 from crossgap.errors import InputError, check_known
 from pretrain.terms import TERMS, Views
 
-Regime = Literal["fixed", "learnable"]
+Regime = Literal["fixed", "learnable", "linear", "cosine"]
 
 MAX_LOGIT_SCALE = 100.0  # s = 1/tau is clamped here, as in CLIP
 
@@ -25,24 +25,45 @@ class TemperatureConfig:
     ``fixed`` keeps ``initial``; ``learnable`` starts there and optimises nu = ln(1/tau), clamped to
     exp(nu) <= 100 after every step. ``rate`` multiplies the learning rate of nu: AdamW moves nu by at most
     about the learning rate a step, whatever the gradient, so a short run needs more than 1 to arrive.
+    ``linear`` and ``cosine`` go from ``initial`` in the first step to ``final`` in the last, tau itself along
+    a line or half a cosine; nothing about tau is learned.
 
     [0] Radford et al., 2021, arXiv 2103.00020, section 2.5 (learnable, initial .07).
-    [1] Yaras et al., 2024, arXiv 2412.07909 (fixed ladder; a rate of .1 for nu).
+    [1] Yaras et al., 2024, arXiv 2412.07909 (fixed ladder; a rate of .1 for nu; a linear schedule).
     """
 
     regime: Regime = "fixed"
     initial: float = 0.01
     rate: float = 1.0
+    final: float | None = None
 
     def __post_init__(self) -> None:
         check_known(self.regime, get_args(Regime), "temperature regime")
-        if not (math.isfinite(self.initial) and self.initial >= 1 / MAX_LOGIT_SCALE):
+        if (self.final is not None) != self.scheduled:
             raise InputError(
-                f"temperature initial={self.initial!r}: must be finite and at least "
-                f"{1 / MAX_LOGIT_SCALE} (the logit scale is clamped to {MAX_LOGIT_SCALE:g})"
+                f"temperature regime {self.regime!r} with final={self.final!r}: linear and cosine need a "
+                "final temperature, the others have none"
             )
+        for name, value in (("initial", self.initial), ("final", self.final)):
+            if value is not None and not (math.isfinite(value) and value >= 1 / MAX_LOGIT_SCALE):
+                raise InputError(
+                    f"temperature {name}={value!r}: must be finite and at least "
+                    f"{1 / MAX_LOGIT_SCALE} (the logit scale is clamped to {MAX_LOGIT_SCALE:g})"
+                )
         if not (math.isfinite(self.rate) and self.rate > 0):
             raise InputError(f"temperature rate={self.rate!r}: must be finite and above 0")
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether tau follows a schedule over the steps."""
+        return self.regime in ("linear", "cosine")
+
+    def at(self, step: int, steps: int) -> float:
+        """Return tau of a step of a schedule, counted from 0."""
+        assert self.final is not None
+        passed = step / max(1, steps - 1)
+        left = 1 - passed if self.regime == "linear" else (1 + math.cos(math.pi * passed)) / 2
+        return self.final + (self.initial - self.final) * left
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -100,6 +100,16 @@ def test_bad_weights_are_refused(weights: dict[str, float], message: str) -> Non
         ObjectiveConfig(weights=weights)
 
 
+def test_a_schedule_needs_an_end_and_nothing_else_has_one() -> None:
+    with pytest.raises(InputError, match="'linear' with final=None: linear and cosine need a"):
+        TemperatureConfig(regime="linear")
+    with pytest.raises(InputError, match=r"'fixed' with final=0\.05"):
+        TemperatureConfig(final=0.05)
+    with pytest.raises(InputError, match=r"temperature final=0\.001: must be finite and at least"):
+        TemperatureConfig(regime="cosine", final=0.001)
+    assert TemperatureConfig(regime="linear", initial=0.02, final=0.06).at(0, 1) == pytest.approx(0.02)
+
+
 def test_bad_temperatures_are_refused() -> None:
     with pytest.raises(InputError, match="Known: image_ntxent, text_ntxent"):
         ObjectiveConfig(temperatures={"clip": 0.1})

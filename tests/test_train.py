@@ -206,6 +206,37 @@ def test_a_fixed_temperature_stays(shard: str, tmp_path: Path) -> None:
     assert weights(tmp_path)["logit_scale"].item() == pytest.approx(math.log(100))
 
 
+@pytest.mark.parametrize(
+    ("regime", "expected"),
+    [
+        ("linear", [0.01, 0.02, 0.03, 0.04, 0.05]),
+        ("cosine", [0.03 - 0.02 * math.cos(math.pi * step / 4) for step in range(5)]),
+    ],
+)
+def test_a_scheduled_temperature_follows_its_curve_and_resumes(
+    shard: str, tmp_path: Path, regime: Any, expected: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temperature = TemperatureConfig(regime=regime, initial=0.01, final=0.05)
+    settings = config(shard, steps=5, checkpoint_every=2, objective=ObjectiveConfig(temperature=temperature))
+    train(settings, tmp_path / "whole", progress=False)
+    assert [line["temperature"] for line in metrics(tmp_path / "whole")] == pytest.approx(expected)
+    assert weights(tmp_path / "whole")["logit_scale"].item() == pytest.approx(math.log(1 / 0.05))
+    advance = Run._advance
+
+    def stop_at_three(run: Run) -> None:
+        if run.step == 3:
+            raise KeyboardInterrupt
+        advance(run)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Run, "_advance", stop_at_three)
+        with pytest.raises(KeyboardInterrupt):
+            train(settings, tmp_path / "again", progress=False)
+    train(settings, tmp_path / "again", progress=False)
+    for name, value in weights(tmp_path / "whole").items():
+        assert torch.equal(value, weights(tmp_path / "again")[name]), name
+
+
 def test_a_finished_run_is_left_as_it_is(shard: str, tmp_path: Path) -> None:
     first = train(config(shard, steps=2), tmp_path, progress=False)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
