@@ -106,6 +106,8 @@ def main(
         check_known(route, ROUTES, "route")
     if steps is not None and steps < 1:
         raise InputError(f"--steps must be at least 1, not {steps}")
+    if backbone is not None:
+        check_known(backbone, BACKBONES, "backbone")
     use_threads(threads)
     if embeddings:
         if encoder is not None or dataset or pretrained is not None or preset or backbone is not None:
@@ -267,7 +269,7 @@ def _encoder(
     """Load the encoder, or that of a backbone: from the hub, or from a file whose tag is then known."""
     if backbone is None:
         return load_encoder(str(encoder), pretrained, device, precision)
-    known = BACKBONES[check_known(backbone, BACKBONES, "backbone")]
+    known = BACKBONES[backbone]
     if encoder is not None:
         return load_encoder(encoder, pretrained, device, precision)
     if not known.model or (not known.tag and pretrained is None):

@@ -11,6 +11,7 @@ import huggingface_hub
 import open_clip
 from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 
+from crossgap.backbones import backbone_of
 from crossgap.errors import InputError
 
 _PATIENCE_SECONDS = 3
@@ -35,10 +36,12 @@ def require_obtainable(name: str, tag: str) -> None:
     if any(isinstance(path, str) for path in cached):
         return
     if not answers(ENDPOINT):
+        known = backbone_of(f"{name}/{tag}")
+        # a file does not say which activation and preprocessing its weights were trained with
+        how = "--pretrained FILE" if known is None else f"--backbone {known} --pretrained FILE"
         raise InputError(
             f"weights {tag!r} of {name!r} are not on this machine, and {ENDPOINT} does not answer. Fetch "
-            f"{' or '.join(files)} of {ENDPOINT}/{repository} elsewhere, and give its path as "
-            "--pretrained FILE"
+            f"{' or '.join(files)} of {ENDPOINT}/{repository} elsewhere, and give its path as {how}"
         )
 
 

@@ -108,6 +108,10 @@ def test_weights_that_cannot_be_fetched_are_named_at_once(monkeypatch: pytest.Mo
     monkeypatch.setattr(weights, "answers", lambda _address: False)
     with pytest.raises(InputError, match=r"open_clip_model.safetensors .*vit_base_patch32_clip_224.openai"):
         load_encoder("ViT-B-32", "openai")
+    with pytest.raises(InputError, match=r"give its path as --backbone openclip-l14 --pretrained FILE"):
+        load_encoder("ViT-L-14", "datacomp_xl_s13b_b90k")
+    with pytest.raises(InputError, match=r"give its path as --pretrained FILE"):
+        load_encoder("ViT-L-14", "laion2b_s32b_b82k")
 
 
 def _another(run: Path, folder: Path) -> str:
