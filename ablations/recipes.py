@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import get_args
 
 from ablations.study import Arm, Study
 from crossgap.evaluation import EvaluationConfig, InversionPlan
-from crossgap.inversion import InversionConfig
+from crossgap.inversion import InversionConfig, Target
 from crossgap.presets import preset
 from pretrain.recipes import RECIPES
 from pretrain.recipes import smoke as smoke_training
@@ -40,19 +41,39 @@ def demo() -> Study:
         name="demo",
         description="Small CLIPs on embedded emoji that differ in one term of the objective.",
         arms=(
-            _arm("baseline", "CLIP, temperature .01", "CLIP loss alone, temperature fixed at .01"),
-            _arm("image-image", "+ image-image", "CLIP loss and NT-Xent between two views of an image"),
-            _arm("centroid", "+ centroid penalty", "CLIP loss and the squared distance of the two centroids"),
-            _arm(
-                "learnable",
-                "learnable temperature",
-                "CLIP loss alone, temperature learned from .07 (500 steps move it little)",
-            ),
+            _arm("baseline"),
+            _arm("image-image"),
+            _arm("centroid"),
+            _arm("learnable"),
         ),
         baseline="baseline",
         seeds=(0, 1),
         evaluation=EvaluationConfig(routes=ROUTES, plans={"text": oti, "image": ovi}),
         core_seconds=200,
+    )
+
+
+def first_map() -> Study:
+    """What does each term of the objective do, at its default weight and the size of the demo?
+
+    Every recipe once, two paired seeds, inversion by the fast schedule: a map of where to look, not a result.
+
+        python -m ablations.sweep --study map
+    """
+    plans: dict[Target, InversionPlan] = {}
+    for into in get_args(Target):
+        config = replace(preset("any", into, "fast"), batch_size=128)
+        plans[into] = InversionPlan(config=config, token_counts=(1,), snapshots=(config.steps,))
+    return Study(
+        name="map",
+        description="Small CLIPs on embedded emoji: every term at its default weight against the baseline.",
+        arms=tuple(_arm(name) for name in RECIPES),
+        baseline="baseline",
+        seeds=(0, 1),
+        evaluation=EvaluationConfig(
+            routes=("chance", "native", "oti", "ovi", "untrained_tokens", "centred"), plans=plans
+        ),
+        core_seconds=150,
     )
 
 
@@ -78,9 +99,14 @@ def smoke(study: Study) -> Study:
     )
 
 
-def _arm(recipe: str, label: str, description: str) -> Arm:
-    train = RECIPES[recipe]()
-    return Arm(name=recipe, label=label, description=description, train=replace(train, threads=1))
+def _arm(name: str) -> Arm:
+    recipe = RECIPES[name]
+    return Arm(
+        name=name,
+        label=recipe.label,
+        description=recipe.description,
+        train=replace(recipe(), threads=1),
+    )
 
 
-STUDIES: dict[str, Callable[[], Study]] = {"demo": demo}
+STUDIES: dict[str, Callable[[], Study]] = {"demo": demo, "map": first_map}

@@ -349,7 +349,8 @@ class _Run:
         """Choose tokens and steps of one direction by mean average precision on the validation split."""
         plan = self._config.plans[into]
         task = _selection_task(self._val, "image-image" if into == "text" else "text-text")
-        if task is None:
+        choices = len(plan.token_counts) * sum(step > 0 for step in plan.snapshots)
+        if task is None or choices == 1:
             return _Setting(plan.token_counts[0], plan.snapshots[-1], "preset")
         self._record(self._native(task))
         best: tuple[float, _Setting] | None = None

@@ -20,7 +20,9 @@ class AugmentConfig:
     ``area`` and ``ratio`` bound a crop's share of the image and its width / height. ``brightness``,
     ``contrast`` and ``saturation`` are jittered by factors in [1 - x, 1 + x]. ``flip`` is the probability of
     a mirror image: 0, because flags, arrows and letters change their meaning. ``drop_words`` is the
-    probability with which a token of a caption is left out when a second caption is wanted and there is none.
+    probability with which a token of a caption is left out when a second caption is wanted and there is none,
+    or a view with fewer words. ``local_area`` bounds the share of the ``local_views`` small crops;
+    ``text_dropout`` is the probability of dropout in the text tower, for the one view that has it.
     """
 
     area: tuple[float, float] = (0.7, 1.0)
@@ -30,10 +32,19 @@ class AugmentConfig:
     saturation: float = 0.2
     flip: float = 0.0
     drop_words: float = 0.1
+    local_area: tuple[float, float] = (0.05, 0.4)
+    local_views: int = 2
+    text_dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        if not 0 < self.area[0] <= self.area[1] <= 1:
-            raise InputError(f"augment area={self.area!r}: must be 0 < low <= high <= 1")
+        for name in ("area", "local_area"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high <= 1:
+                raise InputError(f"augment {name}={(low, high)!r}: must be 0 < low <= high <= 1")
+        if self.local_views < 1:
+            raise InputError(f"augment local_views={self.local_views!r}: must be at least 1")
+        if not 0 <= self.text_dropout < 1:
+            raise InputError(f"augment text_dropout={self.text_dropout!r}: must lie in [0, 1)")
         if not 0 < self.ratio[0] <= self.ratio[1]:
             raise InputError(f"augment ratio={self.ratio!r}: must be 0 < low <= high")
         for name in ("brightness", "contrast", "saturation", "flip", "drop_words"):

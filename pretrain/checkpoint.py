@@ -106,7 +106,15 @@ def _steps(folder: Path) -> list[Path]:
 
 
 def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    """Lay tensors out for a file, which refuses two names of one memory: parts that towers share."""
+    places: set[int] = set()
+    ready = {}
+    for name, tensor in tensors.items():
+        ready[name] = tensor.detach().cpu().contiguous()
+        if ready[name].data_ptr() in places:
+            ready[name] = ready[name].clone()
+        places.add(ready[name].data_ptr())
+    return ready
 
 
 def _sync(path: Path) -> None:

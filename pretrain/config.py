@@ -24,7 +24,10 @@ class TrainConfig:
     ``gradient_clip`` bounds the norm of the gradient (None: not at all); ``threads`` is torch's number of CPU
     threads (None: as it is); ``precision`` ``bf16`` runs the towers under autocast; ``stored_size`` is the
     side in pixels of the images kept in memory, from which views are cropped; ``limit`` trains on the first
-    so many pairs.
+    so many pairs; ``extra_augment`` is how views after the first are made (None: as the first);
+    ``semantics`` is a file of caption embeddings (None: made from the captions' words), for terms that weigh
+    by meaning; ``accumulate`` cuts a batch into so many parts that go through the towers one after another,
+    with the loss of the whole batch; ``term_gradients`` logs the norm of each term's own gradient.
     """
 
     recipe: str
@@ -47,11 +50,15 @@ class TrainConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    extra_augment: AugmentConfig | None = None
+    semantics: str | None = None
+    accumulate: int = 1
+    term_gradients: bool = False
 
     def __post_init__(self) -> None:
         check_known(self.precision, get_args(Precision), "precision")
         at_least = {"steps": 1, "batch_size": 2, "warmup_steps": 0, "log_every": 1, "checkpoint_every": 1}
-        at_least |= {"stored_size": 1, "threads": 1, "limit": 1}
+        at_least |= {"stored_size": 1, "threads": 1, "limit": 1, "accumulate": 1}
         for name, low in at_least.items():
             value = getattr(self, name)
             if value is not None and value < low:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import open_clip
 import torch
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 
-from crossgap.errors import InputError
+from crossgap.errors import InputError, check_known
 from pretrain.streams import stream_seed
+
+Shared = Literal["nothing", "projection", "towers"]
 
 VOCABULARY = 49408  # open_clip's SimpleTokenizer
 
@@ -19,7 +21,11 @@ VOCABULARY = 49408  # open_clip's SimpleTokenizer
 class ModelConfig:
     """Sizes of the two towers; both have the same width, depth and number of heads.
 
-    ``image_size`` and ``patch_size`` are in pixels, ``context_length`` in tokens.
+    ``image_size`` and ``patch_size`` are in pixels, ``context_length`` in tokens. ``shared`` says what images
+    and texts have in common: nothing; the projection into the embedding; or, as in SharedCLIP, the projection
+    and the transformer, with patch, token and position embeddings and the outer norms of their own.
+
+    [0] Eslami and de Melo, AlignCLIP, 2024, arXiv 2406.17639 (SharedCLIP).
     """
 
     image_size: int = 32
@@ -29,10 +35,12 @@ class ModelConfig:
     heads: int = 4
     embed_dim: int = 128
     context_length: int = 32
+    shared: Shared = "nothing"
 
     def __post_init__(self) -> None:
+        check_known(self.shared, get_args(Shared), "part that a model shares")
         for name, value in vars(self).items():
-            if value < 1:
+            if name != "shared" and value < 1:
                 raise InputError(f"model {name}={value!r}: must be at least 1")
         if self.image_size % self.patch_size:
             raise InputError(
@@ -87,6 +95,10 @@ def build_model(config: ModelConfig, *, seed: int, temperature: float) -> open_c
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(seed, "initialisation"))
         model = open_clip.CLIP(**config.open_clip)
+    if config.shared in ("projection", "towers"):
+        model.visual.proj = model.text_projection
+    if config.shared == "towers":
+        model.visual.transformer.resblocks = model.transformer.resblocks
     with torch.no_grad():
         model.logit_scale.copy_(-torch.log(torch.tensor(temperature)))
     return model

@@ -67,15 +67,44 @@ class TemperatureConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WeightSchedule:
+    """When a term has its weight: times are fractions of the run.
+
+    From ``start`` to ``stop``, rising linearly from 0 over the first ``ramp``; outside it is 0, and the term
+    is not computed. The default is constant.
+    """
+
+    start: float = 0.0
+    stop: float = 1.0
+    ramp: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.start < self.stop <= 1 and 0 <= self.ramp <= 1):
+            raise InputError(f"{self}: must be 0 <= start < stop <= 1 and ramp in [0, 1]")
+
+    def factor(self, step: int, steps: int) -> float:
+        """Return the share of the weight that a step has, counted from 0."""
+        done = step / steps
+        if not self.start <= done < self.stop:
+            return 0.0
+        return 1.0 if self.ramp == 0 else min(1.0, (step + 1 - self.start * steps) / (self.ramp * steps))
+
+
+@dataclass(frozen=True, kw_only=True)
 class ObjectiveConfig:
     """Weights over :data:`pretrain.terms.TERMS`; a weight of 0 is exactly the objective without the term.
 
-    ``temperatures`` overrides the temperature of terms that have one of their own.
+    ``temperatures`` overrides the temperature of terms that have one of their own; ``modifiers`` are
+    strengths of changes to the CLIP loss; ``schedules`` say when terms have their weights;
+    ``teacher_momentum`` is that of the average of the image tower's weights, for terms with a teacher.
     """
 
     weights: dict[str, float] = field(default_factory=lambda: {"clip": 1.0})
     temperature: TemperatureConfig = TemperatureConfig()
     temperatures: dict[str, float] = field(default_factory=dict)
+    modifiers: dict[str, float] = field(default_factory=dict)
+    schedules: dict[str, WeightSchedule] = field(default_factory=dict)
+    teacher_momentum: float = 0.996
 
     def __post_init__(self) -> None:
         for name, weight in self.weights.items():

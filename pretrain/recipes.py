@@ -1,86 +1,52 @@
-"""Named training runs: each function returns a full config, and each says where its numbers come from."""
+"""Named training runs: each is the baseline with one thing changed, and says where its numbers come from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from pretrain.config import TrainConfig
 from pretrain.objective import ObjectiveConfig, TemperatureConfig
 
+Family = Literal["host", "temperature", "intra-modal", "gap", "model", "control"]
 
-def baseline() -> TrainConfig:
-    """CLIP at the fixed temperature .01, where trained CLIPs end up; the arm that others are compared with.
 
-    [0] Radford et al., 2021, arXiv 2103.00020.
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One arm: what it changes in the baseline, and the source of its numbers. Calling it gives the config.
 
-    Batch, steps, learning rate and crops were chosen on the validation concepts of the emoji, for a training
-    of some hundred seconds on one core; all arms share them.
-
-        python -m pretrain.train --recipe baseline
+    Args:
+        family: the kind of change, by which tables are ordered.
+        label: a few words for figures.
+        description: one sentence: what is minimised or changed.
+        source: where form and default come from, and how this differs.
+        weights: terms beside the CLIP loss, or instead of it where ``clip`` is 0.
+        objective: other fields of :class:`pretrain.objective.ObjectiveConfig`.
+        model: fields of :class:`pretrain.model.ModelConfig`.
+        train: fields of :class:`pretrain.config.TrainConfig`.
     """
-    return TrainConfig(recipe="baseline")
 
+    family: Family
+    label: str
+    description: str
+    source: str
+    weights: Mapping[str, float] = field(default_factory=dict)
+    objective: Mapping[str, Any] = field(default_factory=dict)
+    model: Mapping[str, Any] = field(default_factory=dict)
+    train: Mapping[str, Any] = field(default_factory=dict)
 
-def learnable() -> TrainConfig:
-    """CLIP with a learnable temperature from .07, clamped to a logit scale of 100.
-
-    [0] Radford et al., 2021, arXiv 2103.00020, section 2.5.
-
-        python -m pretrain.train --recipe learnable
-    """
-    temperature = TemperatureConfig(regime="learnable", initial=0.07)
-    return replace(baseline(), recipe="learnable", objective=ObjectiveConfig(temperature=temperature))
-
-
-def image_image() -> TrainConfig:
-    """CLIP and NT-Xent between two crops of each image, on the shared embedding.
-
-    [0] Mu et al., 2021, arXiv 2112.12750 (SLIP): temperature .1, weight 1, but behind a head of its own.
-    [1] Goel et al., 2022, arXiv 2205.14459 (CyCLIP): in-modal contrast on the shared embedding.
-
-        python -m pretrain.train --recipe image-image
-    """
-    return _with_terms("image-image", {"image_ntxent": 1.0})
-
-
-def text_text() -> TrainConfig:
-    """CLIP and NT-Xent between two captions of each image.
-
-    [0] Gao et al., 2021, arXiv 2104.08821 (SimCSE): contrast of sentences, there under two dropout masks.
-    [1] Goel et al., 2022, arXiv 2205.14459 (CyCLIP): in-modal contrast on the shared embedding.
-
-        python -m pretrain.train --recipe text-text
-    """
-    return _with_terms("text-text", {"text_ntxent": 1.0})
-
-
-def image_text_both() -> TrainConfig:
-    """CLIP and NT-Xent within both modalities, half the weight each.
-
-    [0] Goel et al., 2022, arXiv 2205.14459 (CyCLIP): the mean of image-image and text-text contrast.
-
-        python -m pretrain.train --recipe image-image-text-text
-    """
-    return _with_terms("image-image-text-text", {"image_ntxent": 0.5, "text_ntxent": 0.5})
-
-
-def centroid() -> TrainConfig:
-    """CLIP and a penalty on the squared distance between the centres of the modalities.
-
-    python -m pretrain.train --recipe centroid
-    """
-    return _with_terms("centroid", {"centroid_penalty": 1.0})
-
-
-def align_uniform() -> TrainConfig:
-    """CLIP, alignment of true pairs and uniformity of their midpoints.
-
-    [0] ModGap, 2026, arXiv 2601.18525: both weights 1.
-
-        python -m pretrain.train --recipe align-uniform
-    """
-    return _with_terms("align-uniform", {"pair_alignment": 1.0, "centroid_uniformity": 1.0})
+    def __call__(self) -> TrainConfig:
+        """Give the full config."""
+        (name,) = (name for name, recipe in RECIPES.items() if recipe is self)
+        base = TrainConfig(recipe=name)
+        weights = {term: float(weight) for term, weight in {"clip": 1, **self.weights}.items() if weight}
+        return replace(
+            base,
+            objective=ObjectiveConfig(weights=weights, **self.objective),
+            model=replace(base.model, **self.model),
+            **self.train,
+        )
 
 
 def smoke(config: TrainConfig) -> TrainConfig:
@@ -97,18 +63,180 @@ def smoke(config: TrainConfig) -> TrainConfig:
     )
 
 
-def _with_terms(recipe: str, weights: dict[str, float]) -> TrainConfig:
-    base = baseline()
-    objective = replace(base.objective, weights={**base.objective.weights, **weights})
-    return replace(base, recipe=recipe, objective=objective)
+def _temperature(regime: str, initial: float, **more: float) -> dict[str, Any]:
+    config: Any = {"regime": regime, "initial": initial, **more}
+    return {"temperature": TemperatureConfig(**config)}
 
 
-RECIPES: dict[str, Callable[[], TrainConfig]] = {
-    "baseline": baseline,
-    "learnable": learnable,
-    "image-image": image_image,
-    "text-text": text_text,
-    "image-image-text-text": image_text_both,
-    "centroid": centroid,
-    "align-uniform": align_uniform,
+# Batch, steps, learning rate and crops of the baseline were chosen on the validation concepts of the emoji,
+# for a training of some hundred seconds on one core; all arms share them.
+RECIPES: dict[str, Recipe] = {
+    "baseline": Recipe(
+        family="host",
+        label="CLIP, temperature .01",
+        description="CLIP loss alone, temperature fixed at .01",
+        source="Radford et al., 2021, arXiv 2103.00020; .01 is where trained CLIPs end up",
+    ),
+    "learnable": Recipe(
+        family="temperature",
+        label="learnable temperature",
+        description="CLIP loss alone, temperature learned from .07 (500 steps move it little)",
+        source="Radford et al., 2021, arXiv 2103.00020, section 2.5",
+        objective=_temperature("learnable", 0.07),
+    ),
+    "slow-temperature": Recipe(
+        family="temperature",
+        label="slow temperature",
+        description="CLIP loss alone, temperature learned from .07 at a tenth of the learning rate",
+        source="Yaras et al., 2024, arXiv 2412.07909",
+        objective=_temperature("learnable", 0.07, rate=0.1),
+    ),
+    "temperature-04": Recipe(
+        family="temperature",
+        label="temperature .04",
+        description="CLIP loss alone, temperature fixed at .04",
+        source="Yaras et al., 2024, arXiv 2412.07909: the ladder of fixed temperatures",
+        objective=_temperature("fixed", 0.04),
+    ),
+    "temperature-linear": Recipe(
+        family="temperature",
+        label="temperature .01 to .05, linear",
+        description="CLIP loss alone, temperature from .01 in the first step to .05 in the last, linearly",
+        source="Yaras et al., 2024, arXiv 2412.07909",
+        objective=_temperature("linear", 0.01, final=0.05),
+    ),
+    "temperature-cosine": Recipe(
+        family="temperature",
+        label="temperature .01 to .05, cosine",
+        description="CLIP loss alone, temperature from .01 to .05 along half a cosine",
+        source="after Yaras et al., 2024, arXiv 2412.07909, whose schedule is linear",
+        objective=_temperature("cosine", 0.01, final=0.05),
+    ),
+    "image-image": Recipe(
+        family="intra-modal",
+        label="+ image-image",
+        description="CLIP loss and NT-Xent between two views of an image, on the shared embedding",
+        source="Goel et al., CyCLIP, 2022, arXiv 2205.14459: in-modal contrast on the shared embedding; "
+        "temperature .1 and weight 1 of SLIP, Mu et al., 2021, arXiv 2112.12750",
+        weights={"image_ntxent": 1},
+    ),
+    "text-text": Recipe(
+        family="intra-modal",
+        label="+ text-text, two captions",
+        description="CLIP loss and NT-Xent between two captions of each image",
+        source="after Gao et al., SimCSE, 2021, arXiv 2104.08821; temperature .1 of SLIP",
+        weights={"text_ntxent": 1},
+    ),
+    "image-image-text-text": Recipe(
+        family="intra-modal",
+        label="+ image-image and text-text",
+        description="CLIP loss and NT-Xent within both modalities, half the weight each",
+        source="Goel et al., CyCLIP, 2022, arXiv 2205.14459: the mean of image-image and text-text contrast",
+        weights={"image_ntxent": 0.5, "text_ntxent": 0.5},
+    ),
+    "in-modal-consistency": Recipe(
+        family="intra-modal",
+        label="+ in-modal consistency",
+        description="CLIP loss and CyCLIP's in-modal consistency",
+        source="Goel et al., CyCLIP, 2022, arXiv 2205.14459",
+        weights={"in_modal_consistency": 0.25},
+    ),
+    "separation": Recipe(
+        family="intra-modal",
+        label="+ intra-modal separation",
+        description="CLIP loss and AlignCLIP's intra-modal separation, all negatives alike",
+        source="Eslami and de Melo, AlignCLIP, 2024, arXiv 2406.17639, without its shared towers",
+        weights={"intra_modal_separation": 0.5},
+    ),
+    "in-modal-uniformity": Recipe(
+        family="intra-modal",
+        label="+ in-modal uniformity",
+        description="CLIP loss and the uniformity of images and of texts",
+        source="Wang and Isola, 2020, arXiv 2005.10242; weight 1 as in Fahim et al., 2024, arXiv 2405.18570",
+        weights={"in_modal_uniformity": 1},
+    ),
+    "centroid": Recipe(
+        family="gap",
+        label="+ centroid penalty",
+        description="CLIP loss and the squared distance of the two centroids",
+        source="the penalty form of the gap of Liang et al., 2022, arXiv 2203.02053; weight 1",
+        weights={"centroid_penalty": 1},
+    ),
+    "pair-alignment": Recipe(
+        family="gap",
+        label="+ pair alignment",
+        description="CLIP loss and the squared distance of true pairs",
+        source="Wang and Isola, 2020, arXiv 2005.10242; weight 1",
+        weights={"pair_alignment": 1},
+    ),
+    "cross-uniformity": Recipe(
+        family="gap",
+        label="+ cross-modal uniformity",
+        description="CLIP loss and the uniformity of images against texts",
+        source="Fahim, Murphy and Fyshe, 2024, arXiv 2405.18570; weight 1",
+        weights={"cross_uniformity": 1},
+    ),
+    "cua": Recipe(
+        family="gap",
+        label="+ alignment and uniformity (CUA)",
+        description="CLIP loss, alignment of true pairs and in-modal uniformity",
+        source="Fahim, Murphy and Fyshe, 2024, arXiv 2405.18570; weights 1, temperature .01",
+        weights={"pair_alignment": 1, "in_modal_uniformity": 1},
+    ),
+    "cuaxu": Recipe(
+        family="gap",
+        label="+ CUA and cross-modal uniformity",
+        description="CLIP loss, alignment of true pairs, in-modal and cross-modal uniformity",
+        source="Fahim, Murphy and Fyshe, 2024, arXiv 2405.18570; weights 1, temperature .01",
+        weights={"pair_alignment": 1, "in_modal_uniformity": 1, "cross_uniformity": 1},
+    ),
+    "align-uniform": Recipe(
+        family="gap",
+        label="+ alignment and midpoint uniformity (ModGap)",
+        description="CLIP loss, alignment of true pairs and uniformity of their midpoints",
+        source="ModGap, 2026, arXiv 2601.18525; weights 1",
+        weights={"pair_alignment": 1, "centroid_uniformity": 1},
+    ),
+    "cross-modal-consistency": Recipe(
+        family="gap",
+        label="+ cross-modal consistency",
+        description="CLIP loss and CyCLIP's cross-modal consistency",
+        source="Goel et al., CyCLIP, 2022, arXiv 2205.14459",
+        weights={"cross_modal_consistency": 0.25},
+    ),
+    "coral": Recipe(
+        family="gap",
+        label="+ CORAL",
+        description="CLIP loss and the difference of the covariances of images and texts",
+        source="Sun and Saenko, 2016, arXiv 1607.01719; no source for it beside CLIP: weight 1",
+        weights={"coral": 1},
+    ),
+    "shared-projection": Recipe(
+        family="model",
+        label="shared projection",
+        description="CLIP loss alone, one projection into the embedding for images and texts",
+        source="a part of SharedCLIP: Eslami and de Melo, 2024, arXiv 2406.17639",
+        model={"shared": "projection"},
+    ),
+    "shared-towers": Recipe(
+        family="model",
+        label="shared towers (SharedCLIP)",
+        description="CLIP loss alone, one transformer and one projection for images and texts",
+        source="Eslami and de Melo, 2024, arXiv 2406.17639; outer norms and attention masks stay their own",
+        model={"shared": "towers"},
+    ),
+    "images-alone": Recipe(
+        family="control",
+        label="image-image alone",
+        description="NT-Xent between two views of an image and no CLIP loss: the text tower stays untrained",
+        source="control: the image-only reference",
+        weights={"clip": 0, "image_ntxent": 1},
+    ),
+    "matched-compute": Recipe(
+        family="control",
+        label="baseline, matched compute",
+        description="CLIP loss alone, 1.65 times as many steps: what a second image view costs",
+        source="control: the step of image-image took 1.65 times that of the baseline",
+        train={"steps": 825},
+    ),
 }
