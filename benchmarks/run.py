@@ -35,7 +35,7 @@ from crossgap.encoders import OpenClipEncoder, Precision, load_encoder
 from crossgap.errors import InputError
 from crossgap.inversion import InversionConfig
 from crossgap.records import write_json, write_text
-from pretrain.recipes import baseline
+from pretrain.recipes import RECIPES
 from pretrain.train import train
 
 
@@ -53,10 +53,11 @@ class Bench:
         return load_encoder(str(self.model or self._trained()), device="cpu", precision=precision)
 
     def _trained(self) -> Path:
-        steps = 60 if self.quick else baseline().steps
+        baseline = RECIPES["baseline"]()
+        steps = 60 if self.quick else baseline.steps
         if not self.scratch.exists():
             self.progress(f"demo model: training, {steps} steps")
-        train(replace(baseline(), steps=steps), self.scratch, progress=False)
+        train(replace(baseline, steps=steps), self.scratch, progress=False)
         return self.scratch
 
 

@@ -12,7 +12,7 @@ from pretrain.config import TrainConfig
 from pretrain.data import Batches, load_pairs
 from pretrain.model import build_model
 from pretrain.state import TrainingState
-from pretrain.towers import encode_images, encode_text
+from pretrain.towers import encode_images, encode_text, pack_text
 
 
 def training(*, config: TrainConfig | None = None, rounds: int) -> list[Table]:
@@ -31,26 +31,27 @@ def training(*, config: TrainConfig | None = None, rounds: int) -> list[Table]:
         augment=config.augment,
         seed=0,
     )
-    batch = batches.batch(0, second_image=False, second_text=False)
+    batch = batches.batch(0)
+    pixels_BCHW, text = batch.images["image"], pack_text(*batch.texts["text"])
     model = build_model(config.model, seed=0, temperature=0.07).train()
     state = TrainingState(model, pairs.vocabulary_V, weight_decay=0.1, betas=(0.9, 0.98))
 
     def ours() -> None:
         state.optimizer.zero_grad(set_to_none=True)
-        image_BD = encode_images(model, batch.image_BCHW)
-        text_BD = encode_text(model, batch.text, state.table_VW)
+        image_BD = encode_images(model, pixels_BCHW)
+        text_BD = encode_text(model, text, state.table_VW)
         _contrast(image_BD, text_BD).backward()
         state.update(1e-3)
 
     plain_model = build_model(config.model, seed=0, temperature=0.07).train()
     optimizer = torch.optim.AdamW(plain_model.parameters(), lr=1e-3)
     tokens_BL = torch.zeros(config.batch_size, config.model.context_length, dtype=torch.long)
-    rows = torch.repeat_interleave(torch.arange(config.batch_size), batch.text.lengths_B)
-    tokens_BL[rows, batch.text.positions_T] = pairs.vocabulary_V[batch.text.tokens_T]
+    rows = torch.repeat_interleave(torch.arange(config.batch_size), text.lengths_B)
+    tokens_BL[rows, text.positions_T] = pairs.vocabulary_V[text.tokens_T]
 
     def plain() -> None:
         optimizer.zero_grad(set_to_none=True)
-        image_BD = plain_model.encode_image(batch.image_BCHW, normalize=True)
+        image_BD = plain_model.encode_image(pixels_BCHW, normalize=True)
         text_BD = plain_model.encode_text(tokens_BL, normalize=True)
         _contrast(image_BD, text_BD).backward()
         optimizer.step()

@@ -67,6 +67,15 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= 0):
                 raise InputError(f"{name}={value!r}: must be finite and not negative")
+        if self.accumulate > 1 and self.batch_size % self.accumulate:
+            raise InputError(
+                f"accumulate={self.accumulate}: must divide batch_size={self.batch_size} into equal parts"
+            )
+        if self.accumulate > 1 and self.term_gradients:
+            raise InputError(
+                f"term_gradients with accumulate={self.accumulate}: a term's own gradient is known only "
+                "where the batch goes through the towers in one piece; leave one of them out"
+            )
         if not all(0 <= beta < 1 for beta in self.betas):
             raise InputError(f"betas={self.betas!r}: must lie in [0, 1)")
 

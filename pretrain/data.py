@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -17,7 +17,6 @@ from crossgap.datasets.shards import Sample, decode_image, read_shards
 from crossgap.errors import InputError
 from pretrain.augment import AugmentConfig, drop_words, random_view
 from pretrain.streams import stream
-from pretrain.towers import PackedText, pack_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +24,9 @@ class TrainingPairs:
     """N images with their captions, decoded and tokenised once.
 
     ``ids_ML`` holds the M distinct captions as indices into ``vocabulary_V``, the token ids that occur;
-    image k has the captions ``caption_of_K[first_N[k] : first_N[k] + count_N[k]]``. ``digest`` is a SHA-256
-    over pixels and captions.
+    image k has the captions ``caption_of_K[first_N[k] : first_N[k] + count_N[k]]``. ``captions_M`` are the
+    texts. ``concept_N`` numbers the concepts, None where a sample names none. ``digest`` is a SHA-256 over
+    pixels and captions. ``semantic_MS`` are unit rows that say how alike captions are, where a term needs it.
     """
 
     images_NHWC: Tensor
@@ -36,7 +36,10 @@ class TrainingPairs:
     caption_of_K: Tensor
     first_N: Tensor
     count_N: Tensor
+    captions_M: tuple[str, ...]
+    concept_N: Tensor | None
     digest: str
+    semantic_MS: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.images_NHWC)
@@ -46,13 +49,36 @@ class TrainingPairs:
         return replace(self, images_NHWC=self.images_NHWC.to(device))
 
 
-class Batch(NamedTuple):
-    """Views of the same B pairs; pixels are in [0, 1]. A second view that nobody needs is None."""
+class Captions(NamedTuple):
+    """Token ids of B captions, padded, and their lengths, the end-of-text token included."""
 
-    image_BCHW: Tensor
-    text: PackedText
-    second_image_BCHW: Tensor | None
-    second_text: PackedText | None
+    ids_BL: Tensor
+    lengths_B: Tensor
+
+
+class Batch(NamedTuple):
+    """The parts of B pairs that were asked for, rows ``first_row`` and on of a larger batch.
+
+    ``images`` are pixels in [0, 1], (B, C, H, W), or (B, K, C, H, W) for ``local_images``; ``texts`` are
+    captions; ``given`` is what is not embedded, a row a pair.
+    """
+
+    images: dict[str, Tensor]
+    texts: dict[str, Captions]
+    given: dict[str, Tensor]
+    first_row: int = 0
+
+    def rows(self, first: int, end: int) -> Batch:
+        """Cut out the pairs from ``first`` to before ``end``."""
+        return Batch(
+            {name: pixels[first:end] for name, pixels in self.images.items()},
+            {
+                name: Captions(ids[first:end], lengths[first:end])
+                for name, (ids, lengths) in self.texts.items()
+            },
+            {name: values[first:end] for name, values in self.given.items()},
+            self.first_row + first,
+        )
 
 
 def load_pairs(
@@ -73,10 +99,13 @@ def load_pairs(
     pixels = bytearray()
     captions: list[str] = []
     counts: list[int] = []
+    concepts: list[str | None] = []
     for sample in _samples(data):
         pixels += _square(sample, image_size).tobytes()
         captions.extend(sample.captions)
         counts.append(len(sample.captions))
+        concept = sample.meta.get("concept", sample.meta.get("label"))
+        concepts.append(None if concept is None else str(concept))
         if len(counts) == limit:
             break
     if not counts:
@@ -97,6 +126,8 @@ def load_pairs(
         caption_of_K=torch.tensor([place[caption] for caption in captions]),
         first_N=count_N.cumsum(0) - count_N,
         count_N=count_N,
+        captions_M=tuple(distinct),
+        concept_N=_numbered(concepts),
         digest=digest.hexdigest(),
     )
 
@@ -107,7 +138,8 @@ class Batches:
 
     An epoch is a shuffled order cut into whole batches; what is left over waits for another epoch's shuffle.
     Order, captions, crops and dropped words come from separate streams, and each view has its own: an
-    objective without second views sees exactly the first views of one that has them.
+    objective without second views sees exactly the first views of one that has them. Views of images after
+    the first are made by ``extra_augment`` where it is not None.
     """
 
     pairs: TrainingPairs
@@ -115,6 +147,7 @@ class Batches:
     image_size: int
     augment: AugmentConfig
     seed: int
+    extra_augment: AugmentConfig | None = None
 
     def __post_init__(self) -> None:
         if not 2 <= self.batch_size <= len(self.pairs):
@@ -129,21 +162,57 @@ class Batches:
         order_N = torch.randperm(len(self.pairs), generator=stream(self.seed, "order", epoch))
         return order_N[place * self.batch_size : (place + 1) * self.batch_size]
 
-    def batch(self, step: int, *, second_image: bool = False, second_text: bool = False) -> Batch:
-        """Make the views of a step, on the device of the images except for the text."""
+    def batch(self, step: int, parts: Collection[str] = ("image", "text")) -> Batch:
+        """Make the parts of a step, pixels on the device of the images.
+
+        Raises:
+            InputError: ``concept_B`` of data without concepts.
+        """
         indices_B = self.indices(step)
         images_BHWC = self.pairs.images_NHWC[indices_B.to(self.pairs.images_NHWC.device)]
         first_B, other_B = self._captions(indices_B, step)
-        return Batch(
-            self._view(images_BHWC, step, 0),
-            pack_text(self.pairs.ids_ML[first_B], self.pairs.lengths_M[first_B]),
-            self._view(images_BHWC, step, 1) if second_image else None,
-            self._second_text(first_B, other_B, step) if second_text else None,
-        )
+        batch = Batch({}, {}, {})
+        for part in parts:
+            if part == "local_images":
+                views = [self._view(images_BHWC, step, ("local", k)) for k in range(self._extra.local_views)]
+                batch.images[part] = torch.stack(views, dim=1)
+            elif part in _IMAGES:
+                batch.images[part] = self._view(images_BHWC, step, (_IMAGES.index(part),))
+            elif part == "text":
+                batch.texts[part] = self._captions_at(first_B)
+            elif part == "second_text":
+                batch.texts[part] = self._second_text(first_B, other_B, step)
+            elif part == "fewer_words":
+                batch.texts[part] = self._fewer_words(first_B, step, "fewer")
+            elif part == "concept_B":
+                batch.given[part] = self._concepts()[indices_B]
+            else:
+                assert part == "semantic_BS"
+                assert self.pairs.semantic_MS is not None
+                batch.given[part] = self.pairs.semantic_MS[first_B]
+        return batch
 
-    def _view(self, images_BHWC: Tensor, step: int, view: int) -> Tensor:
-        generator = stream(self.seed, "view", step, view)
-        return random_view(images_BHWC, self.image_size, self.augment, generator)
+    @property
+    def _extra(self) -> AugmentConfig:
+        return self.extra_augment or self.augment
+
+    def _view(self, images_BHWC: Tensor, step: int, view: tuple[str | int, ...]) -> Tensor:
+        generator = stream(self.seed, "view", step, *view)
+        config = self.augment if view == (0,) else self._extra
+        if "local" in view:
+            config = replace(config, area=config.local_area)
+        return random_view(images_BHWC, self.image_size, config, generator)
+
+    def _concepts(self) -> Tensor:
+        if self.pairs.concept_N is None:
+            raise InputError(
+                "a term of the objective compares concepts, but not every sample of the data names one; put "
+                '"concept" or "label" into the .json part of each'
+            )
+        return self.pairs.concept_N
+
+    def _captions_at(self, caption_B: Tensor) -> Captions:
+        return Captions(self.pairs.ids_ML[caption_B], self.pairs.lengths_M[caption_B])
 
     def _captions(self, indices_B: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Choose a caption of each pair and another one; the same again where a pair has only one."""
@@ -157,14 +226,30 @@ class Batches:
             self.pairs.caption_of_K[start_B + (chosen_B + shift_B) % count_B],
         )
 
-    def _second_text(self, first_B: Tensor, other_B: Tensor, step: int) -> PackedText:
-        ids_BL, lengths_B = self.pairs.ids_ML[other_B], self.pairs.lengths_M[other_B]
-        generator = stream(self.seed, "words", step)
-        fewer_BL, fewer_B = drop_words(ids_BL, lengths_B, self.augment.drop_words, generator)
+    def _second_text(self, first_B: Tensor, other_B: Tensor, step: int) -> Captions:
+        ids_BL, lengths_B = self._captions_at(other_B)
+        fewer_BL, fewer_B = self._fewer_words(other_B, step, "words")
         same_B = first_B == other_B
-        return pack_text(
+        return Captions(
             torch.where(same_B[:, None], fewer_BL, ids_BL), torch.where(same_B, fewer_B, lengths_B)
         )
+
+    def _fewer_words(self, caption_B: Tensor, step: int, name: str) -> Captions:
+        ids_BL, lengths_B = self._captions_at(caption_B)
+        return Captions(
+            *drop_words(ids_BL, lengths_B, self.augment.drop_words, stream(self.seed, name, step))
+        )
+
+
+_IMAGES = ("image", "second_image", "third_image")
+
+
+def _numbered(names: Sequence[str | None]) -> Tensor | None:
+    known = [name for name in names if name is not None]
+    if len(known) < len(names):
+        return None
+    place = {name: number for number, name in enumerate(dict.fromkeys(known))}
+    return torch.tensor([place[name] for name in known])
 
 
 def _samples(data: str | Sequence[str]) -> Iterator[Sample]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
-from torch import Tensor
+from torch import Tensor, nn
 
 from crossgap.encoders import resolve_device
 from crossgap.records import append_line, read_lines, write_text
@@ -19,11 +20,13 @@ from pretrain.checkpoint import Checkpoint, save_checkpoint
 from pretrain.config import TrainConfig
 from pretrain.data import Batch, Batches, TrainingPairs
 from pretrain.model import build_model
-from pretrain.objective import clamp_logit_scale, evaluate_objective
+from pretrain.objective import Moment, build_modules, clamp_logit_scale, evaluate_objective, views_of
 from pretrain.progress import TrainingProgress
+from pretrain.semantics import caption_vectors
 from pretrain.state import TrainingState
-from pretrain.terms import Views
-from pretrain.towers import PackedText, encode_images, encode_text
+from pretrain.terms import TERMS, Setup, TermModule
+from pretrain.terms.distillation import follow
+from pretrain.views import VIEWS, Embedder, Views
 
 
 class NonFiniteLoss(RuntimeError):  # noqa: N818  (it names what the loss is)
@@ -56,23 +59,42 @@ class Run:
         self.config = config
         self.out = out
         self.device = resolve_device(config.device)
+        objective = config.objective
+        if "semantic_BS" in objective.views:
+            pairs = replace(pairs, semantic_MS=caption_vectors(pairs.captions_M, config.semantics))
         self.batches = Batches(
             pairs=pairs.to(self.device),
             batch_size=config.batch_size,
             image_size=config.model.image_size,
             augment=config.augment,
             seed=config.seed,
+            extra_augment=config.extra_augment,
         )
-        temperature = config.objective.temperature
+        temperature = objective.temperature
         self.model = build_model(config.model, seed=config.seed, temperature=temperature.initial)
         self.model.logit_scale.requires_grad_(temperature.regime == "learnable")
         self.model.train().to(self.device)
+        self.modules = build_modules(
+            objective, Setup(config.model.width, config.model.embed_dim), seed=config.seed
+        ).to(self.device)
+        self.teacher = self._teacher()
         self.state = TrainingState(
             self.model,
             pairs.vocabulary_V,
             weight_decay=config.weight_decay,
             betas=config.betas,
             temperature_rate=temperature.rate,
+            extra=nn.ModuleDict(
+                {"terms": self.modules} | ({} if self.teacher is None else {"teacher": self.teacher})
+            ),
+        )
+        self.embed = Embedder(
+            model=self.model,
+            table_VW=self.state.table_VW,
+            teacher=self.teacher,
+            text_dropout=config.augment.text_dropout,
+            seed=config.seed,
+            bf16=config.precision == "bf16",
         )
         self.step = 0
         self.seconds_before = 0.0
@@ -81,9 +103,14 @@ class Run:
             self.state.restore(checkpoint.weights, checkpoint.state)
             self.step = checkpoint.progress["step"]
             self.seconds_before = checkpoint.progress["seconds"]
-        colours = torch.tensor([OPENAI_DATASET_MEAN, OPENAI_DATASET_STD], device=self.device)
-        self.mean_C11, self.std_C11 = colours[:, :, None, None]
         self.pending: list[tuple[int, list[str], Tensor]] = []
+
+    def _teacher(self) -> nn.Module | None:
+        """Copy the image tower, where a term learns from its average over the steps."""
+        if not any(VIEWS[view].tower == "teacher" for view in self.config.objective.views):
+            return None
+        teacher: nn.Module = copy.deepcopy(self.model.visual)
+        return teacher.requires_grad_(False)
 
     @property
     def seconds(self) -> float:
@@ -129,40 +156,83 @@ class Run:
     def _advance(self) -> None:
         """Make one update: draw, embed, evaluate, differentiate, step."""
         objective = self.config.objective
-        batch = self.batches.batch(
-            self.step,
-            second_image=objective.needs("second_image_BD"),
-            second_text=objective.needs("second_text_BD"),
-        )
+        names = views_of(objective.weights_at(self.step, self.config.steps))
+        batch = self.batches.batch(self.step, dict.fromkeys(VIEWS[name].part for name in names))
         self.state.optimizer.zero_grad(set_to_none=True)
-        views = self._embed(batch)
-        self.loss = evaluate_objective(views, objective, temperature=self.model.logit_scale.neg().exp())
-        self.loss.total.backward()
+        views = self._backward(batch, names)
         self.gradient_norm = self.state.clip_gradients(self.config.gradient_clip)
-        names = ["loss", *self.loss.raw, "gradient_norm"]
+        parts = ["loss", *self.loss.raw, "gradient_norm"]
         values = torch.stack([self.loss.total, *self.loss.raw.values(), self.gradient_norm]).detach()
-        self.pending.append((self.step + 1, names, values))
+        self.pending.append((self.step + 1, parts, values))
         if self.device.type == "cpu":  # elsewhere a look waits for the device: once a logged step
             self._check_finite()
         self.state.update(self.config.rate(self.step))
         if objective.temperature.regime == "learnable":
             clamp_logit_scale(self.model.logit_scale)
+        for name in self.loss.raw:
+            if name in self.modules:
+                _term_module(self.modules[name]).after_step(
+                    *(views[view].detach() for view in TERMS[name].inputs)
+                )
+        if self.teacher is not None:
+            follow(self.teacher, self.model.visual, objective.teacher_momentum)
         self.step += 1
 
-    def _embed(self, batch: Batch) -> Views:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            return Views(
-                self._embed_images(batch.image_BCHW),
-                self._embed_text(batch.text),
-                None if batch.second_image_BCHW is None else self._embed_images(batch.second_image_BCHW),
-                None if batch.second_text is None else self._embed_text(batch.second_text),
-            )
+    def _backward(self, batch: Batch, names: tuple[str, ...]) -> Views:
+        """Embed the batch, evaluate the objective and differentiate it; the views are returned.
 
-    def _embed_images(self, pixels_BCHW: Tensor) -> Tensor:
-        return encode_images(self.model, (pixels_BCHW - self.mean_C11) / self.std_C11).float()
+        In parts, the towers run twice: once for the views of the whole batch, without a graph, from which the
+        loss and its gradient with respect to each row come, and once to carry that gradient on.
 
-    def _embed_text(self, text: PackedText) -> Tensor:
-        return encode_text(self.model, text.to(self.device), self.state.table_VW).float()
+        [0] Gao et al., GradCache, 2021, arXiv 2101.06983.
+        """
+        config = self.config
+        if config.accumulate == 1:
+            views = self.embed(batch, names, step=self.step)
+            self._evaluate(views)
+            self.term_gradients = self._term_gradients() if self._logs_this_step else {}
+            self.loss.total.backward()
+            return views
+        size = config.batch_size // config.accumulate
+        parts = [batch.rows(first, first + size) for first in range(0, config.batch_size, size)]
+        with torch.no_grad():
+            embedded = [self.embed(part, names, step=self.step) for part in parts]
+        views = {name: torch.cat([part[name] for part in embedded]) for name in names}
+        rows = {name: views[name].requires_grad_() for name in names if VIEWS[name].differentiable}
+        self._evaluate(views)
+        self.loss.total.backward()
+        self.term_gradients = {}
+        for index, part in enumerate(parts):
+            again = self.embed(part, list(rows), step=self.step)
+            gradients = {
+                name: values.grad.split(size)[index]
+                for name, values in rows.items()
+                if values.grad is not None
+            }
+            torch.autograd.backward([again[name] for name in gradients], list(gradients.values()))
+        return views
+
+    def _evaluate(self, views: Views) -> None:
+        self.loss = evaluate_objective(
+            views,
+            self.config.objective,
+            temperature=self.model.logit_scale.neg().exp(),
+            moment=Moment(self.step, self.config.steps, self.config.seed),
+            modules=self.modules,
+        )
+
+    def _term_gradients(self) -> dict[str, float]:
+        """Give the norm of each weighted term's own gradient."""
+        norms = {}
+        for name, value in self.loss.weighted.items():
+            found = torch.autograd.grad(value, self.state.parameters, retain_graph=True, allow_unused=True)
+            norms[name] = nn.utils.get_total_norm([part for part in found if part is not None]).item()
+        return norms
+
+    @property
+    def _logs_this_step(self) -> bool:
+        done, config = self.step + 1, self.config
+        return config.term_gradients and (done % config.log_every == 0 or done == config.steps)
 
     def _check_finite(self) -> None:
         for step, names, values in self.pending:
@@ -181,6 +251,7 @@ class Run:
             "seconds": self.seconds,
             **{f"raw/{name}": value for name, value in raw.items()},
             **{f"weighted/{name}": value.item() for name, value in self.loss.weighted.items()},
+            **{f"gradient/{name}": norm for name, norm in self.term_gradients.items()},
         }
 
     def _save(self) -> None:
@@ -196,6 +267,11 @@ class Run:
             },
         )
         save_checkpoint(self.out / "checkpoints", checkpoint)
+
+
+def _term_module(module: nn.Module) -> TermModule:
+    assert isinstance(module, TermModule)
+    return module
 
 
 def _cut_metrics(path: Path, step: int) -> None:

@@ -1,17 +1,20 @@
-"""What is minimised: a weighted sum of terms, and the regime of the temperature."""
+"""What is minimised: a weighted sum of terms, their schedules, and the regime of the temperature."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from crossgap.errors import InputError, check_known
-from pretrain.terms import TERMS, Views
+from pretrain.streams import stream, stream_seed
+from pretrain.terms import TERMS, Setup
+from pretrain.terms.modifiers import MODIFIERS, HostInputs
+from pretrain.views import Views
 
 Regime = Literal["fixed", "learnable", "linear", "cosine"]
 
@@ -90,6 +93,9 @@ class WeightSchedule:
         return 1.0 if self.ramp == 0 else min(1.0, (step + 1 - self.start * steps) / (self.ramp * steps))
 
 
+_CONSTANT = WeightSchedule()
+
+
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveConfig:
     """Weights over :data:`pretrain.terms.TERMS`; a weight of 0 is exactly the objective without the term.
@@ -118,15 +124,68 @@ class ObjectiveConfig:
             check_known(name, own, "term with a temperature of its own")
             if not (math.isfinite(temperature) and temperature > 0):
                 raise InputError(f"temperature of {name}={temperature!r}: must be finite and above 0")
+        for name, strength in self.modifiers.items():
+            check_known(name, MODIFIERS, "modifier of the CLIP loss")
+            if not 0 <= strength <= 1:
+                raise InputError(f"strength of {name}={strength!r}: must lie in [0, 1]")
+            if strength > 0 and "clip" not in self.active:
+                raise InputError(f"modifier {name}={strength!r} changes the CLIP loss, whose weight is 0")
+        for name in self.schedules:
+            check_known(name, TERMS, "term with a weight schedule")
+        if all(self.schedules.get(name, _CONSTANT) != _CONSTANT for name in self.active):
+            raise InputError(
+                f"every term of {list(self.active)} has a weight schedule; leave one at its weight all the "
+                "time, so that each step has something to minimise"
+            )
+        if not 0 <= self.teacher_momentum < 1:
+            raise InputError(f"teacher_momentum={self.teacher_momentum!r}: must lie in [0, 1)")
 
     @property
     def active(self) -> tuple[str, ...]:
         """The terms with a weight above 0, in the order of the registry."""
         return tuple(name for name in TERMS if self.weights.get(name, 0) > 0)
 
-    def needs(self, view: str) -> bool:
-        """Tell whether any active term takes the named field of :class:`Views`."""
-        return any(view in TERMS[name].inputs for name in self.active)
+    def weights_at(self, step: int, steps: int) -> dict[str, float]:
+        """Give the weights of one step, of the terms whose weight is above 0 there."""
+        scheduled = {
+            name: self.weights[name] * self.schedules.get(name, _CONSTANT).factor(step, steps)
+            for name in self.active
+        }
+        return {name: weight for name, weight in scheduled.items() if weight > 0}
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """The names in :data:`pretrain.views.VIEWS` that active terms take."""
+        return views_of(self.active)
+
+
+def views_of(names: Iterable[str]) -> tuple[str, ...]:
+    """Name the views that terms take, each once."""
+    return tuple(dict.fromkeys(view for name in names for view in TERMS[name].inputs))
+
+
+def build_modules(config: ObjectiveConfig, setup: Setup, *, seed: int) -> nn.ModuleDict:
+    """Build the active terms that have a state; a term's initial weights depend on (seed, its name) alone."""
+    modules = nn.ModuleDict()
+    for name in config.active:
+        build = TERMS[name].module
+        if build is not None:
+            setup = setup._replace(teacher_momentum=config.teacher_momentum)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(stream_seed(seed, "term", name))
+                modules[name] = build(setup)
+    return modules
+
+
+class Moment(NamedTuple):
+    """When an objective is evaluated: steps count from 0; what terms draw depends on (seed, step, name)."""
+
+    step: int = 0
+    steps: int = 1
+    seed: int = 0
+
+
+FIRST = Moment()
 
 
 class Loss(NamedTuple):
@@ -137,25 +196,57 @@ class Loss(NamedTuple):
     weighted: dict[str, Tensor]
 
 
-def evaluate_objective(views: Views, config: ObjectiveConfig, *, temperature: Tensor | float) -> Loss:
+def evaluate_objective(
+    views: Views,
+    config: ObjectiveConfig,
+    *,
+    temperature: Tensor | float,
+    moment: Moment = FIRST,
+    modules: nn.ModuleDict | None = None,
+) -> Loss:
     """Compute the active terms and their weighted sum.
 
     Args:
-        views: the embeddings that the active terms need.
+        views: those that the active terms take, of the whole batch.
         config: the weights.
         temperature: tau of the host loss.
+        moment: the step, for schedules, and for what terms draw.
+        modules: the active terms that have a state, from :func:`build_modules`.
     """
+    weights = config.weights_at(moment.step, moment.steps)
     raw = {}
-    for name in config.active:
+    for name in weights:
         term = TERMS[name]
-        inputs = [getattr(views, view) for view in term.inputs]
-        if term.temperature is None:
-            raw[name] = term.function(*inputs)
-        else:
+        inputs = [views[view] for view in term.inputs]
+        options: dict[str, Any] = {}
+        if term.temperature is not None:
             own = config.temperatures.get(name, term.temperature)
-            raw[name] = term.function(*inputs, temperature=temperature if own == "host" else own)
-    weighted = {name: config.weights[name] * value for name, value in raw.items()}
+            options["temperature"] = temperature if own == "host" else own
+        if term.random:
+            options["generator"] = stream(moment.seed, name, moment.step)
+        if term.progress:
+            options["progress"] = moment.step / moment.steps
+        if name == "clip":
+            *inputs, options["label_smoothing"] = _modified(HostInputs(inputs[0], inputs[1]), config, moment)
+        raw[name] = _function(name, modules)(*inputs, **options)
+    weighted = {name: weight * raw[name] for name, weight in weights.items()}
     return Loss(_sum(weighted.values()), raw, weighted)
+
+
+def _function(name: str, modules: nn.ModuleDict | None) -> Callable[..., Tensor]:
+    term = TERMS[name]
+    if term.function is not None:
+        return term.function
+    assert modules is not None
+    return modules[name]
+
+
+def _modified(given: HostInputs, config: ObjectiveConfig, moment: Moment) -> HostInputs:
+    for name, modify in MODIFIERS.items():
+        strength = config.modifiers.get(name, 0)
+        if strength > 0:
+            given = modify(given, strength, stream(moment.seed, name, moment.step))
+    return given
 
 
 def clamp_logit_scale(logit_scale: Tensor) -> None:

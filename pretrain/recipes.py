@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from pretrain.augment import AugmentConfig
 from pretrain.config import TrainConfig
 from pretrain.objective import ObjectiveConfig, TemperatureConfig
 
@@ -68,6 +69,8 @@ def _temperature(regime: str, initial: float, **more: float) -> dict[str, Any]:
     return {"temperature": TemperatureConfig(**config)}
 
 
+_STRONG = AugmentConfig(area=(0.3, 1.0), brightness=0.4, contrast=0.4, saturation=0.4)
+
 # Batch, steps, learning rate and crops of the baseline were chosen on the validation concepts of the emoji,
 # for a training of some hundred seconds on one core; all arms share them.
 RECIPES: dict[str, Recipe] = {
@@ -76,6 +79,14 @@ RECIPES: dict[str, Recipe] = {
         label="CLIP, temperature .01",
         description="CLIP loss alone, temperature fixed at .01",
         source="Radford et al., 2021, arXiv 2103.00020; .01 is where trained CLIPs end up",
+    ),
+    "siglip": Recipe(
+        family="host",
+        label="SigLIP",
+        description="sigmoid loss over all pairs, temperature learned from .1 and bias from -10",
+        source="Zhai et al., 2023, arXiv 2303.15343",
+        weights={"clip": 0, "siglip": 1},
+        objective=_temperature("learnable", 0.1),
     ),
     "learnable": Recipe(
         family="temperature",
@@ -120,6 +131,15 @@ RECIPES: dict[str, Recipe] = {
         "temperature .1 and weight 1 of SLIP, Mu et al., 2021, arXiv 2112.12750",
         weights={"image_ntxent": 1},
     ),
+    "slip": Recipe(
+        family="intra-modal",
+        label="+ image-image behind a head (SLIP)",
+        description="CLIP loss and NT-Xent between two further, stronger views of an image, behind a head",
+        source="Mu et al., SLIP, 2021, arXiv 2112.12750; the head in its proportions, crops from .3 instead "
+        "of .08 of the image, no blur, grey or flips",
+        weights={"image_ntxent_head": 1},
+        train={"extra_augment": _STRONG},
+    ),
     "text-text": Recipe(
         family="intra-modal",
         label="+ text-text, two captions",
@@ -127,12 +147,35 @@ RECIPES: dict[str, Recipe] = {
         source="after Gao et al., SimCSE, 2021, arXiv 2104.08821; temperature .1 of SLIP",
         weights={"text_ntxent": 1},
     ),
+    "text-text-words": Recipe(
+        family="intra-modal",
+        label="+ text-text, fewer words",
+        description="CLIP loss and NT-Xent between a caption and itself with words left out",
+        source="after Gao et al., SimCSE, 2021, arXiv 2104.08821 (word deletion, section 3)",
+        weights={"text_ntxent_words": 1},
+    ),
+    "text-text-dropout": Recipe(
+        family="intra-modal",
+        label="+ text-text, dropout",
+        description="CLIP loss and SimCSE's contrast between a caption and itself under dropout of .1",
+        source="Gao et al., SimCSE, 2021, arXiv 2104.08821: temperature .05; here one of the two sides has "
+        "dropout, so that the CLIP loss sees none; symmetrised",
+        weights={"text_ntxent_dropout": 1},
+    ),
     "image-image-text-text": Recipe(
         family="intra-modal",
         label="+ image-image and text-text",
         description="CLIP loss and NT-Xent within both modalities, half the weight each",
         source="Goel et al., CyCLIP, 2022, arXiv 2205.14459: the mean of image-image and text-text contrast",
         weights={"image_ntxent": 0.5, "text_ntxent": 0.5},
+    ),
+    "supervised": Recipe(
+        family="intra-modal",
+        label="+ supervised contrast",
+        description="CLIP loss and supervised contrast over concepts within both modalities",
+        source="Khosla et al., 2020, arXiv 2004.11362: temperature .1; no source for it beside CLIP: "
+        "weight .5 a modality",
+        weights={"image_supervised": 0.5, "text_supervised": 0.5},
     ),
     "in-modal-consistency": Recipe(
         family="intra-modal",
@@ -148,12 +191,46 @@ RECIPES: dict[str, Recipe] = {
         source="Eslami and de Melo, AlignCLIP, 2024, arXiv 2406.17639, without its shared towers",
         weights={"intra_modal_separation": 0.5},
     ),
+    "separation-semantic": Recipe(
+        family="intra-modal",
+        label="+ intra-modal separation by meaning",
+        description="CLIP loss and AlignCLIP's intra-modal separation, negatives weighed by "
+        "the unlikeness of their captions",
+        source="Eslami and de Melo, AlignCLIP, 2024, arXiv 2406.17639, without its shared towers; likeness "
+        "of captions from their words (TF-IDF) unless semantics gives a file of sentence embeddings",
+        weights={"semantic_separation": 0.5},
+    ),
+    "vicreg": Recipe(
+        family="intra-modal",
+        label="+ VICReg",
+        description="CLIP loss and VICReg between two views within both modalities, each behind an expander",
+        source="Bardes et al., 2021, arXiv 2105.04906: coefficients 25, 25, 1; no source for it beside CLIP: "
+        "weight 1/50 a modality",
+        weights={"image_vicreg": 0.02, "text_vicreg": 0.02},
+    ),
     "in-modal-uniformity": Recipe(
         family="intra-modal",
         label="+ in-modal uniformity",
         description="CLIP loss and the uniformity of images and of texts",
         source="Wang and Isola, 2020, arXiv 2005.10242; weight 1 as in Fahim et al., 2024, arXiv 2405.18570",
         weights={"in_modal_uniformity": 1},
+    ),
+    "nearest": Recipe(
+        family="intra-modal",
+        label="+ nearest neighbours",
+        description="CLIP loss and contrast with the nearest earlier item within both modalities",
+        source="Dwibedi et al., NNCLR, 2021, arXiv 2104.14548: temperature .1; weight .2 of DeCLIP, Li et "
+        "al., 2021, arXiv 2110.05208, halved between the modalities",
+        weights={"image_nearest": 0.1, "text_nearest": 0.1},
+    ),
+    "self-distillation": Recipe(
+        family="intra-modal",
+        label="+ self-distillation",
+        description="CLIP loss and agreement of small crops with the whole image as an averaged "
+        "teacher sees it",
+        source="Naeem et al., SILC, 2023, arXiv 2310.13355, after Caron et al., DINO, 2021, arXiv "
+        "2104.14294; two small crops instead of eight, resized to the full size; fixed momentum .996",
+        weights={"self_distillation": 1},
     ),
     "centroid": Recipe(
         family="gap",
@@ -204,12 +281,61 @@ RECIPES: dict[str, Recipe] = {
         source="Goel et al., CyCLIP, 2022, arXiv 2205.14459",
         weights={"cross_modal_consistency": 0.25},
     ),
+    "sliced-wasserstein": Recipe(
+        family="gap",
+        label="+ sliced Wasserstein",
+        description="CLIP loss and the sliced Wasserstein distance of images and texts over 128 directions",
+        source="Bonneel et al., 2015; no source for it beside CLIP: weight 1",
+        weights={"sliced_wasserstein": 1},
+    ),
+    "mmd": Recipe(
+        family="gap",
+        label="+ MMD",
+        description="CLIP loss and the maximum mean discrepancy of images and texts",
+        source="Gretton et al., 2012; no source for it beside CLIP: weight 1",
+        weights={"mmd": 1},
+    ),
     "coral": Recipe(
         family="gap",
         label="+ CORAL",
         description="CLIP loss and the difference of the covariances of images and texts",
         source="Sun and Saenko, 2016, arXiv 1607.01719; no source for it beside CLIP: weight 1",
         weights={"coral": 1},
+    ),
+    "adversarial": Recipe(
+        family="gap",
+        label="+ adversarial classifier",
+        description="CLIP loss and a classifier of the modality whose gradient is reversed, ramped up",
+        source="Ganin et al., 2016, arXiv 1505.07818; no source for it beside CLIP: weight 1",
+        weights={"adversarial": 1},
+    ),
+    "rafa": Recipe(
+        family="gap",
+        label="+ random feature alignment (RaFA)",
+        description="CLIP loss and the distance of both sides of a pair to one random vector",
+        source="CLIP-Refine, 2025, arXiv 2504.12717, there on trained models; weight 1",
+        weights={"rafa": 1},
+    ),
+    "label-smoothing": Recipe(
+        family="gap",
+        label="label smoothing .1",
+        description="CLIP loss with a tenth of each target spread over the batch",
+        source="Szegedy et al., 2016, arXiv 1512.00567: .1",
+        objective={"modifiers": {"label_smoothing": 0.1}},
+    ),
+    "swap-hard": Recipe(
+        family="gap",
+        label="modality swapping, hard",
+        description="CLIP loss on embeddings whose entries change sides in one step of a thousand",
+        source="Yaras et al., 2024, arXiv 2412.07909: 1e-3",
+        objective={"modifiers": {"swap_hard": 1e-3}},
+    ),
+    "swap-soft": Recipe(
+        family="gap",
+        label="modality swapping, soft",
+        description="CLIP loss on embeddings whose entries are mixed across sides in one step of twenty",
+        source="Yaras et al., 2024, arXiv 2412.07909: 5e-2",
+        objective={"modifiers": {"swap_soft": 5e-2}},
     ),
     "shared-projection": Recipe(
         family="model",
@@ -231,6 +357,13 @@ RECIPES: dict[str, Recipe] = {
         description="NT-Xent between two views of an image and no CLIP loss: the text tower stays untrained",
         source="control: the image-only reference",
         weights={"clip": 0, "image_ntxent": 1},
+    ),
+    "extra-views": Recipe(
+        family="control",
+        label="extra views, no extra loss",
+        description="CLIP loss on two views of each image, half the weight each",
+        source="control: the views of image-image without its loss",
+        weights={"clip": 0.5, "clip_second_view": 0.5},
     ),
     "matched-compute": Recipe(
         family="control",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 TABLE = "token_embedding.weight"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+_EXTRA = "extra."
 
 
 class TrainingState:
@@ -23,6 +25,9 @@ class TrainingState:
     Weight decay acts on matrices only: not on biases, norms, the temperature, nor on token, position and
     class embeddings. The temperature has the learning rate of the rest times ``temperature_rate``.
 
+    ``extra`` holds what is not part of the model: terms with a state, a teacher. Its parameters are trained
+    too where they require a gradient.
+
     [0] Loshchilov and Hutter, 2019, arXiv 1711.05101 (AdamW).
     """
 
@@ -34,17 +39,20 @@ class TrainingState:
         weight_decay: float,
         betas: tuple[float, float],
         temperature_rate: float = 1.0,
+        extra: nn.ModuleDict | None = None,
     ) -> None:
         self.model = model
+        self.extra = extra or nn.ModuleDict()
         self.vocabulary_V = vocabulary_V.to(model.logit_scale.device)
         model.token_embedding.weight.requires_grad_(False)
         self.table_VW = nn.Parameter(model.token_embedding.weight[self.vocabulary_V].clone())
         self._names = [TABLE]
-        self._parameters = [self.table_VW]
-        for name, parameter in model.named_parameters():
+        self.parameters = [self.table_VW]
+        extras = ((_EXTRA + name, parameter) for name, parameter in self.extra.named_parameters())
+        for name, parameter in itertools.chain(model.named_parameters(), extras):
             if parameter.requires_grad:
                 self._names.append(name)
-                self._parameters.append(parameter)
+                self.parameters.append(parameter)
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         for name, parameter in self._named():
             decay = weight_decay if _is_decayed(name, parameter) else 0.0
@@ -58,7 +66,7 @@ class TrainingState:
 
     def clip_gradients(self, max_norm: float | None) -> Tensor:
         """Scale the gradients down to ``max_norm`` and return the norm that they had, a 0-d tensor."""
-        return nn.utils.clip_grad_norm_(self._parameters, math.inf if max_norm is None else max_norm)
+        return nn.utils.clip_grad_norm_(self.parameters, math.inf if max_norm is None else max_norm)
 
     def update(self, learning_rate: float) -> None:
         """Make one AdamW step."""
@@ -73,8 +81,9 @@ class TrainingState:
         return weights
 
     def moments(self) -> dict[str, Tensor]:
-        """Give the optimizer's tensors as ``<parameter>.<moment>``."""
-        return {
+        """Give the optimizer's tensors as ``<parameter>.<moment>``, and what is not part of the model."""
+        extra = {_EXTRA + name: tensor for name, tensor in self.extra.state_dict().items()}
+        return extra | {
             f"{name}.{moment}": self.optimizer.state[parameter][moment]
             for name, parameter in self._named()
             if parameter in self.optimizer.state
@@ -84,6 +93,7 @@ class TrainingState:
     def restore(self, weights: dict[str, Tensor], moments: dict[str, Tensor]) -> None:
         """Continue from what :meth:`weights` and :meth:`moments` gave; the tensors are copied."""
         self.model.load_state_dict(weights)
+        self.extra.load_state_dict({name: moments[_EXTRA + name] for name in self.extra.state_dict()})
         with torch.no_grad():
             self.table_VW.copy_(self.model.token_embedding.weight[self.vocabulary_V])
         for name, parameter in self._named():
@@ -93,7 +103,7 @@ class TrainingState:
                 }
 
     def _named(self) -> zip[tuple[str, nn.Parameter]]:
-        return zip(self._names, self._parameters, strict=True)
+        return zip(self._names, self.parameters, strict=True)
 
 
 def _is_decayed(name: str, parameter: Tensor) -> bool:

@@ -1,19 +1,25 @@
 """Run open_clip's towers on less: captions without padding, the last layer only where it is read.
 
-Both functions equal ``model.encode_image`` and ``model.encode_text`` up to rounding (a test says so). What is
-left out cannot reach the result: the image tower reads only the class token of its last layer; the text tower
-is causal and reads only the end-of-text token, so nothing after that token matters.
+:func:`encode_images` and :func:`encode_text` equal ``model.encode_image`` and ``model.encode_text`` up to
+rounding (a test says so). What is left out cannot reach the result: the image tower reads only the class
+token of its last layer; the text tower is causal and reads only the end-of-text token, so nothing after that
+token matters. The states are what the towers give before the projection into the embedding.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from open_clip import CLIP
-from open_clip.transformer import ResidualAttentionBlock
+from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor
+
+# what a view of a caption multiplies the states of a place of the tower with: (T, W), or (B, W) in the last
+# block
+Dropout = Callable[[int, Tensor], Tensor]
 
 
 class PackedText(NamedTuple):
@@ -52,12 +58,16 @@ def encode_images(model: CLIP, pixels_BCHW: Tensor) -> Tensor:
     Returns:
         Unit rows, (B, D).
     """
-    visual = model.visual
+    return F.normalize(image_states(model.visual, pixels_BCHW) @ model.visual.proj, dim=-1)
+
+
+def image_states(visual: VisionTransformer, pixels_BCHW: Tensor) -> Tensor:
+    """Give what the image tower projects into the embedding, (B, W)."""
     states_BLW = visual._embeds(pixels_BCHW)
     for block in visual.transformer.resblocks[:-1]:
         states_BLW = _image_block(block, states_BLW)
-    states_BW = _class_token_block(visual.transformer.resblocks[-1], states_BLW)
-    return F.normalize(visual.ln_post(states_BW) @ visual.proj, dim=-1)
+    states_BW: Tensor = visual.ln_post(_class_token_block(visual.transformer.resblocks[-1], states_BLW))
+    return states_BW
 
 
 def encode_text(model: CLIP, text: PackedText, table_VW: Tensor) -> Tensor:
@@ -71,12 +81,40 @@ def encode_text(model: CLIP, text: PackedText, table_VW: Tensor) -> Tensor:
     Returns:
         Unit rows, (B, D).
     """
+    return F.normalize(text_states(model, text, table_VW) @ model.text_projection, dim=-1)
+
+
+def text_states(
+    model: CLIP, text: PackedText, table_VW: Tensor, dropout: Dropout = lambda place, states: states
+) -> Tensor:
+    """Give what the text tower projects into the embedding, (B, W).
+
+    Args:
+        model: its token embedding is not used, everything else of the text tower is.
+        text: packed captions whose tokens index ``table_VW``.
+        table_VW: token embeddings.
+        dropout: applied to the embeddings (place 0) and to what each block adds by attention and by its MLP
+            (places 1 and 2 of the first block, 3 and 4 of the second, ...); by default nothing.
+    """
     states_TW = F.embedding(text.tokens_T, table_VW)
-    states_TW = states_TW + F.embedding(text.positions_T, model.positional_embedding)
-    for block in model.transformer.resblocks[:-1]:
-        states_TW = _text_block(block, states_TW, text)
-    states_BW = _end_of_text_block(model.transformer.resblocks[-1], states_TW, text)
-    return F.normalize(model.ln_final(states_BW) @ model.text_projection, dim=-1)
+    states_TW = dropout(0, states_TW + F.embedding(text.positions_T, model.positional_embedding))
+    *blocks, last = model.transformer.resblocks
+    for index, block in enumerate(blocks):
+        states_TW = _text_block(block, states_TW, text, _Place(dropout, 2 * index + 1))
+    states_BW: Tensor = model.ln_final(
+        _end_of_text_block(last, states_TW, text, _Place(dropout, 2 * len(blocks) + 1))
+    )
+    return states_BW
+
+
+class _Place(NamedTuple):
+    """Dropout of one block: its first place is that of attention, the next that of the MLP."""
+
+    dropout: Dropout
+    first: int
+
+
+_NO_DROPOUT = _Place(lambda place, states: states, 0)
 
 
 def _image_block(block: ResidualAttentionBlock, states_BLW: Tensor) -> Tensor:
@@ -94,22 +132,27 @@ def _class_token_block(block: ResidualAttentionBlock, states_BLW: Tensor) -> Ten
     )
 
 
-def _text_block(block: ResidualAttentionBlock, states_TW: Tensor, text: PackedText) -> Tensor:
+def _text_block(
+    block: ResidualAttentionBlock, states_TW: Tensor, text: PackedText, dropped: _Place
+) -> Tensor:
     grid = (len(text.lengths_B), text.longest)
     padded = _pad(_project(block, states_TW, 0, 3), text)
     query, key, value = _heads(padded, grid, 3, block.attn.num_heads)
     mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
     mixed_TW = mixed.transpose(1, 2).reshape(-1, states_TW.shape[-1]).index_select(0, text.cells_T)
-    return _finish(block, states_TW, mixed_TW)
+    return _finish(block, states_TW, mixed_TW, dropped)
 
 
-def _end_of_text_block(block: ResidualAttentionBlock, states_TW: Tensor, text: PackedText) -> Tensor:
+def _end_of_text_block(
+    block: ResidualAttentionBlock, states_TW: Tensor, text: PackedText, dropped: _Place
+) -> Tensor:
     grid = (len(text.lengths_B), text.longest)
     normed_TW = block.ln_1(states_TW)
     padded = _pad(_linear(block, normed_TW, 1, 3), text)
     inside_BL = torch.arange(text.longest, device=text.lengths_B.device) < text.lengths_B[:, None]
     last_BW = normed_TW.index_select(0, text.last_B)
-    return _one_query(block, last_BW, padded, states_TW.index_select(0, text.last_B), grid, inside_BL)
+    ends_BW = states_TW.index_select(0, text.last_B)
+    return _one_query(block, last_BW, padded, ends_BW, grid, inside_BL, dropped)
 
 
 def _one_query(
@@ -119,6 +162,7 @@ def _one_query(
     states_BW: Tensor,
     grid: tuple[int, int],
     inside_BL: Tensor | None,
+    dropped: _Place = _NO_DROPOUT,
 ) -> Tensor:
     """Run a block for one query a row; ``keys_values`` are projected and laid out on the (B, L) grid."""
     (query,) = _heads(_linear(block, normed_BW, 0, 1), (grid[0], 1), 1, block.attn.num_heads)
@@ -127,7 +171,7 @@ def _one_query(
     if inside_BL is not None:
         scores = scores.masked_fill(~inside_BL[:, None, None, :], -torch.inf)
     mixed_BW = (scores.softmax(-1) @ value).flatten(1)
-    return _finish(block, states_BW, mixed_BW)
+    return _finish(block, states_BW, mixed_BW, dropped)
 
 
 def _project(block: ResidualAttentionBlock, states: Tensor, first: int, end: int) -> Tensor:
@@ -152,6 +196,8 @@ def _pad(packed: Tensor, text: PackedText) -> Tensor:
     return packed.new_zeros(cells, packed.shape[-1]).index_copy(0, text.cells_T, packed)
 
 
-def _finish(block: ResidualAttentionBlock, states: Tensor, mixed: Tensor) -> Tensor:
-    states = states + block.attn.out_proj(mixed)
-    return states + block.mlp(block.ln_2(states))
+def _finish(
+    block: ResidualAttentionBlock, states: Tensor, mixed: Tensor, dropped: _Place = _NO_DROPOUT
+) -> Tensor:
+    states = states + dropped.dropout(dropped.first, block.attn.out_proj(mixed))
+    return states + dropped.dropout(dropped.first + 1, block.mlp(block.ln_2(states)))

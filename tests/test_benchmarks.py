@@ -22,7 +22,7 @@ from crossgap.encoders import OpenClipEncoder, Precision
 from crossgap.errors import InputError
 from crossgap.inversion import InversionConfig
 from crossgap.records import read_json
-from pretrain.recipes import baseline, smoke
+from pretrain.recipes import RECIPES, smoke
 from tests.conftest import tiny_encoder
 
 
@@ -137,7 +137,7 @@ def test_retrieval_and_training_run() -> None:
     (timed,) = pairs(count=120, width=16)
     assert timed.rows[-1]["metric"] == "all of them"
     assert float(timed.rows[-1]["s"]) >= max(float(row["s"]) for row in timed.rows[:-1])
-    (update,) = training(config=smoke(baseline()), rounds=1)
+    (update,) = training(config=smoke(RECIPES["baseline"]()), rounds=1)
     assert metrics.rows[0]["x loop"] == update.rows[0]["x plain"] == 1
 
 

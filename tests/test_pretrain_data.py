@@ -3,15 +3,19 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import open_clip
 import pytest
 import torch
 
 from crossgap.errors import InputError
 from pretrain.augment import AugmentConfig
-from pretrain.data import Batches, TrainingPairs, load_pairs
+from pretrain.data import Batch, Batches, TrainingPairs, load_pairs
+from pretrain.semantics import caption_vectors
 from tests.training_shards import write_shard
 
+ALL = ("image", "second_image", "third_image", "local_images", "text", "second_text", "fewer_words")
+GIVEN = ("concept_B", "semantic_BS")
 CAPTIONS = [["a"], ["a", "b c"], ["one two three", "four", "a"], ["five six"], ["b c"], ["g"], ["h i"]]
 END = 49407
 
@@ -27,6 +31,11 @@ def pairs(tmp_path: Path) -> TrainingPairs:
 
 def batches(pairs: TrainingPairs, batch_size: int = 3, seed: int = 0) -> Batches:
     return Batches(pairs=pairs, batch_size=batch_size, image_size=8, augment=AugmentConfig(), seed=seed)
+
+
+def same_parts(one: Batch, two: Batch) -> bool:
+    pixels = all(torch.equal(one.images[name], two.images[name]) for name in one.images)
+    return pixels and all(torch.equal(one.texts[name].ids_BL, two.texts[name].ids_BL) for name in one.texts)
 
 
 def captions_of(pairs: TrainingPairs, index: int) -> list[str]:
@@ -95,23 +104,79 @@ def test_an_epoch_holds_every_pair_at_most_once_and_epochs_differ(pairs: Trainin
 
 
 def test_a_batch_is_a_function_of_seed_and_step(pairs: TrainingPairs) -> None:
-    one = batches(pairs).batch(5, second_image=True, second_text=True)
-    again = batches(pairs).batch(5, second_image=True, second_text=True)
-    assert torch.equal(one.image_BCHW, again.image_BCHW)
-    assert torch.equal(one.text.tokens_T, again.text.tokens_T)
-    assert not torch.equal(one.image_BCHW, batches(pairs, seed=1).batch(5).image_BCHW)
-    assert not torch.equal(one.image_BCHW, batches(pairs).batch(6).image_BCHW)
+    one, again = (batches(pairs).batch(5, ALL) for _ in range(2))
+    assert same_parts(one, again)
+    for other in (batches(pairs, seed=1).batch(5), batches(pairs).batch(6)):
+        assert not torch.equal(one.images["image"], other.images["image"])
 
 
 def test_first_views_do_not_depend_on_second_views(pairs: TrainingPairs) -> None:
     plain = batches(pairs).batch(3)
-    both = batches(pairs).batch(3, second_image=True, second_text=True)
-    assert plain.second_image_BCHW is None
-    assert plain.second_text is None
-    assert torch.equal(plain.image_BCHW, both.image_BCHW)
-    assert torch.equal(plain.text.tokens_T, both.text.tokens_T)
-    assert both.second_image_BCHW is not None
-    assert not torch.equal(both.image_BCHW, both.second_image_BCHW)
+    more = batches(pairs).batch(3, ALL)
+    assert list(plain.images) == ["image"]
+    assert list(plain.texts) == ["text"]
+    assert torch.equal(plain.images["image"], more.images["image"])
+    assert torch.equal(plain.texts["text"].ids_BL, more.texts["text"].ids_BL)
+    views = [more.images[name] for name in ("image", "second_image", "third_image")]
+    views += list(more.images["local_images"].unbind(1))
+    for index, view in enumerate(views):
+        assert view.shape == views[0].shape
+        assert not any(torch.equal(view, other) for other in views[:index])
+
+
+def test_views_after_the_first_may_be_stronger(pairs: TrainingPairs) -> None:
+    plain = batches(pairs).batch(3, ALL)
+    strong = AugmentConfig(area=(0.1, 0.2))
+    stronger = replace(batches(pairs), extra_augment=strong).batch(3, ALL)
+    assert torch.equal(plain.images["image"], stronger.images["image"])
+    assert not torch.equal(plain.images["second_image"], stronger.images["second_image"])
+    as_strong = replace(batches(pairs), augment=strong).batch(3, ALL)
+    assert torch.equal(stronger.images["second_image"], as_strong.images["second_image"])
+
+
+def test_a_part_of_a_batch_holds_its_rows(pairs: TrainingPairs) -> None:
+    whole = replace(batches(pairs, batch_size=6), pairs=with_semantics(pairs)).batch(0, (*ALL, *GIVEN))
+    parts = [whole.rows(0, 2), whole.rows(2, 6)]
+    assert [part.first_row for part in parts] == [0, 2]
+    for kind in ("images", "given"):
+        for name, values in getattr(whole, kind).items():
+            assert torch.equal(torch.cat([getattr(part, kind)[name] for part in parts]), values)
+    for name, captions in whole.texts.items():
+        assert torch.equal(torch.cat([part.texts[name].lengths_B for part in parts]), captions.lengths_B)
+
+
+def with_semantics(pairs: TrainingPairs) -> TrainingPairs:
+    concept_N = torch.arange(len(pairs)) % 3
+    return replace(pairs, semantic_MS=caption_vectors(pairs.captions_M, None), concept_N=concept_N)
+
+
+def test_data_without_concepts_say_so_when_a_term_compares_them(pairs: TrainingPairs) -> None:
+    with pytest.raises(InputError, match=r'put "concept" or "label" into the \.json part'):
+        batches(pairs).batch(0, GIVEN)
+
+
+def test_concepts_are_numbered_by_name() -> None:
+    pairs = load_pairs("emoji", image_size=8, context_length=8, limit=300)
+    assert pairs.concept_N is not None
+    assert pairs.concept_N.min() == 0
+    assert pairs.concept_N.max() == len(pairs.concept_N.unique()) - 1
+
+
+def test_captions_that_share_words_are_alike() -> None:
+    captions = ["red apple", "green apple", "grey stone", "apple red"]
+    alike = caption_vectors(captions, None) @ caption_vectors(captions, None).T
+    assert torch.allclose(alike.diag(), torch.ones(4))
+    assert alike[0, 1] > alike[0, 2]
+    assert alike[0, 3] > alike[0, 1]
+    assert torch.equal(caption_vectors(captions, None), caption_vectors(captions, None))
+
+
+def test_captions_take_their_vectors_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "sentences.npz"
+    np.savez(path, ids=["b", "a"], values=np.array([[0.0, 2.0], [3.0, 0.0]]), modality="text")
+    assert caption_vectors(["a", "b", "a"], str(path)).tolist() == [[1, 0], [0, 1], [1, 0]]
+    with pytest.raises(InputError, match=r"sentences\.npz lacks 1 of 2 captions, the first is 'c'"):
+        caption_vectors(["a", "c"], str(path))
 
 
 def test_captions_belong_to_their_images_and_second_ones_differ(pairs: TrainingPairs) -> None:
@@ -134,10 +199,10 @@ def test_a_pair_with_one_caption_gets_a_second_view_with_words_left_out(tmp_path
     long = "one two three four five six"
     pairs = load(write_shard(tmp_path / "a.tar", [[long], [long]]))
     drawn = replace(batches(pairs, batch_size=2), augment=AugmentConfig(drop_words=0.5))
-    batch = drawn.batch(0, second_text=True)
-    assert batch.second_text is not None
-    assert batch.text.lengths_B.tolist() == [8, 8]
-    assert batch.second_text.lengths_B.max() < 8
+    batch = drawn.batch(0, ("text", "second_text", "fewer_words"))
+    assert batch.texts["text"].lengths_B.tolist() == [8, 8]
+    assert batch.texts["second_text"].lengths_B.max() < 8
+    assert batch.texts["fewer_words"].lengths_B.max() < 8
 
 
 @pytest.mark.parametrize("batch_size", [1, 8])

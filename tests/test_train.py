@@ -16,14 +16,17 @@ import torch
 from safetensors.torch import load_file
 
 from crossgap.command import run_command
+from crossgap.encoders import load_encoder
 from crossgap.errors import InputError
 from crossgap.records import read_json, read_lines
 from pretrain.config import TrainConfig
 from pretrain.loop import Run
 from pretrain.model import ModelConfig
-from pretrain.objective import ObjectiveConfig, TemperatureConfig
+from pretrain.objective import ObjectiveConfig, TemperatureConfig, WeightSchedule
 from pretrain.recipes import RECIPES, smoke
 from pretrain.state import TrainingState
+from pretrain.terms import TERMS
+from pretrain.terms.modifiers import MODIFIERS
 from pretrain.train import NonFiniteLoss, main, train
 from tests.training_shards import write_shard
 
@@ -74,8 +77,17 @@ def assert_equal_runs(one: Path, two: Path) -> None:
 def test_a_resumed_run_equals_an_uninterrupted_one(
     shard: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted_after: int
 ) -> None:
+    terms = [name for name, term in TERMS.items() if term.module is not None or term.random]
     objective = ObjectiveConfig(
-        weights={"clip": 1.0, "image_ntxent": 0.5, "text_ntxent": 0.5},
+        weights={
+            "clip": 1.0,
+            "image_ntxent": 0.5,
+            "coral": 1.0,
+            "text_ntxent_dropout": 0.5,
+            **dict.fromkeys(terms, 0.1),
+        },
+        modifiers={"swap_soft": 0.5},
+        schedules={"coral": WeightSchedule(start=0.3, ramp=0.5)},
         temperature=TemperatureConfig(regime="learnable", initial=0.07),
     )
     whole = config(shard, objective=objective)
@@ -136,10 +148,11 @@ def test_a_killed_run_resumes_by_the_same_command(shard: str, tmp_path: Path) ->
     assert [line["step"] for line in metrics(out)] == list(range(1, done + 4))
 
 
-@pytest.mark.parametrize("name", ["image_ntxent", "text_ntxent", "centroid_penalty"])
-def test_weight_0_trains_exactly_the_baseline(shard: str, tmp_path: Path, name: str) -> None:
+def test_weight_0_for_every_term_trains_exactly_the_baseline(shard: str, tmp_path: Path) -> None:
     train(config(shard, steps=3), tmp_path / "baseline", progress=False)
-    objective = ObjectiveConfig(weights={"clip": 1.0, name: 0.0})
+    objective = ObjectiveConfig(
+        weights={**dict.fromkeys(TERMS, 0.0), "clip": 1.0}, modifiers=dict.fromkeys(MODIFIERS, 0.0)
+    )
     train(config(shard, steps=3, objective=objective), tmp_path / "zero", progress=False)
     assert_equal_runs(tmp_path / "baseline", tmp_path / "zero")
 
@@ -156,6 +169,53 @@ def test_arms_start_from_the_same_weights_and_first_views(shard: str, tmp_path: 
         train(config(shard, steps=1, objective=objective), tmp_path / name, progress=False)
         first.append(metrics(tmp_path / name)[0]["raw/clip"])
     assert len(set(first)) == 1
+
+
+@pytest.mark.parametrize("shared", ["projection", "towers"])
+def test_what_towers_share_stays_shared(shard: str, tmp_path: Path, shared: Any) -> None:
+    small = config(shard, steps=4, checkpoint_every=2)
+    both = replace(small, model=replace(small.model, shared=shared))
+    train(both, tmp_path / "whole", progress=False)
+    advance = Run._advance
+
+    def interrupt(run: Run) -> None:
+        if run.step == 3:
+            raise KeyboardInterrupt
+        advance(run)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Run, "_advance", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(both, tmp_path / "resumed", progress=False)
+    train(both, tmp_path / "resumed", progress=False)
+    assert_equal_runs(tmp_path / "whole", tmp_path / "resumed")
+    found = weights(tmp_path / "whole")
+    assert torch.equal(found["visual.proj"], found["text_projection"])
+    pairs = [(name, name.removeprefix("visual.")) for name in found if name.startswith("visual.transformer.")]
+    assert len(pairs) > 10
+    for image, text in pairs:
+        assert torch.equal(found[image], found[text]) == (shared == "towers"), image
+    encoder = load_encoder(str(tmp_path / "whole"))
+    assert encoder.embed_dim == small.model.embed_dim
+
+
+def test_each_term_says_its_own_gradient(shard: str, tmp_path: Path) -> None:
+    parts = {"clip": 1.0, "centroid_penalty": 0.5, "image_ntxent_head": 0.1}
+    one = config(shard, steps=3, log_every=2, gradient_clip=None, term_gradients=True)
+    for name, weight in parts.items():
+        alone = replace(one, objective=ObjectiveConfig(weights={name: weight}))
+        train(alone, tmp_path / name, progress=False)
+        for line in metrics(tmp_path / name):
+            assert line[f"gradient/{name}"] == pytest.approx(line["gradient_norm"], rel=1e-5)
+    train(replace(one, objective=ObjectiveConfig(weights=parts)), tmp_path / "all", progress=False)
+    train(replace(one, objective=ObjectiveConfig(weights=parts), term_gradients=False), tmp_path / "plain")
+    with_norms = metrics(tmp_path / "all")
+    assert [line["step"] for line in with_norms] == [2, 3]
+    for line, plain in zip(with_norms, metrics(tmp_path / "plain"), strict=True):
+        norms = [line.pop(f"gradient/{name}") for name in parts]
+        assert line == plain  # a look at the gradients changes nothing
+        assert max(norms) <= sum(norms)
+        assert line["gradient_norm"] <= sum(norms) * (1 + 1e-5)
 
 
 def test_seeds_differ(shard: str, tmp_path: Path) -> None:
@@ -331,6 +391,8 @@ def test_bfloat16_trains(shard: str, tmp_path: Path) -> None:
         ({"precision": "bf61"}, "Did you mean 'bf16'"),
         ({"batch_size": 17}, "number of pairs, 16"),
         ({"device": "cup"}, "device"),
+        ({"accumulate": 3}, "accumulate=3: must divide batch_size=8"),
+        ({"accumulate": 2, "term_gradients": True}, "term_gradients with accumulate=2"),
     ],
 )
 def test_bad_settings_are_refused(shard: str, tmp_path: Path, change: dict[str, Any], message: str) -> None:
@@ -361,7 +423,8 @@ def test_recipes(name: str) -> None:
     changed = {key for key in arm if arm[key] != base[key]}
     # arms differ in what they minimise, or in what they are a control of, and in nothing else
     allowed = {"model": {"model"}, "control": {"objective", "steps"}}
-    assert changed - {"recipe"} <= allowed.get(RECIPES[name].family, {"objective"})
+    loss = {"objective", "extra_augment"}  # the first views stay those of the baseline
+    assert changed - {"recipe"} <= allowed.get(RECIPES[name].family, loss)
     assert (name == "baseline") == (changed == set())
 
 

@@ -17,13 +17,15 @@ SHAPES = ("bar", "dot", "frame", "half")
 
 
 def write_shard(path: Path, captions: Sequence[Sequence[str]] | None = None, *, size: int = 20) -> Path:
-    """Write one sample a list of captions; by default 16 coloured shapes with two captions each."""
+    """Write one sample a list of captions; by default 16 coloured shapes, each with two captions and a concept."""
+    concepts = captions is None
     if captions is None:
         captions = [[f"{c} {s}", f"a photo of a {c} {s}"] for c in COLOURS for s in SHAPES]
     with tarfile.open(path, "w") as archive:
         for index, texts in enumerate(captions):
             _add(archive, f"{index:04d}.png", _picture(index, size))
-            _add(archive, f"{index:04d}.json", json.dumps({"captions": list(texts)}).encode())
+            about = {"captions": list(texts)} | ({"concept": SHAPES[index % len(SHAPES)]} if concepts else {})
+            _add(archive, f"{index:04d}.json", json.dumps(about).encode())
     return path
 
 

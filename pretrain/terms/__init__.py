@@ -1,62 +1,78 @@
-"""The terms that an objective can weigh: pure functions of unit rows that end in a 0-d tensor."""
+"""The terms that an objective can weigh, each ending in a 0-d tensor.
+
+A term is a pure function of views, or a module with parameters or a memory of its own; modifiers change the
+CLIP loss itself (:mod:`pretrain.terms.modifiers`). Terms see the whole batch: gathering rows across processes
+is the trainer's business.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
-
-from torch import Tensor
-
 from crossgap.gap import centroid_uniformity, pair_distance, squared_centroid_distance
 from crossgap.misalignment import cross_uniformity
+from pretrain.terms.adversarial import ModalityClassifier
 from pretrain.terms.consistency import cross_modal_consistency, in_modal_consistency
-from pretrain.terms.distribution import coral, in_modal_uniformity
+from pretrain.terms.distillation import SelfDistillation
+from pretrain.terms.distribution import coral, in_modal_uniformity, mmd, sliced_wasserstein
 from pretrain.terms.infonce import info_nce
-from pretrain.terms.ntxent import nt_xent
-from pretrain.terms.separation import intra_modal_separation
+from pretrain.terms.nearest import NearestNeighbours
+from pretrain.terms.ntxent import ProjectedNTXent, nt_xent
+from pretrain.terms.rafa import random_feature_alignment
+from pretrain.terms.separation import intra_modal_separation, semantic_separation
+from pretrain.terms.sigmoid import SigmoidLoss
+from pretrain.terms.supervised import supervised_contrast
+from pretrain.terms.term import Setup, Term, TermModule
+from pretrain.terms.vicreg import ExpandedVICReg
 
+__all__ = ["TERMS", "Setup", "Term", "TermModule"]
 
-class Views(NamedTuple):
-    """The embeddings of one batch, unit rows; the second views are there when a term needs them."""
-
-    image_BD: Tensor
-    text_BD: Tensor
-    second_image_BD: Tensor | None = None
-    second_text_BD: Tensor | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Term:
-    """A term of the objective and what it needs.
-
-    ``inputs`` names the :class:`Views` that ``function`` takes, in order. ``temperature`` is a number for a
-    term with a temperature of its own (the default), ``host`` for one that shares the model's, and ``None``
-    for one without. ``weight`` is the default of the source.
-    """
-
-    function: Callable[..., Tensor]
-    inputs: tuple[str, ...]
-    temperature: float | Literal["host"] | None = None
-    weight: float = 1.0
-
+_PAIR = ("image_BD", "text_BD")
+_IMAGES = ("image_BD", "second_image_BD")
+_TEXTS = ("text_BD", "second_text_BD")
 
 # name -> term. The gap terms are the gap metrics with gradients on.
 TERMS: dict[str, Term] = {
-    "clip": Term(function=info_nce, inputs=("image_BD", "text_BD"), temperature="host"),
-    "image_ntxent": Term(function=nt_xent, inputs=("image_BD", "second_image_BD"), temperature=0.1),
-    "text_ntxent": Term(function=nt_xent, inputs=("text_BD", "second_text_BD"), temperature=0.1),
-    "centroid_penalty": Term(function=squared_centroid_distance, inputs=("image_BD", "text_BD")),
-    "pair_alignment": Term(function=pair_distance, inputs=("image_BD", "text_BD")),
-    "centroid_uniformity": Term(function=centroid_uniformity, inputs=("image_BD", "text_BD")),
-    "in_modal_consistency": Term(function=in_modal_consistency, inputs=("image_BD", "text_BD"), weight=0.25),
-    "cross_modal_consistency": Term(
-        function=cross_modal_consistency, inputs=("image_BD", "text_BD"), weight=0.25
+    # hosts
+    "clip": Term(function=info_nce, inputs=_PAIR, temperature="host"),
+    "siglip": Term(module=SigmoidLoss, inputs=_PAIR, temperature="host"),
+    "clip_second_view": Term(function=info_nce, inputs=("second_image_BD", "text_BD"), temperature="host"),
+    # within a modality
+    "image_ntxent": Term(function=nt_xent, inputs=_IMAGES, temperature=0.1),
+    "image_ntxent_head": Term(
+        module=ProjectedNTXent, inputs=("second_image_state_BW", "third_image_state_BW"), temperature=0.1
     ),
+    "text_ntxent": Term(function=nt_xent, inputs=_TEXTS, temperature=0.1),
+    "text_ntxent_words": Term(function=nt_xent, inputs=("text_BD", "fewer_words_text_BD"), temperature=0.1),
+    "text_ntxent_dropout": Term(function=info_nce, inputs=("text_BD", "dropout_text_BD"), temperature=0.05),
+    "image_supervised": Term(
+        function=supervised_contrast, inputs=(*_IMAGES, "concept_B"), temperature=0.1, weight=0.5
+    ),
+    "text_supervised": Term(
+        function=supervised_contrast, inputs=(*_TEXTS, "concept_B"), temperature=0.1, weight=0.5
+    ),
+    "in_modal_consistency": Term(function=in_modal_consistency, inputs=_PAIR, weight=0.25),
     "intra_modal_separation": Term(
-        function=intra_modal_separation, inputs=("image_BD", "text_BD"), temperature="host", weight=0.5
+        function=intra_modal_separation, inputs=_PAIR, temperature="host", weight=0.5
     ),
-    "in_modal_uniformity": Term(function=in_modal_uniformity, inputs=("image_BD", "text_BD")),
-    "cross_uniformity": Term(function=cross_uniformity, inputs=("image_BD", "text_BD")),
-    "coral": Term(function=coral, inputs=("image_BD", "text_BD")),
+    "semantic_separation": Term(
+        function=semantic_separation, inputs=(*_PAIR, "semantic_BS"), temperature="host", weight=0.5
+    ),
+    "image_vicreg": Term(
+        module=ExpandedVICReg, inputs=("image_state_BW", "second_image_state_BW"), weight=0.02
+    ),
+    "text_vicreg": Term(module=ExpandedVICReg, inputs=("text_state_BW", "second_text_state_BW"), weight=0.02),
+    "image_nearest": Term(module=NearestNeighbours, inputs=_IMAGES, temperature=0.1, weight=0.1),
+    "text_nearest": Term(module=NearestNeighbours, inputs=_TEXTS, temperature=0.1, weight=0.1),
+    "self_distillation": Term(module=SelfDistillation, inputs=("local_state_BKW", "teacher_state_BW")),
+    # across the gap
+    "centroid_penalty": Term(function=squared_centroid_distance, inputs=_PAIR),
+    "pair_alignment": Term(function=pair_distance, inputs=_PAIR),
+    "centroid_uniformity": Term(function=centroid_uniformity, inputs=_PAIR),
+    "in_modal_uniformity": Term(function=in_modal_uniformity, inputs=_PAIR),
+    "cross_uniformity": Term(function=cross_uniformity, inputs=_PAIR),
+    "cross_modal_consistency": Term(function=cross_modal_consistency, inputs=_PAIR, weight=0.25),
+    "sliced_wasserstein": Term(function=sliced_wasserstein, inputs=_PAIR, random=True),
+    "mmd": Term(function=mmd, inputs=_PAIR),
+    "coral": Term(function=coral, inputs=_PAIR),
+    "adversarial": Term(module=ModalityClassifier, inputs=_PAIR, progress=True),
+    "rafa": Term(function=random_feature_alignment, inputs=("image_raw_BD", "text_raw_BD"), random=True),
 }

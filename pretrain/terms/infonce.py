@@ -7,7 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def info_nce(image_BD: Tensor, text_BD: Tensor, *, temperature: Tensor | float) -> Tensor:
+def info_nce(
+    image_BD: Tensor, text_BD: Tensor, *, temperature: Tensor | float, label_smoothing: float = 0.0
+) -> Tensor:
     """Compute the symmetric InfoNCE loss between paired images and texts.
 
         L = 1/2 [CE(I T^T / tau) + CE(T I^T / tau)],  targets on the diagonal
@@ -18,10 +20,15 @@ def info_nce(image_BD: Tensor, text_BD: Tensor, *, temperature: Tensor | float) 
         image_BD: image embeddings, unit rows.
         text_BD: text embeddings, unit rows; row k belongs to image k.
         temperature: tau > 0; a 0-d tensor when it is learned.
+        label_smoothing: eps: targets are (1 - eps) onehot + eps / B.
 
     Returns:
         0-d tensor, in nats.
     """
     logits_BB = image_BD @ text_BD.T / temperature
     targets_B = torch.arange(len(image_BD), device=image_BD.device)
-    return (F.cross_entropy(logits_BB, targets_B) + F.cross_entropy(logits_BB.T, targets_B)) / 2
+    by_image, by_text = (
+        F.cross_entropy(logits, targets_B, label_smoothing=label_smoothing)
+        for logits in (logits_BB, logits_BB.T)
+    )
+    return (by_image + by_text) / 2

@@ -18,8 +18,8 @@ def intra_modal_separation(image_BD: Tensor, text_BD: Tensor, *, temperature: Te
 
     [0] Eslami and de Melo, AlignCLIP, 2024, arXiv 2406.17639; weight .5 in its training script.
 
-    Deviations from [0]: negatives are not weighted by the semantic distance of their captions, and the
-    towers are not shared.
+    Deviations from [0]: negatives are not weighted by the semantic distance of their captions
+    (:func:`semantic_separation` does), and sharing the towers is an option of the model.
 
     Args:
         image_BD: image embeddings, unit rows.
@@ -29,12 +29,40 @@ def intra_modal_separation(image_BD: Tensor, text_BD: Tensor, *, temperature: Te
     Returns:
         0-d tensor, in nats.
     """
+    return _separation(image_BD, text_BD, 1.0, temperature)
+
+
+def semantic_separation(
+    image_BD: Tensor, text_BD: Tensor, semantic_BS: Tensor, *, temperature: Tensor | float
+) -> Tensor:
+    """Compute AlignCLIP's intra-modality separation with its semantic re-weighting.
+
+    As :func:`intra_modal_separation`, with each negative's similarity ``<i_j, i_k>`` multiplied by ``1 -
+    S_jk``, S the cosine of the captions' frozen sentence embeddings: what means the same is not pushed apart.
+
+    [0] Eslami and de Melo, AlignCLIP, 2024, arXiv 2406.17639; weight .5 in its training script.
+
+    Args:
+        image_BD: image embeddings, unit rows.
+        text_BD: text embeddings, unit rows, paired with the images.
+        semantic_BS: vectors of the captions, unit rows.
+        temperature: tau > 0, the host's.
+
+    Returns:
+        0-d tensor, in nats.
+    """
+    return _separation(image_BD, text_BD, 1 - semantic_BS @ semantic_BS.T, temperature)
+
+
+def _separation(
+    image_BD: Tensor, text_BD: Tensor, unlike: Tensor | float, temperature: Tensor | float
+) -> Tensor:
     pair_B = (image_BD * text_BD).sum(dim=1)
     target_B = torch.arange(len(image_BD), device=image_BD.device)
     itself_BB = torch.eye(len(image_BD), dtype=torch.bool, device=image_BD.device)
 
     def apart(rows_BD: Tensor) -> Tensor:
-        logits_BB = torch.where(itself_BB, pair_B[:, None], rows_BD @ rows_BD.T) / temperature
+        logits_BB = torch.where(itself_BB, pair_B[:, None], rows_BD @ rows_BD.T * unlike) / temperature
         return F.cross_entropy(logits_BB, target_B)
 
     return apart(image_BD) + apart(text_BD)

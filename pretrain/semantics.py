@@ -1,0 +1,62 @@
+"""How alike captions are in meaning: vectors from a file, or from the words they share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import TfidfVectorizer
+from torch import Tensor
+
+from crossgap.errors import InputError
+from crossgap.feature_files import read_features
+from crossgap.similarity import unit_rows
+
+DIMENSIONS = 128  # of vectors made from words
+
+
+def caption_vectors(captions: Sequence[str], file: str | None) -> Tensor:
+    """Give a vector for each caption, whose cosines say how alike captions are.
+
+    AlignCLIP takes them from a frozen sentence encoder: ``file`` holds such features (docs/embeddings.md),
+    one for each caption, found by its column ``text``, or by its id. Without a file they are TF-IDF vectors
+    of words and pairs of words, reduced to at most 128 dimensions by a singular value decomposition: captions
+    are alike that share words, or share them with the same others.
+
+    [0] Eslami and de Melo, AlignCLIP, 2024, arXiv 2406.17639.
+
+    Returns:
+        (M, S), unit rows, float32; a caption without a word has zeros.
+
+    Raises:
+        InputError: the file lacks a caption; the first one is named.
+    """
+    if file is not None:
+        return _read(captions, Path(file))
+    words = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b")  # noqa: S106  (a regular expression)
+    try:
+        counts = words.fit_transform(captions)
+    except ValueError as error:
+        raise InputError(f"captions cannot be compared by their words: {error}; give semantics") from error
+    rank = min(DIMENSIONS, *(size - 1 for size in counts.shape))
+    if rank < 1:
+        vectors = torch.from_numpy(counts.toarray())
+    else:
+        vectors = torch.from_numpy(TruncatedSVD(rank, random_state=0).fit_transform(counts))
+    return torch.nn.functional.normalize(vectors.double(), dim=1).float()
+
+
+def _read(captions: Sequence[str], file: Path) -> Tensor:
+    table = read_features([file])
+    if "text" not in table.sides:
+        raise InputError(f"semantics {file} holds no texts; it needs one row for each caption")
+    rows = table.sides["text"]
+    place = {text: row for row, text in enumerate(rows.column("text") or rows.column("id"))}
+    missing = [caption for caption in captions if caption not in place]
+    if missing:
+        raise InputError(
+            f"semantics {file} lacks {len(missing)} of {len(captions)} captions, the first is {missing[0]!r}"
+        )
+    return unit_rows(rows.values[[place[caption] for caption in captions]]).float()

@@ -1,0 +1,55 @@
+"""What a term of the objective is: a function of views, or a module with a state of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from torch import Tensor, nn
+
+
+class Setup(NamedTuple):
+    """What a module is built for: the towers' width, the embedding's, and the momentum of teachers."""
+
+    width: int
+    embed_dim: int
+    teacher_momentum: float = 0.996
+
+
+class TermModule(nn.Module):
+    """A term with parameters or buffers: ``forward`` takes the views and gives a 0-d tensor.
+
+    Parameters are trained with the towers, by the same optimizer. ``forward`` changes nothing; what moves
+    from step to step (a queue, a centre, an average of weights) does so in :meth:`after_step`.
+    """
+
+    def after_step(self, *views: Tensor) -> None:
+        """Go on to the next step; ``views`` are those of this one, without gradients."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """A term of the objective and what it needs.
+
+    Args:
+        inputs: names of :data:`pretrain.views.VIEWS`, in the order in which they are taken.
+        function: from the views to a 0-d tensor, for terms without a state.
+        module: builds the term, for those with one.
+        temperature: a number (the default) for a term with a temperature of its own, ``host`` for one that
+            shares the model's, None for one without; passed as ``temperature``.
+        weight: the default of the source.
+        random: whether it draws; a generator on the CPU is passed as ``generator``.
+        progress: whether it depends on how far the run is; a share in [0, 1) is passed as ``progress``.
+    """
+
+    inputs: tuple[str, ...]
+    function: Callable[..., Tensor] | None = None
+    module: Callable[[Setup], TermModule] | None = None
+    temperature: float | Literal["host"] | None = None
+    weight: float = 1.0
+    random: bool = False
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        assert (self.function is None) != (self.module is None), "a term is a function or a module"
