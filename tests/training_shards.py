@@ -17,7 +17,7 @@ SHAPES = ("bar", "dot", "frame", "half")
 
 
 def write_shard(path: Path, captions: Sequence[Sequence[str]] | None = None, *, size: int = 20) -> Path:
-    """Write one sample a list of captions; by default 16 coloured shapes, each with two captions and a concept."""
+    """Write one sample a list of captions; by default 16 coloured shapes, two captions and a concept each."""
     concepts = captions is None
     if captions is None:
         captions = [[f"{c} {s}", f"a photo of a {c} {s}"] for c in COLOURS for s in SHAPES]
