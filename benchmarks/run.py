@@ -26,6 +26,7 @@ from benchmarks.memory import memory
 from benchmarks.readers import readers
 from benchmarks.retrieval import pairs, retrieval, scale
 from benchmarks.tables import Table
+from benchmarks.terms import terms
 from benchmarks.training import training
 from crossgap.command import run_command
 from crossgap.datasets import load_dataset
@@ -124,6 +125,7 @@ PARTS: dict[str, Callable[[Bench], list[Table]]] = {
     "readers": lambda bench: readers((200, 400) if bench.quick else (2000, 20000), progress=bench.progress),
     "pairs": lambda bench: pairs(count=500 if bench.quick else 5000),
     "training": lambda bench: training(rounds=1 if bench.quick else 3),
+    "terms": lambda bench: terms(bench.scratch, rounds=1 if bench.quick else 5, progress=bench.progress),
 }
 
 
@@ -141,7 +143,7 @@ def main(
     Args:
         only: parts, or how their names begin: inversion, inversion-speed, inversion-memory,
             inversion-fidelity, inversion-grid, retrieval-speed, retrieval-scale, readers, pairs,
-            training.
+            training, terms.
         quick: smaller forms of each part, for a look at whether all is well.
         model: run directory or checkpoint of the demo model; default: the baseline is trained first.
         threads: CPU threads; default: torch's choice.

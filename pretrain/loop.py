@@ -129,7 +129,7 @@ class Run:
             while self.step < config.steps:
                 self._schedule_temperature()
                 used = self.model.logit_scale.detach().neg().exp()
-                self._advance()
+                self.advance()
                 shown.advance(self.step)
                 last = self.step == config.steps
                 if self.step % config.log_every == 0 or last:
@@ -153,7 +153,7 @@ class Run:
             with torch.no_grad():
                 self.model.logit_scale.fill_(-math.log(now))
 
-    def _advance(self) -> None:
+    def advance(self) -> None:
         """Make one update: draw, embed, evaluate, differentiate, step."""
         objective = self.config.objective
         names = views_of(objective.weights_at(self.step, self.config.steps))

@@ -69,7 +69,7 @@ def _temperature(regime: str, initial: float, **more: float) -> dict[str, Any]:
     return {"temperature": TemperatureConfig(**config)}
 
 
-_STRONG = AugmentConfig(area=(0.3, 1.0), brightness=0.4, contrast=0.4, saturation=0.4)
+STRONG = AugmentConfig(area=(0.3, 1.0), brightness=0.4, contrast=0.4, saturation=0.4)
 
 # Batch, steps, learning rate and crops of the baseline were chosen on the validation concepts of the emoji,
 # for a training of some hundred seconds on one core; all arms share them.
@@ -138,7 +138,7 @@ RECIPES: dict[str, Recipe] = {
         source="Mu et al., SLIP, 2021, arXiv 2112.12750; the head in its proportions, crops from .3 instead "
         "of .08 of the image, no blur, grey or flips",
         weights={"image_ntxent_head": 1},
-        train={"extra_augment": _STRONG},
+        train={"extra_augment": STRONG},
     ),
     "text-text": Recipe(
         family="intra-modal",

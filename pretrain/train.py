@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -21,7 +21,8 @@ from pretrain.checkpoint import latest_checkpoint, load_checkpoint, remove_lefto
 from pretrain.config import TrainConfig
 from pretrain.data import TrainingPairs, load_pairs
 from pretrain.loop import NonFiniteLoss, Run
-from pretrain.recipes import RECIPES
+from pretrain.objective import WeightSchedule
+from pretrain.recipes import RECIPES, STRONG
 from pretrain.recipes import smoke as shrink
 
 __all__ = ["NonFiniteLoss", "TrainConfig", "TrainResult", "main", "train"]
@@ -124,6 +125,12 @@ def main(
     batch_size: int | None = None,
     learning_rate: float | None = None,
     weights: dict[str, float] | None = None,
+    modifiers: dict[str, float] | None = None,
+    schedules: dict[str, tuple[float, float, float]] | None = None,
+    extra_views: Literal["alike", "strong"] | None = None,
+    semantics: str | None = None,
+    accumulate: int | None = None,
+    term_gradients: bool = False,
     seed: int | None = None,
     device: str | None = None,
     precision: str | None = None,
@@ -143,6 +150,13 @@ def main(
         batch_size: pairs an update.
         learning_rate: its peak.
         weights: terms of the objective with their weights, as: clip 1 image_ntxent 0.5.
+        modifiers: changes to the CLIP loss with their strengths, as: label_smoothing 0.1.
+        schedules: when a term has its weight: start, stop and ramp as shares of the run, as:
+            centroid_penalty 0.2 1 0.1.
+        extra_views: images after the first of a pair: alike, or strong (wider crops, more colour).
+        semantics: file of caption embeddings, for terms that weigh by meaning; default: the captions' words.
+        accumulate: parts of a batch that go through the towers one after another; the loss is the whole's.
+        term_gradients: log the norm of each term's own gradient.
         seed: of initialisation, order and views.
         device: auto, cpu, cuda, ...
         precision: fp32, or bf16 (autocast).
@@ -155,11 +169,21 @@ def main(
         config = shrink(config)
     given: dict[str, Any] = {
         "data": data, "steps": steps, "batch_size": batch_size, "learning_rate": learning_rate,
-        "seed": seed, "device": device, "precision": precision, "threads": threads,
+        "seed": seed, "device": device, "precision": precision, "threads": threads, "semantics": semantics,
+        "accumulate": accumulate, "term_gradients": term_gradients or None,
     }  # fmt: skip
     config = replace(config, **{name: value for name, value in given.items() if value is not None})
-    if weights is not None:
-        config = replace(config, objective=replace(config.objective, weights=weights))
+    if extra_views is not None:
+        config = replace(config, extra_augment=STRONG if extra_views == "strong" else None)
+    changes: dict[str, Any] = {"weights": weights, "modifiers": modifiers}
+    if schedules is not None:
+        changes["schedules"] = {
+            name: WeightSchedule(start=start, stop=stop, ramp=ramp)
+            for name, (start, stop, ramp) in schedules.items()
+        }
+    changes = {name: value for name, value in changes.items() if value is not None}
+    if changes:
+        config = replace(config, objective=replace(config.objective, **changes))
     folder = out or Path("runs") / f"{config.recipe}-s{config.seed}"
     try:
         result = train(config, folder)

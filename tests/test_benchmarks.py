@@ -15,6 +15,7 @@ from benchmarks.machine import Timing, interleave, multiply_rate
 from benchmarks.readers import readers
 from benchmarks.retrieval import pairs, retrieval, scale
 from benchmarks.tables import Table, shown
+from benchmarks.terms import terms
 from benchmarks.towers import runner
 from benchmarks.training import training
 from crossgap.datasets import load_dataset
@@ -139,6 +140,13 @@ def test_retrieval_and_training_run() -> None:
     assert float(timed.rows[-1]["s"]) >= max(float(row["s"]) for row in timed.rows[:-1])
     (update,) = training(config=smoke(RECIPES["baseline"]()), rounds=1)
     assert metrics.rows[0]["x loop"] == update.rows[0]["x plain"] == 1
+
+
+def test_terms_are_timed_against_the_baseline(tmp_path) -> None:
+    (steps,) = terms(tmp_path, rounds=1, steps=1, shrink=smoke, progress=silent)
+    assert [row["recipe"] for row in steps.rows] == list(RECIPES)
+    assert steps.rows[0]["x baseline"] == 1
+    assert all(float(str(row["s a step"])) > 0 for row in steps.rows)
 
 
 def test_rounds_are_interleaved_and_ratios_taken_within_them() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from crossgap.routes import ROUTES
+from pretrain.recipes import RECIPES
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCES = (ROOT / "REFERENCES.md").read_text()
@@ -47,6 +48,20 @@ NO_FORMULA = {
     "check_items",
 }
 NO_METRIC = NO_FORMULA | {"revisited_relevance"}
+
+
+def test_every_term_has_a_row() -> None:
+    files = sorted((ROOT / "pretrain/terms").glob("*.py"))
+    missing = [path.name for path in files if path.name not in REFERENCES]
+    assert missing == ["__init__.py", "term.py"]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_is_explained(name: str) -> None:
+    recipe = RECIPES[name]
+    weights = ", ".join(f"`{term}` {weight:g}" for term, weight in recipe().objective.weights.items())
+    row = f"| `{name}` | {recipe.description} | {weights} | {recipe.source} |\n"
+    assert row in (ROOT / "docs/objectives.md").read_text()
 
 
 def functions(module: str) -> list[tuple[str, str, str]]:

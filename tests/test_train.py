@@ -92,7 +92,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     )
     whole = config(shard, objective=objective)
     train(whole, tmp_path / "whole", progress=False)
-    advance = Run._advance
+    advance = Run.advance
 
     def interrupt(run: Run) -> None:
         if run.step == interrupted_after:
@@ -100,7 +100,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
         advance(run)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Run, "_advance", interrupt)
+        patched.setattr(Run, "advance", interrupt)
         with pytest.raises(KeyboardInterrupt):
             train(whole, tmp_path / "resumed", progress=False)
     result = train(whole, tmp_path / "resumed", progress=False)
@@ -132,7 +132,7 @@ def test_a_killed_run_resumes_by_the_same_command(shard: str, tmp_path: Path) ->
     assert recorded["config"] == shorter.as_json()
 
     advanced: list[int] = []
-    advance = Run._advance
+    advance = Run.advance
 
     def few(run: Run) -> None:
         if len(advanced) == 3:
@@ -141,7 +141,7 @@ def test_a_killed_run_resumes_by_the_same_command(shard: str, tmp_path: Path) ->
         advance(run)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Run, "_advance", few)
+        patched.setattr(Run, "advance", few)
         with pytest.raises(KeyboardInterrupt):
             train(shorter, out, progress=False)
     assert advanced == [done, done + 1, done + 2]
@@ -176,7 +176,7 @@ def test_what_towers_share_stays_shared(shard: str, tmp_path: Path, shared: Any)
     small = config(shard, steps=4, checkpoint_every=2)
     both = replace(small, model=replace(small.model, shared=shared))
     train(both, tmp_path / "whole", progress=False)
-    advance = Run._advance
+    advance = Run.advance
 
     def interrupt(run: Run) -> None:
         if run.step == 3:
@@ -184,7 +184,7 @@ def test_what_towers_share_stays_shared(shard: str, tmp_path: Path, shared: Any)
         advance(run)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Run, "_advance", interrupt)
+        patched.setattr(Run, "advance", interrupt)
         with pytest.raises(KeyboardInterrupt):
             train(both, tmp_path / "resumed", progress=False)
     train(both, tmp_path / "resumed", progress=False)
@@ -281,7 +281,7 @@ def test_a_scheduled_temperature_follows_its_curve_and_resumes(
     train(settings, tmp_path / "whole", progress=False)
     assert [line["temperature"] for line in metrics(tmp_path / "whole")] == pytest.approx(expected)
     assert weights(tmp_path / "whole")["logit_scale"].item() == pytest.approx(math.log(1 / 0.05))
-    advance = Run._advance
+    advance = Run.advance
 
     def stop_at_three(run: Run) -> None:
         if run.step == 3:
@@ -289,7 +289,7 @@ def test_a_scheduled_temperature_follows_its_curve_and_resumes(
         advance(run)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Run, "_advance", stop_at_three)
+        patched.setattr(Run, "advance", stop_at_three)
         with pytest.raises(KeyboardInterrupt):
             train(settings, tmp_path / "again", progress=False)
     train(settings, tmp_path / "again", progress=False)
@@ -316,7 +316,7 @@ def test_another_config_in_the_same_directory_is_refused(shard: str, tmp_path: P
 
 def test_other_data_under_the_same_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_shard(tmp_path / "a.tar")
-    advance = Run._advance
+    advance = Run.advance
 
     def interrupt(run: Run) -> None:
         if run.step == 4:  # after its first checkpoint
@@ -324,7 +324,7 @@ def test_other_data_under_the_same_name_are_refused(tmp_path: Path, monkeypatch:
         advance(run)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Run, "_advance", interrupt)
+        patched.setattr(Run, "advance", interrupt)
         with pytest.raises(KeyboardInterrupt):
             train(config(str(path)), tmp_path / "run", progress=False)
     write_shard(path, [[f"thing {index}"] for index in range(16)])
@@ -333,7 +333,7 @@ def test_other_data_under_the_same_name_are_refused(tmp_path: Path, monkeypatch:
 
 
 def test_seconds_count_on_after_a_resume(shard: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    advance = Run._advance
+    advance = Run.advance
 
     def interrupt(run: Run) -> None:
         if run.step == 4:
@@ -341,7 +341,7 @@ def test_seconds_count_on_after_a_resume(shard: str, tmp_path: Path, monkeypatch
         advance(run)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Run, "_advance", interrupt)
+        patched.setattr(Run, "advance", interrupt)
         with pytest.raises(KeyboardInterrupt):
             train(config(shard), tmp_path, progress=False)
     progress = tmp_path / "checkpoints" / "step-000003" / "state.json"
@@ -458,10 +458,41 @@ def test_the_command_trains_writes_its_result_last_and_does_nothing_twice(
     assert os.stat(out / "result.json").st_mtime_ns == before
 
 
+def test_the_command_takes_an_objective(shard: str, tmp_path: Path) -> None:
+    more = [
+        *(
+            "--weights",
+            "clip",
+            "1",
+            "coral",
+            "0.5",
+            "image_ntxent",
+            "0.1",
+            "--schedules",
+            "coral",
+            "0.5",
+            "1",
+            "0",
+        ),
+        *("--modifiers", "label_smoothing", "0.1", "--extra-views", "strong", "--accumulate", "2"),
+    ]
+    command = ["--smoke", "--data", shard, "--out", str(tmp_path), "--device", "cpu", "--steps", "2", *more]
+    assert run_command(main, command) == 0
+    written = read_json(tmp_path / "config.json")["config"]
+    assert written["objective"]["schedules"] == {"coral": {"start": 0.5, "stop": 1.0, "ramp": 0.0}}
+    assert written["objective"]["modifiers"] == {"label_smoothing": 0.1}
+    assert written["extra_augment"]["area"] == [0.3, 1.0]
+    (line,) = metrics(tmp_path)
+    assert line["raw/coral"] > 0
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--recipe", "baselin"], "Did you mean 'baseline'"),
+        (["--modifiers", "label_smothing", "1"], "Did you mean 'label_smoothing'"),
+        (["--schedules", "coral", "0.5", "0.2", "0"], "must be 0 <= start < stop <= 1"),
+        (["--accumulate", "3"], "accumulate=3: must divide batch_size=128"),
         (["--weights", "clip", "1", "image_ntxnt", "1"], "Did you mean 'image_ntxent'"),
         (["--data", "nowhere/{000..001}.tar"], "nowhere/000.tar: no such file"),
         (["--precision", "bf61"], "Did you mean 'bf16'"),

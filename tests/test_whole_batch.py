@@ -47,7 +47,7 @@ def build(shard: str, out: Path, case: str, **changes: Any) -> Run:
     settings: TrainConfig = config(shard, objective=objective(case), batch_size=BATCH, **changes)
     pairs = load_pairs(shard, image_size=settings.stored_size, context_length=settings.model.context_length)
     run = Run(settings, out, pairs, None, time.perf_counter())
-    run._advance()
+    run.advance()
     for module in (run.model, run.modules, *([] if run.teacher is None else [run.teacher])):
         module.double()
     run.state.table_VW.data = run.state.table_VW.data.double()
