@@ -7,7 +7,7 @@ import pytest
 
 from analysis.stats import Bootstrap
 from analysis.study import read_runs
-from analysis.term_map import COLUMNS, broken, main, page, read_map, term_map
+from analysis.term_map import broken, main, page, read_map, term_map
 from crossgap.command import run_command
 from crossgap.errors import InputError
 from pretrain.recipes import RECIPES

@@ -88,7 +88,8 @@ def mmd(image_BD: Tensor, text_BD: Tensor, *, bandwidth: Tensor | float | None =
         0-d tensor, at least 0.
     """
     rows_ND = torch.cat([image_BD, text_BD])
-    squared_NN = (rows_ND[:, None] - rows_ND).square().sum(dim=2)
+    norms_N = rows_ND.square().sum(dim=1)
+    squared_NN = (norms_N[:, None] + norms_N - 2 * rows_ND @ rows_ND.T).clamp(min=0)
     if bandwidth is None:
         first, second = torch.triu_indices(len(rows_ND), len(rows_ND), offset=1)
         bandwidth = squared_NN.detach()[first, second].sqrt().median().clamp(min=1e-6)
