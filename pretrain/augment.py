@@ -52,7 +52,14 @@ class AugmentConfig:
                 raise InputError(f"augment {name}={getattr(self, name)!r}: must lie in [0, 1]")
 
 
-def random_view(images_BHWC: Tensor, size: int, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+def random_view(
+    images_BHWC: Tensor,
+    size: int,
+    config: AugmentConfig,
+    generator: torch.Generator,
+    *,
+    rows: slice = slice(None),
+) -> Tensor:
     """Crop each image at random to ``size`` pixels and jitter its colours.
 
     Args:
@@ -60,11 +67,13 @@ def random_view(images_BHWC: Tensor, size: int, config: AugmentConfig, generator
         size: side of the result in pixels.
         config: the strengths.
         generator: on the CPU.
+        rows: make the views of these images alone, the same as among all.
 
     Returns:
-        (B, C, size, size) in [0, 1].
+        (B, C, size, size) in [0, 1], B the number of rows.
     """
-    draws_8B = torch.rand(8, len(images_BHWC), generator=generator)
+    draws_8B = torch.rand(8, len(images_BHWC), generator=generator)[:, rows]
+    images_BHWC = images_BHWC[rows]
     boxes_B4 = _random_boxes(draws_8B[:4], config)
     view = crop_resize(images_BHWC, boxes_B4.to(images_BHWC.device), size)
     strengths = torch.tensor([config.brightness, config.contrast, config.saturation])

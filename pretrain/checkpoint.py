@@ -7,14 +7,17 @@ A folder appears under its name only when it is whole and on disk; ``checkpoints
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -55,7 +58,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     save_file(_contiguous(checkpoint.weights), temporary / WEIGHTS_FILE)
     save_file(_contiguous(checkpoint.state), temporary / STATE)
     (temporary / CONFIG_FILE).write_text(json.dumps(checkpoint.open_clip_config, indent=2) + "\n", "utf-8")
-    (temporary / PROGRESS).write_text(json.dumps(checkpoint.progress, indent=2) + "\n", "utf-8")
+    digests = {path.name: _digest(path) for path in temporary.iterdir()}
+    progress = {**checkpoint.progress, "sha256": digests}
+    (temporary / PROGRESS).write_text(json.dumps(progress, indent=2) + "\n", "utf-8")
     for path in (*temporary.iterdir(), temporary):
         _sync(path)
     if final.exists():  # written by a process that was killed before it could name it the latest
@@ -68,27 +73,51 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     return final
 
 
-def latest_checkpoint(folder: Path) -> Path | None:
-    """Find the newest whole checkpoint, None when there is none.
+def find_checkpoint(folder: Path, warn: Callable[[str], None]) -> tuple[Path, Checkpoint] | None:
+    """Read the newest whole checkpoint, None when none was ever finished.
+
+    One that is damaged is named by ``warn``, and the one before it is taken.
 
     Raises:
-        InputError: the folder that ``latest`` names is gone.
+        InputError: all that are there are damaged.
     """
     if not (folder / LATEST).exists():
         return None
-    path: Path = folder / read_json(folder / LATEST)["folder"]
-    if not path.is_dir():
-        raise InputError(f"{folder / LATEST} names {path.name}, which is gone; remove {folder} to start over")
-    return path
+    newest: Path = folder / read_json(folder / LATEST)["folder"]
+    older = [path for path in _steps(folder)[::-1] if _step(path) < _step(newest)]
+    damages = []
+    for path in (newest, *older):
+        try:
+            found = load_checkpoint(path)
+        except InputError as error:
+            damages.append(str(error))
+        else:
+            for damage in damages:
+                warn(f"{damage}; going on from {path.name}")
+            return path, found
+    raise InputError(f"no checkpoint is whole: {'; '.join(damages)}; remove {folder} to start over")
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint folder, tensors on the CPU."""
+    """Read a checkpoint folder, tensors on the CPU.
+
+    Raises:
+        InputError: a file is missing, or is not what was written; the first one is named.
+    """
+    if not (path / PROGRESS).exists():
+        raise InputError(f"checkpoint {path} is damaged: {PROGRESS} is missing")
+    progress = read_json(path / PROGRESS)
+    for name, digest in progress.pop("sha256", {}).items():
+        if not (path / name).exists():
+            raise InputError(f"checkpoint {path} is damaged: {name} is missing")
+        if _digest(path / name) != digest:
+            raise InputError(f"checkpoint {path} is damaged: {name} is not the file that was written")
+    try:
+        weights, state = load_file(path / WEIGHTS_FILE), load_file(path / STATE)
+    except (SafetensorError, FileNotFoundError) as error:  # of a version that wrote no digests
+        raise InputError(f"checkpoint {path} is damaged: {error}") from error
     return Checkpoint(
-        open_clip_config=read_json(path / CONFIG_FILE),
-        weights=load_file(path / WEIGHTS_FILE),
-        state=load_file(path / STATE),
-        progress=read_json(path / PROGRESS),
+        open_clip_config=read_json(path / CONFIG_FILE), weights=weights, state=state, progress=progress
     )
 
 
@@ -99,10 +128,16 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def _steps(folder: Path) -> list[Path]:
-    return sorted(
-        (path for path in folder.iterdir() if re.fullmatch(r"step-\d+", path.name)),
-        key=lambda path: int(path.name.removeprefix("step-")),
-    )
+    return sorted((path for path in folder.iterdir() if re.fullmatch(r"step-\d+", path.name)), key=_step)
+
+
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

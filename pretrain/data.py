@@ -162,8 +162,12 @@ class Batches:
         order_N = torch.randperm(len(self.pairs), generator=stream(self.seed, "order", epoch))
         return order_N[place * self.batch_size : (place + 1) * self.batch_size]
 
-    def batch(self, step: int, parts: Collection[str] = ("image", "text")) -> Batch:
+    def batch(
+        self, step: int, parts: Collection[str] = ("image", "text"), *, rows: slice = slice(None)
+    ) -> Batch:
         """Make the parts of a step, pixels on the device of the images.
+
+        With ``rows``, a slice with both ends, only those of the batch are made: equal to them among all.
 
         Raises:
             InputError: ``concept_B`` of data without concepts.
@@ -174,10 +178,11 @@ class Batches:
         batch = Batch({}, {}, {})
         for part in parts:
             if part == "local_images":
-                views = [self._view(images_BHWC, step, ("local", k)) for k in range(self._extra.local_views)]
+                keys = [("local", k) for k in range(self._extra.local_views)]
+                views = [self._view(images_BHWC, step, key, rows) for key in keys]
                 batch.images[part] = torch.stack(views, dim=1)
             elif part in _IMAGES:
-                batch.images[part] = self._view(images_BHWC, step, (_IMAGES.index(part),))
+                batch.images[part] = self._view(images_BHWC, step, (_IMAGES.index(part),), rows)
             elif part == "text":
                 batch.texts[part] = self._captions_at(first_B)
             elif part == "second_text":
@@ -190,18 +195,20 @@ class Batches:
                 assert part == "semantic_BS"
                 assert self.pairs.semantic_MS is not None
                 batch.given[part] = self.pairs.semantic_MS[first_B]
-        return batch
+        texts = {name: Captions(ids[rows], lengths[rows]) for name, (ids, lengths) in batch.texts.items()}
+        given = {name: values[rows] for name, values in batch.given.items()}
+        return Batch(batch.images, texts, given, rows.start or 0)
 
     @property
     def _extra(self) -> AugmentConfig:
         return self.extra_augment or self.augment
 
-    def _view(self, images_BHWC: Tensor, step: int, view: tuple[str | int, ...]) -> Tensor:
+    def _view(self, images_BHWC: Tensor, step: int, view: tuple[str | int, ...], rows: slice) -> Tensor:
         generator = stream(self.seed, "view", step, *view)
         config = self.augment if view == (0,) else self._extra
         if "local" in view:
             config = replace(config, area=config.local_area)
-        return random_view(images_BHWC, self.image_size, config, generator)
+        return random_view(images_BHWC, self.image_size, config, generator, rows=rows)
 
     def _concepts(self) -> Tensor:
         if self.pairs.concept_N is None:

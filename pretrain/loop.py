@@ -6,6 +6,8 @@ import copy
 import json
 import math
 import os
+import signal
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +23,7 @@ from pretrain.config import TrainConfig
 from pretrain.data import Batch, Batches, TrainingPairs
 from pretrain.model import build_model
 from pretrain.objective import Moment, build_modules, clamp_logit_scale, evaluate_objective, views_of
+from pretrain.processes import ALONE, Processes, average_gradients, check_shares, gather_views
 from pretrain.progress import TrainingProgress
 from pretrain.semantics import caption_vectors
 from pretrain.state import TrainingState
@@ -42,6 +45,34 @@ class NonFiniteLoss(RuntimeError):  # noqa: N818  (it names what the loss is)
         return NonFiniteLoss, (self.step, self.parts)
 
 
+class Stopped(SystemExit):
+    """The process was asked to end (SIGTERM) and wrote a checkpoint; its exit code is 143."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(128 + signal.SIGTERM)
+        self.step = step
+
+
+class _Stop:
+    """While it is open, SIGTERM asks the run to end after its step instead of ending it at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> _Stop:
+        self._before = None
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGTERM, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
+
+    def _ask(self, *_: object) -> None:
+        self.asked = True
+
+
 class Run:
     """One process's share of a training run: from a checkpoint, or from the start, to the last step.
 
@@ -55,10 +86,13 @@ class Run:
         pairs: TrainingPairs,
         checkpoint: Checkpoint | None,
         started: float,
+        processes: Processes = ALONE,
     ) -> None:
         self.config = config
+        self.processes = processes
+        check_shares(config.batch_size, config.accumulate, processes)
         self.out = out
-        self.device = resolve_device(config.device)
+        self.device = resolve_device(processes.device or config.device)
         objective = config.objective
         if "semantic_BS" in objective.views:
             pairs = replace(pairs, semantic_MS=caption_vectors(pairs.captions_M, config.semantics))
@@ -119,11 +153,15 @@ class Run:
     def train(self, progress: bool) -> None:
         config = self.config
         lines = self.out / "metrics.jsonl"
-        _cut_metrics(lines, self.step)
+        if self.processes.first:
+            _cut_metrics(lines, self.step)
         title = f"{config.recipe} seed {config.seed}"
         with (
-            lines.open("a", encoding="utf-8") as metrics,
-            TrainingProgress(title, steps=config.steps, done=self.step, shown=progress) as shown,
+            open(lines if self.processes.first else os.devnull, "a", encoding="utf-8") as metrics,
+            TrainingProgress(
+                title, steps=config.steps, done=self.step, shown=progress and self.processes.first
+            ) as shown,
+            _Stop() as stop,
         ):
             logged_step, logged_time = self.step, time.perf_counter()
             while self.step < config.steps:
@@ -140,10 +178,15 @@ class Run:
                     raw = {name: value.item() for name, value in self.loss.raw.items()}
                     append_line(metrics, self._line(raw, used.item(), speed))
                     shown.report(self.step, raw, pairs_per_second=speed)
-                if self.step % config.checkpoint_every == 0 or last:
+                stopped = self.processes.any(stop.asked, self.device)
+                if self.step % config.checkpoint_every == 0 or last or stopped:
                     self._check_finite()
-                    os.fsync(metrics.fileno())
-                    self._save()
+                    if self.processes.first:
+                        os.fsync(metrics.fileno())
+                        self._save()
+                if stopped and not last:
+                    self.processes.wait()
+                    raise Stopped(self.step)
 
     def _schedule_temperature(self) -> None:
         """Set the temperature of the step to come, where it follows a schedule."""
@@ -157,7 +200,8 @@ class Run:
         """Make one update: draw, embed, evaluate, differentiate, step."""
         objective = self.config.objective
         names = views_of(objective.weights_at(self.step, self.config.steps))
-        batch = self.batches.batch(self.step, dict.fromkeys(VIEWS[name].part for name in names))
+        rows = self.processes.share(self.config.batch_size)
+        batch = self.batches.batch(self.step, dict.fromkeys(VIEWS[name].part for name in names), rows=rows)
         self.state.optimizer.zero_grad(set_to_none=True)
         views = self._backward(batch, names)
         self.gradient_norm = self.state.clip_gradients(self.config.gradient_clip)
@@ -188,17 +232,20 @@ class Run:
         """
         config = self.config
         if config.accumulate == 1:
-            views = self.embed(batch, names, step=self.step)
+            views = self._gathered(self.embed(batch, names, step=self.step))
             self._evaluate(views)
             self.term_gradients = self._term_gradients() if self._logs_this_step else {}
             self.loss.total.backward()
+            self._average_gradients()
             return views
-        size = config.batch_size // config.accumulate
-        parts = [batch.rows(first, first + size) for first in range(0, config.batch_size, size)]
+        share = config.batch_size // self.processes.size
+        size = share // config.accumulate
+        parts = [batch.rows(first, first + size) for first in range(0, share, size)]
         with torch.no_grad():
             embedded = [self.embed(part, names, step=self.step) for part in parts]
-        views = {name: torch.cat([part[name] for part in embedded]) for name in names}
-        rows = {name: views[name].requires_grad_() for name in names if VIEWS[name].differentiable}
+        own = {name: torch.cat([part[name] for part in embedded]) for name in names}
+        rows = {name: own[name].requires_grad_() for name in names if VIEWS[name].differentiable}
+        views = self._gathered(own)
         self._evaluate(views)
         self.loss.total.backward()
         self.term_gradients = {}
@@ -210,7 +257,15 @@ class Run:
                 if values.grad is not None
             }
             torch.autograd.backward([again[name] for name in gradients], list(gradients.values()))
+        self._average_gradients()
         return views
+
+    def _gathered(self, views: Views) -> Views:
+        return gather_views(views) if self.processes.size > 1 else views
+
+    def _average_gradients(self) -> None:
+        if self.processes.size > 1:
+            average_gradients(self.state.parameters)
 
     def _evaluate(self, views: Views) -> None:
         self.loss = evaluate_objective(

@@ -17,11 +17,12 @@ from crossgap.errors import InputError, check_known
 from crossgap.provenance import commit, config_hash, versions
 from crossgap.records import read_json, write_json
 from crossgap.settings import check_same
-from pretrain.checkpoint import latest_checkpoint, load_checkpoint, remove_leftovers
+from pretrain.checkpoint import find_checkpoint, remove_leftovers
 from pretrain.config import TrainConfig
 from pretrain.data import TrainingPairs, load_pairs
-from pretrain.loop import NonFiniteLoss, Run
+from pretrain.loop import NonFiniteLoss, Run, Stopped
 from pretrain.objective import WeightSchedule
+from pretrain.processes import ALONE, Processes, joined
 from pretrain.recipes import RECIPES, STRONG
 from pretrain.recipes import smoke as shrink
 
@@ -37,22 +38,29 @@ class TrainResult:
     seconds: float
 
 
-def train(config: TrainConfig, out: Path, *, progress: bool = True) -> TrainResult:
+def train(
+    config: TrainConfig, out: Path, *, progress: bool = True, processes: Processes = ALONE
+) -> TrainResult:
     """Train a model into a run directory, or go on where an earlier call stopped.
 
     Writes ``config.json``, ``metrics.jsonl`` and ``checkpoints/``. A run that was killed resumes from its
-    newest checkpoint and ends, on a CPU with the same number of threads, with the same bits as one that was
-    not; a finished one is returned as it is.
+    newest whole checkpoint and ends, on a CPU with the same number of threads and processes, with the same
+    bits as one that was not; a finished one is returned as it is. SIGTERM ends it after its step, with a
+    checkpoint.
+
+    With several ``processes``, each calls this with its own; they share ``out``. The batch is the same,
+    whatever their number; another number may resume a run.
 
     Raises:
         InputError: ``out`` holds a run with another config or data, or the config does not fit the data.
         NonFiniteLoss: the loss is infinite or NaN.
+        Stopped: SIGTERM came, and a checkpoint was written.
     """
     folder = out / "checkpoints"
-    path = latest_checkpoint(folder)
+    found = find_checkpoint(folder, _warn if processes.first else lambda damage: None)
     # without a checkpoint there is nothing to go on with: a run that never got that far may be replaced
-    recorded = None if path is None else _check_config(config, out)
-    checkpoint = None if path is None else load_checkpoint(path)
+    recorded = None if found is None else _check_config(config, out)
+    checkpoint = None if found is None else found[1]
     if checkpoint is None or checkpoint.progress["step"] < config.steps:
         with _threads(config.threads):
             started = time.perf_counter()
@@ -62,16 +70,22 @@ def train(config: TrainConfig, out: Path, *, progress: bool = True) -> TrainResu
                 context_length=config.model.context_length,
                 limit=config.limit,
             )
-            run = Run(config, out, pairs, checkpoint, started)
-            _record_config(config, out, pairs, recorded)
-            remove_leftovers(folder)
+            run = Run(config, out, pairs, checkpoint, started, processes)
+            processes.wait()  # until all have read what lies there
+            if processes.first:
+                _record_config(config, out, pairs, recorded)
+                remove_leftovers(folder)
             run.train(progress)
-        path = latest_checkpoint(folder)
-        assert path is not None
-        checkpoint = load_checkpoint(path)
-    assert path is not None
+            processes.wait()  # until all is written
+        found = find_checkpoint(folder, _warn)
+    assert found is not None
+    path, checkpoint = found
     done = checkpoint.progress
     return TrainResult(checkpoint=path, pairs_seen=done["pairs_seen"], seconds=done["seconds"])
+
+
+def _warn(damage: str) -> None:
+    print(f"warning: {damage}", file=sys.stderr)
 
 
 def _check_config(config: TrainConfig, out: Path) -> dict[str, Any]:
@@ -185,10 +199,21 @@ def main(
     if changes:
         config = replace(config, objective=replace(config.objective, **changes))
     folder = out or Path("runs") / f"{config.recipe}-s{config.seed}"
+    with joined(config.device) as processes:
+        _train_and_say(config, folder, processes)
+
+
+def _train_and_say(config: TrainConfig, folder: Path, processes: Processes) -> None:
     try:
-        result = train(config, folder)
+        result = train(config, folder, processes=processes)
     except NonFiniteLoss as error:
         raise InputError(f"{error}; try a lower --learning-rate") from error
+    except Stopped as error:
+        if processes.first:
+            print(f"stopped after step {error.step}; the same command goes on", file=sys.stderr)
+        raise
+    if not processes.first:
+        return
     path = folder / "result.json"
     if path.exists():
         print(f"{folder}: already finished")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import open_clip
@@ -7,10 +9,11 @@ import pytest
 import torch
 
 from crossgap.errors import InputError
+from crossgap.records import read_json
 from pretrain import checkpoint as checkpoints
 from pretrain.checkpoint import (
     Checkpoint,
-    latest_checkpoint,
+    find_checkpoint,
     load_checkpoint,
     remove_leftovers,
     save_checkpoint,
@@ -66,10 +69,10 @@ def test_no_pickle(model: open_clip.CLIP, tmp_path: Path) -> None:
 
 
 def test_the_newest_two_are_kept_in_order_of_steps(model: open_clip.CLIP, tmp_path: Path) -> None:
-    assert latest_checkpoint(tmp_path) is None
+    assert find_checkpoint(tmp_path, refuse) is None
     for step in (5, 999_999, 1_000_000):
         path = save_checkpoint(tmp_path, checkpoint(model, step))
-        assert latest_checkpoint(tmp_path) == path
+        assert newest(tmp_path) == path
     assert sorted(p.name for p in tmp_path.glob("step-*")) == ["step-1000000", "step-999999"]
 
 
@@ -86,18 +89,92 @@ def test_a_process_killed_while_saving_leaves_the_earlier_checkpoint(
         patched.setattr(checkpoints, killed_in, die)
         with pytest.raises(KeyboardInterrupt):
             save_checkpoint(tmp_path, checkpoint(model, 6))
-    assert latest_checkpoint(tmp_path) == earlier
+    assert newest(tmp_path) == earlier
     assert load_checkpoint(earlier).progress["step"] == 5
     remove_leftovers(tmp_path)
     assert not list(tmp_path.glob(".*"))
     later = save_checkpoint(tmp_path, checkpoint(model, 6))
-    assert latest_checkpoint(tmp_path) == later
+    assert newest(tmp_path) == later
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def change_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES = {
+    "truncated": truncate,
+    "emptied": lambda path: path.write_bytes(b""),
+    "changed": change_a_bit,
+    "gone": Path.unlink,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+@pytest.mark.parametrize(
+    "name", ["open_clip_model.safetensors", "state.safetensors", "open_clip_config.json", "state.json"]
+)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
+    model: open_clip.CLIP, tmp_path: Path, damage: Callable[[Path], None], name: str
+) -> None:
+    if name == "state.json" and damage is change_a_bit:
+        return  # it holds the digests of the others; what it says itself is checked against the config
+    earlier, later = (save_checkpoint(tmp_path, checkpoint(model, step)) for step in (5, 6))
+    damage(later / name)
+    said: list[str] = []
+    found = find_checkpoint(tmp_path, said.append)
+    assert found is not None
+    assert found[0] == earlier
+    assert found[1].progress == {"step": 5, "pairs_seen": 40, "seconds": 1.5}
+    (warning,) = said
+    assert str(later) in warning
+    assert name in warning
+    assert warning.endswith("going on from step-000005")
+    assert newest(tmp_path, said.append) == earlier
+    again = save_checkpoint(tmp_path, checkpoint(model, 6))
+    assert newest(tmp_path) == again == later
 
 
 def test_a_checkpoint_that_is_gone_is_named(model: open_clip.CLIP, tmp_path: Path) -> None:
-    save_checkpoint(tmp_path, checkpoint(model, 5)).rename(tmp_path / "elsewhere")
-    with pytest.raises(InputError, match="step-000005, which is gone"):
-        latest_checkpoint(tmp_path)
+    earlier, later = (save_checkpoint(tmp_path, checkpoint(model, step)) for step in (5, 6))
+    later.rename(tmp_path / "elsewhere")
+    said: list[str] = []
+    assert newest(tmp_path, said.append) == earlier
+    assert "step-000006 is damaged: state.json is missing; going on from step-000005" in said[0]
+
+
+def test_nothing_but_damaged_checkpoints_are_refused(model: open_clip.CLIP, tmp_path: Path) -> None:
+    for step in (5, 6):
+        truncate(save_checkpoint(tmp_path, checkpoint(model, step)) / "state.safetensors")
+    with pytest.raises(
+        InputError, match=r"no checkpoint is whole: .*step-000006.*step-000005.*to start over"
+    ):
+        find_checkpoint(tmp_path, refuse)
+
+
+def test_damage_shows_without_digests_too(model: open_clip.CLIP, tmp_path: Path) -> None:
+    earlier, later = (save_checkpoint(tmp_path, checkpoint(model, step)) for step in (5, 6))
+    for path in (earlier, later):
+        about = read_json(path / "state.json")
+        del about["sha256"]
+        (path / "state.json").write_text(json.dumps(about))
+    truncate(later / "state.safetensors")
+    assert newest(tmp_path, lambda _: None) == earlier
+
+
+def refuse(damage: str) -> None:
+    raise AssertionError(damage)
+
+
+def newest(folder: Path, warn: Callable[[str], None] = refuse) -> Path:
+    found = find_checkpoint(folder, warn)
+    assert found is not None
+    return found[0]
 
 
 def train_on_tokens(vocabulary_V: torch.Tensor, steps: int = 3) -> TrainingState:

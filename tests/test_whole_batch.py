@@ -17,9 +17,9 @@ from torch import Tensor
 
 from pretrain.config import TrainConfig
 from pretrain.data import load_pairs
-from pretrain.gather import average_gradients, gather_views
 from pretrain.loop import Run
 from pretrain.objective import ObjectiveConfig, TemperatureConfig, views_of
+from pretrain.processes import average_gradients, gather_views
 from pretrain.terms import TERMS
 from pretrain.terms.modifiers import MODIFIERS
 from pretrain.views import VIEWS
