@@ -23,7 +23,7 @@ from pretrain.config import TrainConfig
 from pretrain.data import Batch, Batches, TrainingPairs
 from pretrain.model import build_model
 from pretrain.objective import Moment, build_modules, clamp_logit_scale, evaluate_objective, views_of
-from pretrain.processes import ALONE, Processes, average_gradients, check_shares, gather_views
+from pretrain.processes import ALONE, Processes, average, check_shares, gather_views
 from pretrain.progress import TrainingProgress
 from pretrain.semantics import caption_vectors
 from pretrain.state import TrainingState
@@ -264,8 +264,8 @@ class Run:
         return gather_views(views) if self.processes.size > 1 else views
 
     def _average_gradients(self) -> None:
-        if self.processes.size > 1:
-            average_gradients(self.state.parameters)
+        if self.processes.size > 1:  # a parameter has a gradient in all processes or in none
+            average([p.grad for p in self.state.parameters if p.grad is not None])
 
     def _evaluate(self, views: Views) -> None:
         self.loss = evaluate_objective(
@@ -281,7 +281,10 @@ class Run:
         norms = {}
         for name, value in self.loss.weighted.items():
             found = torch.autograd.grad(value, self.state.parameters, retain_graph=True, allow_unused=True)
-            norms[name] = nn.utils.get_total_norm([part for part in found if part is not None]).item()
+            gradients = [part for part in found if part is not None]
+            if self.processes.size > 1:
+                average(gradients)
+            norms[name] = nn.utils.get_total_norm(gradients).item()
         return norms
 
     @property

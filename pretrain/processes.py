@@ -91,16 +91,15 @@ def gather_views(views: Views) -> Views:
     """Put the rows of all processes together, in the order of their ranks, on each of them.
 
     Every process then computes the loss of the whole batch, and the gradient of a row is the sum over
-    processes: with :func:`average_gradients` after it, each parameter gets what one process with the whole
-    batch would give it, be it a tower's or a term's own. All processes must hold equally many rows.
+    processes: with :func:`average` of the gradients after it, each parameter gets what one process with the
+    whole batch would give it, be it a tower's or a term's own. All processes must hold equally many rows.
     """
     return {name: _Gathered.apply(rows) for name, rows in views.items()}
 
 
 @torch.no_grad()
-def average_gradients(parameters: Sequence[Tensor]) -> None:
-    """Replace each gradient by its mean over the processes; a parameter has one everywhere or nowhere."""
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+def average(gradients: Sequence[Tensor]) -> None:
+    """Replace each gradient by its mean over the processes, which hold the same list."""
     together = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(together)
     together /= dist.get_world_size()

@@ -103,7 +103,12 @@ def whole(shard: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_two_processes_train_as_one(shard: str, tmp_path: Path) -> None:
-    arguments = [*options(shard, tmp_path, 50)[: -len(OBJECTIVE)], "--recipe", "learnable"]
+    arguments = [
+        *options(shard, tmp_path, 50)[: -len(OBJECTIVE)],
+        "--recipe",
+        "learnable",
+        "--term-gradients",
+    ]
     for command, name in ((ONE, "one"), (TWO, "two")):
         run(command, [*arguments, "--out", str(tmp_path / name)])
     one, two = (lines(tmp_path / name) for name in ("one", "two"))
@@ -112,6 +117,7 @@ def test_two_processes_train_as_one(shard: str, tmp_path: Path) -> None:
         assert second["step"] == first["step"]
         for name in ("loss", "raw/clip", "temperature"):
             assert second[name] == pytest.approx(first[name], rel=1e-5), (first["step"], name)
+        assert second["gradient/clip"] == pytest.approx(first["gradient/clip"], rel=1e-3)
     results = [read_json(tmp_path / name / "result.json")["pairs_seen"] for name in ("one", "two")]
     assert results[0] == results[1] == 50 * 16
 

@@ -19,7 +19,7 @@ from pretrain.config import TrainConfig
 from pretrain.data import load_pairs
 from pretrain.loop import Run
 from pretrain.objective import ObjectiveConfig, TemperatureConfig, views_of
-from pretrain.processes import average_gradients, gather_views
+from pretrain.processes import average, gather_views
 from pretrain.terms import TERMS
 from pretrain.terms.modifiers import MODIFIERS
 from pretrain.views import VIEWS
@@ -79,7 +79,7 @@ def share(shard: str, out: Path, case: str) -> tuple[Tensor, dict[str, Tensor]]:
     mine = run.batches.batch(STEP, parts).rows(rank * size, (rank + 1) * size)
     run._evaluate(gather_views(run.embed(mine, names_of(run), step=STEP)))
     run.loss.total.backward()
-    average_gradients(run.state.parameters)
+    average([parameter.grad for parameter in run.state.parameters if parameter.grad is not None])
     return run.loss.total.detach(), gradients(run)
 
 
