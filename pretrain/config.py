@@ -27,7 +27,8 @@ class TrainConfig:
     so many pairs; ``extra_augment`` is how views after the first are made (None: as the first);
     ``semantics`` is a file of caption embeddings (None: made from the captions' words), for terms that weigh
     by meaning; ``accumulate`` cuts a batch into so many parts that go through the towers one after another,
-    with the loss of the whole batch; ``term_gradients`` logs the norm of each term's own gradient.
+    with the loss of the whole batch; ``term_gradients`` logs the norm of each term's own gradient;
+    ``max_bad`` samples that cannot be read are left out, named in ``config.json``.
     """
 
     recipe: str
@@ -54,6 +55,7 @@ class TrainConfig:
     semantics: str | None = None
     accumulate: int = 1
     term_gradients: bool = False
+    max_bad: int = 0
 
     def __post_init__(self) -> None:
         check_known(self.precision, get_args(Precision), "precision")
@@ -63,6 +65,8 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value < low:
                 raise InputError(f"{name}={value!r}: must be at least {low}")
+        if self.max_bad < 0:
+            raise InputError(f"max_bad={self.max_bad!r}: must not be negative")
         for name in ("learning_rate", "weight_decay", "gradient_clip"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= 0):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -16,6 +17,8 @@ from crossgap.datasets import embedded_shards
 from crossgap.datasets.shards import Sample, decode_image, read_shards
 from crossgap.errors import InputError
 from pretrain.augment import AugmentConfig, drop_words, random_view
+from pretrain.bad import BadSamples
+from pretrain.prepare import manifest_shards
 from pretrain.streams import stream
 
 
@@ -82,26 +85,38 @@ class Batch(NamedTuple):
 
 
 def load_pairs(
-    data: str | Sequence[str], *, image_size: int, context_length: int, limit: int | None = None
+    data: str | Sequence[str],
+    *,
+    image_size: int,
+    context_length: int,
+    limit: int | None = None,
+    bad: BadSamples | None = None,
 ) -> TrainingPairs:
     """Decode and tokenise a data set.
 
     Args:
         data: ``emoji``, the embedded data, of which the training split is read; or shards (a pattern with
-            braces, or several), which are read whole.
+            braces, or several) or a folder that ``pretrain.prepare`` wrote, which are read whole.
         image_size: side in pixels of the stored images; others are resized (shorter side) and cropped.
         context_length: captions are cut to so many tokens.
         limit: read no more pairs than this.
+        bad: counts samples that cannot be used; by default none is tolerated.
 
     Raises:
-        InputError: no pair, or what :func:`crossgap.datasets.shards.read_shards` refuses.
+        InputError: no pair, more bad samples than ``bad`` tolerates, or what
+        :func:`crossgap.datasets.shards.read_shards` refuses.
     """
+    bad = bad or BadSamples(limit=0)
     pixels = bytearray()
     captions: list[str] = []
     counts: list[int] = []
     concepts: list[str | None] = []
-    for sample in _samples(data):
-        pixels += _square(sample, image_size).tobytes()
+    for sample in _samples(data, bad):
+        try:
+            pixels += _square(sample, image_size).tobytes()
+        except InputError as error:
+            bad.add(sample.shard, error)
+            continue
         captions.extend(sample.captions)
         counts.append(len(sample.captions))
         concept = sample.meta.get("concept", sample.meta.get("label"))
@@ -259,11 +274,13 @@ def _numbered(names: Sequence[str | None]) -> Tensor | None:
     return torch.tensor([place[name] for name in known])
 
 
-def _samples(data: str | Sequence[str]) -> Iterator[Sample]:
+def _samples(data: str | Sequence[str], bad: BadSamples) -> Iterator[Sample]:
     if data == "emoji":
         shards = [str(path) for path in embedded_shards()]
         return (sample for sample in read_shards(shards) if sample.meta["split"] == "train")
-    return read_shards(data)
+    if isinstance(data, str) and Path(data).is_dir():
+        data = manifest_shards(Path(data))
+    return read_shards(data, bad=bad.add)
 
 
 def _square(sample: Sample, size: int) -> Image.Image:

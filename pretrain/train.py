@@ -17,6 +17,7 @@ from crossgap.errors import InputError, check_known
 from crossgap.provenance import commit, config_hash, versions
 from crossgap.records import read_json, write_json
 from crossgap.settings import check_same
+from pretrain.bad import BadSamples
 from pretrain.checkpoint import find_checkpoint, remove_leftovers
 from pretrain.config import TrainConfig
 from pretrain.data import TrainingPairs, load_pairs
@@ -64,16 +65,20 @@ def train(
     if checkpoint is None or checkpoint.progress["step"] < config.steps:
         with _threads(config.threads):
             started = time.perf_counter()
+            bad = BadSamples(limit=config.max_bad)
             pairs = load_pairs(
                 config.data,
                 image_size=config.stored_size,
                 context_length=config.model.context_length,
                 limit=config.limit,
+                bad=bad,
             )
+            if bad.reasons and processes.first:
+                _warn(f"{len(bad.reasons)} bad samples left out: {dict(bad.by_shard)}")
             run = Run(config, out, pairs, checkpoint, started, processes)
             processes.wait()  # until all have read what lies there
             if processes.first:
-                _record_config(config, out, pairs, recorded)
+                _record_config(config, out, pairs, bad, recorded)
                 remove_leftovers(folder)
             run.train(progress)
             processes.wait()  # until all is written
@@ -98,7 +103,7 @@ def _check_config(config: TrainConfig, out: Path) -> dict[str, Any]:
 
 
 def _record_config(
-    config: TrainConfig, out: Path, pairs: TrainingPairs, recorded: dict[str, Any] | None
+    config: TrainConfig, out: Path, pairs: TrainingPairs, bad: BadSamples, recorded: dict[str, Any] | None
 ) -> None:
     if recorded is not None:
         if recorded["data"]["digest"] != pairs.digest:
@@ -113,7 +118,7 @@ def _record_config(
         {
             "config": config.as_json(),
             "config_hash": config_hash(config.as_json()),
-            "data": {"digest": pairs.digest, "pairs": len(pairs)},
+            "data": {"digest": pairs.digest, "pairs": len(pairs), "bad": bad.reasons},
             "versions": versions(),
             "commit": commit(),
         },
@@ -144,6 +149,7 @@ def main(
     extra_views: Literal["alike", "strong"] | None = None,
     semantics: str | None = None,
     accumulate: int | None = None,
+    max_bad: int | None = None,
     term_gradients: bool = False,
     seed: int | None = None,
     device: str | None = None,
@@ -159,7 +165,8 @@ def main(
 
     Args:
         recipe: one of the named runs: baseline, learnable, image-image, text-text, ...
-        data: emoji, or shards of images with captions: 'path/{000..003}.tar'.
+        data: emoji, or shards of images with captions, 'path/{000..003}.tar', or a folder of
+        pretrain.prepare.
         steps: updates.
         batch_size: pairs an update.
         learning_rate: its peak.
@@ -170,6 +177,7 @@ def main(
         extra_views: images after the first of a pair: alike, or strong (wider crops, more colour).
         semantics: file of caption embeddings, for terms that weigh by meaning; default: the captions' words.
         accumulate: parts of a batch that go through the towers one after another; the loss is the whole's.
+        max_bad: samples that cannot be read to leave out, with a warning.
         term_gradients: log the norm of each term's own gradient.
         seed: of initialisation, order and views.
         device: auto, cpu, cuda, ...
@@ -184,7 +192,7 @@ def main(
     given: dict[str, Any] = {
         "data": data, "steps": steps, "batch_size": batch_size, "learning_rate": learning_rate,
         "seed": seed, "device": device, "precision": precision, "threads": threads, "semantics": semantics,
-        "accumulate": accumulate, "term_gradients": term_gradients or None,
+        "accumulate": accumulate, "max_bad": max_bad, "term_gradients": term_gradients or None,
     }  # fmt: skip
     config = replace(config, **{name: value for name, value in given.items() if value is not None})
     if extra_views is not None:

@@ -43,6 +43,18 @@ def load_csv(path: Path, *, split: str = "test", limit: int | None = None) -> Da
     return make_dataset(str(path), chosen, entries, train=train, limit=limit, note=note)
 
 
+def training_entries(path: Path) -> list[Entry]:
+    """Read the images of a table with their captions: all rows, or those of train where it has splits.
+
+    Raises:
+        InputError: as :func:`load_csv`, or a table without the columns path and text.
+    """
+    frame = _read(path)
+    if not {"path", "text"} <= set(frame):
+        raise InputError(f"table {path}: columns {', '.join(frame.columns)}; training needs path and text")
+    return _entries(path, frame[frame["split"] == "train"] if "split" in frame else frame)
+
+
 def _read(path: Path) -> pd.DataFrame:
     try:
         if path.suffix.lower() == ".parquet":

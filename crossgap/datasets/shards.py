@@ -10,7 +10,7 @@ import re
 import struct
 import tarfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -80,19 +80,29 @@ def expand_shards(pattern: str | Sequence[str]) -> list[str]:
 
 
 def read_shards(
-    pattern: str | Sequence[str], *, need: tuple[str, ...] = ("image", "captions")
+    pattern: str | Sequence[str],
+    *,
+    need: tuple[str, ...] = ("image", "captions"),
+    bad: Callable[[str, InputError], None] | None = None,
 ) -> Iterator[Sample]:
     """Yield the samples of shards in file order, once.
 
     Members with other extensions than :data:`EXTENSIONS` are ignored. ``need`` names the fields that every
-    sample must have.
+    sample must have. With ``bad``, the shard and what is wrong with a sample, or with the rest of the
+    shard, are given to it, and reading goes on with the next.
 
     Raises:
         InputError: an empty or truncated shard, a sample without a needed field, or broken JSON, each naming
             the shard and the sample.
     """
     for shard in expand_shards(pattern):
-        yield from _read_shard(shard, need)
+        for found in _found(shard, need):
+            if isinstance(found, Sample):
+                yield found
+            elif bad is None:
+                raise found
+            else:
+                bad(shard, found)
 
 
 def places(shard: str) -> dict[str, StoredImage]:
@@ -167,7 +177,15 @@ class _Blocks:
         return all(not any(rest) for rest in iter(lambda: self._stream.read(1 << 16), b""))
 
 
-def _read_shard(shard: str, need: tuple[str, ...]) -> Iterator[Sample]:
+def _found(shard: str, need: tuple[str, ...]) -> Iterator[Sample | InputError]:
+    """Yield samples, and what is wrong with one, or, at last, with the shard."""
+    try:
+        yield from _read_shard(shard, need)
+    except InputError as error:
+        yield error
+
+
+def _read_shard(shard: str, need: tuple[str, ...]) -> Iterator[Sample | InputError]:
     last = None
     try:
         with _open(shard) as stream:
@@ -176,10 +194,14 @@ def _read_shard(shard: str, need: tuple[str, ...]) -> Iterator[Sample]:
             for parts in group_by_keys(members):
                 if blocks.ran_out:
                     break
-                sample = _sample(parts, shard)
-                _check_needed(sample, parts, need)
-                last = sample.key
-                yield sample
+                last = str(parts["__key__"])
+                try:
+                    sample = _sample(parts, shard)
+                    _check_needed(sample, parts, need)
+                except InputError as error:
+                    yield error
+                else:
+                    yield sample
             whole = blocks.ended_whole()
     except InputError:
         raise

@@ -1,0 +1,33 @@
+"""Samples that cannot be used: counted by shard, named, and tolerated up to a limit."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from crossgap.errors import InputError
+
+
+@dataclass(kw_only=True)
+class BadSamples:
+    """What was left out so far; ``limit`` is how many may be."""
+
+    limit: int
+    reasons: list[str] = field(default_factory=list)
+    by_shard: Counter[str] = field(default_factory=Counter)
+
+    def add(self, where: str, error: InputError) -> None:
+        """Count one of the shard, or other source, ``where``.
+
+        Raises:
+            InputError: it is one more than the limit; names the first five.
+        """
+        self.reasons.append(str(error))
+        self.by_shard[where] += 1
+        if len(self.reasons) > self.limit:
+            shown = "; ".join(self.reasons[:5])
+            if not self.limit:
+                raise InputError(f"{shown} (--max-bad N would leave up to N such samples out)") from error
+            raise InputError(
+                f"{len(self.reasons)} bad samples, more than --max-bad {self.limit}: {shown}"
+            ) from error

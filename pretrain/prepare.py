@@ -1,0 +1,197 @@
+"""``python -m pretrain.prepare``: write shards to train on, from captioned images in a folder or a table."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from webdataset import TarWriter
+
+from crossgap.command import run_command
+from crossgap.datasets.csv_dataset import TABLES, training_entries
+from crossgap.datasets.entry import Entry
+from crossgap.datasets.shards import IMAGE_EXTENSIONS, decode_image
+from crossgap.datasets.stored import read_bytes
+from crossgap.errors import InputError
+from crossgap.records import atomic_path, read_json, write_json
+from crossgap.settings import check_same
+from pretrain.bad import BadSamples
+
+MANIFEST = "manifest.json"
+_QUALITY = 95  # of JPEG, where images are resized
+
+
+def prepare(
+    source: Path, out: Path, *, per_shard: int, image_size: int | None, limit: int | None, max_bad: int
+) -> dict[str, Any]:
+    """Write shards ``000000.tar``, ... and, last, ``manifest.json``; the same source gives the same bytes.
+
+    A sample is an image as it is, or resized (shorter side) and written as JPEG, with a ``.json`` part that
+    holds ``captions`` and, where the source has a label, ``concept``. Every image is decoded once, so that a
+    bad one shows here and not while training.
+
+    Returns:
+        the manifest: shards with samples, bytes and SHA-256, and the bad samples with their reasons.
+
+    Raises:
+        InputError: nothing to write, a source that is not understood, ``out`` holds shards of other settings,
+            or more bad samples than ``max_bad``.
+    """
+    settings = {"source": str(source), "per_shard": per_shard, "image_size": image_size, "limit": limit}
+    if (out / MANIFEST).exists():
+        done: dict[str, Any] = read_json(out / MANIFEST)
+        check_same(out, done.get("settings"), settings)
+        return done
+    bad = BadSamples(limit=max_bad)
+    samples = _samples(_entries(source), image_size, bad)
+    out.mkdir(parents=True, exist_ok=True)
+    shards: list[dict[str, Any]] = []
+    total = 0
+    while True:
+        wanted = per_shard if limit is None else min(per_shard, limit - total)
+        shard = _write_shard(out / f"{len(shards):06d}.tar", samples, wanted) if wanted else None
+        if shard is None:
+            break
+        shards.append(shard)
+        total += shard["samples"]
+    if not shards:
+        raise InputError(f"{source}: no pair of image and caption to write")
+    manifest = {"settings": settings, "samples": total, "shards": shards, "bad": bad.reasons}
+    write_json(out / MANIFEST, manifest)
+    return manifest
+
+
+def manifest_shards(folder: Path) -> list[str]:
+    """List the shards of a folder that :func:`prepare` wrote.
+
+    Raises:
+        InputError: no manifest, or a shard is missing or has another size than was written.
+    """
+    if not (folder / MANIFEST).exists():
+        raise InputError(
+            f"{folder} has no {MANIFEST}: give shards as '{folder}/{{000000..000009}}.tar', or write them "
+            "with python -m pretrain.prepare"
+        )
+    paths = []
+    for shard in read_json(folder / MANIFEST)["shards"]:
+        path = folder / shard["name"]
+        size = path.stat().st_size if path.exists() else None
+        if size != shard["bytes"]:
+            found = "is missing" if size is None else f"has {size} bytes"
+            raise InputError(f"shard {path} {found}, {shard['bytes']} were written; prepare the folder again")
+        paths.append(str(path))
+    return paths
+
+
+def _entries(source: Path) -> list[Entry]:
+    if source.suffix.lower() in TABLES:
+        return training_entries(source)
+    if not source.is_dir():
+        raise InputError(f"{source}: no such folder, and not a table ({', '.join(TABLES)})")
+    return list(_captioned(source))
+
+
+def _captioned(folder: Path) -> Iterator[Entry]:
+    """Pair images with the captions beside them, a line each, as img2dataset writes files."""
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower().lstrip(".") in IMAGE_EXTENSIONS and path.is_file():
+            beside = path.with_suffix(".txt")
+            lines = beside.read_text("utf-8-sig").splitlines() if beside.exists() else []
+            captions = tuple(line.strip() for line in lines if line.strip())
+            yield Entry(id=str(path.relative_to(folder)), image=path, captions=captions, label="")
+
+
+def _samples(entries: list[Entry], image_size: int | None, bad: BadSamples) -> Iterator[dict[str, Any]]:
+    for number, entry in enumerate(entries):
+        try:
+            extension, data = _image(entry, image_size)
+        except InputError as error:
+            bad.add("source", error)
+            continue
+        about: dict[str, Any] = {"captions": list(entry.captions), "id": entry.id}
+        if entry.label:
+            about["concept"] = entry.label
+        # a key is a file's name without the ending: no dots, no folders
+        key = f"{number:08d}_{re.sub(r'[^A-Za-z0-9-]', '-', Path(entry.id).stem)[:40]}"
+        yield {"__key__": key, extension: data, "json": json.dumps(about, ensure_ascii=False).encode()}
+
+
+def _image(entry: Entry, size: int | None) -> tuple[str, bytes]:
+    where = f"image {entry.id!r}"
+    if not entry.captions:
+        raise InputError(f"{where}: no caption (expected in a .txt beside it, a line each)")
+    assert entry.image is not None
+    data = read_bytes(entry.image)
+    picture = decode_image(data, where=where)
+    if size is None:
+        with Image.open(io.BytesIO(data)) as image:
+            return {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}[str(image.format)], data
+    if min(picture.size) > size:
+        scale = size / min(picture.size)
+        width, height = (max(size, round(side * scale)) for side in picture.size)
+        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=_QUALITY)
+    return "jpg", stream.getvalue()
+
+
+def _write_shard(path: Path, samples: Iterator[dict[str, Any]], count: int) -> dict[str, Any] | None:
+    """Write up to ``count`` samples; None if there are no more."""
+    first = next(samples, None)
+    if first is None:
+        return None
+    written = 0
+    with atomic_path(path) as temporary:
+        with TarWriter(str(temporary), encoder=False, mtime=0) as writer:
+            sample: dict[str, Any] | None = first
+            while sample is not None:
+                writer.write(sample)
+                written += 1
+                sample = next(samples, None) if written < count else None
+        digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
+        size = os.path.getsize(temporary)
+    return {"name": path.name, "samples": written, "bytes": size, "sha256": digest}
+
+
+def main(
+    *,
+    data: Path,
+    out: Path,
+    per_shard: int = 1000,
+    image_size: int | None = None,
+    limit: int | None = None,
+    max_bad: int = 0,
+) -> int:
+    """Write shards to train on, with a manifest; the same command does nothing when they are there.
+
+    Args:
+        data: a folder of images, each with its captions in a .txt beside it, a line each; or a table (.csv,
+        .tsv,
+            .parquet) with the columns path and text, perhaps label and split (then the rows of train).
+        out: folder for the shards; train with --data OUT.
+        per_shard: samples a shard.
+        image_size: shorter side in pixels, of larger images; default: files as they are.
+        limit: write no more samples than this.
+        max_bad: bad samples (no caption, no readable image) to leave out, named in the manifest.
+    """
+    for name, value in {"per-shard": per_shard, "image-size": image_size, "limit": limit}.items():
+        if value is not None and value < 1:
+            raise InputError(f"--{name} must be at least 1, not {value}")
+    manifest = prepare(data, out, per_shard=per_shard, image_size=image_size, limit=limit, max_bad=max_bad)
+    for reason in manifest["bad"]:
+        print(f"left out: {reason}", file=sys.stderr)
+    left_out = f", {len(manifest['bad'])} left out" if manifest["bad"] else ""
+    print(f"{out}: {manifest['samples']} samples in {len(manifest['shards'])} shards{left_out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
