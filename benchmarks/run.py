@@ -124,7 +124,7 @@ PARTS: dict[str, Callable[[Bench], list[Table]]] = {
     "retrieval-scale": _scale,
     "readers": lambda bench: readers((200, 400) if bench.quick else (2000, 20000), progress=bench.progress),
     "pairs": lambda bench: pairs(count=500 if bench.quick else 5000),
-    "training": lambda bench: training(rounds=1 if bench.quick else 3),
+    "training": lambda bench: training(bench.scratch, rounds=1 if bench.quick else 5),
     "terms": lambda bench: terms(bench.scratch, rounds=1 if bench.quick else 5, progress=bench.progress),
 }
 
