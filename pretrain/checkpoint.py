@@ -2,7 +2,8 @@
 
 ``checkpoints/step-000300/`` holds ``open_clip_config.json`` and ``open_clip_model.safetensors``, which
 ``open_clip.create_model("local-dir:...")`` reads, and ``state.safetensors`` with ``state.json`` to train on.
-A folder appears under its name only when it is whole and on disk; ``checkpoints/latest`` names the newest.
+A folder appears under its name only when it is whole and on disk; ``checkpoints/latest`` names the newest,
+``checkpoints/best`` the best where the run validates. A model card, ``README.md``, lies in each.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from crossgap.records import read_json, write_json
 STATE = "state.safetensors"
 PROGRESS = "state.json"
 LATEST = "latest"
+BEST = "best"
+CARD = "README.md"
 KEPT = 2
 
 
@@ -45,8 +48,10 @@ class Checkpoint:
     progress: dict[str, Any]
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write ``folder/step-NNNNNN`` and name it the latest; remove all but the newest two.
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, card: str = "") -> Path:
+    """Write ``folder/step-NNNNNN`` and name it the latest; remove all but the newest two and the best.
+
+    ``card`` is its README.md.
 
     A process killed at any moment leaves the earlier checkpoints and ``latest`` as they were.
     """
@@ -58,6 +63,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     save_file(_contiguous(checkpoint.weights), temporary / WEIGHTS_FILE)
     save_file(_contiguous(checkpoint.state), temporary / STATE)
     (temporary / CONFIG_FILE).write_text(json.dumps(checkpoint.open_clip_config, indent=2) + "\n", "utf-8")
+    if card:
+        (temporary / CARD).write_text(card, "utf-8")
     digests = {path.name: _digest(path) for path in temporary.iterdir()}
     progress = {**checkpoint.progress, "sha256": digests}
     (temporary / PROGRESS).write_text(json.dumps(progress, indent=2) + "\n", "utf-8")
@@ -68,9 +75,20 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     temporary.rename(final)
     _sync(folder)
     write_json(folder / LATEST, {"step": step, "folder": final.name})
+    best = read_json(folder / BEST)["folder"] if (folder / BEST).exists() else None
     for old in _steps(folder)[:-KEPT]:
-        shutil.rmtree(old)
+        if old.name != best:
+            shutil.rmtree(old)
     return final
+
+
+def name_best(path: Path, by: str, value: float) -> bool:
+    """Name a checkpoint the best of its folder, if ``value`` is higher than that of the one named so far."""
+    named = path.parent / BEST
+    if named.exists() and read_json(named)["value"] >= value:
+        return False
+    write_json(named, {"step": _step(path), "folder": path.name, "by": by, "value": value})
+    return True
 
 
 def find_checkpoint(folder: Path, warn: Callable[[str], None]) -> tuple[Path, Checkpoint] | None:
@@ -121,10 +139,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
     )
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what a killed process left half written."""
-    for path in folder.glob(".step-*"):
+def remove_leftovers(folder: Path, after: int) -> None:
+    """Remove what a killed process left half written, and checkpoints after a step: damaged ones."""
+    later = [path for path in folder.glob("step-*") if _step(path) > after]
+    for path in (*folder.glob(".step-*"), *later):
         shutil.rmtree(path)
+    if (folder / BEST).exists() and not (folder / read_json(folder / BEST)["folder"]).exists():
+        (folder / BEST).unlink()
 
 
 def _steps(folder: Path) -> list[Path]:

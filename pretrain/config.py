@@ -13,6 +13,7 @@ from pretrain.model import ModelConfig
 from pretrain.objective import ObjectiveConfig
 
 Precision = Literal["fp32", "bf16"]
+Schedule = Literal["cosine", "constant"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +21,7 @@ class TrainConfig:
     """One training run.
 
     ``data`` is ``emoji`` or a pattern of shards; ``batch_size`` counts pairs; ``learning_rate`` is the peak,
-    reached after ``warmup_steps`` (at most half of ``steps``) and left on a half cosine down to 0;
+    reached after ``warmup_steps`` (at most half of ``steps``) and left on a half cosine down to 0, or kept;
     ``gradient_clip`` bounds the norm of the gradient (None: not at all); ``threads`` is torch's number of CPU
     threads (None: as it is); ``precision`` ``bf16`` runs the towers under autocast; ``stored_size`` is the
     side in pixels of the images kept in memory, from which views are cropped; ``limit`` trains on the first
@@ -28,7 +29,8 @@ class TrainConfig:
     ``semantics`` is a file of caption embeddings (None: made from the captions' words), for terms that weigh
     by meaning; ``accumulate`` cuts a batch into so many parts that go through the towers one after another,
     with the loss of the whole batch; ``term_gradients`` logs the norm of each term's own gradient;
-    ``max_bad`` samples that cannot be read are left out, named in ``config.json``.
+    ``max_bad`` samples that cannot be read are left out, named in ``config.json``; ``validation`` is a
+    dataset on whose validation split each checkpoint is measured.
     """
 
     recipe: str
@@ -56,9 +58,12 @@ class TrainConfig:
     accumulate: int = 1
     term_gradients: bool = False
     max_bad: int = 0
+    schedule: Schedule = "cosine"
+    validation: str | None = None
 
     def __post_init__(self) -> None:
         check_known(self.precision, get_args(Precision), "precision")
+        check_known(self.schedule, get_args(Schedule), "schedule of the learning rate")
         at_least = {"steps": 1, "batch_size": 2, "warmup_steps": 0, "log_every": 1, "checkpoint_every": 1}
         at_least |= {"stored_size": 1, "threads": 1, "limit": 1, "accumulate": 1}
         for name, low in at_least.items():
@@ -88,6 +93,8 @@ class TrainConfig:
         warmup = min(self.warmup_steps, self.steps // 2)
         if step < warmup:
             return self.learning_rate * (step + 1) / warmup
+        if self.schedule == "constant":
+            return self.learning_rate
         done = (step - warmup) / (self.steps - warmup)
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from crossgap.encoders import resolve_device
 from crossgap.records import append_line, read_lines, write_text
-from pretrain.checkpoint import Checkpoint, save_checkpoint
+from pretrain.card import model_card
+from pretrain.checkpoint import Checkpoint, name_best, save_checkpoint
 from pretrain.config import TrainConfig
 from pretrain.data import Batch, Batches, TrainingPairs
 from pretrain.model import build_model
@@ -29,7 +30,10 @@ from pretrain.semantics import caption_vectors
 from pretrain.state import TrainingState
 from pretrain.terms import TERMS, Setup, TermModule
 from pretrain.terms.distillation import follow
+from pretrain.validation import BEST_BY, validate
 from pretrain.views import VIEWS, Embedder, Views
+
+VALIDATION = "validation.jsonl"
 
 
 class NonFiniteLoss(RuntimeError):  # noqa: N818  (it names what the loss is)
@@ -184,6 +188,7 @@ class Run:
                     if self.processes.first:
                         os.fsync(metrics.fileno())
                         self._save()
+                        self._validate()
                 if stopped and not last:
                     self.processes.wait()
                     raise Stopped(self.step)
@@ -324,7 +329,20 @@ class Run:
                 "seconds": self.seconds,
             },
         )
-        save_checkpoint(self.out / "checkpoints", checkpoint)
+        card = model_card(self.config, step=self.step, pairs=len(self.batches.pairs))
+        self.saved = save_checkpoint(self.out / "checkpoints", checkpoint, card)
+
+    def _validate(self) -> None:
+        """Measure the checkpoint just written, where the run validates, and name it if it is the best."""
+        if self.config.validation is None:
+            return
+        found = validate(self.saved, self.config.validation, str(self.device))
+        path = self.out / VALIDATION
+        _cut_metrics(path, self.step - 1)
+        with path.open("a", encoding="utf-8") as lines:
+            append_line(lines, {"step": self.step, **found})
+        if BEST_BY in found:
+            name_best(self.saved, BEST_BY, found[BEST_BY])
 
 
 def _term_module(module: nn.Module) -> TermModule:

@@ -79,7 +79,7 @@ def train(
             processes.wait()  # until all have read what lies there
             if processes.first:
                 _record_config(config, out, pairs, bad, recorded)
-                remove_leftovers(folder)
+                remove_leftovers(folder, run.step)
             run.train(progress)
             processes.wait()  # until all is written
         found = find_checkpoint(folder, _warn)
@@ -143,6 +143,8 @@ def main(
     steps: int | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
+    schedule: str | None = None,
+    validation: str | None = None,
     weights: dict[str, float] | None = None,
     modifiers: dict[str, float] | None = None,
     schedules: dict[str, tuple[float, float, float]] | None = None,
@@ -170,6 +172,9 @@ def main(
         steps: updates.
         batch_size: pairs an update.
         learning_rate: its peak.
+        schedule: of the learning rate after its warm-up: cosine or constant.
+        validation: dataset on whose validation split each checkpoint is measured, as emoji; the best by
+            image-to-text hit@1 is kept and named in checkpoints/best.
         weights: terms of the objective with their weights, as: clip 1 image_ntxent 0.5.
         modifiers: changes to the CLIP loss with their strengths, as: label_smoothing 0.1.
         schedules: when a term has its weight: start, stop and ramp as shares of the run, as:
@@ -192,7 +197,8 @@ def main(
     given: dict[str, Any] = {
         "data": data, "steps": steps, "batch_size": batch_size, "learning_rate": learning_rate,
         "seed": seed, "device": device, "precision": precision, "threads": threads, "semantics": semantics,
-        "accumulate": accumulate, "max_bad": max_bad, "term_gradients": term_gradients or None,
+        "accumulate": accumulate, "max_bad": max_bad, "schedule": schedule,
+        "validation": validation, "term_gradients": term_gradients or None,
     }  # fmt: skip
     config = replace(config, **{name: value for name, value in given.items() if value is not None})
     if extra_views is not None:

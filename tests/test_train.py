@@ -389,6 +389,7 @@ def test_bfloat16_trains(shard: str, tmp_path: Path) -> None:
         ({"threads": 0}, "threads=0"),
         ({"betas": (0.9, 1.0)}, "betas"),
         ({"precision": "bf61"}, "Did you mean 'bf16'"),
+        ({"schedule": "cosin"}, "Did you mean 'cosine'"),
         ({"batch_size": 17}, "number of pairs, 16"),
         ({"device": "cup"}, "device"),
         ({"accumulate": 3}, "accumulate=3: must divide batch_size=8"),
@@ -426,6 +427,49 @@ def test_recipes(name: str) -> None:
     loss = {"objective", "extra_augment"}  # the first views stay those of the baseline
     assert changed - {"recipe"} <= allowed.get(RECIPES[name].family, loss)
     assert (name == "baseline") == (changed == set())
+
+
+def test_a_constant_learning_rate_stays() -> None:
+    settings = TrainConfig(recipe="test", steps=20, warmup_steps=4, learning_rate=1.0, schedule="constant")
+    assert [settings.rate(step) for step in range(6)] == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1])
+    assert settings.rate(19) == 1
+
+
+def test_checkpoints_are_validated_and_the_best_is_kept(tmp_path: Path) -> None:
+    small = replace(smoke(RECIPES["baseline"]()), steps=9, checkpoint_every=2, threads=1, device="cpu")
+    train(replace(small, validation="emoji"), tmp_path / "run", progress=False)
+    lines = read_lines(tmp_path / "run" / "validation.jsonl")
+    assert [line["step"] for line in lines] == [2, 4, 6, 8, 9]
+    for line in lines:
+        assert set(line) >= {
+            "gap/centroid_distance",
+            "image-text/hit@1",
+            "image-subgroup/mAP",
+            "text-concept/mAP",
+        }
+        assert all(0 <= line[name] <= 1 for name in line if "mAP" in name or "hit" in name)
+    best = max(lines, key=lambda line: line["image-text/hit@1"])  # the first of equals
+    folder = tmp_path / "run" / "checkpoints"
+    named = read_json(folder / "best")
+    assert (named["step"], named["value"]) == (best["step"], best["image-text/hit@1"])
+    kept = {path.name for path in folder.glob("step-*")}
+    assert kept == {"step-000008", "step-000009", named["folder"]}
+    train(small, tmp_path / "plain", progress=False)
+    assert_equal_runs(tmp_path / "plain", tmp_path / "run")  # looking changes nothing
+
+
+def test_a_model_card_lies_beside_a_checkpoint(shard: str, tmp_path: Path) -> None:
+    objective = ObjectiveConfig(weights={"clip": 1.0, "coral": 0.5}, modifiers={"label_smoothing": 0.1})
+    path = train(config(shard, objective=objective), tmp_path, progress=False).checkpoint
+    card = (path / "README.md").read_text()
+    for part in (
+        "# test, step 7",
+        "clip x 1, coral x 0.5; label_smoothing 0.1",
+        "16 pairs",
+        "56 pairs, 7 of 7",
+    ):
+        assert part in card, part
+    assert "create_model_and_transforms" in card
 
 
 def test_learning_rate_warms_up_and_falls_to_nothing() -> None:
