@@ -7,7 +7,7 @@ import pytest
 
 from analysis.stats import Bootstrap
 from analysis.study import read_runs
-from analysis.term_map import broken, main, page, read_map, term_map
+from analysis.term_map import COLUMNS, broken, main, page, read_map, term_map
 from crossgap.command import run_command
 from crossgap.errors import InputError
 from pretrain.recipes import RECIPES
@@ -87,7 +87,7 @@ def test_an_arm_that_failed_is_shown_with_its_reason(table: pd.DataFrame) -> Non
     assert broken(table) == {"lost": "1 of 2 trials failed: step 12: the loss is not finite"}
     text = page(table)
     assert "- **Lost | arm** (`lost`): 1 of 2 trials failed: step 12" in text
-    assert r"Lost \| arm (at chance or failed) | – |" in text
+    assert r"Lost \| arm (broken) | – |" in text
 
 
 def test_an_arm_at_chance_is_named(table: pd.DataFrame) -> None:
@@ -95,6 +95,9 @@ def test_an_arm_at_chance_is_named(table: pd.DataFrame) -> None:
     here = (changed["arm"] == "narrow") & (changed["quantity"] == "hit@1") & (changed["task"] == "image-text")
     changed.loc[here, "low"] = 0.0
     assert broken(changed)["narrow"] == "finds texts for images no better than chance"
+    base = only(table, "baseline", "hit@1", "image-text")["value"]
+    changed.loc[here, ["value", "low", "minus_high"]] = [0.4 * base, 0.2 * base, -0.1 * base]
+    assert broken(changed)["narrow"] == "finds texts for images 40% as often as the baseline"
 
 
 def test_the_command_writes_both_and_the_page_again_from_the_table(
@@ -114,6 +117,13 @@ def test_another_table_is_refused(tmp_path: Path) -> None:
     path.write_text("a,b\n1,2\n")
     with pytest.raises(InputError, match=r"its columns are \['a', 'b'\]"):
         read_map(path)
+
+
+def test_the_committed_page_is_made_of_the_committed_table() -> None:
+    table = read_map(DOCS / "first-map.csv")
+    assert list(table.columns) == COLUMNS
+    assert (DOCS / "first-map.md").read_text() == page(table)
+    assert list(dict.fromkeys(table["arm"])) == list(RECIPES)
 
 
 def test_every_term_and_modifier_is_in_the_map() -> None:
