@@ -26,6 +26,7 @@ INVERTED = {"image-subgroup": "oti", "image-concept": "oti", "text-subgroup": "o
 ACROSS = ("image-text", "text-image", "zero-shot-subgroup", "zero-shot-concept")
 ON = ["quantity", "task", "seed"]
 COLUMNS = [
+    "study",
     "arm", "label", "state", "quantity", "task", *INTERVAL, "minus_baseline", "minus_low", "minus_high",
     "per_seed", "n_seeds", "n_queries",
 ]  # fmt: skip
@@ -79,6 +80,7 @@ def term_map(study: Study, bootstrap: Bootstrap) -> pd.DataFrame:
     found = zip(joined["quantity"].fillna(""), joined["task"].fillna(""), strict=True)
     joined["place"] = [order.get((str(quantity), str(task)), 0) for quantity, task in found]
     joined["arm_place"] = joined["arm"].map({arm: place for place, arm in enumerate(study.arm_names)})
+    joined["study"] = f"{study.name}, smoke" if study.smoke else study.name
     return joined.sort_values(["arm_place", "place"])[COLUMNS]
 
 
@@ -164,8 +166,8 @@ def broken(table: pd.DataFrame) -> dict[str, str]:
     queries), or is less than half of the baseline's with an interval of the difference below zero.
     """
     found = {}
-    chosen = (table["quantity"] == "hit@1") & (table["task"] == "image-text")
-    base = records(table[chosen & table["minus_baseline"].isna() & table["value"].notna()])[0]["value"]
+    chosen = (table["quantity"] == "hit@1") & (table["task"] == "image-text") & table["value"].notna()
+    base = [row["value"] for row in records(table[chosen & table["minus_baseline"].isna()])]
     for arm, own in table.groupby("arm", sort=False):
         state = str(own["state"].iloc[0])
         hits = records(own[(own["quantity"] == "hit@1") & (own["task"] == "image-text")])
@@ -173,8 +175,8 @@ def broken(table: pd.DataFrame) -> dict[str, str]:
             found[str(arm)] = state
         elif hits and not hits[0]["low"] > 1 / hits[0]["n_queries"]:
             found[str(arm)] = "finds texts for images no better than chance"
-        elif hits and hits[0]["value"] < base / 2 and hits[0]["minus_high"] < 0:
-            share = hits[0]["value"] / base
+        elif hits and base and hits[0]["value"] < base[0] / 2 and hits[0]["minus_high"] < 0:
+            share = hits[0]["value"] / base[0]
             found[str(arm)] = f"finds texts for images {share:.0%} as often as the baseline"
     return found
 
@@ -182,7 +184,8 @@ def broken(table: pd.DataFrame) -> dict[str, str]:
 def page(table: pd.DataFrame) -> str:
     """Write the page of a map: what it is, what broke, and its tables."""
     labels = dict(zip(table["arm"], table["label"], strict=True))
-    lines = [HEADER.strip()]
+    study = str(table["study"].iloc[0])
+    lines = [HEADER.strip() if study == "map" else f"# What the arms of the study {study} do"]
     lost = broken(table)
     if lost:
         lines += [
@@ -191,12 +194,17 @@ def page(table: pd.DataFrame) -> str:
             "",
         ]
         lines += [f"- **{labels[arm]}** (`{arm}`): {why}." for arm, why in lost.items()]
-    else:
-        lines += ["", "At its default weight no arm is broken: all find texts for images."]
-    first = table.drop_duplicates("arm")
-    for row in records(first[first["state"].str.contains("not finished")]):
-        lines += ["", f"{row['label']} (`{row['arm']}`): {row['state']}."]
-    return "\n".join([*lines, "", markdown([_levels(table, lost), *_differences(table)])])
+    measured = table[table["value"].notna()]
+    unfinished = [arm for arm in labels if "not finished" in str(_of(table, arm)["state"].iloc[0])]
+    if unfinished:
+        lines += ["", f"Not finished, and left out or short of seeds: {', '.join(unfinished)}."]
+    elif not lost:
+        lines += ["", "No arm is broken: all find texts for images."]
+    return "\n".join([*lines, "", markdown([_levels(measured, lost), *_differences(measured)])])
+
+
+def _of(table: pd.DataFrame, arm: str) -> pd.DataFrame:
+    return table[table["arm"] == arm]
 
 
 def _levels(table: pd.DataFrame, lost: dict[str, str]) -> Table:
@@ -270,7 +278,7 @@ layers of width 128), 500 steps of 128 pairs of the embedded emoji, measured on 
 split, inverted with one pseudo-token by the fast schedule. A map of where to look, not a result: the models
 are small, the seeds few, and of so many intervals some lie off zero by chance.
 
-    python -m ablations.sweep --study map      # resumable; some two and a half hours of two cores
+    python -m ablations.sweep --study map      # resumable; about two hours of two cores
     python -m analysis.term_map runs/map --out docs
 """
 LEVELS_NOTE = (

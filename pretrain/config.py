@@ -70,6 +70,11 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value < low:
                 raise InputError(f"{name}={value!r}: must be at least {low}")
+        if self.semantics is not None and "semantic_BS" not in self.objective.views:
+            raise InputError(
+                f"semantics={self.semantics!r}: no term of the objective weighs by meaning; leave it out, or "
+                "give one a weight (semantic_separation)"
+            )
         if self.max_bad < 0:
             raise InputError(f"max_bad={self.max_bad!r}: must not be negative")
         for name in ("learning_rate", "weight_decay", "gradient_clip"):

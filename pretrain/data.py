@@ -205,7 +205,7 @@ class Batches:
             elif part == "fewer_words":
                 batch.texts[part] = self._fewer_words(first_B, step, "fewer")
             elif part == "concept_B":
-                batch.given[part] = self._concepts()[indices_B]
+                batch.given[part] = concepts_of(self.pairs)[indices_B]
             else:
                 assert part == "semantic_BS"
                 assert self.pairs.semantic_MS is not None
@@ -224,14 +224,6 @@ class Batches:
         if "local" in view:
             config = replace(config, area=config.local_area)
         return random_view(images_BHWC, self.image_size, config, generator, rows=rows)
-
-    def _concepts(self) -> Tensor:
-        if self.pairs.concept_N is None:
-            raise InputError(
-                "a term of the objective compares concepts, but not every sample of the data names one; put "
-                '"concept" or "label" into the .json part of each'
-            )
-        return self.pairs.concept_N
 
     def _captions_at(self, caption_B: Tensor) -> Captions:
         return Captions(self.pairs.ids_ML[caption_B], self.pairs.lengths_M[caption_B])
@@ -261,6 +253,20 @@ class Batches:
         return Captions(
             *drop_words(ids_BL, lengths_B, self.augment.drop_words, stream(self.seed, name, step))
         )
+
+
+def concepts_of(pairs: TrainingPairs) -> Tensor:
+    """Return the number of each pair's concept.
+
+    Raises:
+        InputError: not every sample names one.
+    """
+    if pairs.concept_N is None:
+        raise InputError(
+            "a term of the objective compares concepts, but not every sample of the data names one; put "
+            '"concept" or "label" into the .json part of each'
+        )
+    return pairs.concept_N
 
 
 _IMAGES = ("image", "second_image", "third_image")

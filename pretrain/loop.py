@@ -9,7 +9,6 @@ import os
 import signal
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from pretrain.model import build_model
 from pretrain.objective import Moment, build_modules, clamp_logit_scale, evaluate_objective, views_of
 from pretrain.processes import ALONE, Processes, average, check_shares, gather_views
 from pretrain.progress import TrainingProgress
-from pretrain.semantics import caption_vectors
+from pretrain.semantics import with_semantics
 from pretrain.state import TrainingState
 from pretrain.terms import TERMS, Setup, TermModule
 from pretrain.terms.distillation import follow
@@ -98,8 +97,8 @@ class Run:
         self.out = out
         self.device = resolve_device(processes.device or config.device)
         objective = config.objective
-        if "semantic_BS" in objective.views:
-            pairs = replace(pairs, semantic_MS=caption_vectors(pairs.captions_M, config.semantics))
+        if "semantic_BS" in objective.views and pairs.semantic_MS is None:
+            pairs = with_semantics(pairs, config.semantics)
         self.batches = Batches(
             pairs=pairs.to(self.device),
             batch_size=config.batch_size,

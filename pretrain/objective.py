@@ -82,8 +82,11 @@ class WeightSchedule:
     ramp: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (0 <= self.start < self.stop <= 1 and 0 <= self.ramp <= 1):
-            raise InputError(f"{self}: must be 0 <= start < stop <= 1 and ramp in [0, 1]")
+        if not (0 <= self.start < self.stop <= 1 and 0 <= self.ramp <= self.stop - self.start + 1e-9):
+            raise InputError(
+                f"start={self.start:g}, stop={self.stop:g}, ramp={self.ramp:g}: must be 0 <= start < stop "
+                "<= 1, and the ramp no longer than from start to stop"
+            )
 
     def factor(self, step: int, steps: int) -> float:
         """Return the share of the weight that a step has, counted from 0."""
@@ -132,6 +135,10 @@ class ObjectiveConfig:
                 raise InputError(f"modifier {name}={strength!r} changes the CLIP loss, whose weight is 0")
         for name in self.schedules:
             check_known(name, TERMS, "term with a weight schedule")
+            if name not in self.weights:
+                raise InputError(
+                    f"schedule of {name}: it has no weight; give it one, or leave the schedule out"
+                )
         if all(self.schedules.get(name, _CONSTANT) != _CONSTANT for name in self.active):
             raise InputError(
                 f"every term of {list(self.active)} has a weight schedule; leave one at its weight all the "
@@ -229,6 +236,10 @@ def evaluate_objective(
         if name == "clip":
             *inputs, options["label_smoothing"] = _modified(HostInputs(inputs[0], inputs[1]), config, moment)
         raw[name] = _function(name, modules)(*inputs, **options)
+        if raw[name].ndim:
+            raise InputError(
+                f"term {name} gave a tensor of shape {tuple(raw[name].shape)}; a term ends in a 0-d tensor"
+            )
     weighted = {name: weight * raw[name] for name, weight in weights.items()}
     return Loss(_sum(weighted.values()), raw, weighted)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,8 +15,20 @@ from torch import Tensor
 from crossgap.errors import InputError
 from crossgap.feature_files import read_features
 from crossgap.similarity import unit_rows
+from pretrain.data import TrainingPairs
 
 DIMENSIONS = 128  # of vectors made from words
+
+
+def with_semantics(pairs: TrainingPairs, file: str | None) -> TrainingPairs:
+    """Give pairs the vectors of their captions; those of a file become part of what the data are."""
+    digest = pairs.digest
+    if file is not None:
+        vectors = Path(file)
+        if not vectors.exists():
+            raise InputError(f"semantics {file}: no such file")
+        digest = hashlib.sha256(digest.encode() + vectors.read_bytes()).hexdigest()
+    return replace(pairs, semantic_MS=caption_vectors(pairs.captions_M, file), digest=digest)
 
 
 def caption_vectors(captions: Sequence[str], file: str | None) -> Tensor:

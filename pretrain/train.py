@@ -20,12 +20,13 @@ from crossgap.settings import check_same
 from pretrain.bad import BadSamples
 from pretrain.checkpoint import find_checkpoint, remove_leftovers
 from pretrain.config import TrainConfig
-from pretrain.data import TrainingPairs, load_pairs
+from pretrain.data import TrainingPairs, concepts_of, load_pairs
 from pretrain.loop import NonFiniteLoss, Run, Stopped
 from pretrain.objective import WeightSchedule
 from pretrain.processes import ALONE, Processes, joined
 from pretrain.recipes import RECIPES, STRONG
 from pretrain.recipes import smoke as shrink
+from pretrain.semantics import with_semantics
 
 __all__ = ["NonFiniteLoss", "TrainConfig", "TrainResult", "main", "train"]
 
@@ -75,6 +76,7 @@ def train(
             )
             if bad.reasons and processes.first:
                 _warn(f"{len(bad.reasons)} bad samples left out: {dict(bad.by_shard)}")
+            pairs = _with_needed(pairs, config)
             run = Run(config, out, pairs, checkpoint, started, processes)
             processes.wait()  # until all have read what lies there
             if processes.first:
@@ -87,6 +89,15 @@ def train(
     path, checkpoint = found
     done = checkpoint.progress
     return TrainResult(checkpoint=path, pairs_seen=done["pairs_seen"], seconds=done["seconds"])
+
+
+def _with_needed(pairs: TrainingPairs, config: TrainConfig) -> TrainingPairs:
+    """Check and complete what the terms need of the data, before anything is written."""
+    if "concept_B" in config.objective.views:
+        concepts_of(pairs)
+    if "semantic_BS" in config.objective.views:
+        pairs = with_semantics(pairs, config.semantics)
+    return pairs
 
 
 def _warn(damage: str) -> None:
@@ -166,7 +177,7 @@ def main(
     not given is as the recipe has it.
 
     Args:
-        recipe: one of the named runs: baseline, learnable, image-image, text-text, ...
+        recipe: one of the named runs of docs/objectives.md: baseline, learnable, image-image, slip, ...
         data: emoji, or shards of images with captions, 'path/{000..003}.tar', or a folder of
         pretrain.prepare.
         steps: updates.
@@ -175,10 +186,12 @@ def main(
         schedule: of the learning rate after its warm-up: cosine or constant.
         validation: dataset on whose validation split each checkpoint is measured, as emoji; the best by
             image-to-text hit@1 is kept and named in checkpoints/best.
-        weights: terms of the objective with their weights, as: clip 1 image_ntxent 0.5.
-        modifiers: changes to the CLIP loss with their strengths, as: label_smoothing 0.1.
+        weights: terms of the objective with their weights, in place of the recipe's, as: clip 1 image_ntxent
+            0.5 (docs/objectives.md names them).
+        modifiers: changes to the CLIP loss with their strengths, in place of the recipe's, as:
+            label_smoothing 0.1.
         schedules: when a term has its weight: start, stop and ramp as shares of the run, as:
-            centroid_penalty 0.2 1 0.1.
+            centroid_penalty 0.2 1 0.1. The rate of learning has --schedule.
         extra_views: images after the first of a pair: alike, or strong (wider crops, more colour).
         semantics: file of caption embeddings, for terms that weigh by meaning; default: the captions' words.
         accumulate: parts of a batch that go through the towers one after another; the loss is the whole's.
@@ -189,7 +202,7 @@ def main(
         precision: fp32, or bf16 (autocast).
         threads: of torch on the CPU.
         smoke: shrink the run to its smallest form first.
-        out: run directory; by default runs/<recipe>-s<seed>.
+        out: run directory; by default runs/<recipe>-s<seed>, or that with -smoke.
     """
     config = RECIPES[check_known(recipe, RECIPES, "recipe")]()
     if smoke:
@@ -205,16 +218,20 @@ def main(
         config = replace(config, extra_augment=STRONG if extra_views == "strong" else None)
     changes: dict[str, Any] = {"weights": weights, "modifiers": modifiers}
     if schedules is not None:
-        changes["schedules"] = {
-            name: WeightSchedule(start=start, stop=stop, ramp=ramp)
-            for name, (start, stop, ramp) in schedules.items()
-        }
+        changes["schedules"] = {name: _schedule(name, *times) for name, times in schedules.items()}
     changes = {name: value for name, value in changes.items() if value is not None}
     if changes:
         config = replace(config, objective=replace(config.objective, **changes))
-    folder = out or Path("runs") / f"{config.recipe}-s{config.seed}"
+    folder = out or Path("runs") / f"{config.recipe}-s{config.seed}{'-smoke' if smoke else ''}"
     with joined(config.device) as processes:
         _train_and_say(config, folder, processes)
+
+
+def _schedule(name: str, start: float, stop: float, ramp: float) -> WeightSchedule:
+    try:
+        return WeightSchedule(start=start, stop=stop, ramp=ramp)
+    except InputError as error:
+        raise InputError(f"schedule of {name}: {error}") from error
 
 
 def _train_and_say(config: TrainConfig, folder: Path, processes: Processes) -> None:

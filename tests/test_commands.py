@@ -25,9 +25,11 @@ OPTIONS = {
         *_ENCODER, *_INVERSION, "embeddings", "routes", "choose", "schedule", "engine", "preset", "backbone",
     },
     "pretrain.train": {
-        "recipe", "data", "steps", "batch_size", "learning_rate", "weights", "seed", "device", "precision",
-        "threads", "smoke", "out",
+        "recipe", "data", "steps", "batch_size", "learning_rate", "schedule", "weights", "modifiers",
+        "schedules", "extra_views", "semantics", "accumulate", "max_bad", "validation", "term_gradients",
+        "seed", "device", "precision", "threads", "smoke", "out",
     },
+    "pretrain.prepare": {"data", "out", "per_shard", "image_size", "limit", "max_bad"},
     "ablations.sweep": {
         "study", "smoke", "out", "trials", "seeds", "workers", "threads", "device", "dry_run",
     },

@@ -154,6 +154,7 @@ def test_weights_follow_their_schedule(schedule: WeightSchedule, expected: list[
     ("fields", "message"),
     [
         ({"schedules": {"corl": WeightSchedule()}}, "Did you mean 'coral'"),
+        ({"schedules": {"coral": WeightSchedule()}}, "schedule of coral: it has no weight"),
         ({"schedules": {"clip": WeightSchedule(start=0.5)}}, "leave one at its weight all the time"),
         ({"modifiers": {"label_smothing": 0.1}}, "Did you mean 'label_smoothing'"),
         ({"modifiers": {"label_smoothing": 1.1}}, r"strength of label_smoothing=1\.1: must lie in \[0, 1\]"),
@@ -170,7 +171,8 @@ def test_bad_objectives_are_refused(fields: dict[str, Any], message: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "times", [{"start": 0.5, "stop": 0.5}, {"start": -0.1}, {"stop": 1.1}, {"ramp": 2.0}]
+    "times",
+    [{"start": 0.5, "stop": 0.5}, {"start": -0.1}, {"stop": 1.1}, {"ramp": 2.0}, {"start": 0.6, "ramp": 0.5}],
 )
 def test_bad_schedules_are_refused(times: dict[str, float]) -> None:
     with pytest.raises(InputError, match="must be 0 <= start < stop <= 1"):

@@ -53,7 +53,7 @@ NO_METRIC = NO_FORMULA | {"revisited_relevance"}
 def test_every_term_has_a_row() -> None:
     files = sorted((ROOT / "pretrain/terms").glob("*.py"))
     missing = [path.name for path in files if path.name not in REFERENCES]
-    assert missing == ["__init__.py", "term.py"]
+    assert missing == ["__init__.py", "term.py"], "name these files in REFERENCES.md, each with its equation"
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -61,7 +61,7 @@ def test_every_recipe_is_explained(name: str) -> None:
     recipe = RECIPES[name]
     weights = ", ".join(f"`{term}` {weight:g}" for term, weight in recipe().objective.weights.items())
     row = f"| `{name}` | {recipe.description} | {weights} | {recipe.source} |\n"
-    assert row in (ROOT / "docs/objectives.md").read_text()
+    assert row in (ROOT / "docs/objectives.md").read_text(), f"docs/objectives.md needs the row: {row}"
 
 
 def functions(module: str) -> list[tuple[str, str, str]]:

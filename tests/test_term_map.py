@@ -87,7 +87,8 @@ def test_an_arm_that_failed_is_shown_with_its_reason(table: pd.DataFrame) -> Non
     assert broken(table) == {"lost": "1 of 2 trials failed: step 12: the loss is not finite"}
     text = page(table)
     assert "- **Lost | arm** (`lost`): 1 of 2 trials failed: step 12" in text
-    assert r"Lost \| arm (broken) | – |" in text
+    assert "Lost" not in text.split("## Each arm")[1]
+    assert text.startswith("# What the arms of the study synthetic do")
 
 
 def test_an_arm_at_chance_is_named(table: pd.DataFrame) -> None:
@@ -110,6 +111,18 @@ def test_the_command_writes_both_and_the_page_again_from_the_table(
     assert (tmp_path / "first-map.md").read_text() == first
     assert run_command(main, [str(tmp_path / "none.csv")]) == 2
     assert "none.csv: no such file" in capsys.readouterr().err.replace("\n", "")
+
+
+def test_arms_that_are_not_finished_are_named_and_not_judged(tmp_path: Path) -> None:
+    study = SyntheticStudy(
+        arms=ARMS, missing=(("lost", 0), ("lost", 1), ("narrow", 1)), smoke=True, pictures=False
+    )
+    table = term_map(read_runs([write_study(tmp_path, study)]), BOOTSTRAP)
+    text = page(table)
+    assert text.startswith("# What the arms of the study synthetic, smoke do")
+    assert "Not finished, and left out or short of seeds: narrow, lost." in text
+    assert "No arm is broken" not in text
+    assert "| Lost" not in text
 
 
 def test_another_table_is_refused(tmp_path: Path) -> None:

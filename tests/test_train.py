@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -25,7 +26,7 @@ from pretrain.model import ModelConfig
 from pretrain.objective import ObjectiveConfig, TemperatureConfig, WeightSchedule
 from pretrain.recipes import RECIPES, smoke
 from pretrain.state import TrainingState
-from pretrain.terms import TERMS
+from pretrain.terms import TERMS, Term
 from pretrain.terms.modifiers import MODIFIERS
 from pretrain.train import NonFiniteLoss, main, train
 from tests.training_shards import write_shard
@@ -456,6 +457,72 @@ def test_checkpoints_are_validated_and_the_best_is_kept(tmp_path: Path) -> None:
     assert kept == {"step-000008", "step-000009", named["folder"]}
     train(small, tmp_path / "plain", progress=False)
     assert_equal_runs(tmp_path / "plain", tmp_path / "run")  # looking changes nothing
+
+
+def test_what_terms_need_of_the_data_is_checked_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shard = str(write_shard(tmp_path / "a.tar", [[f"thing {index}"] for index in range(16)]))
+    command = ["--smoke", "--data", shard, "--out", str(tmp_path / "out"), "--device", "cpu"]
+    for more, message in (
+        (["--weights", "clip", "1", "image_supervised", "1",
+          "--schedules", "image_supervised", "0.6", "1", "0"],
+         "not every sample of the data names one"),
+        (["--recipe", "separation-semantic", "--semantics", str(tmp_path / "none.npz")],
+         "none.npz: no such file"),
+        (["--semantics", "none.npz"], "no term of the objective weighs by meaning"),
+        (["--weights", "clip", "1", "coral", "1", "--schedules", "coral", "0.8", "0.2", "0"],
+         "schedule of coral: start=0.8, stop=0.2, ramp=0"),
+    ):  # fmt: skip
+        assert run_command(main, [*command, *more]) == 2
+        assert message in capsys.readouterr().err.replace("\n", " ")
+        assert not (tmp_path / "out").exists()
+
+
+def test_other_sentence_embeddings_under_the_same_name_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [f"thing {index}" for index in range(16)]
+    shard = str(write_shard(tmp_path / "a.tar", [[name] for name in names]))
+    vectors = tmp_path / "vectors.npz"
+
+    def write(seed: int) -> None:
+        values = np.random.default_rng(seed).normal(size=(16, 4))
+        np.savez(vectors, ids=names, values=values, modality="text")
+
+    out = tmp_path / "run"
+    command = ["--smoke", "--data", shard, "--out", str(out), "--device", "cpu"]
+    command += ["--recipe", "separation-semantic", "--semantics", str(vectors)]
+    write(0)
+    advance = Run.advance
+
+    def interrupt(run: Run) -> None:
+        if run.step == 4:
+            raise KeyboardInterrupt
+        advance(run)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Run, "advance", interrupt)
+        assert run_command(main, command) == 130
+    write(1)
+    assert run_command(main, command) == 2
+    assert "was trained on other data" in capsys.readouterr().err.replace("\n", " ")
+    write(0)
+    assert run_command(main, command) == 0
+
+
+def test_a_term_that_is_no_number_is_named(shard: str, tmp_path: Path) -> None:
+    before = dict(TERMS)
+    try:
+        TERMS["vector"] = Term(function=lambda image, text: image.sum(1), inputs=("image_BD", "text_BD"))
+        objective = ObjectiveConfig(weights={"clip": 1.0, "vector": 1.0})
+        with pytest.raises(InputError, match=r"term vector gave a tensor of shape \(8,\)"):
+            train(config(shard, objective=objective), tmp_path, progress=False)
+    finally:
+        TERMS.clear()
+        TERMS.update(before)
+    with pytest.raises(InputError, match="Did you mean 'text_BD'"):
+        Term(function=lambda image, text: image.sum(), inputs=("image_BD", "txt_BD"))
 
 
 def test_a_model_card_lies_beside_a_checkpoint(shard: str, tmp_path: Path) -> None:

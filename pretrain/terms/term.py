@@ -8,6 +8,9 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
+from crossgap.errors import check_known
+from pretrain.views import VIEWS
+
 
 class Setup(NamedTuple):
     """What a module is built for: the towers' width, the embedding's, and the momentum of teachers."""
@@ -53,3 +56,5 @@ class Term:
 
     def __post_init__(self) -> None:
         assert (self.function is None) != (self.module is None), "a term is a function or a module"
+        for view in self.inputs:
+            check_known(view, VIEWS, "view of a term")
