@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pandas as pd
 import tyro
@@ -166,11 +166,11 @@ def broken(table: pd.DataFrame) -> dict[str, str]:
     queries), or is less than half of the baseline's with an interval of the difference below zero.
     """
     found = {}
-    chosen = (table["quantity"] == "hit@1") & (table["task"] == "image-text") & table["value"].notna()
-    base = [row["value"] for row in records(table[chosen & table["minus_baseline"].isna()])]
+    compared_with = table[table["minus_baseline"].isna() & table["value"].notna()]
+    base = [row["value"] for row in _found(compared_with, "hit@1", "image-text")]
     for arm, own in table.groupby("arm", sort=False):
         state = str(own["state"].iloc[0])
-        hits = records(own[(own["quantity"] == "hit@1") & (own["task"] == "image-text")])
+        hits = _found(own, "hit@1", "image-text")
         if "failed" in state:
             found[str(arm)] = state
         elif hits and not hits[0]["low"] > 1 / hits[0]["n_queries"]:
@@ -195,7 +195,7 @@ def page(table: pd.DataFrame) -> str:
         ]
         lines += [f"- **{labels[arm]}** (`{arm}`): {why}." for arm, why in lost.items()]
     measured = table[table["value"].notna()]
-    unfinished = [arm for arm in labels if "not finished" in str(_of(table, arm)["state"].iloc[0])]
+    unfinished = list(dict.fromkeys(table.loc[table["state"].str.contains("not finished"), "arm"]))
     if unfinished:
         lines += ["", f"Not finished, and left out or short of seeds: {', '.join(unfinished)}."]
     elif not lost:
@@ -203,8 +203,8 @@ def page(table: pd.DataFrame) -> str:
     return "\n".join([*lines, "", markdown([_levels(measured, lost), *_differences(measured)])])
 
 
-def _of(table: pd.DataFrame, arm: str) -> pd.DataFrame:
-    return table[table["arm"] == arm]
+def _found(frame: pd.DataFrame, quantity: str, task: str) -> list[dict[str, Any]]:
+    return records(frame[(frame["quantity"] == quantity) & (frame["task"].fillna("") == task)])
 
 
 def _levels(table: pd.DataFrame, lost: dict[str, str]) -> Table:
@@ -216,7 +216,7 @@ def _levels(table: pd.DataFrame, lost: dict[str, str]) -> Table:
         for quantity, task in _keys():
             if quantity == "gain":
                 continue
-            found = records(own[(own["quantity"] == quantity) & (own["task"].fillna("") == task)])
+            found = _found(own, quantity, task)
             if not found:
                 cells.append(Cell(ABSENT))
             elif quantity == "seconds":
@@ -245,7 +245,7 @@ def _differences(table: pd.DataFrame) -> list[Table]:
                 continue
             cells = [Cell(own["label"].iloc[0])]
             for quantity, task in keys:
-                found = records(own[(own["quantity"] == quantity) & (own["task"].fillna("") == task)])
+                found = _found(own, quantity, task)
                 cells.append(_difference(found[0], quantity) if found else Cell(ABSENT))
             rows.append(tuple(cells))
         titles = [_title(*key) for key in keys]

@@ -7,6 +7,7 @@ Every file is written to a temporary name, synced, then renamed: a reader sees a
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -120,6 +121,12 @@ def write_text(path: Path, text: str) -> None:
     """Write ``text`` to ``path`` atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's content, read piece by piece."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -8,7 +8,6 @@ A folder appears under its name only when it is whole and on disk; ``checkpoints
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -24,7 +23,7 @@ from torch import Tensor
 
 from crossgap.encoders import CONFIG_FILE, WEIGHTS_FILE
 from crossgap.errors import InputError
-from crossgap.records import read_json, write_json
+from crossgap.records import file_digest, read_json, write_json
 
 STATE = "state.safetensors"
 PROGRESS = "state.json"
@@ -65,7 +64,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, card: str = "") -> Pat
     (temporary / CONFIG_FILE).write_text(json.dumps(checkpoint.open_clip_config, indent=2) + "\n", "utf-8")
     if card:
         (temporary / CARD).write_text(card, "utf-8")
-    digests = {path.name: _digest(path) for path in temporary.iterdir()}
+    digests = {path.name: file_digest(path) for path in temporary.iterdir()}
     progress = {**checkpoint.progress, "sha256": digests}
     (temporary / PROGRESS).write_text(json.dumps(progress, indent=2) + "\n", "utf-8")
     for path in (*temporary.iterdir(), temporary):
@@ -128,7 +127,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     for name, digest in progress.pop("sha256", {}).items():
         if not (path / name).exists():
             raise InputError(f"checkpoint {path} is damaged: {name} is missing")
-        if _digest(path / name) != digest:
+        if file_digest(path / name) != digest:
             raise InputError(f"checkpoint {path} is damaged: {name} is not the file that was written")
     try:
         weights, state = load_file(path / WEIGHTS_FILE), load_file(path / STATE)
@@ -154,11 +153,6 @@ def _steps(folder: Path) -> list[Path]:
 
 def _step(path: Path) -> int:
     return int(path.name.removeprefix("step-"))
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -210,9 +210,8 @@ class Batches:
                 assert part == "semantic_BS"
                 assert self.pairs.semantic_MS is not None
                 batch.given[part] = self.pairs.semantic_MS[first_B]
-        texts = {name: Captions(ids[rows], lengths[rows]) for name, (ids, lengths) in batch.texts.items()}
-        given = {name: values[rows] for name, values in batch.given.items()}
-        return Batch(batch.images, texts, given, rows.start or 0)
+        first, end, _ = rows.indices(self.batch_size)  # views of images hold these rows alone already
+        return batch._replace(images={}).rows(first, end)._replace(images=batch.images)
 
     @property
     def _extra(self) -> AugmentConfig:

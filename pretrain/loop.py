@@ -20,7 +20,7 @@ from crossgap.records import append_line, read_lines, write_text
 from pretrain.card import model_card
 from pretrain.checkpoint import Checkpoint, name_best, save_checkpoint
 from pretrain.config import TrainConfig
-from pretrain.data import Batch, Batches, TrainingPairs
+from pretrain.data import Batch, Batches, TrainingPairs, concepts_of
 from pretrain.model import build_model
 from pretrain.objective import Moment, build_modules, clamp_logit_scale, evaluate_objective, views_of
 from pretrain.processes import ALONE, Processes, average, check_shares, gather_views
@@ -97,7 +97,9 @@ class Run:
         self.out = out
         self.device = resolve_device(processes.device or config.device)
         objective = config.objective
-        if "semantic_BS" in objective.views and pairs.semantic_MS is None:
+        if "concept_B" in objective.views:
+            concepts_of(pairs)
+        if "semantic_BS" in objective.views:
             pairs = with_semantics(pairs, config.semantics)
         self.batches = Batches(
             pairs=pairs.to(self.device),
@@ -112,7 +114,9 @@ class Run:
         self.model.logit_scale.requires_grad_(temperature.regime == "learnable")
         self.model.train().to(self.device)
         self.modules = build_modules(
-            objective, Setup(config.model.width, config.model.embed_dim), seed=config.seed
+            objective,
+            Setup(config.model.width, config.model.embed_dim, objective.teacher_momentum),
+            seed=config.seed,
         ).to(self.device)
         self.teacher = self._teacher()
         self.state = TrainingState(
@@ -186,8 +190,7 @@ class Run:
                     self._check_finite()
                     if self.processes.first:
                         os.fsync(metrics.fileno())
-                        self._save()
-                        self._validate()
+                        self._validate(self._save())
                 if stopped and not last:
                     self.processes.wait()
                     raise Stopped(self.step)
@@ -316,7 +319,7 @@ class Run:
             **{f"gradient/{name}": norm for name, norm in self.term_gradients.items()},
         }
 
-    def _save(self) -> None:
+    def _save(self) -> Path:
         model = self.config.model
         checkpoint = Checkpoint(
             open_clip_config={"model_cfg": model.open_clip, "preprocess_cfg": model.preprocess},
@@ -329,19 +332,19 @@ class Run:
             },
         )
         card = model_card(self.config, step=self.step, pairs=len(self.batches.pairs))
-        self.saved = save_checkpoint(self.out / "checkpoints", checkpoint, card)
+        return save_checkpoint(self.out / "checkpoints", checkpoint, card)
 
-    def _validate(self) -> None:
-        """Measure the checkpoint just written, where the run validates, and name it if it is the best."""
+    def _validate(self, saved: Path) -> None:
+        """Measure a checkpoint, where the run validates, and name it if it is the best."""
         if self.config.validation is None:
             return
-        found = validate(self.saved, self.config.validation, str(self.device))
+        found = validate(saved, self.config.validation, str(self.device))
         path = self.out / VALIDATION
         _cut_metrics(path, self.step - 1)
         with path.open("a", encoding="utf-8") as lines:
             append_line(lines, {"step": self.step, **found})
         if BEST_BY in found:
-            name_best(self.saved, BEST_BY, found[BEST_BY])
+            name_best(saved, BEST_BY, found[BEST_BY])
 
 
 def _term_module(module: nn.Module) -> TermModule:

@@ -177,7 +177,6 @@ def build_modules(config: ObjectiveConfig, setup: Setup, *, seed: int) -> nn.Mod
     for name in config.active:
         build = TERMS[name].module
         if build is not None:
-            setup = setup._replace(teacher_momentum=config.teacher_momentum)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(stream_seed(seed, "term", name))
                 modules[name] = build(setup)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
-import os
 import re
 import sys
 from collections.abc import Iterator
@@ -21,7 +19,7 @@ from crossgap.datasets.entry import Entry
 from crossgap.datasets.shards import IMAGE_EXTENSIONS, decode_image
 from crossgap.datasets.stored import read_bytes
 from crossgap.errors import InputError
-from crossgap.records import atomic_path, read_json, write_json
+from crossgap.records import atomic_path, file_digest, read_json, write_json
 from crossgap.settings import check_same
 from pretrain.bad import BadSamples
 
@@ -156,8 +154,7 @@ def _write_shard(path: Path, samples: Iterator[dict[str, Any]], count: int) -> d
                 writer.write(sample)
                 written += 1
                 sample = next(samples, None) if written < count else None
-        digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
-        size = os.path.getsize(temporary)
+        size, digest = temporary.stat().st_size, file_digest(temporary)
     return {"name": path.name, "samples": written, "bytes": size, "sha256": digest}
 
 
@@ -173,9 +170,9 @@ def main(
     """Write shards to train on, with a manifest; the same command does nothing when they are there.
 
     Args:
-        data: a folder of images, each with its captions in a .txt beside it, a line each; or a table (.csv,
-        .tsv,
-            .parquet) with the columns path and text, perhaps label and split (then the rows of train).
+        data: a folder of images, each with its captions in a .txt beside it, a line each; or a table
+            (.csv, .tsv, .parquet) with the columns path and text, perhaps label and split (then the rows of
+            train).
         out: folder for the shards; train with --data OUT.
         per_shard: samples a shard.
         image_size: shorter side in pixels, of larger images; default: files as they are.

@@ -20,13 +20,12 @@ from crossgap.settings import check_same
 from pretrain.bad import BadSamples
 from pretrain.checkpoint import find_checkpoint, remove_leftovers
 from pretrain.config import TrainConfig
-from pretrain.data import TrainingPairs, concepts_of, load_pairs
+from pretrain.data import TrainingPairs, load_pairs
 from pretrain.loop import NonFiniteLoss, Run, Stopped
 from pretrain.objective import WeightSchedule
 from pretrain.processes import ALONE, Processes, joined
 from pretrain.recipes import RECIPES, STRONG
 from pretrain.recipes import smoke as shrink
-from pretrain.semantics import with_semantics
 
 __all__ = ["NonFiniteLoss", "TrainConfig", "TrainResult", "main", "train"]
 
@@ -76,11 +75,10 @@ def train(
             )
             if bad.reasons and processes.first:
                 _warn(f"{len(bad.reasons)} bad samples left out: {dict(bad.by_shard)}")
-            pairs = _with_needed(pairs, config)
             run = Run(config, out, pairs, checkpoint, started, processes)
             processes.wait()  # until all have read what lies there
             if processes.first:
-                _record_config(config, out, pairs, bad, recorded)
+                _record_config(config, out, run.batches.pairs, bad, recorded)
                 remove_leftovers(folder, run.step)
             run.train(progress)
             processes.wait()  # until all is written
@@ -89,15 +87,6 @@ def train(
     path, checkpoint = found
     done = checkpoint.progress
     return TrainResult(checkpoint=path, pairs_seen=done["pairs_seen"], seconds=done["seconds"])
-
-
-def _with_needed(pairs: TrainingPairs, config: TrainConfig) -> TrainingPairs:
-    """Check and complete what the terms need of the data, before anything is written."""
-    if "concept_B" in config.objective.views:
-        concepts_of(pairs)
-    if "semantic_BS" in config.objective.views:
-        pairs = with_semantics(pairs, config.semantics)
-    return pairs
 
 
 def _warn(damage: str) -> None:

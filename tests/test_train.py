@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,6 +68,21 @@ def metrics(out: Path) -> list[dict[str, Any]]:
     return [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
 
 
+@contextmanager
+def interrupted_at(step: int) -> Iterator[None]:
+    """Let runs be interrupted, as by Ctrl-C, before they go on from this step."""
+    advance = Run.advance
+
+    def interrupt(run: Run) -> None:
+        if run.step == step:
+            raise KeyboardInterrupt
+        advance(run)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Run, "advance", interrupt)
+        yield
+
+
 def assert_equal_runs(one: Path, two: Path) -> None:
     assert metrics(one) == metrics(two)
     first, second = weights(one), weights(two)
@@ -76,7 +93,7 @@ def assert_equal_runs(one: Path, two: Path) -> None:
 
 @pytest.mark.parametrize("interrupted_after", [1, 3, 5])
 def test_a_resumed_run_equals_an_uninterrupted_one(
-    shard: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted_after: int
+    shard: str, tmp_path: Path, interrupted_after: int
 ) -> None:
     terms = [name for name, term in TERMS.items() if term.module is not None or term.random]
     objective = ObjectiveConfig(
@@ -93,17 +110,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     )
     whole = config(shard, objective=objective)
     train(whole, tmp_path / "whole", progress=False)
-    advance = Run.advance
-
-    def interrupt(run: Run) -> None:
-        if run.step == interrupted_after:
-            raise KeyboardInterrupt
-        advance(run)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Run, "advance", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            train(whole, tmp_path / "resumed", progress=False)
+    with interrupted_at(interrupted_after), pytest.raises(KeyboardInterrupt):
+        train(whole, tmp_path / "resumed", progress=False)
     result = train(whole, tmp_path / "resumed", progress=False)
     assert result.pairs_seen == 7 * 8
     assert result.checkpoint.name == "step-000007"
@@ -177,17 +185,8 @@ def test_what_towers_share_stays_shared(shard: str, tmp_path: Path, shared: Any)
     small = config(shard, steps=4, checkpoint_every=2)
     both = replace(small, model=replace(small.model, shared=shared))
     train(both, tmp_path / "whole", progress=False)
-    advance = Run.advance
-
-    def interrupt(run: Run) -> None:
-        if run.step == 3:
-            raise KeyboardInterrupt
-        advance(run)
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Run, "advance", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            train(both, tmp_path / "resumed", progress=False)
+    with interrupted_at(3), pytest.raises(KeyboardInterrupt):
+        train(both, tmp_path / "resumed", progress=False)
     train(both, tmp_path / "resumed", progress=False)
     assert_equal_runs(tmp_path / "whole", tmp_path / "resumed")
     found = weights(tmp_path / "whole")
@@ -275,24 +274,15 @@ def test_a_fixed_temperature_stays(shard: str, tmp_path: Path) -> None:
     ],
 )
 def test_a_scheduled_temperature_follows_its_curve_and_resumes(
-    shard: str, tmp_path: Path, regime: Any, expected: list[float], monkeypatch: pytest.MonkeyPatch
+    shard: str, tmp_path: Path, regime: Any, expected: list[float]
 ) -> None:
     temperature = TemperatureConfig(regime=regime, initial=0.01, final=0.05)
     settings = config(shard, steps=5, checkpoint_every=2, objective=ObjectiveConfig(temperature=temperature))
     train(settings, tmp_path / "whole", progress=False)
     assert [line["temperature"] for line in metrics(tmp_path / "whole")] == pytest.approx(expected)
     assert weights(tmp_path / "whole")["logit_scale"].item() == pytest.approx(math.log(1 / 0.05))
-    advance = Run.advance
-
-    def stop_at_three(run: Run) -> None:
-        if run.step == 3:
-            raise KeyboardInterrupt
-        advance(run)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Run, "advance", stop_at_three)
-        with pytest.raises(KeyboardInterrupt):
-            train(settings, tmp_path / "again", progress=False)
+    with interrupted_at(3), pytest.raises(KeyboardInterrupt):
+        train(settings, tmp_path / "again", progress=False)
     train(settings, tmp_path / "again", progress=False)
     for name, value in weights(tmp_path / "whole").items():
         assert torch.equal(value, weights(tmp_path / "again")[name]), name
@@ -315,36 +305,18 @@ def test_another_config_in_the_same_directory_is_refused(shard: str, tmp_path: P
     assert "seed" not in str(caught.value)
 
 
-def test_other_data_under_the_same_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_data_under_the_same_name_are_refused(tmp_path: Path) -> None:
     path = write_shard(tmp_path / "a.tar")
-    advance = Run.advance
-
-    def interrupt(run: Run) -> None:
-        if run.step == 4:  # after its first checkpoint
-            raise KeyboardInterrupt
-        advance(run)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Run, "advance", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            train(config(str(path)), tmp_path / "run", progress=False)
+    with interrupted_at(4), pytest.raises(KeyboardInterrupt):
+        train(config(str(path)), tmp_path / "run", progress=False)
     write_shard(path, [[f"thing {index}"] for index in range(16)])
     with pytest.raises(InputError, match="trained on other data"):
         train(config(str(path)), tmp_path / "run", progress=False)
 
 
-def test_seconds_count_on_after_a_resume(shard: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    advance = Run.advance
-
-    def interrupt(run: Run) -> None:
-        if run.step == 4:
-            raise KeyboardInterrupt
-        advance(run)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Run, "advance", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            train(config(shard), tmp_path, progress=False)
+def test_seconds_count_on_after_a_resume(shard: str, tmp_path: Path) -> None:
+    with interrupted_at(4), pytest.raises(KeyboardInterrupt):
+        train(config(shard), tmp_path, progress=False)
     progress = tmp_path / "checkpoints" / "step-000003" / "state.json"
     progress.write_text(json.dumps({**read_json(progress), "seconds": 1000.0}))
     assert 1000 < train(config(shard), tmp_path, progress=False).seconds < 1100
@@ -494,15 +466,7 @@ def test_other_sentence_embeddings_under_the_same_name_are_refused(
     command = ["--smoke", "--data", shard, "--out", str(out), "--device", "cpu"]
     command += ["--recipe", "separation-semantic", "--semantics", str(vectors)]
     write(0)
-    advance = Run.advance
-
-    def interrupt(run: Run) -> None:
-        if run.step == 4:
-            raise KeyboardInterrupt
-        advance(run)
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Run, "advance", interrupt)
+    with interrupted_at(4):
         assert run_command(main, command) == 130
     write(1)
     assert run_command(main, command) == 2
