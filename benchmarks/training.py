@@ -43,6 +43,7 @@ def training(
         limit=config.limit,
     )
     run = Run(config, scratch, pairs, None, time.perf_counter())
+    assert isinstance(run.batches, Batches)
     plain = _PlainLoop(config, run.batches)
     losses: dict[str, list[float]] = {"plain": [], "ours": []}
 

@@ -6,6 +6,7 @@ All draws come from a generator on the CPU, so a view depends on its stream alon
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -52,13 +53,20 @@ class AugmentConfig:
                 raise InputError(f"augment {name}={getattr(self, name)!r}: must lie in [0, 1]")
 
 
+class Place(NamedTuple):
+    """Rows that are those from ``first`` on of a batch of ``batch`` rows."""
+
+    first: int
+    batch: int
+
+
 def random_view(
     images_BHWC: Tensor,
     size: int,
     config: AugmentConfig,
     generator: torch.Generator,
     *,
-    rows: slice = slice(None),
+    place: Place | None = None,
 ) -> Tensor:
     """Crop each image at random to ``size`` pixels and jitter its colours.
 
@@ -67,13 +75,12 @@ def random_view(
         size: side of the result in pixels.
         config: the strengths.
         generator: on the CPU.
-        rows: make the views of these images alone, the same as among all.
+        place: where the images stand in a larger batch; they get the views that they have there.
 
     Returns:
-        (B, C, size, size) in [0, 1], B the number of rows.
+        (B, C, size, size) in [0, 1].
     """
-    draws_8B = torch.rand(8, len(images_BHWC), generator=generator)[:, rows]
-    images_BHWC = images_BHWC[rows]
+    draws_8B = uniform(8, count=len(images_BHWC), place=place, generator=generator)
     boxes_B4 = _random_boxes(draws_8B[:4], config)
     view = crop_resize(images_BHWC, boxes_B4.to(images_BHWC.device), size)
     strengths = torch.tensor([config.brightness, config.contrast, config.saturation])
@@ -119,7 +126,12 @@ def jitter_colours(images_BCHW: Tensor, factors_3B: Tensor) -> Tensor:
 
 
 def drop_words(
-    ids_BL: Tensor, lengths_B: Tensor, probability: float, generator: torch.Generator
+    ids_BL: Tensor,
+    lengths_B: Tensor,
+    probability: float,
+    generator: torch.Generator,
+    *,
+    place: Place | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Leave out each token between start and end with a probability; at least one stays.
 
@@ -135,7 +147,7 @@ def drop_words(
         Ids of the same shape, zeros after the end, and the new lengths.
     """
     places_L = torch.arange(ids_BL.shape[1])
-    draws_BL = torch.rand(ids_BL.shape, generator=generator)
+    draws_BL = uniform(ids_BL.shape[1], count=len(ids_BL), place=place, generator=generator, by_row=True)
     inner_BL = (places_L > 0) & (places_L < lengths_B[:, None] - 1)
     survivor_B1 = draws_BL.masked_fill(~inner_BL, -1).argmax(1, keepdim=True)
     dropped_BL = inner_BL & (draws_BL < probability) & (places_L != survivor_B1)
@@ -143,6 +155,15 @@ def drop_words(
     order_BL = kept_BL.int().argsort(stable=True, dim=1, descending=True)
     shorter_B = kept_BL.sum(1)
     return ids_BL.gather(1, order_BL).masked_fill(places_L >= shorter_B[:, None], 0), shorter_B
+
+
+def uniform(
+    each: int, *, count: int, place: Place | None, generator: torch.Generator, by_row: bool = False
+) -> Tensor:
+    """Draw ``each`` uniform numbers a row, (each, B) or with ``by_row`` (B, each): the rows at a place."""
+    first, batch = place or (0, count)
+    shape = (batch, each) if by_row else (each, batch)
+    return torch.rand(shape, generator=generator).narrow(0 if by_row else 1, first, count)
 
 
 def _random_boxes(draws_4B: Tensor, config: AugmentConfig) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from crossgap.errors import InputError
@@ -10,18 +11,21 @@ from crossgap.errors import InputError
 
 @dataclass(kw_only=True)
 class BadSamples:
-    """What was left out so far; ``limit`` is how many may be."""
+    """What was left out so far; ``limit`` is how many may be. ``say`` is told of each that is tolerated."""
 
     limit: int
     reasons: list[str] = field(default_factory=list)
     by_shard: Counter[str] = field(default_factory=Counter)
+    say: Callable[[str], None] | None = None
 
     def add(self, where: str, error: InputError) -> None:
-        """Count one of the shard, or other source, ``where``.
+        """Count one of the shard, or other source, ``where``; what was counted before is not again.
 
         Raises:
             InputError: it is one more than the limit; names the first five.
         """
+        if str(error) in self.reasons:  # a stream meets it in each pass
+            return
         self.reasons.append(str(error))
         self.by_shard[where] += 1
         if len(self.reasons) > self.limit:
@@ -31,3 +35,5 @@ class BadSamples:
             raise InputError(
                 f"{len(self.reasons)} bad samples, more than --max-bad {self.limit}: {shown}"
             ) from error
+        if self.say is not None:
+            self.say(f"left out: {error}")

@@ -11,7 +11,7 @@ _DATA = {
 }
 
 
-def model_card(config: TrainConfig, *, step: int, pairs: int) -> str:
+def model_card(config: TrainConfig, *, step: int, amount: str) -> str:
     """Say in Markdown what a checkpoint is, how it was trained, on what, and how to load it."""
     objective = config.objective
     terms = ", ".join(f"{name} x {weight:g}" for name, weight in objective.weights.items() if weight > 0)
@@ -21,14 +21,13 @@ def model_card(config: TrainConfig, *, step: int, pairs: int) -> str:
     lines = [
         f"# {config.recipe}, step {step}",
         "",
-        "A small CLIP, trained to study its objective; not meant for use.",
+        f"A {'fine-tuned' if config.encoder else 'small'} CLIP, made to study its objective, not to be used.",
         "",
-        f"- data: {_DATA.get(config.data, config.data)}; {pairs:,} pairs",
+        f"- data: {_DATA.get(config.data, config.data)}; {amount}",
         f"- seen: {step * config.batch_size:,} pairs, {step} of {config.steps} steps of {config.batch_size}",
         f"- objective: {terms}" + (f"; {changes}" if changes else ""),
         f"- temperature: {tau.regime}, {tau.initial:g}{end}",
-        f"- model: {config.model.layers} layers of width {config.model.width}, images of "
-        f"{config.model.image_size} pixels, shared: {config.model.shared}",
+        f"- model: {_model(config)}",
         f"- seed {config.seed}; {versions()}; commit {commit()}",
         "",
         'Load it: `open_clip.create_model_and_transforms("local-dir:THIS_FOLDER")` and '
@@ -37,3 +36,14 @@ def model_card(config: TrainConfig, *, step: int, pairs: int) -> str:
         "Every setting stands in `config.json` of the run.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _model(config: TrainConfig) -> str:
+    if config.encoder is None:
+        sizes = config.model
+        return (
+            f"{sizes.layers} layers of width {sizes.width}, images of {sizes.image_size} pixels, shared: "
+            f"{sizes.shared}"
+        )
+    locked = f", locked: {' '.join(config.locked)}" if config.locked else ""
+    return f"fine-tuned from {config.encoder} {config.pretrained or ''}{locked}"

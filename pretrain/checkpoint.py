@@ -3,7 +3,8 @@
 ``checkpoints/step-000300/`` holds ``open_clip_config.json`` and ``open_clip_model.safetensors``, which
 ``open_clip.create_model("local-dir:...")`` reads, and ``state.safetensors`` with ``state.json`` to train on.
 A folder appears under its name only when it is whole and on disk; ``checkpoints/latest`` names the newest,
-``checkpoints/best`` the best where the run validates. A model card, ``README.md``, lies in each.
+``checkpoints/best`` the best where the run validates. A model card, ``README.md``, lies in each, and in
+``ema/`` the averaged model of a run that keeps one.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ PROGRESS = "state.json"
 LATEST = "latest"
 BEST = "best"
 CARD = "README.md"
+EMA = "ema"
 KEPT = 2
 
 
@@ -38,13 +40,15 @@ class Checkpoint:
     """What a checkpoint holds.
 
     ``weights`` is the model's whole state dict, ``state`` the optimizer's tensors, ``progress`` plain values
-    that include ``step``, the number of updates done.
+    that include ``step``, the number of updates done. ``averaged`` is the state dict of the averaged model,
+    where there is one; it is written as a model of its own, in ``ema/``, and not read back.
     """
 
     open_clip_config: dict[str, Any]
     weights: dict[str, Tensor]
     state: dict[str, Tensor]
     progress: dict[str, Any]
+    averaged: dict[str, Tensor] | None = None
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, card: str = "") -> Path:
@@ -61,13 +65,19 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, card: str = "") -> Pat
     temporary.mkdir(parents=True)
     save_file(_contiguous(checkpoint.weights), temporary / WEIGHTS_FILE)
     save_file(_contiguous(checkpoint.state), temporary / STATE)
-    (temporary / CONFIG_FILE).write_text(json.dumps(checkpoint.open_clip_config, indent=2) + "\n", "utf-8")
+    config = json.dumps(checkpoint.open_clip_config, indent=2) + "\n"
+    (temporary / CONFIG_FILE).write_text(config, "utf-8")
+    if checkpoint.averaged is not None:
+        (temporary / EMA).mkdir()
+        save_file(_contiguous(checkpoint.averaged), temporary / EMA / WEIGHTS_FILE)
+        (temporary / EMA / CONFIG_FILE).write_text(config, "utf-8")
     if card:
         (temporary / CARD).write_text(card, "utf-8")
-    digests = {path.name: file_digest(path) for path in temporary.iterdir()}
+    files = sorted(path for path in temporary.rglob("*") if path.is_file())
+    digests = {path.relative_to(temporary).as_posix(): file_digest(path) for path in files}
     progress = {**checkpoint.progress, "sha256": digests}
     (temporary / PROGRESS).write_text(json.dumps(progress, indent=2) + "\n", "utf-8")
-    for path in (*temporary.iterdir(), temporary):
+    for path in (*temporary.rglob("*"), temporary):
         _sync(path)
     if final.exists():  # written by a process that was killed before it could name it the latest
         shutil.rmtree(final)

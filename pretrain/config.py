@@ -14,6 +14,8 @@ from pretrain.objective import ObjectiveConfig
 
 Precision = Literal["fp32", "bf16"]
 Schedule = Literal["cosine", "constant"]
+Loading = Literal["memory", "indexed", "resampled"]
+Tower = Literal["image", "text"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +31,18 @@ class TrainConfig:
     ``semantics`` is a file of caption embeddings (None: made from the captions' words), for terms that weigh
     by meaning; ``accumulate`` cuts a batch into so many parts that go through the towers one after another,
     with the loss of the whole batch; ``term_gradients`` logs the norm of each term's own gradient;
-    ``max_bad`` samples that cannot be read are left out, named in ``config.json``; ``validation`` is a
-    dataset on whose validation split each checkpoint is measured.
+    ``max_bad`` samples that cannot be read are left out and named; ``validation`` is a dataset on whose
+    validation split each checkpoint is measured.
+
+    ``loading`` says where pairs are: decoded in memory; ``indexed``, captions in memory and images decoded
+    when they are drawn, the same batches; or ``resampled``, a stream with constant memory. ``workers`` are
+    the threads or processes that then decode. ``ema`` is the decay of an average of the weights over the
+    steps, kept beside them (None: none). ``local_loss``: each of several processes computes the CLIP loss of
+    its own rows against all. ``recompute``: activations of the towers' blocks are computed again in the
+    backward pass instead of kept. ``compiled``: the towers go through ``torch.compile``.
+
+    ``encoder`` and ``pretrained`` name a CLIP to start from, in place of ``model`` with random weights
+    (fine-tuning); ``locked`` towers are not trained.
     """
 
     recipe: str
@@ -60,12 +72,21 @@ class TrainConfig:
     max_bad: int = 0
     schedule: Schedule = "cosine"
     validation: str | None = None
+    loading: Loading = "memory"
+    workers: int = 1
+    ema: float | None = None
+    local_loss: bool = False
+    recompute: bool = False
+    compiled: bool = False
+    encoder: str | None = None
+    pretrained: str | None = None
+    locked: tuple[Tower, ...] = ()
 
     def __post_init__(self) -> None:
         check_known(self.precision, get_args(Precision), "precision")
         check_known(self.schedule, get_args(Schedule), "schedule of the learning rate")
         at_least = {"steps": 1, "batch_size": 2, "warmup_steps": 0, "log_every": 1, "checkpoint_every": 1}
-        at_least |= {"stored_size": 1, "threads": 1, "limit": 1, "accumulate": 1}
+        at_least |= {"workers": 0, "stored_size": 1, "threads": 1, "limit": 1, "accumulate": 1}
         for name, low in at_least.items():
             value = getattr(self, name)
             if value is not None and value < low:
@@ -75,6 +96,26 @@ class TrainConfig:
                 f"semantics={self.semantics!r}: no term of the objective weighs by meaning; leave it out, or "
                 "give one a weight (semantic_separation)"
             )
+        check_known(self.loading, get_args(Loading), "way of loading")
+        for tower in self.locked:
+            check_known(tower, get_args(Tower), "tower to lock")
+        if set(self.locked) == set(get_args(Tower)):
+            raise InputError("locked: both towers; leave one to train")
+        if self.loading == "resampled":
+            if self.data == "emoji" or self.limit is not None:
+                raise InputError(
+                    f"loading 'resampled' with data={self.data!r} and limit={self.limit!r}: it reads whole "
+                    "shards of your own; give them, and no limit"
+                )
+            if "semantic_BS" in self.objective.views:
+                raise InputError(
+                    "loading 'resampled': a term of the objective compares all captions by meaning "
+                    "(semantic_separation), which a stream does not know; use indexed"
+                )
+        if self.ema is not None and not 0 <= self.ema < 1:
+            raise InputError(f"ema={self.ema!r}: must lie in [0, 1)")
+        if self.pretrained is not None and self.encoder is None:
+            raise InputError(f"pretrained={self.pretrained!r} without an encoder: which model are they of?")
         if self.max_bad < 0:
             raise InputError(f"max_bad={self.max_bad!r}: must not be negative")
         for name in ("learning_rate", "weight_decay", "gradient_clip"):

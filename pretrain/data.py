@@ -1,38 +1,41 @@
-"""Image-text pairs in memory and the batches drawn from them; step and seed alone decide a batch."""
+"""Image-text pairs that can be indexed, and batches; step and seed alone decide a batch of such pairs."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from open_clip import SimpleTokenizer
-from PIL import Image
 from torch import Tensor
 
 from crossgap.datasets import embedded_shards
-from crossgap.datasets.shards import Sample, decode_image, read_shards
+from crossgap.datasets.shards import Sample, expand_shards, is_plain_file, places, read_shards
+from crossgap.datasets.stored import StoredImage
 from crossgap.errors import InputError
-from pretrain.augment import AugmentConfig, drop_words, random_view
+from pretrain.augment import AugmentConfig, Place, drop_words, random_view, uniform
 from pretrain.bad import BadSamples
+from pretrain.images import ImagesInMemory, ImagesInShards, square
 from pretrain.prepare import manifest_shards
 from pretrain.streams import stream
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingPairs:
-    """N images with their captions, decoded and tokenised once.
+    """N images with their captions, tokenised once.
 
-    ``ids_ML`` holds the M distinct captions as indices into ``vocabulary_V``, the token ids that occur;
-    image k has the captions ``caption_of_K[first_N[k] : first_N[k] + count_N[k]]``. ``captions_M`` are the
-    texts. ``concept_N`` numbers the concepts, None where a sample names none. ``digest`` is a SHA-256 over
-    pixels and captions. ``semantic_MS`` are unit rows that say how alike captions are, where a term needs it.
+    ``ids_ML`` holds the M distinct captions as indices into ``vocabulary_V``, the token ids that occur; image
+    k has the captions ``caption_of_K[first_N[k] : first_N[k] + count_N[k]]``. ``captions_M`` are the texts.
+    ``concept_N`` numbers the concepts, None where a sample names none. ``digest`` is a SHA-256 over pixels
+    (of images in shards: their bytes) and captions. ``semantic_MS`` are unit rows that say how alike captions
+    are, where a term needs it.
     """
 
-    images_NHWC: Tensor
+    images: ImagesInMemory | ImagesInShards
     ids_ML: Tensor
     lengths_M: Tensor
     vocabulary_V: Tensor
@@ -45,11 +48,11 @@ class TrainingPairs:
     semantic_MS: Tensor | None = None
 
     def __len__(self) -> int:
-        return len(self.images_NHWC)
+        return len(self.images)
 
     def to(self, device: torch.device) -> TrainingPairs:
         """Move the images to a device; the captions stay, batches of text are packed on the CPU."""
-        return replace(self, images_NHWC=self.images_NHWC.to(device))
+        return replace(self, images=self.images.to(device))
 
 
 class Captions(NamedTuple):
@@ -91,6 +94,8 @@ def load_pairs(
     context_length: int,
     limit: int | None = None,
     bad: BadSamples | None = None,
+    keep_in_shards: bool = False,
+    workers: int = 1,
 ) -> TrainingPairs:
     """Decode and tokenise a data set.
 
@@ -101,19 +106,28 @@ def load_pairs(
         context_length: captions are cut to so many tokens.
         limit: read no more pairs than this.
         bad: counts samples that cannot be used; by default none is tolerated.
+        keep_in_shards: read the shards through, but decode images when they are drawn: only for local shards
+            that are not packed. The batches are the same.
+        workers: threads that then decode.
 
     Raises:
-        InputError: no pair, more bad samples than ``bad`` tolerates, or what
-        :func:`crossgap.datasets.shards.read_shards` refuses.
+        InputError: no pair, shards whose images cannot stay there, more bad samples than ``bad`` tolerates,
+        or what :func:`crossgap.datasets.shards.read_shards` refuses.
     """
     bad = bad or BadSamples(limit=0)
-    pixels = bytearray()
+    packed = [shard for shard in shards_of(data) if not is_plain_file(shard)] if keep_in_shards else []
+    if packed:
+        raise InputError(
+            f"shard {packed[0]} is packed or not local: its images cannot stay in it; "
+            "use --loading resampled, or put it here, unpacked"
+        )
+    images = _Placed() if keep_in_shards else _Decoded(image_size)
     captions: list[str] = []
     counts: list[int] = []
     concepts: list[str | None] = []
     for sample in _samples(data, bad):
         try:
-            pixels += _square(sample, image_size).tobytes()
+            images.add(sample)
         except InputError as error:
             bad.add(sample.shard, error)
             continue
@@ -131,10 +145,10 @@ def load_pairs(
     lengths_M = ids_ML.argmax(1) + 1  # the end-of-text token has the highest id
     vocabulary_V, indices_ML = ids_ML.unique(return_inverse=True)
     count_N = torch.tensor(counts)
-    digest = hashlib.sha256(pixels)
+    digest = images.digest
     digest.update(repr((captions, counts)).encode())
     return TrainingPairs(
-        images_NHWC=torch.frombuffer(pixels, dtype=torch.uint8).view(len(counts), image_size, image_size, 3),
+        images=images.done(image_size, workers, bad),
         ids_ML=indices_ML,
         lengths_M=lengths_M,
         vocabulary_V=vocabulary_V,
@@ -147,22 +161,87 @@ def load_pairs(
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Batches:
-    """Draw the batch of a step: a pure function of the seed, the step and the settings.
+class Drawn(NamedTuple):
+    """What a step drew, before views are made of it: rows at a place of a batch, images in uint8.
 
-    An epoch is a shuffled order cut into whole batches; what is left over waits for another epoch's shuffle.
-    Order, captions, crops and dropped words come from separate streams, and each view has its own: an
-    objective without second views sees exactly the first views of one that has them. Views of images after
-    the first are made by ``extra_augment`` where it is not None.
+    ``other_text`` is a second caption, the same again where ``same_B`` says so.
     """
 
-    pairs: TrainingPairs
+    images_BHWC: Tensor
+    text: Captions
+    other_text: Captions
+    same_B: Tensor
+    given: dict[str, Tensor]
+    place: Place
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewMaker:
+    """Make the parts of a batch of what was drawn: a pure function of that, the seed and the step.
+
+    Crops and dropped words come from separate streams, and each view has its own: an objective without second
+    views sees exactly the first views of one that has them. Views of images after the first are made by
+    ``extra_augment`` where it is not None. ``batch_size`` is that of all processes.
+    """
+
     batch_size: int
     image_size: int
     augment: AugmentConfig
     seed: int
     extra_augment: AugmentConfig | None = None
+
+    def make(self, drawn: Drawn, parts: Collection[str], step: int) -> Batch:
+        """Make the named parts."""
+        batch = Batch({}, {}, {}, drawn.place.first)
+        for part in parts:
+            if part == "local_images":
+                keys = [("local", k) for k in range(self._extra.local_views)]
+                batch.images[part] = torch.stack([self._view(drawn, step, key) for key in keys], dim=1)
+            elif part in _IMAGES:
+                batch.images[part] = self._view(drawn, step, (_IMAGES.index(part),))
+            elif part == "text":
+                batch.texts[part] = drawn.text
+            elif part == "second_text":
+                batch.texts[part] = self._second_text(drawn, step)
+            elif part == "fewer_words":
+                batch.texts[part] = self._fewer_words(drawn.text, drawn.place, step, "fewer")
+            else:
+                batch.given[part] = drawn.given[part]
+        return batch
+
+    @property
+    def _extra(self) -> AugmentConfig:
+        return self.extra_augment or self.augment
+
+    def _view(self, drawn: Drawn, step: int, view: tuple[str | int, ...]) -> Tensor:
+        generator = stream(self.seed, "view", step, *view)
+        config = self.augment if view == (0,) else self._extra
+        if "local" in view:
+            config = replace(config, area=config.local_area)
+        return random_view(drawn.images_BHWC, self.image_size, config, generator, place=drawn.place)
+
+    def _second_text(self, drawn: Drawn, step: int) -> Captions:
+        ids_BL, lengths_B = drawn.other_text
+        fewer_BL, fewer_B = self._fewer_words(drawn.other_text, drawn.place, step, "words")
+        return Captions(
+            torch.where(drawn.same_B[:, None], fewer_BL, ids_BL),
+            torch.where(drawn.same_B, fewer_B, lengths_B),
+        )
+
+    def _fewer_words(self, text: Captions, place: Place, step: int, name: str) -> Captions:
+        generator = stream(self.seed, name, step)
+        return Captions(*drop_words(*text, self.augment.drop_words, generator, place=place))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batches(ViewMaker):
+    """Draw the batch of a step: a pure function of the seed, the step and the settings.
+
+    An epoch is a shuffled order cut into whole batches; what is left over waits for another epoch's shuffle.
+    Order and captions come from streams of their own.
+    """
+
+    pairs: TrainingPairs
 
     def __post_init__(self) -> None:
         if not 2 <= self.batch_size <= len(self.pairs):
@@ -174,7 +253,7 @@ class Batches:
     def indices(self, step: int) -> Tensor:
         """Give the pairs of a step, all different."""
         epoch, place = divmod(step, len(self.pairs) // self.batch_size)
-        order_N = torch.randperm(len(self.pairs), generator=stream(self.seed, "order", epoch))
+        order_N = _order(len(self.pairs), self.seed, epoch)
         return order_N[place * self.batch_size : (place + 1) * self.batch_size]
 
     def batch(
@@ -187,49 +266,29 @@ class Batches:
         Raises:
             InputError: ``concept_B`` of data without concepts.
         """
-        indices_B = self.indices(step)
-        images_BHWC = self.pairs.images_NHWC[indices_B.to(self.pairs.images_NHWC.device)]
-        first_B, other_B = self._captions(indices_B, step)
-        batch = Batch({}, {}, {})
-        for part in parts:
-            if part == "local_images":
-                keys = [("local", k) for k in range(self._extra.local_views)]
-                views = [self._view(images_BHWC, step, key, rows) for key in keys]
-                batch.images[part] = torch.stack(views, dim=1)
-            elif part in _IMAGES:
-                batch.images[part] = self._view(images_BHWC, step, (_IMAGES.index(part),), rows)
-            elif part == "text":
-                batch.texts[part] = self._captions_at(first_B)
-            elif part == "second_text":
-                batch.texts[part] = self._second_text(first_B, other_B, step)
-            elif part == "fewer_words":
-                batch.texts[part] = self._fewer_words(first_B, step, "fewer")
-            elif part == "concept_B":
-                batch.given[part] = concepts_of(self.pairs)[indices_B]
-            else:
-                assert part == "semantic_BS"
-                assert self.pairs.semantic_MS is not None
-                batch.given[part] = self.pairs.semantic_MS[first_B]
-        first, end, _ = rows.indices(self.batch_size)  # views of images hold these rows alone already
-        return batch._replace(images={}).rows(first, end)._replace(images=batch.images)
-
-    @property
-    def _extra(self) -> AugmentConfig:
-        return self.extra_augment or self.augment
-
-    def _view(self, images_BHWC: Tensor, step: int, view: tuple[str | int, ...], rows: slice) -> Tensor:
-        generator = stream(self.seed, "view", step, *view)
-        config = self.augment if view == (0,) else self._extra
-        if "local" in view:
-            config = replace(config, area=config.local_area)
-        return random_view(images_BHWC, self.image_size, config, generator, rows=rows)
+        first, end, _ = rows.indices(self.batch_size)
+        indices_B, images_BHWC = self.pairs.images.rows(
+            self.indices(step)[first:end], self.indices(step + 1)[first:end]
+        )
+        place = Place(first, self.batch_size)
+        first_B, other_B = self._captions(indices_B, step, place)
+        given = {}
+        if "concept_B" in parts:
+            given["concept_B"] = concepts_of(self.pairs)[indices_B]
+        if "semantic_BS" in parts:
+            assert self.pairs.semantic_MS is not None
+            given["semantic_BS"] = self.pairs.semantic_MS[first_B]
+        text, other_text = self._captions_at(first_B), self._captions_at(other_B)
+        drawn = Drawn(images_BHWC, text, other_text, first_B == other_B, given, place)
+        return self.make(drawn, parts, step)
 
     def _captions_at(self, caption_B: Tensor) -> Captions:
         return Captions(self.pairs.ids_ML[caption_B], self.pairs.lengths_M[caption_B])
 
-    def _captions(self, indices_B: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    def _captions(self, indices_B: Tensor, step: int, place: Place | None = None) -> tuple[Tensor, Tensor]:
         """Choose a caption of each pair and another one; the same again where a pair has only one."""
-        draws_2B = torch.rand(2, len(indices_B), generator=stream(self.seed, "caption", step))
+        generator = stream(self.seed, "caption", step)
+        draws_2B = uniform(2, count=len(indices_B), place=place, generator=generator)
         count_B = self.pairs.count_N[indices_B]
         chosen_B = (draws_2B[0] * count_B).long()
         shift_B = torch.where(count_B > 1, 1 + (draws_2B[1] * (count_B - 1)).long(), 0)
@@ -239,19 +298,10 @@ class Batches:
             self.pairs.caption_of_K[start_B + (chosen_B + shift_B) % count_B],
         )
 
-    def _second_text(self, first_B: Tensor, other_B: Tensor, step: int) -> Captions:
-        ids_BL, lengths_B = self._captions_at(other_B)
-        fewer_BL, fewer_B = self._fewer_words(other_B, step, "words")
-        same_B = first_B == other_B
-        return Captions(
-            torch.where(same_B[:, None], fewer_BL, ids_BL), torch.where(same_B, fewer_B, lengths_B)
-        )
 
-    def _fewer_words(self, caption_B: Tensor, step: int, name: str) -> Captions:
-        ids_BL, lengths_B = self._captions_at(caption_B)
-        return Captions(
-            *drop_words(ids_BL, lengths_B, self.augment.drop_words, stream(self.seed, name, step))
-        )
+@lru_cache(maxsize=2)  # a step looks into its own epoch and into that of the following one
+def _order(count: int, seed: int, epoch: int) -> Tensor:
+    return torch.randperm(count, generator=stream(seed, "order", epoch))
 
 
 def concepts_of(pairs: TrainingPairs) -> Tensor:
@@ -279,21 +329,60 @@ def _numbered(names: Sequence[str | None]) -> Tensor | None:
     return torch.tensor([place[name] for name in known])
 
 
+def shards_of(data: str | Sequence[str]) -> list[str]:
+    """List the shards of a data set: ``emoji``, patterns, or a folder that ``pretrain.prepare`` wrote."""
+    if data == "emoji":
+        return [str(path) for path in embedded_shards()]
+    if isinstance(data, str) and Path(data).is_dir():
+        return manifest_shards(Path(data))
+    return expand_shards(data)
+
+
 def _samples(data: str | Sequence[str], bad: BadSamples) -> Iterator[Sample]:
     if data == "emoji":
-        shards = [str(path) for path in embedded_shards()]
-        return (sample for sample in read_shards(shards) if sample.meta["split"] == "train")
-    if isinstance(data, str) and Path(data).is_dir():
-        data = manifest_shards(Path(data))
-    return read_shards(data, bad=bad.add)
+        return (sample for sample in read_shards(shards_of(data)) if sample.meta["split"] == "train")
+    return read_shards(shards_of(data), bad=bad.add)
 
 
-def _square(sample: Sample, size: int) -> Image.Image:
-    assert sample.image is not None
-    image = decode_image(sample.image, where=sample.where)
-    if image.size == (size, size):
-        return image
-    side = min(image.size)
-    left, top = (image.width - side) / 2, (image.height - side) / 2
-    box = (left, top, left + side, top + side)
-    return image.resize((size, size), Image.Resampling.BILINEAR, box=box)
+class _Decoded:
+    """Collects decoded images."""
+
+    def __init__(self, image_size: int) -> None:
+        self._size = image_size
+        self._pixels = bytearray()
+
+    def add(self, sample: Sample) -> None:
+        assert sample.image is not None
+        self._pixels += square(sample.image, self._size, where=sample.where).tobytes()
+
+    @property
+    def digest(self) -> hashlib._Hash:
+        return hashlib.sha256(self._pixels)
+
+    def done(self, image_size: int, workers: int, bad: BadSamples) -> ImagesInMemory:
+        pixels = torch.frombuffer(self._pixels, dtype=torch.uint8)
+        return ImagesInMemory(pixels.view(-1, image_size, image_size, 3))
+
+
+class _Placed:
+    """Collects where images lie."""
+
+    def __init__(self) -> None:
+        self.digest = hashlib.sha256()
+        self._shards: list[str] = []
+        self._rows: list[tuple[int, int, int]] = []
+        self._places: dict[str, StoredImage] = {}
+
+    def add(self, sample: Sample) -> None:
+        assert sample.image is not None
+        if not self._shards or self._shards[-1] != sample.shard:
+            self._shards.append(sample.shard)
+            self._places = places(sample.shard)
+        place = self._places[sample.key]
+        assert place.size is not None
+        self._rows.append((len(self._shards) - 1, place.start, place.size))
+        self.digest.update(sample.image)
+
+    def done(self, image_size: int, workers: int, bad: BadSamples) -> ImagesInShards:
+        columns = torch.tensor(self._rows).unbind(1)
+        return ImagesInShards(self._shards, *columns, image_size=image_size, workers=workers, bad=bad)

@@ -17,18 +17,21 @@ from torch import Tensor, nn
 
 from crossgap.encoders import resolve_device
 from crossgap.records import append_line, read_lines, write_text
+from pretrain.bad import BadSamples
 from pretrain.card import model_card
 from pretrain.checkpoint import Checkpoint, name_best, save_checkpoint
 from pretrain.config import TrainConfig
 from pretrain.data import Batch, Batches, TrainingPairs, concepts_of
-from pretrain.model import build_model
-from pretrain.objective import Moment, build_modules, clamp_logit_scale, evaluate_objective, views_of
+from pretrain.objective import Loss, Moment, build_modules, clamp_logit_scale, evaluate_objective, views_of
 from pretrain.processes import ALONE, Processes, average, check_shares, gather_views
 from pretrain.progress import TrainingProgress
+from pretrain.resampled import ResampledBatches, ShardStream
 from pretrain.semantics import with_semantics
+from pretrain.start import Start, start_model
 from pretrain.state import TrainingState
 from pretrain.terms import TERMS, Setup, TermModule
 from pretrain.terms.distillation import follow
+from pretrain.tracking import Trackers
 from pretrain.validation import BEST_BY, validate
 from pretrain.views import VIEWS, Embedder, Views
 
@@ -86,36 +89,38 @@ class Run:
         self,
         config: TrainConfig,
         out: Path,
-        pairs: TrainingPairs,
+        pairs: TrainingPairs | ShardStream,
         checkpoint: Checkpoint | None,
         started: float,
         processes: Processes = ALONE,
+        *,
+        start: Start | None = None,
+        bad: BadSamples | None = None,
+        trackers: Trackers | None = None,
     ) -> None:
         self.config = config
+        self.bad = bad or BadSamples(limit=config.max_bad)
+        self.trackers = trackers
         self.processes = processes
         check_shares(config.batch_size, config.accumulate, processes)
         self.out = out
         self.device = resolve_device(processes.device or config.device)
         objective = config.objective
-        if "concept_B" in objective.views:
-            concepts_of(pairs)
-        if "semantic_BS" in objective.views:
-            pairs = with_semantics(pairs, config.semantics)
-        self.batches = Batches(
-            pairs=pairs.to(self.device),
-            batch_size=config.batch_size,
-            image_size=config.model.image_size,
-            augment=config.augment,
-            seed=config.seed,
-            extra_augment=config.extra_augment,
-        )
+        self.start = start or start_model(config)
+        self.batches = self._batches(pairs)
         temperature = objective.temperature
-        self.model = build_model(config.model, seed=config.seed, temperature=temperature.initial)
+        self.model = self.start.model
         self.model.logit_scale.requires_grad_(temperature.regime == "learnable")
+        self.model.set_grad_checkpointing(config.recompute)
         self.model.train().to(self.device)
         self.modules = build_modules(
             objective,
-            Setup(config.model.width, config.model.embed_dim, objective.teacher_momentum),
+            Setup(
+                self.model.visual.proj.shape[0],
+                self.model.text_projection.shape[1],
+                objective.teacher_momentum,
+                self.model.text_projection.shape[0],
+            ),
             seed=config.seed,
         ).to(self.device)
         self.teacher = self._teacher()
@@ -128,6 +133,7 @@ class Run:
             extra=nn.ModuleDict(
                 {"terms": self.modules} | ({} if self.teacher is None else {"teacher": self.teacher})
             ),
+            ema=config.ema,
         )
         self.embed = Embedder(
             model=self.model,
@@ -136,7 +142,11 @@ class Run:
             text_dropout=config.augment.text_dropout,
             seed=config.seed,
             bf16=config.precision == "bf16",
+            mean=self.start.preprocess_cfg["mean"],
+            std=self.start.preprocess_cfg["std"],
+            compiled=config.compiled,
         )
+        self.loss: Loss
         self.step = 0
         self.seconds_before = 0.0
         self.started = started
@@ -145,6 +155,25 @@ class Run:
             self.step = checkpoint.progress["step"]
             self.seconds_before = checkpoint.progress["seconds"]
         self.pending: list[tuple[int, list[str], Tensor]] = []
+
+    def _batches(self, data: TrainingPairs | ShardStream) -> Batches | ResampledBatches:
+        config, objective = self.config, self.config.objective
+        settings: dict[str, Any] = {
+            "batch_size": config.batch_size,
+            "image_size": self.start.image_size,
+            "augment": config.augment,
+            "seed": config.seed,
+            "extra_augment": config.extra_augment,
+        }
+        if isinstance(data, ShardStream):
+            self.digest, self.amount = data.digest, f"a stream of {len(data.shards):,} shards"
+            return ResampledBatches(stream=data, bad=self.bad, **settings)
+        if "concept_B" in objective.views:
+            concepts_of(data)
+        if "semantic_BS" in objective.views:
+            data = with_semantics(data, config.semantics)
+        self.digest, self.amount = data.digest, f"{len(data):,} pairs"
+        return Batches(pairs=data.to(self.device), **settings)
 
     def _teacher(self) -> nn.Module | None:
         """Copy the image tower, where a term learns from its average over the steps."""
@@ -183,7 +212,10 @@ class Run:
                     speed = (self.step - logged_step) * config.batch_size / (now - logged_time)
                     logged_step, logged_time = self.step, now
                     raw = {name: value.item() for name, value in self.loss.raw.items()}
-                    append_line(metrics, self._line(raw, used.item(), speed))
+                    line = self._line(raw, used.item(), speed)
+                    append_line(metrics, line)
+                    if self.trackers is not None:
+                        self.trackers.log(self.step, line)
                     shown.report(self.step, raw, pairs_per_second=speed)
                 stopped = self.processes.any(stop.asked, self.device)
                 if self.step % config.checkpoint_every == 0 or last or stopped:
@@ -273,6 +305,14 @@ class Run:
     def _average_gradients(self) -> None:
         if self.processes.size > 1:  # a parameter has a gradient in all processes or in none
             average([p.grad for p in self.state.parameters if p.grad is not None])
+        if self._local:  # what is logged is the loss of the batch
+            total, raw, weighted = self.loss
+            self.loss = Loss(
+                total.detach().clone(),
+                {name: value.detach().clone() for name, value in raw.items()},
+                {name: value.detach().clone() for name, value in weighted.items()},
+            )
+            average([self.loss.total, *self.loss.raw.values(), *self.loss.weighted.values()])
 
     def _evaluate(self, views: Views) -> None:
         self.loss = evaluate_objective(
@@ -281,7 +321,12 @@ class Run:
             temperature=self.model.logit_scale.neg().exp(),
             moment=Moment(self.step, self.config.steps, self.config.seed),
             modules=self.modules,
+            rows=self.processes.share(self.config.batch_size) if self._local else None,
         )
+
+    @property
+    def _local(self) -> bool:
+        return self.config.local_loss and self.processes.size > 1
 
     def _term_gradients(self) -> dict[str, float]:
         """Give the norm of each weighted term's own gradient."""
@@ -320,18 +365,22 @@ class Run:
         }
 
     def _save(self) -> Path:
-        model = self.config.model
         checkpoint = Checkpoint(
-            open_clip_config={"model_cfg": model.open_clip, "preprocess_cfg": model.preprocess},
+            open_clip_config={
+                "model_cfg": self.start.model_cfg,
+                "preprocess_cfg": self.start.preprocess_cfg,
+            },
             weights=self.state.weights(),
             state=self.state.moments(),
             progress={
                 "step": self.step,
                 "pairs_seen": self.step * self.config.batch_size,
                 "seconds": self.seconds,
+                "bad": self.bad.reasons,
             },
+            averaged=self.state.averaged_weights(),
         )
-        card = model_card(self.config, step=self.step, pairs=len(self.batches.pairs))
+        card = model_card(self.config, step=self.step, amount=self.amount)
         return save_checkpoint(self.out / "checkpoints", checkpoint, card)
 
     def _validate(self, saved: Path) -> None:
@@ -343,6 +392,8 @@ class Run:
         _cut_metrics(path, self.step - 1)
         with path.open("a", encoding="utf-8") as lines:
             append_line(lines, {"step": self.step, **found})
+        if self.trackers is not None:
+            self.trackers.log(self.step, {f"validation/{name}": value for name, value in found.items()})
         if BEST_BY in found:
             name_best(saved, BEST_BY, found[BEST_BY])
 

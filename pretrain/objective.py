@@ -14,7 +14,7 @@ from crossgap.errors import InputError, check_known
 from pretrain.streams import stream, stream_seed
 from pretrain.terms import TERMS, Setup
 from pretrain.terms.modifiers import MODIFIERS, HostInputs
-from pretrain.views import Views
+from pretrain.views import VIEWS, Views
 
 Regime = Literal["fixed", "learnable", "linear", "cosine"]
 
@@ -179,7 +179,9 @@ def build_modules(config: ObjectiveConfig, setup: Setup, *, seed: int) -> nn.Mod
         if build is not None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(stream_seed(seed, "term", name))
-                modules[name] = build(setup)
+                of_texts = VIEWS[TERMS[name].inputs[0]].tower in ("text", "dropout")
+                width = setup.text_width if of_texts and setup.text_width else setup.width
+                modules[name] = build(setup._replace(width=width))
     return modules
 
 
@@ -209,6 +211,7 @@ def evaluate_objective(
     temperature: Tensor | float,
     moment: Moment = FIRST,
     modules: nn.ModuleDict | None = None,
+    rows: slice | None = None,
 ) -> Loss:
     """Compute the active terms and their weighted sum.
 
@@ -218,6 +221,8 @@ def evaluate_objective(
         temperature: tau of the host loss.
         moment: the step, for schedules, and for what terms draw.
         modules: the active terms that have a state, from :func:`build_modules`.
+        rows: of this process, for a local CLIP loss: that of these rows alone, against all. The mean over
+            processes is the loss of the batch.
     """
     weights = config.weights_at(moment.step, moment.steps)
     raw = {}
@@ -234,6 +239,7 @@ def evaluate_objective(
             options["progress"] = moment.step / moment.steps
         if name == "clip":
             *inputs, options["label_smoothing"] = _modified(HostInputs(inputs[0], inputs[1]), config, moment)
+            options["rows"] = rows
         raw[name] = _function(name, modules)(*inputs, **options)
         if raw[name].ndim:
             raise InputError(

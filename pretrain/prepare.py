@@ -16,19 +16,29 @@ from webdataset import TarWriter
 from crossgap.command import run_command
 from crossgap.datasets.csv_dataset import TABLES, training_entries
 from crossgap.datasets.entry import Entry
+from crossgap.datasets.known import read_contents
 from crossgap.datasets.shards import IMAGE_EXTENSIONS, decode_image
 from crossgap.datasets.stored import read_bytes
-from crossgap.errors import InputError
+from crossgap.datasets.table import SPECS
+from crossgap.errors import InputError, check_known
 from crossgap.records import atomic_path, file_digest, read_json, write_json
 from crossgap.settings import check_same
 from pretrain.bad import BadSamples
 
 MANIFEST = "manifest.json"
+_TRAINING = ("train", "restval")  # parts to train on; restval is what COCO's split adds to train
 _QUALITY = 95  # of JPEG, where images are resized
 
 
 def prepare(
-    source: Path, out: Path, *, per_shard: int, image_size: int | None, limit: int | None, max_bad: int
+    source: Path,
+    out: Path,
+    *,
+    per_shard: int,
+    image_size: int | None,
+    limit: int | None,
+    max_bad: int,
+    data_root: Path | None = None,
 ) -> dict[str, Any]:
     """Write shards ``000000.tar``, ... and, last, ``manifest.json``; the same source gives the same bytes.
 
@@ -49,7 +59,7 @@ def prepare(
         check_same(out, done.get("settings"), settings)
         return done
     bad = BadSamples(limit=max_bad)
-    samples = _samples(_entries(source), image_size, bad)
+    samples = _samples(_entries(source, data_root), image_size, bad)
     out.mkdir(parents=True, exist_ok=True)
     shards: list[dict[str, Any]] = []
     total = 0
@@ -89,7 +99,15 @@ def manifest_shards(folder: Path) -> list[str]:
     return paths
 
 
-def _entries(source: Path) -> list[Entry]:
+def _entries(source: Path, data_root: Path | None) -> list[Entry]:
+    if data_root is not None:
+        parts = read_contents(check_known(str(source), SPECS, "dataset"), root=data_root).parts
+        found = [entry for name in _TRAINING for entry in parts.get(name, [])]
+        if not found:
+            raise InputError(f"dataset {source}: it has no part {' or '.join(_TRAINING)}, only {list(parts)}")
+        if any(entry.image is None for entry in found):
+            raise InputError(f"dataset {source}: its images are not beside its captions; training needs both")
+        return found
     if source.suffix.lower() in TABLES:
         return training_entries(source)
     if not source.is_dir():
@@ -166,23 +184,28 @@ def main(
     image_size: int | None = None,
     limit: int | None = None,
     max_bad: int = 0,
+    data_root: Path | None = None,
 ) -> int:
     """Write shards to train on, with a manifest; the same command does nothing when they are there.
 
     Args:
         data: a folder of images, each with its captions in a .txt beside it, a line each; or a table
             (.csv, .tsv, .parquet) with the columns path and text, perhaps label and split (then the rows of
-            train).
+            train); or, with --data-root, one of the known datasets, as coco (its training part).
         out: folder for the shards; train with --data OUT.
         per_shard: samples a shard.
         image_size: shorter side in pixels, of larger images; default: files as they are.
         limit: write no more samples than this.
         max_bad: bad samples (no caption, no readable image) to leave out, named in the manifest.
+        data_root: where the folders of the known datasets lie (python -m crossgap.datasets names them).
     """
     for name, value in {"per-shard": per_shard, "image-size": image_size, "limit": limit}.items():
         if value is not None and value < 1:
             raise InputError(f"--{name} must be at least 1, not {value}")
-    manifest = prepare(data, out, per_shard=per_shard, image_size=image_size, limit=limit, max_bad=max_bad)
+    manifest = prepare(
+        data, out, per_shard=per_shard, image_size=image_size, limit=limit, max_bad=max_bad,
+        data_root=data_root,
+    )  # fmt: skip
     for reason in manifest["bad"]:
         print(f"left out: {reason}", file=sys.stderr)
     left_out = f", {len(manifest['bad'])} left out" if manifest["bad"] else ""

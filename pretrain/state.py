@@ -12,6 +12,7 @@ from torch import Tensor, nn
 TABLE = "token_embedding.weight"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 _EXTRA = "extra."
+_AVERAGE = "average."
 
 
 class TrainingState:
@@ -24,6 +25,8 @@ class TrainingState:
 
     Weight decay acts on matrices only: not on biases, norms, the temperature, nor on token, position and
     class embeddings. The temperature has the learning rate of the rest times ``temperature_rate``.
+
+    ``ema`` is the decay of an average of the model's parameters over the steps, kept beside them.
 
     ``extra`` holds what is not part of the model: terms with a state, a teacher. Its parameters are trained
     too where they require a gradient.
@@ -40,14 +43,17 @@ class TrainingState:
         betas: tuple[float, float],
         temperature_rate: float = 1.0,
         extra: nn.ModuleDict | None = None,
+        ema: float | None = None,
     ) -> None:
         self.model = model
         self.extra = extra or nn.ModuleDict()
         self.vocabulary_V = vocabulary_V.to(model.logit_scale.device)
-        model.token_embedding.weight.requires_grad_(False)
-        self.table_VW = nn.Parameter(model.token_embedding.weight[self.vocabulary_V].clone())
-        self._names = [TABLE]
-        self.parameters = [self.table_VW]
+        table = model.token_embedding.weight
+        trained = table.requires_grad
+        table.requires_grad_(False)
+        self.table_VW = nn.Parameter(table[self.vocabulary_V].clone(), requires_grad=trained)
+        self._names = [TABLE] if trained else []
+        self.parameters = [self.table_VW] if trained else []
         extras = ((_EXTRA + name, parameter) for name, parameter in self.extra.named_parameters())
         for name, parameter in itertools.chain(model.named_parameters(), extras):
             if parameter.requires_grad:
@@ -63,6 +69,9 @@ class TrainingState:
             for (decay, factor), parameters in groups.items()
         ]
         self.optimizer = torch.optim.AdamW(arguments, lr=0.0, betas=betas, fused=True)
+        self._ema = ema
+        own = [] if ema is None else [n for n, _ in self._named() if not n.startswith(_EXTRA)]
+        self._averages = {name: dict(self._named())[name].detach().clone() for name in own}
 
     def clip_gradients(self, max_norm: float | None) -> Tensor:
         """Scale the gradients down to ``max_norm`` and return the norm that they had, a 0-d tensor."""
@@ -73,6 +82,25 @@ class TrainingState:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate * group["rate_factor"]
         self.optimizer.step()
+        if self._ema is not None:
+            current = dict(self._named())
+            averaged = list(self._averages.values())
+            now = [current[name].detach() for name in self._averages]
+            torch._foreach_lerp_(averaged, now, 1 - self._ema)
+
+    def averaged_weights(self) -> dict[str, Tensor] | None:
+        """Give the state dict of the averaged model, None where no average is kept."""
+        if self._ema is None:
+            return None
+        current = dict(self._named())
+        kept = {name: current[name].detach().clone() for name in self._averages}
+        with torch.no_grad():
+            for name, average in self._averages.items():
+                current[name].copy_(average)
+            weights = {name: tensor.clone() for name, tensor in self.weights().items()}
+            for name, tensor in kept.items():
+                current[name].copy_(tensor)
+        return weights
 
     def weights(self) -> dict[str, Tensor]:
         """Give the model's state dict with the trained rows of the token table in their places."""
@@ -83,6 +111,7 @@ class TrainingState:
     def moments(self) -> dict[str, Tensor]:
         """Give the optimizer's tensors as ``<parameter>.<moment>``, and what is not part of the model."""
         extra = {_EXTRA + name: tensor for name, tensor in self.extra.state_dict().items()}
+        extra |= {_AVERAGE + name: tensor for name, tensor in self._averages.items()}
         return extra | {
             f"{name}.{moment}": self.optimizer.state[parameter][moment]
             for name, parameter in self._named()
@@ -96,6 +125,8 @@ class TrainingState:
         self.extra.load_state_dict({name: moments[_EXTRA + name] for name in self.extra.state_dict()})
         with torch.no_grad():
             self.table_VW.copy_(self.model.token_embedding.weight[self.vocabulary_V])
+        for name, average in self._averages.items():
+            average.copy_(moments[_AVERAGE + name])
         for name, parameter in self._named():
             if f"{name}.{_MOMENTS[0]}" in moments:
                 self.optimizer.state[parameter] = {

@@ -9,13 +9,14 @@ token matters. The states are what the towers give before the projection into th
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from open_clip import CLIP
-from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+from open_clip.transformer import ResidualAttentionBlock, Transformer, VisionTransformer
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 # what a view of a caption multiplies the states of a place of the tower with: (T, W), or (B, W) in the last
 # block
@@ -65,7 +66,7 @@ def image_states(visual: VisionTransformer, pixels_BCHW: Tensor) -> Tensor:
     """Give what the image tower projects into the embedding, (B, W)."""
     states_BLW = visual._embeds(pixels_BCHW)
     for block in visual.transformer.resblocks[:-1]:
-        states_BLW = _image_block(block, states_BLW)
+        states_BLW = _through(visual.transformer, _image_block, block, states_BLW)
     states_BW: Tensor = visual.ln_post(_class_token_block(visual.transformer.resblocks[-1], states_BLW))
     return states_BW
 
@@ -100,7 +101,8 @@ def text_states(
     states_TW = dropout(0, states_TW + F.embedding(text.positions_T, model.positional_embedding))
     *blocks, last = model.transformer.resblocks
     for index, block in enumerate(blocks):
-        states_TW = _text_block(block, states_TW, text, _Place(dropout, 2 * index + 1))
+        place = _Place(dropout, 2 * index + 1)
+        states_TW = _through(model.transformer, _text_block, block, states_TW, text, place)
     states_BW: Tensor = model.ln_final(
         _end_of_text_block(last, states_TW, text, _Place(dropout, 2 * len(blocks) + 1))
     )
@@ -115,6 +117,17 @@ class _Place(NamedTuple):
 
 
 _NO_DROPOUT = _Place(lambda place, states: states, 0)
+
+
+def _through(transformer: Transformer, block: Callable[..., Tensor], *inputs: Any) -> Tensor:
+    """Run a block; where the transformer says so, its activations are computed again when they are needed.
+
+    [0] Chen et al., 2016, arXiv 1604.06174.
+    """
+    if transformer.grad_checkpointing and torch.is_grad_enabled():
+        states: Tensor = checkpoint(block, *inputs, use_reentrant=False)
+        return states
+    return block(*inputs)
 
 
 def _image_block(block: ResidualAttentionBlock, states_BLW: Tensor) -> Tensor:

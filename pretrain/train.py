@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,14 +18,17 @@ from crossgap.provenance import commit, config_hash, versions
 from crossgap.records import read_json, write_json
 from crossgap.settings import check_same
 from pretrain.bad import BadSamples
-from pretrain.checkpoint import find_checkpoint, remove_leftovers
-from pretrain.config import TrainConfig
-from pretrain.data import TrainingPairs, load_pairs
+from pretrain.checkpoint import Checkpoint, find_checkpoint, remove_leftovers
+from pretrain.config import Tower, TrainConfig
+from pretrain.data import TrainingPairs, load_pairs, shards_of
 from pretrain.loop import NonFiniteLoss, Run, Stopped
 from pretrain.objective import WeightSchedule
-from pretrain.processes import ALONE, Processes, joined
-from pretrain.recipes import RECIPES, STRONG
+from pretrain.processes import ALONE, Processes, check_shares, joined
+from pretrain.recipes import FINE_TUNING, RECIPES, STRONG
 from pretrain.recipes import smoke as shrink
+from pretrain.resampled import ShardStream
+from pretrain.start import Start, start_model
+from pretrain.tracking import open_trackers
 
 __all__ = ["NonFiniteLoss", "TrainConfig", "TrainResult", "main", "train"]
 
@@ -40,7 +43,12 @@ class TrainResult:
 
 
 def train(
-    config: TrainConfig, out: Path, *, progress: bool = True, processes: Processes = ALONE
+    config: TrainConfig,
+    out: Path,
+    *,
+    progress: bool = True,
+    processes: Processes = ALONE,
+    track: Sequence[str] = (),
 ) -> TrainResult:
     """Train a model into a run directory, or go on where an earlier call stopped.
 
@@ -48,6 +56,8 @@ def train(
     newest whole checkpoint and ends, on a CPU with the same number of threads and processes, with the same
     bits as one that was not; a finished one is returned as it is. SIGTERM ends it after its step, with a
     checkpoint.
+
+    ``track`` names experiment trackers that are told what ``metrics.jsonl`` is; one that fails is left out.
 
     With several ``processes``, each calls this with its own; they share ``out``. The batch is the same,
     whatever their number; another number may resume a run.
@@ -65,23 +75,25 @@ def train(
     if checkpoint is None or checkpoint.progress["step"] < config.steps:
         with _threads(config.threads):
             started = time.perf_counter()
+            check_shares(config.batch_size, config.accumulate, processes)
             bad = BadSamples(limit=config.max_bad)
-            pairs = load_pairs(
-                config.data,
-                image_size=config.stored_size,
-                context_length=config.model.context_length,
-                limit=config.limit,
-                bad=bad,
-            )
+            start = start_model(config)
+            data = _open_data(config, start, processes, bad, checkpoint)
             if bad.reasons and processes.first:
                 _warn(f"{len(bad.reasons)} bad samples left out: {dict(bad.by_shard)}")
-            run = Run(config, out, pairs, checkpoint, started, processes)
-            processes.wait()  # until all have read what lies there
-            if processes.first:
-                _record_config(config, out, run.batches.pairs, bad, recorded)
-                remove_leftovers(folder, run.step)
-            run.train(progress)
-            processes.wait()  # until all is written
+            bad.say = _warn
+            with open_trackers(
+                track if processes.first else (), out, name=out.name, config=config.as_json(), warn=_warn
+            ) as trackers:
+                run = Run(
+                    config, out, data, checkpoint, started, processes, start=start, bad=bad, trackers=trackers
+                )
+                processes.wait()  # until all have read what lies there
+                if processes.first:
+                    _record_config(config, out, run, recorded)
+                    remove_leftovers(folder, run.step)
+                run.train(progress)
+                processes.wait()  # until all is written
         found = find_checkpoint(folder, _warn)
     assert found is not None
     path, checkpoint = found
@@ -89,8 +101,40 @@ def train(
     return TrainResult(checkpoint=path, pairs_seen=done["pairs_seen"], seconds=done["seconds"])
 
 
-def _warn(damage: str) -> None:
-    print(f"warning: {damage}", file=sys.stderr)
+def _open_data(
+    config: TrainConfig,
+    start: Start,
+    processes: Processes,
+    bad: BadSamples,
+    checkpoint: Checkpoint | None,
+) -> TrainingPairs | ShardStream:
+    image_size = max(config.stored_size, start.image_size)
+    if config.loading != "resampled":
+        return load_pairs(
+            config.data,
+            image_size=image_size,
+            context_length=start.context_length,
+            limit=config.limit,
+            bad=bad,
+            keep_in_shards=config.loading == "indexed",
+            workers=config.workers,
+        )
+    done: dict[str, Any] = {"step": 0, "bad": []} if checkpoint is None else checkpoint.progress
+    bad.reasons.extend(done["bad"])
+    return ShardStream(
+        shards=tuple(shards_of(config.data)),
+        image_size=image_size,
+        context_length=start.context_length,
+        share=config.batch_size // processes.size,
+        rank=processes.rank,
+        seed=config.seed,
+        start=done["step"],
+        workers=config.workers,
+    )
+
+
+def _warn(what: str) -> None:
+    print(f"warning: {what}", file=sys.stderr)
 
 
 def _check_config(config: TrainConfig, out: Path) -> dict[str, Any]:
@@ -102,14 +146,12 @@ def _check_config(config: TrainConfig, out: Path) -> dict[str, Any]:
     return recorded
 
 
-def _record_config(
-    config: TrainConfig, out: Path, pairs: TrainingPairs, bad: BadSamples, recorded: dict[str, Any] | None
-) -> None:
+def _record_config(config: TrainConfig, out: Path, run: Run, recorded: dict[str, Any] | None) -> None:
     if recorded is not None:
-        if recorded["data"]["digest"] != pairs.digest:
+        if recorded["data"]["digest"] != run.digest:
             raise InputError(
-                f"{out} was trained on other data: {config.data} had {recorded['data']['pairs']} pairs "
-                f"(digest {recorded['data']['digest'][:12]}), now {len(pairs)} ({pairs.digest[:12]}); "
+                f"{out} was trained on other data: {config.data} had {recorded['data']['amount']} "
+                f"(digest {recorded['data']['digest'][:12]}), now {run.amount} ({run.digest[:12]}); "
                 "give another --out"
             )
         return
@@ -118,7 +160,7 @@ def _record_config(
         {
             "config": config.as_json(),
             "config_hash": config_hash(config.as_json()),
-            "data": {"digest": pairs.digest, "pairs": len(pairs), "bad": bad.reasons},
+            "data": {"digest": run.digest, "amount": run.amount, "bad": run.bad.reasons},
             "versions": versions(),
             "commit": commit(),
         },
@@ -152,6 +194,16 @@ def main(
     semantics: str | None = None,
     accumulate: int | None = None,
     max_bad: int | None = None,
+    loading: Literal["memory", "indexed", "resampled"] | None = None,
+    workers: int | None = None,
+    encoder: str | None = None,
+    pretrained: str | None = None,
+    locked: tuple[Tower, ...] | None = None,
+    ema: float | None = None,
+    local_loss: bool = False,
+    recompute: bool = False,
+    compiled: bool = False,
+    track: tuple[str, ...] = (),
     term_gradients: bool = False,
     seed: int | None = None,
     device: str | None = None,
@@ -166,7 +218,8 @@ def main(
     not given is as the recipe has it.
 
     Args:
-        recipe: one of the named runs of docs/objectives.md: baseline, learnable, image-image, slip, ...
+        recipe: one of the named runs of docs/objectives.md: baseline, learnable, image-image, slip, ..., or,
+            to fine-tune, of docs/training.md: fine-tune-01, ...
         data: emoji, or shards of images with captions, 'path/{000..003}.tar', or a folder of
         pretrain.prepare.
         steps: updates.
@@ -185,6 +238,17 @@ def main(
         semantics: file of caption embeddings, for terms that weigh by meaning; default: the captions' words.
         accumulate: parts of a batch that go through the towers one after another; the loss is the whole's.
         max_bad: samples that cannot be read to leave out, with a warning.
+        loading: memory; indexed, the same batches with the images left in local shards; or resampled, a
+            stream from any shards with constant memory, whose order is not kept.
+        workers: threads (indexed) or processes (resampled; 0: none) that decode.
+        encoder: CLIP to start from, as evaluate takes it: a name of open_clip, or a folder.
+        pretrained: its tag, or a weights file.
+        locked: towers that are not trained: image or text.
+        ema: decay of an average of the weights over the steps, saved beside each checkpoint in ema/.
+        local_loss: each of several processes computes the CLIP loss of its own rows alone.
+        recompute: less memory, more time: activations are computed again in the backward pass.
+        compiled: towers through torch.compile.
+        track: tensorboard, wandb, mlflow: told what metrics.jsonl is; one that fails is left out.
         term_gradients: log the norm of each term's own gradient.
         seed: of initialisation, order and views.
         device: auto, cpu, cuda, ...
@@ -193,7 +257,8 @@ def main(
         smoke: shrink the run to its smallest form first.
         out: run directory; by default runs/<recipe>-s<seed>, or that with -smoke.
     """
-    config = RECIPES[check_known(recipe, RECIPES, "recipe")]()
+    known = RECIPES | FINE_TUNING
+    config = known[check_known(recipe, known, "recipe")]()
     if smoke:
         config = shrink(config)
     given: dict[str, Any] = {
@@ -201,7 +266,14 @@ def main(
         "seed": seed, "device": device, "precision": precision, "threads": threads, "semantics": semantics,
         "accumulate": accumulate, "max_bad": max_bad, "schedule": schedule,
         "validation": validation, "term_gradients": term_gradients or None,
+        "loading": loading, "workers": workers, "encoder": encoder, "pretrained": pretrained,
+        "locked": locked, "ema": ema, "local_loss": local_loss or None, "recompute": recompute or None,
+        "compiled": compiled or None,
     }  # fmt: skip
+    if loading == "resampled":  # of which --smoke cannot take the first pairs
+        config = replace(config, limit=None)
+    if encoder is not None:  # the recipe's tag is one of its own encoder
+        config = replace(config, pretrained=None)
     config = replace(config, **{name: value for name, value in given.items() if value is not None})
     if extra_views is not None:
         config = replace(config, extra_augment=STRONG if extra_views == "strong" else None)
@@ -213,7 +285,7 @@ def main(
         config = replace(config, objective=replace(config.objective, **changes))
     folder = out or Path("runs") / f"{config.recipe}-s{config.seed}{'-smoke' if smoke else ''}"
     with joined(config.device) as processes:
-        _train_and_say(config, folder, processes)
+        _train_and_say(config, folder, processes, track)
 
 
 def _schedule(name: str, start: float, stop: float, ramp: float) -> WeightSchedule:
@@ -223,9 +295,9 @@ def _schedule(name: str, start: float, stop: float, ramp: float) -> WeightSchedu
         raise InputError(f"schedule of {name}: {error}") from error
 
 
-def _train_and_say(config: TrainConfig, folder: Path, processes: Processes) -> None:
+def _train_and_say(config: TrainConfig, folder: Path, processes: Processes, track: Sequence[str]) -> None:
     try:
-        result = train(config, folder, processes=processes)
+        result = train(config, folder, processes=processes, track=track)
     except NonFiniteLoss as error:
         raise InputError(f"{error}; try a lower --learning-rate") from error
     except Stopped as error:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, NamedTuple
 
 import torch
@@ -75,6 +76,8 @@ class Embedder:
         text_dropout: probability of dropout in views that have it.
         seed: of dropout; a row's mask depends on (seed, step, row) alone.
         bf16: run the towers under autocast.
+        mean, std: of the colours, that the image tower expects.
+        compiled: run the towers through ``torch.compile``.
     """
 
     model: CLIP
@@ -83,6 +86,9 @@ class Embedder:
     text_dropout: float = 0.0
     seed: int = 0
     bf16: bool = False
+    mean: Sequence[float] = OPENAI_DATASET_MEAN
+    std: Sequence[float] = OPENAI_DATASET_STD
+    compiled: bool = False
 
     def __call__(self, batch: Batch, names: Collection[str], *, step: int) -> Views:
         """Compute the named views, each part of the batch once for all its levels; unit rows in float32."""
@@ -118,12 +124,12 @@ class Embedder:
         if view.tower == "teacher":
             assert self.teacher is not None
             with torch.no_grad():
-                return image_states(self.teacher, self._colours(pixels))
-        states = image_states(self.model.visual, self._colours(pixels.flatten(0, -4)))
+                return self._tower(image_states)(self.teacher, self._colours(pixels))
+        states = self._tower(image_states)(self.model.visual, self._colours(pixels.flatten(0, -4)))
         return states.unflatten(0, pixels.shape[:-3])
 
     def _colours(self, pixels_BCHW: Tensor) -> Tensor:
-        colours = torch.tensor([OPENAI_DATASET_MEAN, OPENAI_DATASET_STD], device=pixels_BCHW.device)
+        colours = torch.tensor([list(self.mean), list(self.std)], device=pixels_BCHW.device)
         mean_C11, std_C11 = colours[:, :, None, None]
         dtype = self.table_VW.dtype
         return ((pixels_BCHW - mean_C11) / std_C11).to(dtype)
@@ -131,8 +137,11 @@ class Embedder:
     def _text_states(self, captions: Captions, first_row: int, tower: Tower, step: int) -> Tensor:
         text = pack_text(captions.ids_BL, captions.lengths_B).to(self.table_VW.device)
         if tower == "text":
-            return text_states(self.model, text, self.table_VW)
+            return self._tower(text_states)(self.model, text, self.table_VW)
         return text_states(self.model, text, self.table_VW, self._dropout(text, first_row, step))
+
+    def _tower(self, states: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        return _compiled(states) if self.compiled else states
 
     def _dropout(self, text: PackedText, first_row: int, step: int) -> Dropout:
         """Draw the masks of all places, row by row: (P, T, W), what is kept is scaled up."""
@@ -150,3 +159,10 @@ class Embedder:
             return states * (mask if len(states) == len(mask) else mask[text.last_B])
 
         return dropout
+
+
+@cache
+def _compiled(states: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Compile once; the number of tokens of a batch varies."""
+    compiled: Callable[..., Tensor] = torch.compile(states, dynamic=True)
+    return compiled

@@ -52,7 +52,7 @@ def test_a_folder_becomes_shards_that_training_reads(folder: Path, tmp_path: Pat
     assert samples[1].meta["id"] == "deep/a.1.png"
     pairs = load_pairs(str(out), image_size=16, context_length=8)
     assert len(pairs) == 5
-    assert int(pairs.images_NHWC[3].float().mean()) == 120
+    assert int(pairs.images.pixels_NHWC[3].float().mean()) == 120
     same = load_pairs(f"{out}/{{000000..000002}}.tar", image_size=16, context_length=8)
     assert same.digest == pairs.digest
 

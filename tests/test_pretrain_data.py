@@ -50,11 +50,11 @@ def captions_of(pairs: TrainingPairs, index: int) -> list[str]:
 
 def test_every_sample_keeps_its_captions_and_its_pixels(pairs: TrainingPairs, tmp_path: Path) -> None:
     assert [captions_of(pairs, index) for index in range(len(pairs))] == CAPTIONS
-    assert pairs.images_NHWC.shape == (7, 20, 20, 3)
-    assert pairs.images_NHWC.dtype == torch.uint8
+    assert pairs.images.pixels_NHWC.shape == (7, 20, 20, 3)
+    assert pairs.images.pixels_NHWC.dtype == torch.uint8
     # sample 1 is the second shape in the first colour: a red dot on white
-    assert pairs.images_NHWC[1, 7, 7].tolist() == [220, 30, 30]
-    assert pairs.images_NHWC[1, 0, 0].tolist() == [255, 255, 255]
+    assert pairs.images.pixels_NHWC[1, 7, 7].tolist() == [220, 30, 30]
+    assert pairs.images.pixels_NHWC[1, 0, 0].tolist() == [255, 255, 255]
 
 
 def test_each_distinct_caption_is_tokenised_once(pairs: TrainingPairs) -> None:
@@ -71,8 +71,8 @@ def test_long_captions_are_cut_and_keep_their_end(tmp_path: Path) -> None:
 
 def test_other_sizes_are_resized(tmp_path: Path) -> None:
     pairs = load(write_shard(tmp_path / "a.tar", CAPTIONS, size=41))
-    assert pairs.images_NHWC.shape == (7, 20, 20, 3)
-    half = pairs.images_NHWC[3]  # the left half is coloured
+    assert pairs.images.pixels_NHWC.shape == (7, 20, 20, 3)
+    half = pairs.images.pixels_NHWC[3]  # the left half is coloured
     assert half[:, :9].float().std((0, 1)).max() < 1
     assert (half[:, 11:] == 255).all()
 

@@ -27,6 +27,9 @@ IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 EXTENSIONS = (*IMAGE_EXTENSIONS, "txt", "json")
 SCHEMES = ("file", "http", "https", "s3", "gs", "gcs", "az", "abfs", "hf", "memory")
 
+# a small file can claim to be a picture that fills the memory (a decompression bomb)
+MOST_PIXELS = 2**26
+
 _BLOCK = 512  # a tar is a sequence of blocks of 512 bytes and ends with blocks of zeros
 
 
@@ -96,7 +99,7 @@ def read_shards(
             the shard and the sample.
     """
     for shard in expand_shards(pattern):
-        for found in _found(shard, need):
+        for found in scan_shard(shard, need):
             if isinstance(found, Sample):
                 yield found
             elif bad is None:
@@ -105,12 +108,17 @@ def read_shards(
                 bad(shard, found)
 
 
+def is_plain_file(shard: str) -> bool:
+    """Tell whether a shard is a local tar that is not packed, in which a place is a place in the file."""
+    return _scheme(shard) is None and not shard.endswith((".gz", ".tgz"))
+
+
 def places(shard: str) -> dict[str, StoredImage]:
     """Say where in a shard the image of each sample lies, by key; nothing of a packed or remote shard.
 
     The shard has been read by :func:`read_shards`, which refuses a damaged one.
     """
-    if _scheme(shard) is not None or shard.endswith((".gz", ".tgz")):
+    if not is_plain_file(shard):
         return {}
     found: dict[str, dict[str, StoredImage]] = {}
     with tarfile.open(shard, "r:") as archive:
@@ -135,6 +143,10 @@ def decode_image(
     """
     try:
         with Image.open(io.BytesIO(data), formats=formats) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise ValueError(
+                    f"{image.width} x {image.height} pixels, at most {MOST_PIXELS:,} are decoded"
+                )
             image.load()
             if not image.has_transparency_data:
                 return image.convert("RGB")
@@ -177,8 +189,8 @@ class _Blocks:
         return all(not any(rest) for rest in iter(lambda: self._stream.read(1 << 16), b""))
 
 
-def _found(shard: str, need: tuple[str, ...]) -> Iterator[Sample | InputError]:
-    """Yield samples, and what is wrong with one, or, at last, with the shard."""
+def scan_shard(shard: str, need: tuple[str, ...] = ("image", "captions")) -> Iterator[Sample | InputError]:
+    """Yield samples of one shard, and what is wrong with one, or, at last, with the shard."""
     try:
         yield from _read_shard(shard, need)
     except InputError as error:

@@ -13,11 +13,15 @@ from pretrain.views import VIEWS
 
 
 class Setup(NamedTuple):
-    """What a module is built for: the towers' width, the embedding's, and the momentum of teachers."""
+    """What a module is built for: the width of the image tower, of the embedding, and of the text tower.
+
+    ``text_width`` None is that of the image tower; ``teacher_momentum`` is that of teachers.
+    """
 
     width: int
     embed_dim: int
     teacher_momentum: float = 0.996
+    text_width: int | None = None
 
 
 class TermModule(nn.Module):
