@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from crossgap.errors import InputError
@@ -11,12 +11,20 @@ from crossgap.errors import InputError
 
 @dataclass(kw_only=True)
 class BadSamples:
-    """What was left out so far; ``limit`` is how many may be. ``say`` is told of each that is tolerated."""
+    """What was left out so far; ``limit`` is how many may be. ``say`` is told of each that is tolerated.
+
+    Each of several processes counts what it met itself: they read the same shards, so the limit is one of the
+    data, not of a process's share.
+    """
 
     limit: int
     reasons: list[str] = field(default_factory=list)
     by_shard: Counter[str] = field(default_factory=Counter)
     say: Callable[[str], None] | None = None
+
+    def remember(self, reasons: Iterable[str]) -> None:
+        """Count what a run met before it was interrupted."""
+        self.reasons.extend(reason for reason in reasons if reason not in self.reasons)
 
     def add(self, where: str, error: InputError) -> None:
         """Count one of the shard, or other source, ``where``; what was counted before is not again.

@@ -96,11 +96,10 @@ class Run:
         *,
         start: Start | None = None,
         bad: BadSamples | None = None,
-        trackers: Trackers | None = None,
     ) -> None:
         self.config = config
         self.bad = bad or BadSamples(limit=config.max_bad)
-        self.trackers = trackers
+        self.trackers = Trackers({}, lambda what: None)
         self.processes = processes
         check_shares(config.batch_size, config.accumulate, processes)
         self.out = out
@@ -186,8 +185,9 @@ class Run:
     def seconds(self) -> float:
         return self.seconds_before + time.perf_counter() - self.started
 
-    def train(self, progress: bool) -> None:
+    def train(self, progress: bool, trackers: Trackers | None = None) -> None:
         config = self.config
+        self.trackers = trackers or self.trackers
         lines = self.out / "metrics.jsonl"
         if self.processes.first:
             _cut_metrics(lines, self.step)
@@ -214,10 +214,9 @@ class Run:
                     raw = {name: value.item() for name, value in self.loss.raw.items()}
                     line = self._line(raw, used.item(), speed)
                     append_line(metrics, line)
-                    if self.trackers is not None:
-                        self.trackers.log(self.step, line)
+                    self.trackers.log(self.step, line)
                     shown.report(self.step, raw, pairs_per_second=speed)
-                stopped = self.processes.any(stop.asked, self.device)
+                stopped = self.processes.any(stop.asked)
                 if self.step % config.checkpoint_every == 0 or last or stopped:
                     self._check_finite()
                     if self.processes.first:
@@ -240,13 +239,15 @@ class Run:
         objective = self.config.objective
         names = views_of(objective.weights_at(self.step, self.config.steps))
         rows = self.processes.share(self.config.batch_size)
-        batch = self.batches.batch(self.step, dict.fromkeys(VIEWS[name].part for name in names), rows=rows)
+        with self.processes.together():  # each reads its own rows, and what one cannot read ends all
+            parts = dict.fromkeys(VIEWS[name].part for name in names)
+            batch = self.batches.batch(self.step, parts, rows=rows)
         self.state.optimizer.zero_grad(set_to_none=True)
         views = self._backward(batch, names)
         self.gradient_norm = self.state.clip_gradients(self.config.gradient_clip)
-        parts = ["loss", *self.loss.raw, "gradient_norm"]
+        logged = ["loss", *self.loss.raw, "gradient_norm"]
         values = torch.stack([self.loss.total, *self.loss.raw.values(), self.gradient_norm]).detach()
-        self.pending.append((self.step + 1, parts, values))
+        self.pending.append((self.step + 1, logged, values))
         if self.device.type == "cpu":  # elsewhere a look waits for the device: once a logged step
             self._check_finite()
         self.state.update(self.config.rate(self.step))
@@ -392,8 +393,7 @@ class Run:
         _cut_metrics(path, self.step - 1)
         with path.open("a", encoding="utf-8") as lines:
             append_line(lines, {"step": self.step, **found})
-        if self.trackers is not None:
-            self.trackers.log(self.step, {f"validation/{name}": value for name, value in found.items()})
+        self.trackers.log(self.step, {f"validation/{name}": value for name, value in found.items()})
         if BEST_BY in found:
             name_best(saved, BEST_BY, found[BEST_BY])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -38,16 +39,47 @@ class Processes(NamedTuple):
 
     def wait(self) -> None:
         """Wait until all processes are here."""
-        if self.size > 1:
-            dist.barrier()
+        self.any(False)
 
-    def any(self, flag: bool, device: torch.device) -> bool:
-        """Tell whether the flag is set in any process."""
+    def any(self, flag: bool) -> bool:
+        """Tell whether the flag is set in any process. It goes by gloo: no device is waited for."""
         if self.size == 1:
             return flag
-        flags = torch.tensor(int(flag), device=device)
+        flags = torch.tensor(int(flag))
         dist.all_reduce(flags, dist.ReduceOp.MAX)
         return bool(flags)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Leave a block in all processes alike: where one raises an InputError, all do, and none waits.
+
+        Raises:
+            InputError: this process's own, or one that says that another's was refused.
+        """
+        try:
+            yield
+        except InputError:
+            self.any(True)
+            raise
+        if self.any(False):
+            raise InputError(
+                f"process {self.rank} ends because another one of the {self.size} was refused; "
+                "its message says why"
+            )
+
+    def check_same(self, value: str, message: str) -> None:
+        """Refuse to go on where processes hold different values.
+
+        Raises:
+            InputError: with the message, in all of them.
+        """
+        if self.size == 1:
+            return
+        number = int.from_bytes(hashlib.sha256(value.encode()).digest()[:7], "big")
+        bounds = torch.tensor([number, -number])
+        dist.all_reduce(bounds, dist.ReduceOp.MAX)
+        if int(bounds.sum()) != 0:
+            raise InputError(message)
 
 
 ALONE = Processes()
@@ -55,7 +87,7 @@ ALONE = Processes()
 
 @contextmanager
 def joined(device: str) -> Iterator[Processes]:
-    """Join the processes that ``torchrun`` started, by NCCL on CUDA devices and gloo elsewhere.
+    """Join the processes that ``torchrun`` started: CUDA tensors go by NCCL, all others by gloo.
 
     Without torchrun there is one process. Where ``device`` is ``auto`` or ``cuda`` and there is CUDA, each
     process gets the device of its local rank.
@@ -67,7 +99,7 @@ def joined(device: str) -> Iterator[Processes]:
     own = f"cuda:{os.environ['LOCAL_RANK']}" if on_cuda and device in ("auto", "cuda") else None
     if own is not None:
         torch.cuda.set_device(own)
-    dist.init_process_group("nccl" if on_cuda else "gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if on_cuda else "gloo")
     try:
         yield Processes(dist.get_rank(), dist.get_world_size(), own)
     finally:

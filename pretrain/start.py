@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import open_clip
 import torch
-from open_clip import CLIP
+from open_clip import CLIP, SimpleTokenizer
 from open_clip.transformer import QuickGELU, VisionTransformer
 from torch import Tensor
 
@@ -100,6 +100,10 @@ def _why_not(encoder: OpenClipEncoder) -> str | None:
         return f"it is a {type(model).__name__} with a {type(getattr(model, 'visual', None)).__name__}"
     if encoder.why_not_causal is not None:
         return f"its text tower is not causal ({encoder.why_not_causal})"
+    words = ["A photo of two cats & a d\u00f6g"]
+    plain = SimpleTokenizer(context_length=model.positional_embedding.shape[0])
+    if not torch.equal(encoder.tokenize(words), plain(words)):
+        return "its tokenizer is not that of CLIP"
     size = model.visual.image_size
     height, width = size if isinstance(size, tuple) else (size, size)
     pixels_BCHW = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0))

@@ -57,42 +57,52 @@ class Trackers:
             self._warn(f"tracker {name} is left out from now on: {type(error).__name__}: {error}")
 
 
-def open_trackers(
-    names: Sequence[str], out: Path, *, name: str, config: dict[str, Any], warn: Warn
-) -> Trackers:
-    """Start trackers by their names in :data:`TRACKERS`; one that cannot be started is left out.
-
-    Args:
-        names: which.
-        out: run directory; what they keep on disk lies in it, and a resumed run goes on in the same place.
-        name: what the run is called.
-        config: its settings.
-        warn: told once of a tracker that fails.
+def tracker_packages(names: Sequence[str]) -> dict[str, Any]:
+    """Import what trackers need, by their names in :data:`TRACKERS`.
 
     Raises:
         InputError: an unknown name, or a package that is not installed.
     """
-    started = {}
-    for known in names:
-        package, start = TRACKERS[check_known(known, TRACKERS, "tracker")]
+    packages = {}
+    for name in names:
+        package, _ = TRACKERS[check_known(name, TRACKERS, "tracker")]
         try:
-            module = importlib.import_module(package)
+            packages[name] = importlib.import_module(package)
         except ImportError as error:
             raise InputError(
-                f"tracker {known!r}: {error}; pip install 'crossgap[track]', or leave --track {known} out"
+                f"tracker {name!r}: {error}; pip install 'crossgap[track]', or leave --track {name} out"
             ) from error
+    return packages
+
+
+def open_trackers(
+    packages: Mapping[str, Any], out: Path, *, name: str, config: dict[str, Any], step: int, warn: Warn
+) -> Trackers:
+    """Start trackers; one that cannot be started is left out.
+
+    Args:
+        packages: what :func:`tracker_packages` imported.
+        out: run directory; what they keep on disk lies in it, and a resumed run goes on in the same place.
+        name: what the run is called.
+        config: its settings.
+        step: from which it goes on; 0 at its start.
+        warn: told once of a tracker that fails.
+    """
+    started = {}
+    for known, package in packages.items():
+        _, start = TRACKERS[known]
         try:
-            started[known] = start(module, out, name, config)
+            started[known] = start(package, out, name, config, step)
         except Exception as error:  # as in Trackers: no account, no network, no disk
             warn(f"tracker {known} is left out: {type(error).__name__}: {error}")
     return Trackers(started, warn)
 
 
 class TensorBoard:
-    """Event files in ``tensorboard/`` of the run."""
+    """Event files in ``tensorboard/`` of the run; what a resumed run logs again replaces what was there."""
 
-    def __init__(self, package: Any, out: Path, name: str, config: dict[str, Any]) -> None:
-        self._writer = package.SummaryWriter(str(out / "tensorboard"))
+    def __init__(self, package: Any, out: Path, name: str, config: dict[str, Any], step: int) -> None:
+        self._writer = package.SummaryWriter(str(out / "tensorboard"), purge_step=step + 1 if step else None)
         self._writer.add_text("config", f"{name}: {config}")
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
@@ -108,7 +118,7 @@ class TensorBoard:
 class WandB:
     """A run of Weights & Biases, whose id is that of the run directory; WANDB_MODE and the like are yours."""
 
-    def __init__(self, package: Any, out: Path, name: str, config: dict[str, Any]) -> None:
+    def __init__(self, package: Any, out: Path, name: str, config: dict[str, Any], step: int) -> None:
         identity = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:16]
         self._run = package.init(
             project="crossgap", name=name, id=identity, resume="allow", dir=str(out), config=config
@@ -126,7 +136,7 @@ class WandB:
 class MLflow:
     """A run of MLflow, at MLFLOW_TRACKING_URI or in ``mlflow.db`` of the run; its id is kept beside it."""
 
-    def __init__(self, package: Any, out: Path, name: str, config: dict[str, Any]) -> None:
+    def __init__(self, package: Any, out: Path, name: str, config: dict[str, Any], step: int) -> None:
         uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(out / 'mlflow.db').resolve()}"
         self._client = package.MlflowClient(tracking_uri=uri)
         kept = out / "mlflow.json"
@@ -152,7 +162,7 @@ class MLflow:
 
 
 # name -> the module it needs, and what starts it
-TRACKERS: dict[str, tuple[str, Callable[[Any, Path, str, dict[str, Any]], Tracker]]] = {
+TRACKERS: dict[str, tuple[str, Callable[[Any, Path, str, dict[str, Any], int], Tracker]]] = {
     "tensorboard": ("torch.utils.tensorboard", TensorBoard),
     "wandb": ("wandb", WandB),
     "mlflow": ("mlflow", MLflow),

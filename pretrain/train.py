@@ -28,7 +28,8 @@ from pretrain.recipes import FINE_TUNING, RECIPES, STRONG
 from pretrain.recipes import smoke as shrink
 from pretrain.resampled import ShardStream
 from pretrain.start import Start, start_model
-from pretrain.tracking import open_trackers
+from pretrain.tracking import open_trackers, tracker_packages
+from pretrain.validation import check_validation
 
 __all__ = ["NonFiniteLoss", "TrainConfig", "TrainResult", "main", "train"]
 
@@ -67,32 +68,46 @@ def train(
         NonFiniteLoss: the loss is infinite or NaN.
         Stopped: SIGTERM came, and a checkpoint was written.
     """
+    with processes.together():
+        packages = tracker_packages(track if processes.first else ())
+        if processes.first and config.validation is not None:
+            check_validation(config.validation)
     folder = out / "checkpoints"
     found = find_checkpoint(folder, _warn if processes.first else lambda damage: None)
     # without a checkpoint there is nothing to go on with: a run that never got that far may be replaced
     recorded = None if found is None else _check_config(config, out)
     checkpoint = None if found is None else found[1]
-    if checkpoint is None or checkpoint.progress["step"] < config.steps:
+    step = 0 if checkpoint is None else checkpoint.progress["step"]
+    processes.check_same(
+        f"{config} {step}",
+        f"the processes do not agree on the settings or on the step that {out} has reached ({step} here); "
+        "--out must lie in a file system that all share, and all need the same command",
+    )
+    if step < config.steps:
         with _threads(config.threads):
             started = time.perf_counter()
             check_shares(config.batch_size, config.accumulate, processes)
             bad = BadSamples(limit=config.max_bad)
-            start = start_model(config)
-            data = _open_data(config, start, processes, bad, checkpoint)
+            with processes.together():
+                start = start_model(config)
+                data = _open_data(config, start, processes, bad, checkpoint)
             if bad.reasons and processes.first:
                 _warn(f"{len(bad.reasons)} bad samples left out: {dict(bad.by_shard)}")
             bad.say = _warn
-            with open_trackers(
-                track if processes.first else (), out, name=out.name, config=config.as_json(), warn=_warn
-            ) as trackers:
-                run = Run(
-                    config, out, data, checkpoint, started, processes, start=start, bad=bad, trackers=trackers
-                )
-                processes.wait()  # until all have read what lies there
+            with processes.together():
+                run = Run(config, out, data, checkpoint, started, processes, start=start, bad=bad)
+            processes.check_same(
+                run.digest,
+                f"the processes read other data from {config.data} than each other ({run.amount} here)",
+            )
+            with processes.together():  # and all have read what lies there
                 if processes.first:
                     _record_config(config, out, run, recorded)
                     remove_leftovers(folder, run.step)
-                run.train(progress)
+            with open_trackers(
+                packages, out, name=out.name, config=config.as_json(), step=step, warn=_warn
+            ) as trackers:
+                run.train(progress, trackers)
                 processes.wait()  # until all is written
         found = find_checkpoint(folder, _warn)
     assert found is not None
@@ -109,8 +124,9 @@ def _open_data(
     checkpoint: Checkpoint | None,
 ) -> TrainingPairs | ShardStream:
     image_size = max(config.stored_size, start.image_size)
+    done: dict[str, Any] = {"step": 0, "bad": []} if checkpoint is None else checkpoint.progress
     if config.loading != "resampled":
-        return load_pairs(
+        pairs = load_pairs(
             config.data,
             image_size=image_size,
             context_length=start.context_length,
@@ -119,8 +135,9 @@ def _open_data(
             keep_in_shards=config.loading == "indexed",
             workers=config.workers,
         )
-    done: dict[str, Any] = {"step": 0, "bad": []} if checkpoint is None else checkpoint.progress
-    bad.reasons.extend(done["bad"])
+        bad.remember(done["bad"])  # images that stay in shards are met when they are drawn
+        return pairs
+    bad.remember(done["bad"])
     return ShardStream(
         shards=tuple(shards_of(config.data)),
         image_size=image_size,

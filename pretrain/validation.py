@@ -13,6 +13,15 @@ BEST_BY = "image-text/hit@1"
 _SHOWN = {"gap": "centroid_distance", "image-text": "hit@1", "text-image": "hit@1"}
 
 
+def check_validation(dataset: str) -> None:
+    """Refuse a dataset that checkpoints cannot be measured on, before there is one.
+
+    Raises:
+        InputError: it is not known, not there, or has no validation split.
+    """
+    load_dataset(dataset, split="val")
+
+
 def validate(checkpoint: Path, dataset: str, device: str) -> dict[str, float]:
     """Measure a checkpoint on the validation split of a dataset, native features alone.
 

@@ -27,9 +27,10 @@ OPTIONS = {
     "pretrain.train": {
         "recipe", "data", "steps", "batch_size", "learning_rate", "schedule", "weights", "modifiers",
         "schedules", "extra_views", "semantics", "accumulate", "max_bad", "validation", "term_gradients",
-        "seed", "device", "precision", "threads", "smoke", "out",
+        "loading", "workers", "encoder", "pretrained", "locked", "ema", "local_loss", "recompute", "compiled",
+        "track", "seed", "device", "precision", "threads", "smoke", "out",
     },
-    "pretrain.prepare": {"data", "out", "per_shard", "image_size", "limit", "max_bad"},
+    "pretrain.prepare": {"data", "out", "per_shard", "image_size", "limit", "max_bad", "data_root"},
     "ablations.sweep": {
         "study", "smoke", "out", "trials", "seeds", "workers", "threads", "device", "dry_run",
     },
