@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -90,8 +91,6 @@ def test_an_averaged_run_trains_as_one_without_and_is_resumed_to_the_same_bits(
     assert same(weights(plain), weights(whole))
     assert not same(weights(whole), weights(whole / "ema"))
     assert not (plain / "ema").exists()
-    import shutil
-
     shutil.copytree(tmp_path / "whole", tmp_path / "half")
     last = tmp_path / "half" / "checkpoints" / whole.name
     shutil.rmtree(last)
@@ -171,10 +170,11 @@ def test_recomputation_keeps_less(tmp_path: Path, shard: str) -> None:
 
 def test_compiled_towers_train_the_same_up_to_rounding(tmp_path: Path, shard: str) -> None:
     losses = []
+    model = ModelConfig(width=16, layers=1, heads=1, embed_dim=16)
     for compiled in (False, True):
-        run = run_of(config(shard, compiled=compiled), tmp_path)
+        run = run_of(config(shard, compiled=compiled, model=model), tmp_path)
         losses.append([])
-        for _ in range(2):
+        for _ in range(2):  # the second is after an update, with other lengths of captions
             run.advance()
             losses[-1].append(run.loss.total.item())
     assert losses[1] == pytest.approx(losses[0], abs=1e-4)
@@ -281,17 +281,6 @@ def test_the_ladder_differs_in_its_temperature_alone() -> None:
     first = replace(ladder[0], recipe="")
     for other in ladder:
         assert replace(other, recipe="", objective=first.objective) == first
-
-
-def test_a_training_checkpoint_of_open_clip_is_an_encoder(tmp_path: Path) -> None:
-    model = open_clip.create_model("ViT-S-32-alt", pretrained=None)
-    state = {f"module.{name}": tensor for name, tensor in model.state_dict().items()}
-    optimizer = torch.optim.AdamW(model.parameters()).state_dict()
-    torch.save(
-        {"epoch": 3, "name": "x", "state_dict": state, "optimizer": optimizer}, tmp_path / "epoch_3.pt"
-    )
-    encoder = load_encoder("ViT-S-32-alt", str(tmp_path / "epoch_3.pt"), device="cpu")
-    assert torch.equal(encoder.model.visual.proj, model.visual.proj)
 
 
 # ------------------------------------------------------------------------------------------- real processes
