@@ -202,8 +202,8 @@ def _route_rows(study: Study, group: pd.DataFrame) -> tuple[tuple[Cell, ...], ..
     return tuple(rows)
 
 
-def _settings(settings: tuple[tuple[int, int], ...]) -> str:
-    return "; ".join(f"{steps} × {tokens}" for steps, tokens in settings)
+def _settings(settings: tuple[tuple[int, int, str], ...]) -> str:
+    return "; ".join(f"{steps} × {tokens}" + f", {words}" * bool(words) for steps, tokens, words in settings)
 
 
 def against_baseline(study: Study, results: Results) -> list[Table]:

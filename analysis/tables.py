@@ -12,7 +12,7 @@ from crossgap.errors import InputError
 MODEL = ["arm", "seed"]
 SIDE = ["dataset", "split", "task"]  # what was asked of a model
 KEYS = [*MODEL, "inversion_seed", *SIDE, "route", "metric"]
-SETTING = ["steps", "num_tokens"]
+SETTING = ["steps", "num_tokens", "setting"]
 SELECTION_ORDER = {"val": 0, "preset": 1, "none": 2, "curve": 3}
 
 INVERSIONS = {
@@ -39,7 +39,8 @@ def quoted(rows: pd.DataFrame) -> pd.DataFrame:
     """Select the rows that may be quoted as results: one setting for each measurement, no validation split.
 
     A setting chosen on the validation split goes before a preset one. Points of a curve were chosen by nobody
-    and are left out, except untrained tokens (step 0), taken at the token count of the quoted inversion.
+    and are left out, except untrained tokens (step 0), taken at the token count and setting of the quoted
+    inversion.
     Rows of the validation split are quoted only for a dataset that has no other split.
 
     Raises:
@@ -71,11 +72,15 @@ def _untrained_rows(untrained: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFra
         return untrained
     where = [*MODEL, *SIDE]
     inverted = chosen[chosen["route"].isin(INVERSIONS.values()) & chosen["num_tokens"].notna()]
-    wanted = inverted.groupby(where)["num_tokens"].min().rename("wanted").reset_index()
-    distance = untrained[where].merge(wanted, on=where, how="left")["wanted"].to_numpy()
-    off = (untrained["num_tokens"] - distance).abs().fillna(untrained["num_tokens"]).fillna(0)
-    order = untrained.assign(off=off, rank=untrained["selection"].map(SELECTION_ORDER))
-    order = order.sort_values(["off", "num_tokens", "rank"], kind="stable").drop_duplicates(KEYS)
+    inverted = inverted.sort_values("num_tokens", kind="stable").drop_duplicates(where)
+    wanted = untrained[where].merge(inverted[[*where, "num_tokens", "setting"]], on=where, how="left")
+    off = (untrained["num_tokens"] - wanted["num_tokens"].to_numpy()).abs()
+    order = untrained.assign(
+        off=off.fillna(untrained["num_tokens"]).fillna(0),
+        other=untrained["setting"] != wanted["setting"].to_numpy(),
+        rank=untrained["selection"].map(SELECTION_ORDER),
+    )
+    order = order.sort_values(["off", "num_tokens", "other", "rank"], kind="stable").drop_duplicates(KEYS)
     return untrained.loc[order.index]
 
 
@@ -133,12 +138,13 @@ def measurements(
     Returns:
         columns dataset, split, task, arm, route, value, low, high, macro, macro_low, macro_high, difference,
         difference_low, difference_high (route minus native, paired by seed and query), seed_sd, n_seeds,
-        n_queries, n_skipped, n_gallery, n_clusters, settings (distinct (steps, num_tokens) of the seeds).
+        n_queries, n_skipped, n_gallery, n_clusters, settings (distinct (steps, num_tokens, setting) of the
+        seeds).
     """
     by = [*SIDE, "arm", "route"]
     rows = quoted_rows[quoted_rows["metric"] == metric]
-    setting = pd.Series(zip(rows["steps"], rows["num_tokens"], strict=True), index=rows.index, dtype=object)
-    rows = rows.assign(setting=setting)
+    inverted = zip(*(rows[column] for column in SETTING), strict=True)
+    rows = rows.assign(inverted=pd.Series(inverted, index=rows.index, dtype=object))
     queries = queries[queries["metric"] == metric]
     grouped = rows.groupby(by, sort=False)
     table = grouped.agg(
@@ -147,7 +153,7 @@ def measurements(
         n_queries=("n_queries", "max"),
         n_skipped=("n_skipped", "max"),
         n_gallery=("n_gallery", "max"),
-        settings=("setting", _distinct),
+        settings=("inverted", _distinct),
     ).reset_index()
     means = rows.groupby([*by, "seed"], sort=False)["value"].mean()
     spread = means.groupby(level=by, sort=False).std().rename("seed_sd").reset_index()
@@ -163,8 +169,9 @@ def measurements(
     return table.merge(change, on=by, how="left")
 
 
-def _distinct(settings: pd.Series) -> tuple[tuple[int, int], ...]:
-    return tuple(dict.fromkeys((int(steps), int(tokens)) for steps, tokens in settings if steps == steps))
+def _distinct(settings: pd.Series) -> tuple[tuple[int, int, str], ...]:
+    known = [one for one in settings if one[0] == one[0]]  # maps have no steps
+    return tuple(dict.fromkeys((int(steps), int(tokens), words) for steps, tokens, words in known))
 
 
 def _to_native(queries: pd.DataFrame) -> pd.DataFrame:
@@ -203,16 +210,16 @@ def route_difference(
 def curve_gains(
     rows: pd.DataFrame, per_query: pd.DataFrame, where: Headline, *, bootstrap: Bootstrap
 ) -> pd.DataFrame:
-    """Tabulate the inversion gain over native by arm, token count and steps, averaged over seeds.
+    """Tabulate the inversion gain over native by arm, token count, steps and setting, averaged over seeds.
 
     Step 0 is the route of untrained tokens. Where no per-query values of the curve exist, the gain comes from
     the rows and has no interval.
 
     Returns:
-        columns arm, num_tokens, steps, value, low, high (mAP fractions), n_queries, n_seeds.
+        columns arm, num_tokens, steps, setting, value, low, high (mAP fractions), n_queries, n_seeds.
     """
     routes = [where.route, "untrained_tokens"]
-    by = ["arm", "num_tokens", "steps"]
+    by = ["arm", "num_tokens", "steps", "setting"]
     points = at(rows[(rows["metric"] == "mAP") & rows["route"].isin(routes)], where)
     points = points.assign(steps=points["steps"].fillna(0)).dropna(subset=["num_tokens"])
     points = points.drop_duplicates([*MODEL, "inversion_seed", *SETTING])
@@ -248,8 +255,9 @@ def settings(rows: pd.DataFrame, quoted_rows: pd.DataFrame, where: Headline) -> 
     choosing on that split itself would have added.
 
     Returns:
-        columns arm, seed, steps, num_tokens, selection, loss (1 - cosine after inversion, NaN when not
-        written), gain_val, gain, best_steps, best_num_tokens, best_gain, optimism (mAP fractions).
+        columns arm, seed, steps, num_tokens, setting, selection, loss (1 - cosine after inversion, NaN when
+        not written), gain_val, gain, best_steps, best_num_tokens, best_setting, best_gain, optimism (mAP
+        fractions).
     """
     here = (rows["dataset"] == where.dataset) & (rows["metric"] == "mAP") & (rows["task"] == where.task)
     native = rows[here & (rows["route"] == "native")].drop_duplicates(["split", *MODEL])

@@ -99,7 +99,7 @@ def compare_routes(rows: Sequence[Row], per_query: pd.DataFrame) -> list[TaskCom
     :func:`crossgap.jackknife.cluster_jackknife` over the queries' classes, which share their relevant items;
     with fewer than two classes over queries. An inversion is compared with the map of the highest mean in the
     same way; that map is picked on these queries, which favours it. A placebo that was measured as points of
-    a curve alone is shown at its first step, with the token count of an inversion. Points of curves and rows
+    a curve alone is shown at its first step, under the setting of an inversion. Points of curves and rows
     of split val (where another split is reported) are no results and are left out.
 
     Args:
@@ -204,17 +204,18 @@ def _shown(rows: Sequence[Row]) -> list[tuple[Row, str]]:
     """Pick the rows that are results, each with how its setting was chosen, in the order of the routes."""
     shown = [(row, row.selection) for row in rows if row.selection != "curve"]
     reported = {row.route for row, _ in shown}
-    counts: dict[int | None, str] = {}
+    settings: dict[tuple[int | None, str], str] = {}
     for row, chosen in shown:
         if _family(row.route) == "inversion":
-            counts.setdefault(row.num_tokens, chosen)
+            settings.setdefault((row.num_tokens, row.setting), chosen)
     lone: dict[str, list[Row]] = {}
     for row in rows:
-        if _family(row.route) == "placebo" and row.route not in reported and row.num_tokens in counts:
+        here = (row.num_tokens, row.setting)
+        if _family(row.route) == "placebo" and row.route not in reported and here in settings:
             lone.setdefault(row.route, []).append(row)
     for points in lone.values():
         first = min(points, key=lambda row: row.steps or 0)
-        shown.append((first, counts[first.num_tokens]))
+        shown.append((first, settings[first.num_tokens, first.setting]))
     return sorted(shown, key=lambda one: _place(one[0].route))
 
 
@@ -232,7 +233,8 @@ def _place(route: str) -> tuple[int, int]:
 def _key(row: Row) -> _Key:
     steps = -1 if row.steps is None else row.steps
     num_tokens = -1 if row.num_tokens is None else row.num_tokens
-    return row.dataset, row.split, row.task, f"{row.route}/{row.metric}", steps, num_tokens, row.selection
+    name = f"{row.route}/{row.metric}"
+    return row.dataset, row.split, row.task, name, steps, num_tokens, row.setting, row.selection
 
 
 def _values(per_query: pd.DataFrame) -> dict[_Key, pd.DataFrame]:
@@ -247,7 +249,7 @@ def _values(per_query: pd.DataFrame) -> dict[_Key, pd.DataFrame]:
         steps=_whole(wanted["steps"]),
         num_tokens=_whole(wanted["num_tokens"]),
     )
-    columns = ["dataset", "split", "task", "name", "steps", "num_tokens", "selection"]
+    columns = ["dataset", "split", "task", "name", "steps", "num_tokens", "setting", "selection"]
     found: dict[_Key, pd.DataFrame] = {}
     for key, group in wanted.groupby(columns, sort=False):
         twice = group["query_id"].duplicated()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -19,7 +20,8 @@ from crossgap.embeddings import embed
 from crossgap.encoders import Encoder
 from crossgap.errors import InputError, check_known
 from crossgap.feature_files import FeatureTable
-from crossgap.inversion import Engine, Inversion, InversionConfig, Inverter, Target, invert
+from crossgap.inversion import Engine, InversionConfig, Inverter, Method, Target, invert
+from crossgap.inversion_axes import AXES, write_axes
 from crossgap.landmark import trapezoidal_ap
 from crossgap.ndcg import ndcg
 from crossgap.pair_metrics import pair_metrics
@@ -70,18 +72,86 @@ class Progress(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class InversionPlan:
-    """Inversions of one direction: settings, the token counts to compare, the steps to look at."""
+    """Inversions of one direction: settings, what to compare, the steps to look at.
+
+    Every combination of the axes is inverted, in one batch for each template and method; ``snapshots`` cost
+    nothing. An axis that is () has the value of ``config`` alone. ``lbfgs`` has no weight decay: it is
+    combined with weight decay 0 instead of ``weight_decays``.
+
+    Args:
+        config: the settings that are the same everywhere; ``num_tokens`` is not looked at.
+        token_counts: pseudo-tokens to compare.
+        snapshots: steps to look at; 0 is the untrained start.
+        learning_rates, weight_decays, init_stds, templates, methods: values to compare, as of ``config``.
+
+    Raises:
+        InputError: no token count or snapshot, a value that stands twice or that no inversion takes.
+    """
 
     config: InversionConfig
     token_counts: tuple[int, ...]
     snapshots: tuple[int, ...]
     engine: Engine = "auto"
+    learning_rates: tuple[float, ...] = ()
+    weight_decays: tuple[float, ...] = ()
+    init_stds: tuple[float, ...] = ()
+    templates: tuple[str, ...] = ()
+    methods: tuple[Method, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.token_counts or not any(self.snapshots):
             raise InputError("an inversion plan needs at least one token count and one snapshot step above 0")
-        if len(set(self.token_counts)) != len(self.token_counts):
-            raise InputError(f"token counts repeat themselves: {self.token_counts}")
+        outside = [step for step in self.snapshots if not 0 <= step <= self.config.steps]
+        if outside:
+            raise InputError(f"snapshot steps {outside} lie outside 0..{self.config.steps} (steps)")
+        named = {"token counts": self.token_counts, "snapshots": self.snapshots}
+        for name, values in (named | {f"values of {AXES[axis]}": self._given(axis) for axis in AXES}).items():
+            if len(set(values)) != len(values):
+                raise InputError(f"{name} repeat themselves: {values}")
+        if self.weight_decays and "adamw" not in (self.methods or (self.config.method,)):
+            raise InputError("lbfgs has no weight decay: leave weight_decays out")
+        for template in self.templates:
+            if template.count("{}") != 1:
+                raise InputError(f"template {template!r} must contain {{}} exactly once")
+        assert self.configs  # each setting checks itself
+
+    @property
+    def configs(self) -> tuple[InversionConfig, ...]:
+        """List every setting that is inverted: the outermost axis is the method, the innermost the tokens.
+
+        Raises:
+            InputError: a value that no inversion takes.
+        """
+        found = []
+        for values in itertools.product(*(self._given(axis) or (None,) for axis in AXES), self.token_counts):
+            named = zip((*AXES, "num_tokens"), values, strict=True)
+            changes: dict[str, Any] = {name: value for name, value in named if value is not None}
+            if changes.get("method", self.config.method) == "lbfgs":
+                changes["weight_decay"] = 0.0
+            found.append(replace(self.config, **changes))
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def batches(self) -> tuple[tuple[InversionConfig, ...], ...]:
+        """Put together the settings that share a batch: those of one template and method."""
+        found: dict[tuple[str, str], list[InversionConfig]] = {}
+        for config in self.configs:
+            found.setdefault((config.template, config.method), []).append(config)
+        return tuple(tuple(batch) for batch in found.values())
+
+    def setting(self, config: InversionConfig) -> str:
+        """Say in words what tells one of :attr:`configs` from the others beyond tokens and steps."""
+        varied = [axis for axis in AXES if len(self._given(axis)) > 1]
+        return write_axes({axis: getattr(config, axis) for axis in varied})
+
+    def _given(self, axis: str) -> tuple[Any, ...]:
+        return {
+            "method": self.methods,
+            "template": self.templates,
+            "learning_rate": self.learning_rates,
+            "weight_decay": self.weight_decays,
+            "init_std": self.init_stds,
+        }[axis]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,11 +221,20 @@ def joined(parts: Iterable[Evaluation]) -> Evaluation:
 
 
 class _Setting(NamedTuple):
-    """Where an inversion stops, and how that was chosen."""
+    """How an inversion is made and where it stops, and how that was chosen."""
 
-    num_tokens: int
+    config: InversionConfig
     steps: int
     selection: str
+
+
+@dataclass(frozen=True)
+class _Inverted:
+    """The items of a side under one setting: features and mean loss by step, and its share of the seconds."""
+
+    snapshots: dict[int, Tensor]
+    losses: dict[int, float]
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -189,7 +268,7 @@ def evaluate(
     """Measure ``source`` on the tasks of ``test``, choosing settings on ``val``.
 
     ``source`` is an encoder, or features made elsewhere, which cannot be inverted. Without ``val`` the last
-    snapshot of the first token count and the published strengths are reported, with selection ``preset``.
+    snapshot of a plan's first setting and the published strengths are reported, with selection ``preset``.
     """
     return _Run(source, test, val, config, provenance, cache, progress).measure()
 
@@ -219,10 +298,10 @@ class _Run:
         self.skipped: dict[str, str] = {}
         self._embedded: dict[str, Tensor] = {}
         self._judged: dict[tuple[str, str], Judgement] = {}
-        self._inverters: dict[Target, Inverter] = {}
-        self._inverted: dict[tuple[str, Target], tuple[dict[int, Inversion], float]] = {}
+        self._inverters: dict[tuple[Target, tuple[InversionConfig, ...]], Inverter] = {}
+        self._inverted: dict[tuple[str, Target], dict[InversionConfig, _Inverted]] = {}
         self._once: dict[tuple[str, Target, str], tuple[Tensor, float]] = {}
-        self._loss_recorded: set[tuple[str, str, int]] = set()
+        self._loss_recorded: set[tuple[str, str, InversionConfig]] = set()
         self._settings: dict[Target, _Setting] = {}
         self._strengths: dict[tuple[str, Kind], tuple[Strength, str]] = {}
         self._kinds = {task.kind for task in test.tasks}
@@ -293,31 +372,40 @@ class _Run:
             for kind in kinds & set(ROUTES[route].kinds)
         )
 
-    def _inversions(self, items: Items, into: Target) -> tuple[dict[int, Inversion], float]:
-        """Invert the items of a side once, however many tasks share it, all token counts together.
-
-        Returns the inversion by token count, and the seconds of one of them.
-        """
+    def _inversions(self, items: Items, into: Target) -> dict[InversionConfig, _Inverted]:
+        """Invert the items of a side once, however many tasks share it, under all settings of the plan."""
         plan = self._config.plans[into]
         key = (items.content_hash, into)
         if key not in self._inverted:
-            targets_ND = self._embed(items)
-            tick = self._progress(_DIRECTIONS[into], len(items))
-            start = time.perf_counter()
-            found = self._inverter(into).run(
-                targets_ND, item_ids=items.ids, snapshots=plan.snapshots, progress=tick
-            )
-            seconds = (time.perf_counter() - start) / len(found)
-            self._inverted[key] = (dict(zip(plan.token_counts, found, strict=True)), seconds)
+            self._inverted[key] = {}
+            for configs in plan.batches:
+                found = self._invert(items, into, configs, plan)
+                self._inverted[key] |= dict(zip(configs, found, strict=True))
         return self._inverted[key]
 
-    def _inverter(self, into: Target) -> Inverter:
-        if into not in self._inverters:
-            plan = self._config.plans[into]
+    def _invert(
+        self, items: Items, into: Target, configs: tuple[InversionConfig, ...], plan: InversionPlan
+    ) -> list[_Inverted]:
+        targets_ND = self._embed(items)
+        tick = self._progress(_DIRECTIONS[into], len(items))
+        start = time.perf_counter()
+        if (into, configs) not in self._inverters:
             assert not isinstance(self._source, FeatureTable)
-            configs = [replace(plan.config, num_tokens=count) for count in plan.token_counts]
-            self._inverters[into] = Inverter(self._source, into=into, configs=configs, engine=plan.engine)
-        return self._inverters[into]
+            self._inverters[into, configs] = Inverter(
+                self._source, into=into, configs=configs, engine=plan.engine
+            )
+        found = self._inverters[into, configs].run(
+            targets_ND, item_ids=items.ids, snapshots=plan.snapshots, progress=tick
+        )
+        seconds = (time.perf_counter() - start) / len(found)
+        return [
+            _Inverted(
+                {step: features_ND.cpu() for step, features_ND in one.snapshots.items()},
+                {step: float(one.losses[:, step].mean()) for step in one.snapshots},
+                seconds,
+            )
+            for one in found
+        ]
 
     def _inverted_once(
         self, items: Items, targets_ND: Tensor, into: Target, what: str
@@ -335,7 +423,7 @@ class _Run:
             self._source,
             targets_ND,
             into=into,
-            config=replace(plan.config, num_tokens=setting.num_tokens, steps=setting.steps),
+            config=replace(setting.config, steps=setting.steps),
             item_ids=items.ids,
             engine=plan.engine,
             progress=self._progress(what, len(items)),
@@ -346,20 +434,18 @@ class _Run:
     # choices on the validation split
 
     def _choose(self, into: Target) -> _Setting:
-        """Choose tokens and steps of one direction by mean average precision on the validation split."""
+        """Choose the setting of one direction by mean average precision on the validation split."""
         plan = self._config.plans[into]
         task = _selection_task(self._val, "image-image" if into == "text" else "text-text")
-        choices = len(plan.token_counts) * sum(step > 0 for step in plan.snapshots)
+        choices = len(plan.configs) * sum(step > 0 for step in plan.snapshots)
         if task is None or choices == 1:
-            return _Setting(plan.token_counts[0], plan.snapshots[-1], "preset")
+            return _Setting(plan.configs[0], plan.snapshots[-1], "preset")
         self._record(self._native(task))
         best: tuple[float, _Setting] | None = None
-        for scored in self._curve(task, "oti" if into == "text" else "ovi"):
+        for config, step, scored in self._curve(task, "oti" if into == "text" else "ovi"):
             mean = float(self._record(scored)["mAP"].nanmean())
-            assert scored.steps is not None
-            assert scored.num_tokens is not None
-            if scored.steps > 0 and (best is None or mean > best[0]):
-                best = (mean, _Setting(scored.num_tokens, scored.steps, "val"))
+            if step > 0 and (best is None or mean > best[0]):
+                best = (mean, _Setting(config, step, "val"))
         assert best is not None
         return best[1]
 
@@ -405,20 +491,20 @@ class _Run:
     def _native(self, task: Task) -> _Scored:
         return _Scored(task, "native", self._embed(task.query), self._embed(task.gallery), self._judge(task))
 
-    def _curve(self, task: Task, route: str) -> Iterable[_Scored]:
-        """Give every snapshot of every token count; step 0 is the placebo of untrained tokens."""
+    def _curve(self, task: Task, route: str) -> Iterable[tuple[InversionConfig, int, _Scored]]:
+        """Give every snapshot of every setting; step 0 is the placebo of untrained tokens."""
         into = direction(route, task.kind)
         assert into is not None
         plan, relevance = self._config.plans[into], self._judge(task)
         query_first = sides(task.kind)[0] != into
         inverted_side, other_side = (task.query, task.gallery) if query_first else (task.gallery, task.query)
         other_ND = self._embed(other_side)
-        inversions, seconds = self._inversions(inverted_side, into)
-        for num_tokens, inversion in inversions.items():
-            self._losses(task, inverted_side, route, inversion, num_tokens)
+        for config, inverted in self._inversions(inverted_side, into).items():
+            setting = plan.setting(config)
+            self._losses(task, inverted_side, route, inverted, config, setting)
             for step in plan.snapshots:
-                made_ND = inversion.snapshots[step].cpu()
-                yield _Scored(
+                made_ND = inverted.snapshots[step]
+                scored = _Scored(
                     task,
                     route if step > 0 else "untrained_tokens",
                     made_ND if query_first else other_ND,
@@ -426,11 +512,13 @@ class _Run:
                     relevance,
                     selection="curve",
                     steps=step,
-                    num_tokens=num_tokens,
-                    seconds=seconds,
-                    note=_method(plan.config),
-                    inversion_seed=plan.config.seed,
+                    num_tokens=config.num_tokens,
+                    seconds=inverted.seconds,
+                    setting=setting,
+                    note=_method(config),
+                    inversion_seed=config.seed,
                 )
+                yield config, step, scored
 
     def _at_setting(self, task: Task, route: str) -> _Scored:
         """Make the routes that take the setting chosen for the inversion of the query."""
@@ -442,8 +530,8 @@ class _Run:
             others_Q = shuffled_targets(task.query.ids, seed=self._config.seed)
             query_QD, seconds = self._inverted_once(task.query, query_QD[others_Q], into, "shuffled targets")
         else:
-            inversions, seconds = self._inversions(task.query, into)
-            query_QD = inversions[setting.num_tokens].snapshots[setting.steps].cpu()
+            inverted = self._inversions(task.query, into)[setting.config]
+            query_QD, seconds = inverted.snapshots[setting.steps], inverted.seconds
             what = f"{_DIRECTIONS[into]} of the gallery"
             gallery_GD, more = self._inverted_once(task.gallery, gallery_GD, into, what)
             seconds += more
@@ -455,10 +543,11 @@ class _Run:
             self._judge(task),
             selection=setting.selection,
             steps=setting.steps,
-            num_tokens=setting.num_tokens,
+            num_tokens=setting.config.num_tokens,
             seconds=seconds,
-            note=_method(plan.config),
-            inversion_seed=plan.config.seed,
+            setting=plan.setting(setting.config),
+            note=_method(setting.config),
+            inversion_seed=setting.config.seed,
         )
 
     def _mapped(self, task: Task, route: str, strength: Strength, selection: str) -> _Scored:
@@ -519,10 +608,10 @@ class _Run:
         wanted = self._settings[into]
         placebo = "untrained_tokens" in self._config.routes and sides(task.kind)[0] != into
         shown = []
-        for scored in self._curve(task, route):
+        for config, step, scored in self._curve(task, route):
             if scored.route == route or placebo:
                 self._record(scored)
-            if (scored.num_tokens, scored.steps) == (wanted.num_tokens, wanted.steps):
+            if (config, step) == (wanted.config, wanted.steps):
                 shown.append(replace(scored, selection=wanted.selection))
                 self._record(shown[-1])
         return shown
@@ -588,17 +677,26 @@ class _Run:
             route=scored.route,
             steps=pd.array([scored.steps] * len(frame), dtype="Int64"),
             num_tokens=pd.array([scored.num_tokens] * len(frame), dtype="Int64"),
+            setting=scored.setting,
             selection=scored.selection,
             metric=metric,
         )
 
-    def _losses(self, task: Task, items: Items, route: str, inversion: Inversion, num_tokens: int) -> None:
+    def _losses(
+        self,
+        task: Task,
+        items: Items,
+        route: str,
+        inverted: _Inverted,
+        config: InversionConfig,
+        setting: str,
+    ) -> None:
         """Record how close inversion came to its targets, once for items that several tasks share."""
-        key = (items.content_hash, route, num_tokens)
+        key = (items.content_hash, route, config)
         if key in self._loss_recorded:
             return
         self._loss_recorded.add(key)
-        for step in inversion.snapshots:
+        for step, loss in inverted.losses.items():
             self.rows.append(
                 self._base(
                     task,
@@ -607,11 +705,12 @@ class _Run:
                     route=route,
                     metric="loss",
                     unit="1 - cosine",
-                    value=float(inversion.losses[:, step].mean()),
+                    value=loss,
                     n_queries=len(items),
                     n_gallery=0,
                     steps=step,
-                    num_tokens=num_tokens,
+                    num_tokens=config.num_tokens,
+                    setting=setting,
                     selection="curve",
                 )
             )

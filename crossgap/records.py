@@ -21,7 +21,7 @@ import pandas as pd
 
 from crossgap.errors import InputError, check_known
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 SELECTIONS = ("none", "curve", "val", "preset")
 
@@ -36,7 +36,9 @@ class Row:
 
     ``selection`` says how the setting behind the value was chosen: ``none`` (there is nothing to choose),
     ``curve`` (one point of a curve, chosen by nobody), ``val`` (chosen on the validation split), ``preset``
-    (fixed beforehand). ``setting`` is the strength of a fitted map in words ("rank 64"), '' without one.
+    (fixed beforehand). ``setting`` is the strength of a fitted map in words ("rank 64"), or what a plan of
+    inversions compares beyond tokens and steps ("learning rate 0.05", :mod:`crossgap.inversion_axes`), ''
+    without one.
     """
 
     schema: int = SCHEMA_VERSION
@@ -78,8 +80,8 @@ _MODEL = ("study", "arm", "seed")
 TABLES: dict[str, tuple[str, ...]] = {
     # one value per query, metric and route: what paired statistics need; `metric` is named as in rows
     "per_query": (
-        *_MODEL, "inversion_seed", "dataset", "split", "task", "route", "steps", "num_tokens", "selection",
-        "metric", "query_id", "query_class", "value",
+        *_MODEL, "inversion_seed", "dataset", "split", "task", "route", "steps", "num_tokens", "setting",
+        "selection", "metric", "query_id", "query_class", "value",
     ),
     # a few queries with their nearest gallery items; thumbnails are encoded images, texts stand in `*_text`
     "neighbours": (

@@ -158,9 +158,9 @@ class _Run:
 
     def measure(
         self, split: str, task: str, route: str, metric: str, values: np.ndarray, *, selection: str = "none",
-        steps: int | None = None, num_tokens: int | None = None,
+        steps: int | None = None, num_tokens: int | None = None, words: str = "",
     ) -> None:  # fmt: skip
-        setting = {"steps": steps, "num_tokens": num_tokens, "selection": selection}
+        setting = {"steps": steps, "num_tokens": num_tokens, "setting": words, "selection": selection}
         inversion_seed = 0 if steps is not None else None
         skipped = int(np.isnan(values).sum())
         self.row(

@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "ablations": {"crossgap", "pretrain", "ablations"},
     "analysis": {"analysis", "crossgap"},
 }
-TORCH_FREE = {"crossgap.records", "crossgap.errors", "crossgap.command"}
+TORCH_FREE = {"crossgap.records", "crossgap.errors", "crossgap.command", "crossgap.inversion_axes"}
 
 
 def name_of(path: Path) -> str:

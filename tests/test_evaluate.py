@@ -187,7 +187,7 @@ def test_chance_is_the_mean_over_random_orders(measured) -> None:
 
 def test_per_query_values_average_to_the_rows(measured) -> None:
     rows, per_query, _ = measured
-    keys = ["dataset", "split", "task", "route", "steps", "num_tokens", "selection", "metric"]
+    keys = ["dataset", "split", "task", "route", "steps", "num_tokens", "setting", "selection", "metric"]
     means = per_query.groupby(keys, dropna=False)["value"].mean()
     joined = rows[rows.metric.isin(per_query.metric.unique())].copy()
     joined[["steps", "num_tokens"]] = joined[["steps", "num_tokens"]].astype("Int64")

@@ -158,7 +158,7 @@ def test_measurements_equal_plain_pandas(study: Study, rows: pd.DataFrame, queri
     assert row["difference"] == pytest.approx((inverted - native).mean(axis=1).mean())
     assert row["seed_sd"] == pytest.approx(inverted.mean().std(ddof=1))
     assert (row["n_seeds"], row["n_queries"], row["n_skipped"]) == (2, 39, 1)
-    assert row["settings"] == ((25, 1),)
+    assert row["settings"] == ((25, 1, ""),)
     assert row["low"] < row["value"] < row["high"]
 
 

@@ -25,8 +25,8 @@ LINES: tuple[tuple[str, Dash], ...] = (("o", "-"), ("s", "--"), ("^", ":"), ("D"
 class CurvesInfo:
     """What the figure shows, in mAP points.
 
-    ``lines``: arm, num_tokens, steps, value, low, high, n_queries, n_seeds.
-    ``chosen``: arm, num_tokens, steps, n_models, value: the settings quoted elsewhere, on their line.
+    ``lines``: arm, num_tokens, steps, setting, value, low, high, n_queries, n_seeds.
+    ``chosen``: arm, num_tokens, steps, setting, n_models, value: those quoted elsewhere, on their line.
     """
 
     where: Headline
@@ -49,7 +49,7 @@ def curves_info(
     lines = curve_gains(rows, per_query, where, bootstrap=bootstrap)
     lines[["value", "low", "high"]] *= POINTS
     lines[["num_tokens", "steps"]] = lines[["num_tokens", "steps"]].astype(int)
-    by = ["arm", "num_tokens", "steps"]
+    by = ["arm", "num_tokens", "steps", "setting"]
     chosen = settings(rows, quoted_rows, where).groupby(by).size().rename("n_models").reset_index()
     chosen = chosen.merge(lines[[*by, "value"]], on=by, how="left")
     arms = tuple(arm for arm in labels if arm in set(lines["arm"]))
