@@ -1,12 +1,14 @@
-"""The named studies."""
+"""The named studies. Each says its question, its design, what it costs and which analysis it feeds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import get_args
 
-from ablations.study import Arm, Study
+from ablations.search import MODES, Mode
+from ablations.space import Axis, Value, configure
+from ablations.study import Arm, Study, grid_arms
 from crossgap.evaluation import EvaluationConfig, InversionPlan
 from crossgap.inversion import InversionConfig, Target
 from crossgap.presets import preset
@@ -19,6 +21,12 @@ ROUTES = (
     "isoclip", "ridge",
 )  # fmt: skip
 
+WEIGHTS = (0.25, 0.5, 1.0, 2.0)
+MULTIPLES = (0.25, 1.0, 4.0)
+TEMPERATURES = (0.01, 0.02, 0.04, 0.07, 0.1, 0.2, 0.4, 1.0)
+# what one GPU is guessed to need of a core's time: towers this small leave it waiting for work
+_GPU_SHARE = 0.25
+
 
 def demo() -> Study:
     """Do an image-image term, a gap penalty or a learnable temperature change what inversion gains?
@@ -26,17 +34,14 @@ def demo() -> Study:
     Small CLIPs on the embedded emoji, two paired seeds: a first look in minutes, not a result.
 
         python -m ablations.sweep
+
+    Design: four arms that differ in one term, every one with both seeds; inversion by the paper's settings
+    (into images: the fast schedule), stopped where the validation split says.
+
+    Budget: 8 trials of 200 s on one core, about 13 minutes on 2 cores; on one GPU about 7 minutes, a guess.
+
+    Analysis: the report's table of routes and its figure of inversion gain against gap.
     """
-    oti = InversionPlan(
-        config=InversionConfig(steps=150, batch_size=128),
-        token_counts=(1, 4),
-        snapshots=(0, 5, 10, 17, 25, 50, 75, 100, 150),
-    )
-    ovi = InversionPlan(
-        config=replace(preset("any", "image", "fast"), batch_size=128),
-        token_counts=(1, 4),
-        snapshots=(0, 5, 10, 20, 30, 40, 60),
-    )
     return Study(
         name="demo",
         description="Small CLIPs on embedded emoji that differ in one term of the objective.",
@@ -48,7 +53,7 @@ def demo() -> Study:
         ),
         baseline="baseline",
         seeds=(0, 1),
-        evaluation=EvaluationConfig(routes=ROUTES, plans={"text": oti, "image": ovi}),
+        evaluation=EvaluationConfig(routes=ROUTES, plans=plans_of_the_demo()),
         core_seconds=200,
     )
 
@@ -59,11 +64,13 @@ def first_map() -> Study:
     Every recipe once, two paired seeds, inversion by the fast schedule: a map of where to look, not a result.
 
         python -m ablations.sweep --study map
+
+    Design: each of the recipes against the baseline; one pseudo-token, the last step of the fast schedule.
+
+    Budget: 82 trials of 150 s on one core, about 1.7 hours on 2 cores; on one GPU about 51 minutes, a guess.
+
+    Analysis: the tables of docs/first-map.md, by ``python -m analysis.term_map``.
     """
-    plans: dict[Target, InversionPlan] = {}
-    for into in get_args(Target):
-        config = replace(preset("any", into, "fast"), batch_size=128)
-        plans[into] = InversionPlan(config=config, token_counts=(1,), snapshots=(config.steps,))
     return Study(
         name="map",
         description="Small CLIPs on embedded emoji: every term at its default weight against the baseline.",
@@ -71,14 +78,285 @@ def first_map() -> Study:
         baseline="baseline",
         seeds=(0, 1),
         evaluation=EvaluationConfig(
-            routes=("chance", "native", "oti", "ovi", "untrained_tokens", "centred"), plans=plans
+            routes=("chance", "native", "oti", "ovi", "untrained_tokens", "centred"),
+            plans={into: _fast(into, ()) for into in get_args(Target)},
         ),
         core_seconds=150,
     )
 
 
+def inversion() -> Study:
+    """How does what OTI gains depend on steps, learning rate and tokens, and is it the same in all arms?
+
+    The paper shows that more steps undo the gain; whether its 150 steps, one token and learning rate .02 are
+    fair to models of another objective is open.
+
+        python -m ablations.sweep --study inversion
+
+    Design: the models of ``demo``, bit for bit; 4 learning rates x 3 token counts x 6 step counts = 72
+    settings of OTI a model, all in one batch, beside native features and untrained tokens (step 0). The
+    chosen setting is that of the validation split.
+
+    Budget: 8 trials of 150 s on one core, about 10 minutes on 2 cores; on one GPU about 5 minutes, a guess.
+    That is with training; where the models of ``demo`` are there, inversion and measuring are what is left.
+
+    Analysis: curves of gain and loss over steps by tokens and learning rate; the setting that validation
+    chose against the best on test.
+    """
+    oti = InversionPlan(
+        config=InversionConfig(steps=50, batch_size=128),
+        learning_rates=(5e-3, 1e-2, 2e-2, 5e-2),
+        token_counts=(1, 2, 4),
+        snapshots=(0, 2, 5, 10, 17, 25, 50),
+    )
+    return replace(
+        demo(),
+        name="inversion",
+        description="The demo's models: OTI over learning rates, token counts and steps.",
+        evaluation=EvaluationConfig(
+            routes=("chance", "native", "oti", "untrained_tokens"), plans={"text": oti}
+        ),
+        core_seconds=150,
+    )
+
+
+def intra() -> Study:
+    """Does a term within a modality mend it, how much of the term, and is it the term or what it costs?
+
+    The paper infers from SLIP, trained on other data than its CLIP, that an image-image term takes away what
+    inversion gains. It has no text-text term, and SLIP's term lies behind a head, off the shared embedding.
+
+        python -m ablations.sweep --study intra
+
+    Design: weights .25 to 2 of NT-Xent between images, between texts, and of both (half the weight each). At
+    weight 1 a 2 x 2 of head off / on and mild / strong views (image-w100, image-strong, head, slip).
+    Controls: the extra view without the term, the baseline with the time that it costs, and images alone as
+    the reference that never saw a text. Three paired seeds.
+
+    Budget: 57 trials of 250 s on one core, about 2.0 hours on 2 cores; on one GPU about 59 minutes, a guess.
+
+    Analysis: native mAP and inversion gain over the weight, image against text side; differences to
+    extra-views and matched-compute beside those to the baseline. Axes for qmc, tune and pareto: both weights.
+    """
+    ladders = [
+        _varied(
+            recipe, f"{name}-w{100 * weight:03.0f}", f"{what}, weight {weight:g}", _weights(terms, weight)
+        )
+        for recipe, name, what, terms in (
+            ("image-image", "image", "+ image-image", ("image_ntxent",)),
+            ("text-text", "text", "+ text-text", ("text_ntxent",)),
+            ("image-image-text-text", "both", "+ image-image and text-text", ("image_ntxent", "text_ntxent")),
+        )
+        for weight in WEIGHTS
+    ]
+    image, head = RECIPES["image-image"], RECIPES["slip"]
+    strong = Arm(
+        name="image-strong",
+        label="+ image-image, strong views",
+        description=f"{image.description}, the second view as strong as those of SLIP",
+        train=replace(image(), threads=1, extra_augment=head().extra_augment),
+    )
+    mild = Arm(
+        name="head",
+        label="+ image-image behind a head, mild views",
+        description=f"{head.description}, but no stronger than the first",
+        train=replace(head(), threads=1, extra_augment=None),
+    )
+    return Study(
+        name="intra",
+        description="Contrast within images, within texts and within both, by weight, with its controls.",
+        arms=(
+            _arm("baseline"),
+            *ladders,
+            strong,
+            mild,
+            *(_arm(name) for name in ("slip", "extra-views", "matched-compute", "images-alone")),
+        ),
+        baseline="baseline",
+        seeds=(0, 1, 2),
+        evaluation=EvaluationConfig(routes=ROUTES, plans=plans_of_the_demo()),
+        axes=tuple(
+            Axis(name=f"objective.weights.{term}", low=0.03, high=4.0, log=True, grid=WEIGHTS)
+            for term in ("image_ntxent", "text_ntxent")
+        ),
+        core_seconds=250,
+    )
+
+
+def gap() -> Study:
+    """Does inversion gain less where the gap is smaller, or only where the model is worse?
+
+    The paper closes the gap by temperature 1, which costs a third of native mAP as well; so its gain may
+    vanish with the quality. A ladder shows both, and regularizers reach the same gap by other ways.
+
+        python -m ablations.sweep --study gap
+
+    Design: eight fixed temperatures, the paper's .01 and 1 among them; every recipe of the family ``gap`` at
+    a quarter, once and four times its default strengths. Three paired seeds, the fast inversion at one and
+    four tokens, stopped where the validation split says.
+
+    Budget: 159 trials of 150 s on one core, about 3.3 hours on 2 cores; on one GPU about 1.7 hours, a guess.
+
+    Analysis: gain against centroid distance and against native mAP over the ladders, so that arms of equal
+    quality can be compared; the report's figure of gain against gap. Axes for qmc, tune and pareto:
+    temperature and the weights of three penalties.
+    """
+    return Study(
+        name="gap",
+        description="A ladder of temperatures and every gap regularizer at three strengths.",
+        arms=(
+            _arm("baseline"),
+            *(_at_temperature(value) for value in TEMPERATURES[1:]),
+            *(
+                _times(name, multiple)
+                for name, recipe in RECIPES.items()
+                if recipe.family == "gap"
+                for multiple in MULTIPLES
+            ),
+        ),
+        baseline="baseline",
+        seeds=(0, 1, 2),
+        evaluation=EvaluationConfig(
+            routes=ROUTES,
+            plans={"text": _fast("text", (0, 5, 10)), "image": _fast("image", (0, 20, 40))},
+        ),
+        axes=(
+            Axis(name="objective.temperature.initial", low=0.01, high=1.0, log=True, grid=TEMPERATURES),
+            *(
+                Axis(name=f"objective.weights.{term}", low=0.01, high=10.0, log=True, grid=MULTIPLES)
+                for term in ("centroid_penalty", "pair_alignment", "centroid_uniformity")
+            ),
+        ),
+        core_seconds=150,
+    )
+
+
+def factorial() -> Study:
+    """Do an image-image term, a gap penalty and the temperature add up, or does one change the others?
+
+    Arms that differ from a baseline in one thing cannot tell: an effect may hold at that baseline alone.
+
+        python -m ablations.sweep --study factorial
+
+    Design: all 2 x 2 x 2 combinations of NT-Xent between images (weight 0, 1), the centroid penalty (0, 1)
+    and the temperature (.01, .07); the baseline is the cell with neither term at .01. Five paired seeds.
+
+    Budget: 40 trials of 180 s on one core, about 60 minutes on 2 cores; on one GPU about 30 minutes, a guess.
+
+    Analysis: main effects and interactions are contrasts of the cells' means, each within a seed, so their
+    spread over five seeds is the error. Axes for qmc, tune and pareto: both weights and the temperature.
+    """
+    axes = (
+        Axis(name="objective.weights.image_ntxent", low=0.0, high=2.0, grid=(0.0, 1.0)),
+        Axis(name="objective.weights.centroid_penalty", low=0.0, high=2.0, grid=(0.0, 1.0)),
+        Axis(name="objective.temperature.initial", low=0.01, high=0.2, log=True, grid=(0.01, 0.07)),
+    )
+    return Study(
+        name="factorial",
+        description="Image-image term, centroid penalty and temperature in all combinations.",
+        arms=grid_arms(_arm("baseline"), axes),
+        baseline="baseline",
+        seeds=(0, 1, 2, 3, 4),
+        evaluation=EvaluationConfig(
+            routes=ROUTES,
+            plans={"text": _fast("text", (0, 5, 10)), "image": _fast("image", (0, 20, 40))},
+        ),
+        axes=axes,
+        core_seconds=180,
+    )
+
+
+def claims() -> Study:
+    """Do the five claims of the paper hold in small CLIPs, beside the controls that could explain them away?
+
+    1. The loss between modalities leaves similarity within each unaligned. Look at ``baseline`` on the
+       image-image and text-text tasks: same_other_auc and mAP of native features beside those of the maps
+       class_pca, caption_pca, image_pca, whitened and isoclip. Against it: random_subspace, of equal rank,
+       brings as much, or ``images-alone``, which has no second modality, shows the same indicators.
+    2. Making the query's task one between modalities helps. Look at oti on image-image and ovi on text-text
+       tasks. Against it: the gain is no larger than that of untrained_tokens, shuffled_targets,
+       random_rotation, of oti_both and ovi_both, which do not cross, or of ridge and procrustes, which cross
+       and invert nothing; or it is there by subgroup, where the right answer is one of several, and not by
+       concept.
+    3. Making a task between modalities one within hurts. Look at oti and ovi on the zero-shot tasks. Against
+       it: no loss; or ridge and procrustes, which make the same change without inverting, lose nothing, so
+       that what hurts is inversion that stays off its target (the rows of its loss).
+    4. A term within the modality takes the gain away. Look at the gain of ``image-image``, ``slip``,
+       ``text-text`` and ``image-image-text-text`` minus the baseline's. Against it: the gain stays, or goes
+       as well in ``extra-views`` and ``matched-compute``, which have the views and the time but not the term.
+    5. Closing the gap takes the gain away. Look at the ladder of temperatures, ``centroid`` and
+       ``align-uniform``, and at the maps centred, shifted and orthogonal_closing, which close it afterwards.
+       Against it: arms of equal gap keep the gain; or it goes in ``short-125`` and ``short-250`` too, which
+       are as weak and have the gap.
+
+        python -m ablations.sweep --study claims
+
+    Design: 18 arms, five paired seeds, every route of the toolkit, inversion by the paper's settings (into
+    images: the fast schedule), stopped where the validation split says. The sealed split stays closed.
+
+    Budget: 90 trials of 350 s on one core, about 4.4 hours on 2 cores; on one GPU about 2.2 hours, a guess.
+
+    Analysis: per claim the named differences, paired by seed and query, with Holm's correction over the
+    claims; that a gain is gone wants an equivalence test with a margin fixed before, not a wide interval.
+
+    What it cannot say: towers of four layers that saw 1,114 concepts of emoji find a few percent of the
+    texts. A claim that fails here may hold in a released CLIP, and the other way round; the fifth is trained
+    from scratch here, where the paper fine-tunes. Mechanisms can be refuted as sufficient, sizes not
+    transferred. docs/reproduce.md measures released models.
+    """
+    short = [
+        _varied("baseline", f"short-{steps}", f"baseline, {steps} steps", {"steps": steps})
+        for steps in (125, 250)
+    ]
+    names = ("image-image", "slip", "text-text", "image-image-text-text")
+    controls = ("extra-views", "matched-compute", "images-alone")
+    return Study(
+        name="claims",
+        description="The five claims about intra-modal misalignment, each beside its controls.",
+        arms=(
+            *(_arm(name) for name in ("baseline", *names, *controls)),
+            *(_at_temperature(value) for value in (0.02, 0.04, 0.07, 0.1, 0.4, 1.0)),
+            _arm("centroid"),
+            _arm("align-uniform"),
+            *short,
+        ),
+        baseline="baseline",
+        seeds=(0, 1, 2, 3, 4),
+        evaluation=EvaluationConfig(plans=plans_of_the_demo()),
+        core_seconds=350,
+    )
+
+
+def plans_of_the_demo() -> dict[Target, InversionPlan]:
+    """Give the paper's OTI and the fast OVI, one and four tokens, with the steps to look at."""
+    oti = InversionPlan(
+        config=InversionConfig(steps=150, batch_size=128),
+        token_counts=(1, 4),
+        snapshots=(0, 5, 10, 17, 25, 50, 75, 100, 150),
+    )
+    ovi = InversionPlan(
+        config=replace(preset("any", "image", "fast"), batch_size=128),
+        token_counts=(1, 4),
+        snapshots=(0, 5, 10, 20, 30, 40, 60),
+    )
+    return {"text": oti, "image": ovi}
+
+
+def budget(study: Study) -> str:
+    """Say what a study costs: trials, and time by its ``core_seconds`` and a guess about GPUs."""
+    trials = len(study.cells())
+    seconds = trials * study.core_seconds
+    return (
+        f"{trials} trials of {study.core_seconds:.0f} s on one core, about {_duration(seconds / 2)} on 2 "
+        f"cores; on one GPU about {_duration(seconds * _GPU_SHARE)}, a guess."
+    )
+
+
 def smoke(study: Study) -> Study:
-    """Shrink a study to its smallest form: the same path in a minute, with numbers that mean nothing."""
+    """Shrink a study to its smallest form: the same path in minutes, with numbers that mean nothing.
+
+    Axes stay as they are; the trainings that they vary are small through the baseline.
+    """
     evaluation = study.evaluation
     plans = {
         into: replace(
@@ -86,13 +364,22 @@ def smoke(study: Study) -> Study:
             config=replace(plan.config, steps=4),
             token_counts=plan.token_counts[:1],
             snapshots=(0, 2, 4),
+            learning_rates=plan.learning_rates[:2],
+            weight_decays=plan.weight_decays[:2],
+            init_stds=plan.init_stds[:2],
+            templates=plan.templates[:2],
+            methods=plan.methods[:2],
         )
         for into, plan in evaluation.plans.items()
     }
+    modes: tuple[Mode, ...] = get_args(Mode)
+    searches = {mode: replace(study.searches.get(mode, MODES[mode]), trials=3) for mode in modes}
     return replace(
         study,
         arms=tuple(replace(arm, train=smoke_training(arm.train)) for arm in study.arms),
+        seeds=study.seeds[: 2 if len(study.arms) <= 4 else 1],
         evaluation=replace(evaluation, plans=plans, num_neighbours=2),
+        searches=searches,
         limit=60,
         smoke=True,
         core_seconds=6,
@@ -109,4 +396,61 @@ def _arm(name: str) -> Arm:
     )
 
 
-STUDIES: dict[str, Callable[[], Study]] = {"demo": demo, "map": first_map}
+def _varied(recipe: str, name: str, label: str, settings: Mapping[str, Value]) -> Arm:
+    """Make an arm of a recipe with some settings changed."""
+    said = "; ".join(f"{setting} = {value}" for setting, value in settings.items())
+    train = configure(_arm(recipe).train, settings)
+    return Arm(name=name, label=label, description=f"{RECIPES[recipe].description}; {said}", train=train)
+
+
+def _weights(terms: tuple[str, ...], weight: float) -> dict[str, Value]:
+    """Share a weight between terms."""
+    return {f"objective.weights.{term}": weight / len(terms) for term in terms}
+
+
+def _at_temperature(value: float) -> Arm:
+    """Fix the temperature; where a recipe does so already, its training is the same and can be reused."""
+    ready = RECIPES["temperature-04"]().objective.temperature.initial
+    recipe = "temperature-04" if value == ready else "baseline"
+    return _varied(
+        recipe,
+        f"temperature-{100 * value:02.0f}",
+        f"temperature {value:g}",
+        {"objective.temperature.initial": value},
+    )
+
+
+def _times(recipe: str, multiple: float) -> Arm:
+    """Multiply the strengths of a recipe's terms and modifiers."""
+    changed = RECIPES[recipe]().objective
+    settings: dict[str, Value] = {
+        **{
+            f"objective.weights.{name}": weight * multiple for name, weight in RECIPES[recipe].weights.items()
+        },
+        **{f"objective.modifiers.{name}": part * multiple for name, part in changed.modifiers.items()},
+    }
+    label = f"{RECIPES[recipe].label}, x {multiple:g}"
+    return _varied(recipe, f"{recipe}-x{100 * multiple:03.0f}", label, settings)
+
+
+def _fast(into: Target, early: tuple[int, ...]) -> InversionPlan:
+    """Make a plan of the fast schedule with its last step and some early ones; four tokens only if early."""
+    config = replace(preset("any", into, "fast"), batch_size=128)
+    tokens = (1, 4) if early else (1,)
+    return InversionPlan(config=config, token_counts=tokens, snapshots=(*early, config.steps))
+
+
+def _duration(seconds: float) -> str:
+    minutes = seconds / 60
+    return f"{minutes:.0f} minutes" if minutes < 90 else f"{minutes / 60:.1f} hours"
+
+
+STUDIES: dict[str, Callable[[], Study]] = {
+    "demo": demo,
+    "map": first_map,
+    "inversion": inversion,
+    "intra": intra,
+    "gap": gap,
+    "factorial": factorial,
+    "claims": claims,
+}

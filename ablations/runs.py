@@ -91,11 +91,11 @@ def _state(trial: Path) -> tuple[str, str, str, str]:
     if not (trial / "result.json").exists():
         return "not finished" if lines else "not started", step, "-", "-"
     result = read_json(trial / "result.json")
-    if result["state"] == "failed":
-        return f"failed: {result['reason']}", step, "-", "-"
-    values = (result.get("native_mAP"), result.get("centroid_distance"))
+    if result["state"] != "complete":
+        return f"{result['state']}: {result['reason']}", step, "-", "-"
+    values = (result["objectives"][name] for name in ("intra_modal", "gap"))
     mean_precision, distance = ("-" if value is None else f"{value:.3f}" for value in values)
-    return str(result["state"]), step, mean_precision, distance
+    return "complete", step, mean_precision, distance
 
 
 COMMANDS: dict[str, Callable[..., int]] = {"status": status, "export": export, "show": show}

@@ -44,18 +44,21 @@ class Display(Bars):
                 )
                 self._bars.update(bar, completed=last["step"], note=note)
 
-    def finished(self, spec: TrialSpec, result: dict[str, Any] | None, exit_code: int | None) -> None:
-        """Close a trial's bar, say how it ended and how long the rest will take."""
+    def finished(self, spec: TrialSpec, result: dict[str, Any] | None, how: str) -> None:
+        """Close a trial's bar, say how it ended (``how``, without a result), and how long the rest takes."""
         _, bar = self._running.pop(spec.folder.name)
         self._bars.remove_task(bar)
+        if result is None:
+            self._say(f"{spec.folder.name}: {how}")
+            return
         self._bars.advance(self._study)
         task = next(task for task in self._bars.tasks if task.id == self._study)
         done, total = int(task.completed), int(task.total or 0)
         seconds = time.monotonic() - self._started
         left = seconds / max(1, done - self._before) * (total - done)
-        if result is None:
-            how = f"ended with code {exit_code}, no result"
-        else:
-            how = result["state"] + (f" ({result['reason']})" if result["state"] == "failed" else "")
+        how = result["state"] + (f" ({result['reason']})" if "reason" in result else "")
+        reused = result.get("reused", {})
+        if reused:
+            how += "; " + ", ".join(f"{stage} reused from {made}" for stage, made in reused.items())
         self._say(f"{spec.folder.name}: {how}; {done} of {total} trials, about {left / 60:.0f} min left")
         self._bars.update(self._study, note=f"about {left / 60:.0f} min left")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, get_args
 
+from ablations.search import MODES, Mode, Search, check_search
+from ablations.space import Axis, Settings, check_axes, configure, describe, grid_settings
 from crossgap.errors import InputError, check_known
 from crossgap.evaluation import EvaluationConfig
 from pretrain.config import TrainConfig
@@ -33,10 +36,17 @@ class Study:
     """A full study.
 
     Args:
+        arms: what a grid compares. In the other modes points are drawn along ``axes`` and compared with the
+            baseline alone.
         baseline: name of the arm that the others are compared with; always among ``arms``.
         seeds: every arm is trained with each of them, so that differences between arms are paired.
         dataset: where all models are measured, and ``limit`` items a task of it if not None.
         evaluation: routes and inversion plans.
+        axes: settings of the training to draw, as changes to the baseline.
+        mode: how points come about: ``grid`` describes effects of designed arms, ``qmc`` of points spread
+            evenly over the axes; ``tune`` looks for the best point, ``pareto`` for the best compromises.
+        searches: what a mode is here, where not as in :data:`ablations.search.MODES`.
+        processes: that train one model, under torchrun.
         core_seconds: what one trial took on one core of the machine that the time estimate was made on.
     """
 
@@ -49,15 +59,39 @@ class Study:
     dataset: str = "emoji"
     limit: int | None = None
     smoke: bool = False
+    axes: tuple[Axis, ...] = ()
+    mode: Mode = "grid"
+    searches: Mapping[Mode, Search] = field(default_factory=dict)
+    processes: int = 1
     core_seconds: float = field(default=60.0, compare=False)
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
+            raise InputError(
+                f"study name {self.name!r} must be letters, digits, '.', '_' and '-': it names a folder"
+            )
         names = [arm.name for arm in self.arms]
         if len(set(names)) != len(names):
             raise InputError(f"study {self.name!r}: arm names {names} are not distinct")
         check_known(self.baseline, names, f"baseline arm of study {self.name!r}")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise InputError(f"study {self.name!r}: seeds {self.seeds} must be distinct and not empty")
+        check_known(self.mode, get_args(Mode), "mode of a study")
+        for mode, search in self.searches.items():
+            check_known(mode, get_args(Mode), "mode of a study")
+            check_search(mode, search)
+        if self.mode != "grid" and not self.axes:
+            raise InputError(
+                f"study {self.name!r} has no axes to draw points along: mode {self.mode!r} needs some"
+            )
+        check_axes(self.axes, self.arm(self.baseline).train)
+        if self.processes < 1:
+            raise InputError(f"study {self.name!r}: processes={self.processes} must be at least 1")
+
+    @property
+    def search(self) -> Search:
+        """How its mode draws, compares and prunes."""
+        return self.searches.get(self.mode, MODES[self.mode])
 
     def arm(self, name: str) -> Arm:
         """Return the arm of that name."""
@@ -68,12 +102,37 @@ class Study:
         """List (arm, seed), seed by seed: a study that is cut short still compares paired arms."""
         return [(arm.name, seed) for seed in self.seeds for arm in self.arms]
 
+    def point(self, number: int, settings: Settings) -> Arm:
+        """Make the arm of a drawn point."""
+        return Arm(
+            name=f"p{number:04d}",
+            label=f"p{number:04d}: {describe(settings)}",
+            description="; ".join(f"{name} = {value}" for name, value in settings.items()),
+            train=configure(self.arm(self.baseline).train, settings),
+        )
+
+    def in_mode(self, mode: Mode) -> Study:
+        """Return the study in another mode; points are compared with the baseline alone.
+
+        Raises:
+            InputError: the mode draws points and the study has no axes.
+        """
+        arms = self.arms if mode == "grid" else (self.arm(self.baseline),)
+        return replace(self, mode=mode, arms=arms)
+
     def definition(self) -> dict[str, Any]:
-        """Give everything that decides a trial's numbers, as JSON values; the list of seeds may grow."""
+        """Give everything that decides a trial's numbers, as JSON values; the list of seeds may grow.
+
+        So may the number of points of a search, but nothing else about how they are drawn.
+        """
         fields = asdict(self)
         arms = {arm.name: arm.train.as_json() for arm in self.arms}
-        kept = {name: fields[name] for name in ("name", "baseline", "dataset", "limit", "evaluation")}
-        values: dict[str, Any] = json.loads(json.dumps({**kept, "arms": arms}))
+        kept = {name: fields[name] for name in ("name", "baseline", "dataset", "limit", "evaluation", "mode")}
+        search = {name: value for name, value in asdict(self.search).items() if name != "trials"}
+        drawn = {} if self.mode == "grid" else {"axes": fields["axes"], "seeds": fields["seeds"]}
+        values: dict[str, Any] = json.loads(
+            json.dumps({**kept, **drawn, "arms": arms, "search": search, "processes": self.processes})
+        )
         return values
 
     def as_json(self) -> dict[str, Any]:
@@ -88,5 +147,29 @@ class Study:
             "seeds": list(self.seeds),
             "smoke": self.smoke,
             "dataset": self.dataset,
+            "mode": self.mode,
             "definition": self.definition(),
         }
+
+
+def grid_arms(base: Arm, axes: Sequence[Axis]) -> tuple[Arm, ...]:
+    """Make an arm of each combination of the axes' values, after ``base`` itself; none is there twice.
+
+    A combination is named after its values' places on the axes, as ``g-0-2``.
+    """
+    arms = [base]
+    for settings in grid_settings(axes):
+        train = configure(base.train, settings)
+        places = [
+            str(axis.values.index(settings[axis.name])) if axis.name in settings else "x" for axis in axes
+        ]
+        if all(train != arm.train for arm in arms):
+            arms.append(
+                Arm(
+                    name="-".join(("g", *places)),
+                    label=describe(settings),
+                    description="; ".join(f"{name} = {value}" for name, value in settings.items()),
+                    train=train,
+                )
+            )
+    return tuple(arms)

@@ -2,101 +2,177 @@
 
 from __future__ import annotations
 
+import errno
+import subprocess
+import sys
 import traceback
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
-from ablations.study import Study
+from ablations.objectives import OBJECTIVES, objective_values
+from ablations.search import Split
+from ablations.stages import (
+    Stages,
+    evaluation_key,
+    evaluation_settings,
+    take_evaluation,
+    take_training,
+    training_key,
+)
+from ablations.study import Arm
 from crossgap.datasets import load_dataset
 from crossgap.encoders import load_encoder
-from crossgap.evaluation import evaluate
+from crossgap.evaluation import EvaluationConfig, evaluate
 from crossgap.provenance import Provenance, config_hash
-from crossgap.records import read_json, write_json, write_text
+from crossgap.records import read_json, remove_torn, write_json, write_text
 from pretrain.config import TrainConfig
-from pretrain.train import NonFiniteLoss, train
+from pretrain.train import NonFiniteLoss, TrainResult, train
+
+RESULT = "result.json"
+LOG = "log.txt"
+NO_SPACE = 75  # exit code of a trial that found its disk full: not its fault, the study stops
+TRAIN_FILE = "train.json"
+_TAIL = 30  # lines of a log that are kept with the reason of a failure
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialSpec:
-    """Everything a worker process needs for one cell of a study."""
+    """Everything a worker process needs to train and measure one model.
 
-    study: Study
-    arm: str
+    ``study`` is the study's name in rows, ``split`` what is measured, ``processes`` how many train the model
+    together; ``stages`` is where finished stages of all studies are named.
+    """
+
+    study: str
+    arm: Arm
     seed: int
+    evaluation: EvaluationConfig
+    dataset: str
+    limit: int | None
+    split: Split
+    processes: int
     device: str
     threads: int
     folder: Path
+    stages: Path
 
     def train_config(self) -> TrainConfig:
         """Return the arm's training settings with this trial's seed, device and threads."""
-        base = self.study.arm(self.arm).train
-        return replace(base, seed=self.seed, device=self.device, threads=self.threads)
+        return replace(self.arm.train, seed=self.seed, device=self.device, threads=self.threads)
 
 
 def trial_folder(out: Path, arm: str, seed: int) -> Path:
-    """Return where a cell of a study lives."""
+    """Return where a model of a study lives."""
     return out / "trials" / f"{arm}-s{seed}"
 
 
 def result_of(folder: Path) -> dict[str, Any] | None:
     """Return a finished trial's ``result.json``, or None while it is not finished."""
-    path = folder / "result.json"
+    path = folder / RESULT
     return read_json(path) if path.exists() else None
+
+
+def write_failure(spec: TrialSpec, reason: str, *, state: str = "failed") -> None:
+    """Write the result of a trial that has none: why, and how its log ends."""
+    log = spec.folder / LOG
+    tail = log.read_text("utf-8", errors="replace").splitlines()[-_TAIL:] if log.exists() else []
+    about = {"state": state, "arm": spec.arm.name, "seed": spec.seed, "reason": reason}
+    write_json(spec.folder / RESULT, {**about, "log_tail": tail})
 
 
 def run_trial(spec: TrialSpec) -> None:
     """Train, measure and write ``result.json`` last; whatever was there before is reused.
 
     A loss that is not finite, or any other exception, ends the trial as failed with its reason; the study
-    goes on.
+    goes on. A full disk ends the process with code :data:`NO_SPACE` and no result.
     """
+    spec.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(spec.folder / ".lock", timeout=60):  # on shared storage another may think us dead
+            _run_alone(spec)
+    except Timeout:
+        sys.exit(f"{spec.folder} is held by another live process")
+
+
+def _run_alone(spec: TrialSpec) -> None:
     if result_of(spec.folder) is not None:
         return
-    for torn in spec.folder.glob(".*"):  # temporary files of a killed writer
-        torn.unlink()
+    remove_torn(spec.folder)
     torch.set_num_threads(spec.threads)
-    about = {"arm": spec.arm, "seed": spec.seed}
+    about = {"arm": spec.arm.name, "seed": spec.seed}
     try:
         measured = _train_and_measure(spec)
     except NonFiniteLoss as error:
-        write_json(spec.folder / "result.json", {"state": "failed", **about, "reason": str(error)})
+        write_failure(spec, str(error))
     except Exception as error:
         # one trial's defect must not take the study with it: it is recorded, shown, and its traceback kept
+        if _is_no_space(error):
+            traceback.print_exc()
+            sys.exit(NO_SPACE)
         write_text(spec.folder / "error.txt", traceback.format_exc())
         reason = f"{type(error).__name__}: {error} (traceback in error.txt)"
-        write_json(spec.folder / "result.json", {"state": "failed", **about, "reason": reason})
+        write_failure(spec, reason)
     else:
-        write_json(spec.folder / "result.json", {"state": "complete", **about, **measured})
+        write_json(spec.folder / RESULT, {"state": "complete", **about, **measured})
+
+
+def _is_no_space(error: BaseException) -> bool:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return "No space left on device" in str(error)  # as safetensors says it
 
 
 def _train_and_measure(spec: TrialSpec) -> dict[str, Any]:
-    study = spec.study
-    config = spec.train_config()
-    trained = train(config, spec.folder, progress=False)
+    stages, config = Stages(spec.stages), spec.train_config()
+    reused: dict[str, Any] = {}
+    key = training_key(config)
+    made = None if key is None else stages.find("train", key)
+    if made is not None and take_training(made, spec.folder, config):
+        reused["train"] = str(made)
+    trained = _train(spec, config)
+    if key is not None and "train" not in reused:
+        stages.record("train", key, spec.folder)
     encoder = load_encoder(str(spec.folder), device=spec.device)
-    test = load_dataset(study.dataset, split="test", limit=study.limit)
-    val = load_dataset(study.dataset, split="val", limit=study.limit)
-    settings = {"train": config.as_json(), "evaluation": asdict(study.evaluation)}
+    test = load_dataset(spec.dataset, split=spec.split, limit=spec.limit)
+    val = load_dataset(spec.dataset, split="val", limit=spec.limit) if spec.split == "test" else None
+    evaluation = evaluation_settings(spec.evaluation)
+    settings = {"train": config.as_json(), "evaluation": evaluation}
     provenance = Provenance(
-        study=study.name,
-        arm=spec.arm,
+        study=spec.study,
+        arm=spec.arm.name,
         seed=spec.seed,
         pairs_seen=trained.pairs_seen,
         config_hash=config_hash(settings),
     )
-    result = evaluate(encoder, test, val, config=study.evaluation, provenance=provenance)
+    key = evaluation_key(encoder.fingerprint, test, val, evaluation)
+    made = stages.find("evaluate", key)
+    result = None if made is None else take_evaluation(made, spec.folder, provenance)
+    if result is not None:
+        reused["evaluate"] = str(made)
+    else:
+        result = evaluate(
+            encoder, test, val, config=spec.evaluation, provenance=provenance, cache=stages.features
+        )
     write_json(spec.folder / "evaluation.json", {"settings": settings, "skipped": result.skipped})
     result.write(spec.folder)
-    headline = {
-        (row.task, row.metric): row.value
-        for row in result.rows
-        if row.split == "test" and row.route == "native"
-    }
+    if "evaluate" not in reused:
+        stages.record("evaluate", key, spec.folder)
     return {
         "train_seconds": trained.seconds,
-        "native_mAP": headline.get(("image-subgroup", "mAP")),
-        "centroid_distance": headline.get(("gap", "centroid_distance")),
+        "objectives": objective_values(result.rows, list(OBJECTIVES), spec.split),
+        "reused": reused,
     }
+
+
+def _train(spec: TrialSpec, config: TrainConfig) -> TrainResult:
+    """Train here, or in several processes under torchrun."""
+    if spec.processes > 1:
+        write_json(spec.folder / TRAIN_FILE, config.as_json())
+        torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(spec.processes)]
+        command = [sys.executable, "-m", *torchrun, "-m", "ablations.train_together", str(spec.folder)]
+        subprocess.run(command, check=True)
+    return train(config, spec.folder, progress=False)

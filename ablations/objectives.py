@@ -1,0 +1,110 @@
+"""What a study aims at: numbers of a measured model, read from its rows, each with a direction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from crossgap.evaluation import SELECTION_TASKS
+from crossgap.records import Row
+
+Direction = Literal["maximize", "minimize"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """A number to make large or small; ``read`` returns None where the rows do not have it."""
+
+    direction: Direction
+    description: str
+    read: Callable[[Sequence[Row]], float | None]
+
+
+def _value(rows: Sequence[Row], *, task: str, metric: str, route: str = "native") -> float | None:
+    for row in rows:
+        chosen = row.selection != "curve"
+        if (row.task, row.metric, row.route) == (task, metric, route) and chosen:
+            return row.value
+    return None
+
+
+def _image_task(rows: Sequence[Row]) -> str:
+    tasks = {row.task for row in rows}
+    known = [task for task in SELECTION_TASKS if task.startswith("image-") and task in tasks]
+    others = sorted(task for task in tasks if task.startswith("image-") and task != "image-text")
+    return (known + others + [""])[0]
+
+
+def _intra_modal(rows: Sequence[Row]) -> float | None:
+    return _value(rows, task=_image_task(rows), metric="mAP")
+
+
+def _inter_modal(rows: Sequence[Row]) -> float | None:
+    found = [_value(rows, task=task, metric="hit@1") for task in ("image-text", "text-image")]
+    values = [value for value in found if value is not None]
+    return sum(values) / len(values) if values else None
+
+
+def _zero_shot(rows: Sequence[Row]) -> float | None:
+    tasks = sorted({row.task for row in rows if row.task.startswith("zero-shot")})
+    return _value(rows, task=tasks[0], metric="hit@1") if tasks else None
+
+
+def _gap(rows: Sequence[Row]) -> float | None:
+    return _value(rows, task="gap", metric="centroid_distance")
+
+
+def _misalignment(rows: Sequence[Row]) -> float | None:
+    task = _image_task(rows)
+    native, inverted = (_value(rows, task=task, metric="mAP", route=route) for route in ("native", "oti"))
+    return None if native is None or inverted is None else inverted - native
+
+
+OBJECTIVES: dict[str, Objective] = {
+    "intra_modal": Objective(
+        direction="maximize",
+        description="mAP of image-image retrieval with native features",
+        read=_intra_modal,
+    ),
+    "inter_modal": Objective(
+        direction="maximize",
+        description="mean hit@1 of image-to-text and text-to-image retrieval",
+        read=_inter_modal,
+    ),
+    "zero_shot": Objective(
+        direction="maximize", description="hit@1 of zero-shot classification", read=_zero_shot
+    ),
+    "misalignment": Objective(
+        direction="minimize",
+        description="the paper's indicator: mAP of image-image retrieval by OTI minus that of native ones",
+        read=_misalignment,
+    ),
+    "gap": Objective(
+        direction="minimize", description="distance of the two modalities' centroids", read=_gap
+    ),
+}
+
+
+def objective_values(rows: Sequence[Row], names: Sequence[str], split: str) -> dict[str, float | None]:
+    """Read objectives from the rows of one split."""
+    of_split = [row for row in rows if row.split == split]
+    return {name: OBJECTIVES[name].read(of_split) for name in names}
+
+
+def losses_against(
+    baseline: Mapping[str, float | None], values: Mapping[str, float | None], limits: Mapping[str, float]
+) -> dict[str, float]:
+    """Say for each constrained objective how much more than its limit was lost; at most 0 is feasible.
+
+    What cannot be compared counts as infeasible by 1.
+    """
+    over = {}
+    for name, limit in limits.items():
+        before, now = baseline.get(name), values.get(name)
+        if before is None or now is None:
+            over[name] = 1.0
+            continue
+        lost = before - now if OBJECTIVES[name].direction == "maximize" else now - before
+        over[name] = lost - limit
+    return over

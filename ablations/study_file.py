@@ -1,0 +1,312 @@
+"""A user's own study: a Python function, or a TOML or YAML file that is checked key by key.
+
+docs/studies.md shows both, and what a file may say.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import itertools
+import math
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import yaml
+
+from ablations.recipes import ROUTES, STUDIES, plans_of_the_demo
+from ablations.search import MODES, Mode, Search
+from ablations.space import Axis, check_axes, check_setting, configure, describe
+from ablations.strict import fields_of, hints_of, strict
+from ablations.study import Arm, Study, grid_arms
+from crossgap.errors import InputError, check_known
+from crossgap.evaluation import EvaluationConfig, InversionPlan
+from crossgap.inversion import InversionConfig, Target
+from crossgap.presets import Schedule, preset
+from crossgap.routes import ROUTES as ALL_ROUTES
+from crossgap.routes import direction
+from pretrain.config import TrainConfig
+from pretrain.recipes import FINE_TUNING, RECIPES
+
+Table = Mapping[str, Any]
+# Shares of a schedule's steps to look at, where a file names the steps but no snapshots.
+_LOOKS = (0, 1 / 30, 1 / 15, 1 / 8, 1 / 4, 1 / 2, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ArmEntry:
+    """An entry of ``[[arms]]``: a recipe instead of the base, settings on top of ``[train]``, or both."""
+
+    name: str
+    label: str | None = None
+    description: str | None = None
+    recipe: str | None = None
+    train: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Document:
+    """What a file may say at its top; the defaults are those of the demo."""
+
+    name: str | None = None
+    description: str = ""
+    base: str = "baseline"
+    seeds: tuple[int, ...] = (0, 1)
+    dataset: str = "emoji"
+    limit: int | None = None
+    mode: Mode = "grid"
+    processes: int = 1
+    core_seconds: float = 200.0
+    cross: bool = False
+    train: Mapping[str, Any] = field(default_factory=dict)
+    arms: tuple[_ArmEntry, ...] = ()
+    axes: tuple[Axis, ...] = ()
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
+    search: Mapping[Mode, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def find_study(name: str) -> Study:
+    """Return a named study, or the one of a file: ``FILE.toml``, ``FILE.yaml``, ``FILE.py[:FUNCTION]``.
+
+    Raises:
+        InputError: neither a named study nor a file that holds one.
+    """
+    file, _, function = name.partition(".py:")
+    if function:
+        return read_study(Path(f"{file}.py"), function)
+    if Path(name).suffix in (".py", *_READERS):
+        return read_study(Path(name))
+    return STUDIES[check_known(name, STUDIES, "study (a file's name ends in .toml, .yaml or .py)")]()
+
+
+def read_study(path: Path, function: str = "study") -> Study:
+    """Read a study from a file.
+
+    A ``.py`` file is run: its code can do whatever its user can. Its ``function`` is called without arguments
+    and returns a :class:`ablations.study.Study`; an exception in it keeps its traceback. A ``.toml``,
+    ``.yaml`` or ``.yml`` file is only read.
+
+    Args:
+        path: of the file.
+        function: of a ``.py`` file.
+
+    Raises:
+        InputError: no such file or function, something else than a study, or a document with an unknown key,
+            a value of another kind or one that is refused; the message names the file and the key's path.
+    """
+    if path.suffix != ".py":
+        check_known(path.suffix, [*_READERS, ".py"], f"ending of the study file {str(path)!r}:")
+    if not path.is_file():
+        raise InputError(f"study file {str(path)!r} does not exist")
+    if path.suffix == ".py":
+        return _called(path, function)
+    if function != "study":
+        raise InputError(f"{path} has no functions: {function!r} can be named of a .py file alone")
+    try:
+        text = path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is no UTF-8 text: {error}") from error
+    with _naming(str(path)):
+        return _study(strict(_READERS[path.suffix](text), _Document, ""), path.stem)
+
+
+def _called(path: Path, function: str) -> Study:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module: ModuleType = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    known = [name for name, value in vars(module).items() if inspect.isfunction(value)]
+    made = getattr(module, function, None)
+    if made is None:
+        raise InputError(
+            f"{path}: it has no function {function!r}; it has {', '.join(known) or 'none'}. Name another as "
+            f"{path}:FUNCTION"
+        )
+    if not callable(made):
+        raise InputError(f"{path}: {function!r} is no function but {made!r}")
+    wanted = [
+        name
+        for name, parameter in inspect.signature(made).parameters.items()
+        if parameter.default is parameter.empty and parameter.kind not in (2, 4)  # not *args, **kwargs
+    ]
+    if wanted:
+        raise InputError(f"{path}: {function}({', '.join(wanted)}) is called without arguments")
+    study = made()
+    if not isinstance(study, Study):
+        raise InputError(f"{path}: {function}() returned {study!r}, not an ablations.study.Study")
+    return study
+
+
+def _study(document: _Document, stem: str) -> Study:
+    known = RECIPES | FINE_TUNING
+    with _naming("base"):
+        base = known[check_known(document.base, known, "recipe")]
+    baseline = Arm(
+        name=document.base,
+        label=base.label,
+        description=base.description,
+        train=_configured(_trained(document.base), document.train, "train"),
+    )
+    with _naming("axes"):
+        check_axes(document.axes, baseline.train)
+    arms = list(grid_arms(baseline, document.axes)) if document.cross else [baseline]
+    if document.cross and not document.axes:
+        raise InputError("cross: there are no axes to cross")
+    for place, entry in enumerate(document.arms):
+        arms.append(_arm(entry, document, baseline, f"arms[{place}]"))
+        for other in arms[:-1]:
+            if replace(arms[-1].train, recipe="") == replace(other.train, recipe=""):
+                raise InputError(f"arms[{place}]: {entry.name!r} is trained exactly as {other.name!r}")
+    return Study(
+        name=document.name or stem,
+        description=document.description,
+        arms=tuple(arms),
+        baseline=baseline.name,
+        seeds=document.seeds,
+        evaluation=_evaluation(document.evaluation),
+        dataset=document.dataset,
+        limit=document.limit,
+        axes=document.axes,
+        mode=document.mode,
+        searches={mode: _search(mode, entry) for mode, entry in document.search.items()},
+        processes=document.processes,
+        core_seconds=document.core_seconds,
+    )
+
+
+def _trained(recipe: str) -> TrainConfig:
+    return replace((RECIPES | FINE_TUNING)[recipe](), threads=1)
+
+
+def _arm(entry: _ArmEntry, document: _Document, baseline: Arm, path: str) -> Arm:
+    known = RECIPES | FINE_TUNING
+    train = baseline.train
+    settings = _flat(entry.train)
+    label = describe(settings)
+    description = "; ".join(f"{name} = {value}" for name, value in settings.items())
+    if entry.recipe is not None:
+        with _naming(f"{path}.recipe"):
+            recipe = known[check_known(entry.recipe, known, "recipe")]
+        train = _configured(_trained(entry.recipe), document.train, f"{path} with [train]")
+        label = f"{recipe.label}, {label}" if entry.train else recipe.label
+        description = f"{recipe.description}; {description}" if entry.train else recipe.description
+    train = _configured(train, entry.train, f"{path}.train")
+    with _naming(path):
+        return Arm(
+            name=entry.name,
+            label=label if entry.label is None else entry.label,
+            description=description if entry.description is None else entry.description,
+            train=train,
+        )
+
+
+def _configured(base: TrainConfig, table: Table, path: str) -> TrainConfig:
+    settings = _flat(table)
+    for name in settings:
+        with _naming(f"{path}.{name}"):
+            check_setting(name)
+    return configure(base, settings, where=path)
+
+
+def _flat(table: Table, before: str = "") -> dict[str, Any]:
+    """Write nested tables as dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in table.items():
+        full = f"{before}{name}"
+        flat |= _flat(value, f"{full}.") if isinstance(value, Mapping) and value else {full: value}
+    return flat
+
+
+def _evaluation(given: Table) -> EvaluationConfig:
+    hints = {**hints_of(EvaluationConfig), "text": Table, "image": Table}
+    del hints["plans"]
+    found = fields_of(given, hints, "evaluation")
+    routes = found.get("routes", ROUTES)
+    with _naming("evaluation.routes"):
+        for route in routes:
+            check_known(route, ALL_ROUTES, "route")
+    inverts = {direction(route, kind) for route in routes for kind in ALL_ROUTES[route].kinds}
+    plans: dict[Target, InversionPlan] = {}
+    for into, of_demo in plans_of_the_demo().items():
+        entry = found.pop(into, None)
+        if entry is not None and into not in inverts:
+            raise InputError(
+                f"evaluation.{into}: no route inverts into {into}; add one, or leave the plan out"
+            )
+        if into in inverts:
+            plans[into] = _plan(entry or {}, into, of_demo, f"evaluation.{into}")
+    with _naming("evaluation"):
+        return EvaluationConfig(**{**found, "routes": routes, "plans": plans})
+
+
+def _plan(given: Table, into: Target, of_demo: InversionPlan, path: str) -> InversionPlan:
+    """Read an inversion plan: a schedule or the demo's, with some of its settings, and what to compare."""
+    hints = {**hints_of(InversionConfig), **hints_of(InversionPlan), "schedule": Schedule}
+    del hints["config"], hints["num_tokens"]
+    found = fields_of(given, hints, path)
+    config, batch = of_demo.config, of_demo.config.batch_size
+    if "schedule" in found:
+        config = replace(preset("any", into, found["schedule"]), batch_size=batch)
+    with _naming(path):
+        config = replace(config, **_of(InversionConfig, found))
+        looks = of_demo.snapshots
+        if config.steps != of_demo.config.steps or "schedule" in found:
+            looks = tuple(dict.fromkeys(math.ceil(share * config.steps) for share in _LOOKS))
+        plan = {"token_counts": of_demo.token_counts, "snapshots": looks, **_of(InversionPlan, found)}
+        return InversionPlan(config=config, **plan)
+
+
+def _of(made: type, found: Table) -> dict[str, Any]:
+    names = {part.name for part in fields(made)}
+    return {name: value for name, value in found.items() if name in names}
+
+
+def _search(mode: Mode, given: Table) -> Search:
+    path = f"search.{mode}"
+    found = fields_of(given, hints_of(Search), path)
+    with _naming(path):
+        return replace(MODES[mode], **found)
+
+
+@contextmanager
+def _naming(place: str) -> Iterator[None]:
+    """Put a place before the message of a user's error."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, which would take the last of two equal keys without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [(key.value, key.start_mark.line + 1) for key, _ in node.value]
+        for (first, _), (again, line) in itertools.combinations(keys, 2):
+            if first == again and isinstance(first, str):
+                raise InputError(f"line {line}: key {first!r} is there twice")
+        made: dict[Any, Any] = super().construct_mapping(node, deep=deep)
+        return made
+
+
+def _from_yaml(text: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader, see above
+    except yaml.YAMLError as error:
+        raise InputError(f"is no YAML: {error}") from error
+
+
+def _from_toml(text: str) -> Any:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"is no TOML: {error}") from error
+
+
+_READERS = {".toml": _from_toml, ".yaml": _from_yaml, ".yml": _from_yaml}

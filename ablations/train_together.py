@@ -1,0 +1,34 @@
+"""``torchrun -m ablations.train_together FOLDER``: one process of several that train a trial's model."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+
+from ablations.strict import strict
+from ablations.trial import TRAIN_FILE
+from crossgap.command import run_command
+from crossgap.records import read_json
+from pretrain.config import TrainConfig
+from pretrain.processes import joined
+from pretrain.train import train
+
+
+def main(folder: Annotated[Path, tyro.conf.Positional]) -> None:
+    """Train the model that a trial's folder describes, together with the other processes.
+
+    Args:
+        folder: of the trial.
+    """
+    config: TrainConfig = strict(read_json(folder / TRAIN_FILE), TrainConfig, TRAIN_FILE)
+    torch.set_num_threads(config.threads or 1)
+    with joined(config.device) as processes:
+        train(config, folder, progress=False, processes=processes)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
