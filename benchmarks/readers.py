@@ -69,7 +69,7 @@ def _write(folder: Path, count: int) -> int:
     photos = folder / "photos"
     (folder / "tar").mkdir(parents=True)
     with tarfile.open(folder / "tar" / "photos.tar", "w") as archive:
-        for number, data in enumerate(_images(count)):
+        for number, data in enumerate(pictures(count)):
             label = f"class {number % classes}"
             path = photos / label / f"{number:06d}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +92,8 @@ def _write(folder: Path, count: int) -> int:
     return held
 
 
-def _images(count: int) -> Iterator[bytes]:
+def pictures(count: int) -> Iterator[bytes]:
+    """Give JPEG files of noise, which nothing compresses."""
     generator = np.random.default_rng(0)
     for _ in range(count):
         stream = io.BytesIO()

@@ -21,6 +21,7 @@ from rich.console import Console
 from benchmarks.fidelity import Scale, fidelity
 from benchmarks.grid import grid
 from benchmarks.inversion import speed
+from benchmarks.loading import loading
 from benchmarks.machine import description
 from benchmarks.memory import memory
 from benchmarks.readers import readers
@@ -125,6 +126,11 @@ PARTS: dict[str, Callable[[Bench], list[Table]]] = {
     "readers": lambda bench: readers((200, 400) if bench.quick else (2000, 20000), progress=bench.progress),
     "pairs": lambda bench: pairs(count=500 if bench.quick else 5000),
     "training": lambda bench: training(bench.scratch, rounds=1 if bench.quick else 5),
+    "loading": lambda bench: (
+        loading((100, 200), steps=2, small=True, progress=bench.progress)
+        if bench.quick
+        else loading(progress=bench.progress)
+    ),
     "terms": lambda bench: terms(bench.scratch, rounds=1 if bench.quick else 5, progress=bench.progress),
 }
 
@@ -143,7 +149,7 @@ def main(
     Args:
         only: parts, or how their names begin: inversion, inversion-speed, inversion-memory,
             inversion-fidelity, inversion-grid, retrieval-speed, retrieval-scale, readers, pairs,
-            training, terms.
+            training, loading, terms.
         quick: smaller forms of each part, for a look at whether all is well.
         model: run directory or checkpoint of the demo model; default: the baseline is trained first.
         threads: CPU threads; default: torch's choice.

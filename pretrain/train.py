@@ -90,7 +90,7 @@ def train(
             bad = BadSamples(limit=config.max_bad)
             with processes.together():
                 start = start_model(config)
-                data = _open_data(config, start, processes, bad, checkpoint)
+                data = open_data(config, start, processes, bad, checkpoint)
             if bad.reasons and processes.first:
                 _warn(f"{len(bad.reasons)} bad samples left out: {dict(bad.by_shard)}")
             bad.say = _warn
@@ -116,13 +116,14 @@ def train(
     return TrainResult(checkpoint=path, pairs_seen=done["pairs_seen"], seconds=done["seconds"])
 
 
-def _open_data(
+def open_data(
     config: TrainConfig,
     start: Start,
     processes: Processes,
     bad: BadSamples,
     checkpoint: Checkpoint | None,
 ) -> TrainingPairs | ShardStream:
+    """Open the data of a run: pairs that can be indexed, or a stream from where ``checkpoint`` stopped."""
     image_size = max(config.stored_size, start.image_size)
     done: dict[str, Any] = {"step": 0, "bad": []} if checkpoint is None else checkpoint.progress
     if config.loading != "resampled":

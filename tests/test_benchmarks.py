@@ -11,6 +11,7 @@ from benchmarks import memory, run
 from benchmarks.fidelity import Scale, fidelity
 from benchmarks.grid import grid
 from benchmarks.inversion import count_flops, speed
+from benchmarks.loading import cost, loading
 from benchmarks.machine import Timing, interleave, multiply_rate
 from benchmarks.readers import readers
 from benchmarks.retrieval import pairs, retrieval, scale
@@ -55,6 +56,18 @@ def test_readers_are_measured_at_every_size() -> None:
         (name, count) for count in (12, 24) for name in ("class folders", "CSV", "tar", "CoOp list")
     ]
     assert all(float(str(row["load + encode, MiB"])) >= float(str(row["load, MiB"])) for row in table.rows)
+
+
+def test_each_way_of_loading_is_measured_at_every_size_and_number_of_workers() -> None:
+    (table,) = loading((24, 40), steps=2, small=True, measure=cost, progress=silent)
+    ways = [("memory", 0), *(("indexed", k) for k in (1, 2)), *(("resampled", k) for k in (0, 1, 2))]
+    assert [(row["pairs"], row["loading"], row["workers"]) for row in table.rows] == [
+        (count, *way) for count in (24, 40) for way in ways
+    ]
+    sizes = [float(str(row["files, MiB"])) for row in table.rows]
+    assert max(sizes[:6]) < min(sizes[6:])
+    for row in table.rows:
+        assert all(float(str(row[name])) > 0 for name in row if name.endswith(("pairs/s", ", s")))
 
 
 def test_products_and_attention_are_counted_as_the_formula_says() -> None:
