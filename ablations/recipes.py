@@ -195,7 +195,7 @@ def gap() -> Study:
     a quarter, once and four times its default strengths. Three paired seeds, the fast inversion at one and
     four tokens, stopped where the validation split says.
 
-    Budget: 159 trials of 150 s on one core, about 3.3 hours on 2 cores; on one GPU about 1.7 hours, a guess.
+    Budget: 159 trials of 170 s on one core, about 3.8 hours on 2 cores; on one GPU about 1.9 hours, a guess.
 
     Analysis: gain against centroid distance and against native mAP over the ladders, so that arms of equal
     quality can be compared; the report's figure of gain against gap. Axes for qmc, tune and pareto:
@@ -227,7 +227,7 @@ def gap() -> Study:
                 for term in ("centroid_penalty", "pair_alignment", "centroid_uniformity")
             ),
         ),
-        core_seconds=150,
+        core_seconds=170,
     )
 
 
@@ -241,7 +241,7 @@ def factorial() -> Study:
     Design: all 2 x 2 x 2 combinations of NT-Xent between images (weight 0, 1), the centroid penalty (0, 1)
     and the temperature (.01, .07); the baseline is the cell with neither term at .01. Five paired seeds.
 
-    Budget: 40 trials of 180 s on one core, about 60 minutes on 2 cores; on one GPU about 30 minutes, a guess.
+    Budget: 40 trials of 190 s on one core, about 63 minutes on 2 cores; on one GPU about 32 minutes, a guess.
 
     Analysis: main effects and interactions are contrasts of the cells' means, each within a seed, so their
     spread over five seeds is the error. Axes for qmc, tune and pareto: both weights and the temperature.
@@ -262,7 +262,7 @@ def factorial() -> Study:
             plans={"text": _fast("text", (0, 5, 10)), "image": _fast("image", (0, 20, 40))},
         ),
         axes=axes,
-        core_seconds=180,
+        core_seconds=190,
     )
 
 

@@ -84,6 +84,11 @@ class Study:
             raise InputError(
                 f"study {self.name!r} has no axes to draw points along: mode {self.mode!r} needs some"
             )
+        if self.mode != "grid" and len(self.arms) > 1:
+            raise InputError(
+                f"study {self.name!r}: mode {self.mode!r} compares the points that it draws with the baseline"
+                " alone; give no other arms, or make it a grid and ask for the mode by --mode"
+            )
         check_axes(self.axes, self.arm(self.baseline).train)
         if self.processes < 1:
             raise InputError(f"study {self.name!r}: processes={self.processes} must be at least 1")
