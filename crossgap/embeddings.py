@@ -97,6 +97,12 @@ class Embeddings:
             raise InputError(f"{path}: not a file of embeddings ({type(error).__name__}: {error})") from error
 
 
+def feature_path(encoder: Encoder, items: Items, cache: Path) -> Path:
+    """Name the file in ``cache`` that holds these contents as these weights encode them."""
+    key = hashlib.sha256(f"{encoder.fingerprint}:{items.content_hash}".encode()).hexdigest()[:32]
+    return cache / f"{key}.safetensors"
+
+
 def embed(
     encoder: Encoder,
     items: Items,
@@ -109,8 +115,7 @@ def embed(
     Raises:
         InputError: an image that cannot be decoded, named.
     """
-    key = hashlib.sha256(f"{encoder.fingerprint}:{items.content_hash}".encode()).hexdigest()[:32]
-    path = None if cache is None else cache / f"{key}.safetensors"
+    path = None if cache is None else feature_path(encoder, items, cache)
     if path is not None and path.exists():
         values_ND = Embeddings.load(path).join(items.ids)
     else:

@@ -16,12 +16,13 @@ from torch import Tensor
 
 from crossgap import misalignment
 from crossgap.datasets import Dataset, FitData, Items, Kind, Pairs, Task
-from crossgap.embeddings import embed
+from crossgap.embeddings import embed, feature_path
 from crossgap.encoders import Encoder
 from crossgap.errors import InputError, check_known
 from crossgap.feature_files import FeatureTable
-from crossgap.inversion import Engine, InversionConfig, Inverter, Method, Target, invert
+from crossgap.inversion import Engine, InversionConfig, Inverter, Method, Target
 from crossgap.inversion_axes import AXES, write_axes
+from crossgap.kept_inversions import Batch, Inverted
 from crossgap.landmark import trapezoidal_ap
 from crossgap.ndcg import ndcg
 from crossgap.pair_metrics import pair_metrics
@@ -177,11 +178,16 @@ class EvaluationConfig:
 
 @dataclass
 class Evaluation:
-    """Rows, the tables that pictures need, and what could not be measured with the reason."""
+    """Rows, the tables that pictures need, and what could not be measured with the reason.
+
+    ``reused`` counts collections of items by what was done with them: ``encoded`` and ``inverted`` anew (one
+    for each batch of settings), ``features_read`` and ``inversions_read`` from the cache.
+    """
 
     rows: list[Row]
     tables: dict[str, pd.DataFrame]
     skipped: dict[str, str]
+    reused: dict[str, int] = field(default_factory=dict)
 
     def write(self, out: Path) -> None:
         """Write the tables, then ``rows.jsonl``; each file atomically."""
@@ -217,7 +223,9 @@ def joined(parts: Iterable[Evaluation]) -> Evaluation:
     for part in parts:
         of = f"{part.rows[0].dataset}: " if len(parts) > 1 and part.rows else ""
         skipped |= {f"{of}{name}": reason for name, reason in part.skipped.items()}
-    return Evaluation([row for part in parts for row in part.rows], tables, skipped)
+    counts = dict.fromkeys(name for part in parts for name in part.reused)
+    reused = {name: sum(part.reused.get(name, 0) for part in parts) for name in counts}
+    return Evaluation([row for part in parts for row in part.rows], tables, skipped, reused)
 
 
 class _Setting(NamedTuple):
@@ -226,15 +234,6 @@ class _Setting(NamedTuple):
     config: InversionConfig
     steps: int
     selection: str
-
-
-@dataclass(frozen=True)
-class _Inverted:
-    """The items of a side under one setting: features and mean loss by step, and its share of the seconds."""
-
-    snapshots: dict[int, Tensor]
-    losses: dict[int, float]
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -269,6 +268,9 @@ def evaluate(
 
     ``source`` is an encoder, or features made elsewhere, which cannot be inverted. Without ``val`` the last
     snapshot of a plan's first setting and the published strengths are reported, with selection ``preset``.
+
+    In ``cache`` features and inversions are kept by what they depend on: a second call with the same model
+    and plan encodes and inverts nothing and gives the same rows, the seconds those of the first.
     """
     return _Run(source, test, val, config, provenance, cache, progress).measure()
 
@@ -298,9 +300,10 @@ class _Run:
         self.skipped: dict[str, str] = {}
         self._embedded: dict[str, Tensor] = {}
         self._judged: dict[tuple[str, str], Judgement] = {}
-        self._inverters: dict[tuple[Target, tuple[InversionConfig, ...]], Inverter] = {}
-        self._inverted: dict[tuple[str, Target], dict[InversionConfig, _Inverted]] = {}
-        self._once: dict[tuple[str, Target, str], tuple[Tensor, float]] = {}
+        self._inverters: dict[Batch, Inverter] = {}
+        self._inverted: dict[tuple[str, Target], dict[InversionConfig, Inverted]] = {}
+        self._once: dict[tuple[str, Target, str], Inverted] = {}
+        self._done = dict.fromkeys(("encoded", "features_read", "inverted", "inversions_read"), 0)
         self._loss_recorded: set[tuple[str, str, InversionConfig]] = set()
         self._settings: dict[Target, _Setting] = {}
         self._strengths: dict[tuple[str, Kind], tuple[Strength, str]] = {}
@@ -319,7 +322,7 @@ class _Run:
         if test.pairs is not None:
             self._gap(test, test.pairs)
         tables = {name: self._table(name, frames) for name, frames in self.frames.items()}
-        return Evaluation(self.rows, tables, self.skipped)
+        return Evaluation(self.rows, tables, self.skipped, self._done)
 
     def _table(self, name: str, frames: list[pd.DataFrame]) -> pd.DataFrame:
         if not frames:
@@ -335,6 +338,9 @@ class _Run:
             if isinstance(self._source, FeatureTable):
                 self._embedded[key] = self._source.embed(items)
             else:
+                cache = self._cache
+                known = cache is not None and feature_path(self._source, items, cache).exists()
+                self._done["features_read" if known else "encoded"] += 1
                 tick = self._progress(f"encode {items.modality}s", len(items))
                 made = embed(self._source, items, cache=self._cache, progress=tick)
                 self._embedded[key] = made.join(items.ids)
@@ -372,40 +378,17 @@ class _Run:
             for kind in kinds & set(ROUTES[route].kinds)
         )
 
-    def _inversions(self, items: Items, into: Target) -> dict[InversionConfig, _Inverted]:
+    def _inversions(self, items: Items, into: Target) -> dict[InversionConfig, Inverted]:
         """Invert the items of a side once, however many tasks share it, under all settings of the plan."""
         plan = self._config.plans[into]
         key = (items.content_hash, into)
         if key not in self._inverted:
             self._inverted[key] = {}
             for configs in plan.batches:
-                found = self._invert(items, into, configs, plan)
+                batch = Batch(into=into, configs=configs, snapshots=plan.snapshots, engine=plan.engine)
+                found = self._invert(items, self._embed(items), batch, _DIRECTIONS[into])
                 self._inverted[key] |= dict(zip(configs, found, strict=True))
         return self._inverted[key]
-
-    def _invert(
-        self, items: Items, into: Target, configs: tuple[InversionConfig, ...], plan: InversionPlan
-    ) -> list[_Inverted]:
-        targets_ND = self._embed(items)
-        tick = self._progress(_DIRECTIONS[into], len(items))
-        start = time.perf_counter()
-        if (into, configs) not in self._inverters:
-            assert not isinstance(self._source, FeatureTable)
-            self._inverters[into, configs] = Inverter(
-                self._source, into=into, configs=configs, engine=plan.engine
-            )
-        found = self._inverters[into, configs].run(
-            targets_ND, item_ids=items.ids, snapshots=plan.snapshots, progress=tick
-        )
-        seconds = (time.perf_counter() - start) / len(found)
-        return [
-            _Inverted(
-                {step: features_ND.cpu() for step, features_ND in one.snapshots.items()},
-                {step: float(one.losses[:, step].mean()) for step in one.snapshots},
-                seconds,
-            )
-            for one in found
-        ]
 
     def _inverted_once(
         self, items: Items, targets_ND: Tensor, into: Target, what: str
@@ -414,22 +397,45 @@ class _Run:
 
         Returns features and seconds.
         """
-        assert not isinstance(self._source, FeatureTable)
         setting, plan, key = self._settings[into], self._config.plans[into], (items.content_hash, into, what)
-        if key in self._once:
-            return self._once[key]
+        if key not in self._once:
+            configs, steps = (replace(setting.config, steps=setting.steps),), (setting.steps,)
+            batch = Batch(into=into, configs=configs, snapshots=steps, engine=plan.engine)
+            (self._once[key],) = self._invert(items, targets_ND, batch, what)
+        return self._once[key].snapshots[setting.steps], self._once[key].seconds
+
+    def _invert(self, items: Items, targets_ND: Tensor, batch: Batch, what: str) -> list[Inverted]:
+        """Invert under every setting of a batch, or read what was kept of the same."""
+        assert not isinstance(self._source, FeatureTable)
+        path = None
+        if self._cache is not None:
+            path = batch.path(self._cache, self._source, items, targets_ND)
+            kept = batch.load(path)
+            if kept is not None:
+                self._done["inversions_read"] += 1
+                return kept
+        tick = self._progress(what, len(items))
         start = time.perf_counter()
-        found = invert(
-            self._source,
-            targets_ND,
-            into=into,
-            config=replace(setting.config, steps=setting.steps),
-            item_ids=items.ids,
-            engine=plan.engine,
-            progress=self._progress(what, len(items)),
+        if batch not in self._inverters:
+            self._inverters[batch] = Inverter(
+                self._source, into=batch.into, configs=batch.configs, engine=batch.engine
+            )
+        inversions = self._inverters[batch].run(
+            targets_ND, item_ids=items.ids, snapshots=batch.snapshots, progress=tick
         )
-        self._once[key] = found.features.cpu(), time.perf_counter() - start
-        return self._once[key]
+        seconds = (time.perf_counter() - start) / len(inversions)
+        found = [
+            Inverted(
+                {step: features_ND.cpu() for step, features_ND in one.snapshots.items()},
+                {step: float(one.losses[:, step].mean()) for step in one.snapshots},
+                seconds,
+            )
+            for one in inversions
+        ]
+        self._done["inverted"] += 1
+        if path is not None:
+            batch.save(path, found)
+        return found
 
     # choices on the validation split
 
@@ -687,7 +693,7 @@ class _Run:
         task: Task,
         items: Items,
         route: str,
-        inverted: _Inverted,
+        inverted: Inverted,
         config: InversionConfig,
         setting: str,
     ) -> None:
