@@ -294,7 +294,7 @@ def claims() -> Study:
     Design: 18 arms, five paired seeds, every route of the toolkit, inversion by the paper's settings (into
     images: the fast schedule), stopped where the validation split says. The sealed split stays closed.
 
-    Budget: 90 trials of 350 s on one core, about 4.4 hours on 2 cores; on one GPU about 2.2 hours, a guess.
+    Budget: 90 trials of 240 s on one core, about 3.0 hours on 2 cores; on one GPU about 1.5 hours, a guess.
 
     Analysis: per claim the named differences, paired by seed and query, with Holm's correction over the
     claims; that a gain is gone wants an equivalence test with a margin fixed before, not a wide interval.
@@ -323,7 +323,7 @@ def claims() -> Study:
         baseline="baseline",
         seeds=(0, 1, 2, 3, 4),
         evaluation=EvaluationConfig(plans=plans_of_the_demo()),
-        core_seconds=350,
+        core_seconds=240,
     )
 
 

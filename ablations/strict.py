@@ -119,7 +119,10 @@ def _tuple(value: Any, parts: tuple[Any, ...], path: str) -> tuple[Any, ...]:
 
 def _plain(value: Any, hint: Any, path: str) -> Any:
     if hint is float and type(value) is int:
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise InputError(f"{path}: {value} is too large a number") from error
     if type(value) is not hint:
         raise _wrong(value, _word(hint), path)
     if hint is float and not math.isfinite(value):

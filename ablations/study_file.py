@@ -9,6 +9,7 @@ import importlib.util
 import inspect
 import itertools
 import math
+import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -116,10 +117,11 @@ def read_study(path: Path, function: str = "study") -> Study:
 
 
 def _called(path: Path, function: str) -> Study:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(f"study file {path}", path)
     assert spec is not None
     assert spec.loader is not None
     module: ModuleType = importlib.util.module_from_spec(spec)
+    sys.modules[module.__name__] = module  # where dataclasses look for a class's module; shadows no other
     spec.loader.exec_module(module)
     known = [name for name, value in vars(module).items() if inspect.isfunction(value)]
     made = getattr(module, function, None)

@@ -71,7 +71,9 @@ def test_its_definition_is_json_and_the_same_every_time(name: str) -> None:
 @named
 def test_its_docstring_says_what_it_asks_costs_and_feeds(name: str) -> None:
     said = " ".join((inspect.getdoc(STUDIES[name]) or "").split())
-    assert said.split(".")[0].split("?")[0] != said, "begins with its question"
+    first_end = re.search(r"[.?!] ", said)
+    assert first_end is not None
+    assert first_end.group() == "? ", "its first sentence is its question"
     assert said.index("?") < said.index("python -m ablations.sweep")
     assert f"Budget: {budget(STUDIES[name]())}" in said
     for part in ("Design: ", "Analysis: "):

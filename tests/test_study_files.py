@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import tomllib
 import traceback
 from dataclasses import replace
@@ -254,6 +255,14 @@ PYTHON = (
 
 def test_a_function_of_a_file_gives_the_study(tmp_path: Path) -> None:
     assert read(tmp_path, PYTHON, "own.py") == STUDIES["demo"]()
+
+
+def test_a_file_may_have_dataclasses_and_shadows_no_module(tmp_path: Path) -> None:
+    imports = "from __future__ import annotations\nfrom dataclasses import dataclass\n"
+    text = imports + "@dataclass\nclass Size:\n    n: int\n\n"
+    before = sys.modules["json"]
+    assert read(tmp_path, text + PYTHON, "json.py") == STUDIES["demo"]()
+    assert sys.modules["json"] is before
 
 
 @pytest.mark.parametrize(
