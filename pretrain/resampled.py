@@ -31,6 +31,7 @@ from pretrain.model import VOCABULARY
 from pretrain.streams import stream_seed
 
 BUFFER = 1000  # encoded samples that a worker shuffles
+WORDS = 100_000  # that a worker's tokenizer remembers
 _LONGEST_WAIT = 600  # seconds without a batch, after which a run ends
 _END_ANYWAY = 30  # seconds that a worker lives on when it was asked to end
 
@@ -96,6 +97,7 @@ class _Reader(IterableDataset[Any]):
         key = ("shards", given.start, given.rank, 0 if info is None else info.id)
         draws = random.Random(stream_seed(given.seed, *key))
         tokenize = SimpleTokenizer(context_length=given.context_length)
+        its_own = dict(tokenize.cache)  # it remembers each word that it met: without end in a stream
         rows: list[tuple[Tensor, str, str, str | None]] = []
         while True:
             usable = False
@@ -116,6 +118,8 @@ class _Reader(IterableDataset[Any]):
                 if len(rows) == given.share:
                     yield _together(rows, tokenize)
                     rows = []
+                    if len(tokenize.cache) > WORDS:
+                        tokenize.cache = dict(its_own)
             if not usable:
                 yield _Refused(f"no pair of image and caption in any of {len(given.shards)} shards")
                 return
