@@ -22,6 +22,7 @@ from analysis.plots.headline import draw_headline
 from analysis.plots.histograms import draw_histograms, histogram_infos
 from analysis.plots.neighbours import ROUTE_NAMES, Card, StripsInfo, decode, draw_strips, strips_infos
 from analysis.plots.projection import draw_projection, projection_info
+from analysis.plots.setting_curves import draw_setting_curves
 from analysis.plots.style import save_figure
 from analysis.plots.training import draw_losses, draw_temperatures, training_info
 from analysis.results import Results, Within, compute
@@ -102,6 +103,8 @@ def _context(study: Study, results: Results, out: Path) -> dict[str, object]:
             {
                 "headline": figures.headline(study, within),
                 "curves": figures.curves(within),
+                "setting_curves": figures.setting_curves(within),
+                "grid": sheets.grid(study, results, within),
                 "settings": sheets.chosen_settings(study, within),
             }
             for within in results.within
@@ -122,6 +125,7 @@ def _context(study: Study, results: Results, out: Path) -> dict[str, object]:
 
 def _table_files(study: Study, results: Results) -> dict[str, list[Table]]:
     glance, baseline = sheets.glance(study, results), sheets.against_baseline(study, results)
+    grids = [sheets.grid(study, results, within) for within in results.within]
     settings = [sheets.chosen_settings(study, within) for within in results.within]
     return {
         "arms": [
@@ -129,6 +133,7 @@ def _table_files(study: Study, results: Results) -> dict[str, list[Table]]:
             *sheets.arms(study, results),
             *sheets.across(study, results),
             *baseline,
+            *(grid for grid in grids if grid is not None),
             *settings,
         ],
         "gap": sheets.gaps(study, results),
@@ -185,6 +190,20 @@ class _Figures:
             "intervals over queries. Red rings mark the settings quoted elsewhere. Step 0 is untrained "
             "tokens, the placebo.",
             f"Inversion curves of {counted(len(info.arms), 'arm')}",
+        )
+
+    def setting_curves(self, within: Within) -> Picture | None:
+        info, where = within.setting_curves, within.where
+        if not info.arms:
+            return None
+        return self.picture(
+            lambda: draw_setting_curves(info),
+            _slug(f"inversion-settings-{where.modality}", where.dataset),
+            f"Gain of {where.route.upper()} over native by number of inversion steps on {where.task} "
+            f"({where.dataset}, {where.split}), one panel a token count, one line a setting, mean over "
+            "seeds; bands are 95 % intervals over queries. Red rings mark the settings quoted "
+            "elsewhere. Of so many points the highest is too high by chance alone.",
+            f"Inversion curves of {counted(len(info.settings), 'setting')}",
         )
 
     def training(self, study: Study, labels: dict[str, str]) -> list[Picture]:

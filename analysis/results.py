@@ -6,16 +6,19 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.plots.curves import CurvesInfo, curves_info
-from analysis.plots.headline import HeadlineInfo, headline_info
+from analysis.plots.curves import CurvesInfo, curves_info, plain_curves
+from analysis.plots.headline import POINTS, HeadlineInfo, headline_info
+from analysis.plots.setting_curves import SettingCurvesInfo, setting_curves_info
 from analysis.stats import Association, Bootstrap, rank_association
 from analysis.study import Study
 from analysis.tables import (
+    INTERVAL,
     Headline,
     at,
     baseline_differences,
     disagreement,
     gap_values,
+    grid_gains,
     headlines,
     measurements,
     quoted,
@@ -30,12 +33,16 @@ class Within:
     """What was found on the leading task of one modality.
 
     ``gains`` and ``over_pca`` bound mAP(inverted) - mAP(native) and mAP(inverted) - mAP(class PCA) by arm, as
-    fractions. The associations describe the models with a known gap: gap with gain, gap with native mAP.
+    fractions. ``curves`` holds the arms inverted under one setting, ``setting_curves`` and ``grid`` those
+    inverted under several. The associations describe the models with a known gap: gap with gain, gap with
+    native mAP.
     """
 
     where: Headline
     headline: HeadlineInfo
     curves: CurvesInfo
+    setting_curves: SettingCurvesInfo
+    grid: pd.DataFrame
     settings: pd.DataFrame
     gains: pd.DataFrame
     over_pca: pd.DataFrame
@@ -98,12 +105,17 @@ def _within(
     models = headline.points.merge(
         native[["arm", "seed", "value"]].rename(columns={"value": "native"}), on=["arm", "seed"], how="left"
     )
+    curves = curves_info(study.rows, rows, study.per_query, where, labels, bootstrap=bootstrap)
+    fractions = curves.lines.assign(**{name: curves.lines[name] / POINTS for name in INTERVAL})
+    gains = route_difference(here, where.route, "native", ["arm"], bootstrap=bootstrap)
     return Within(
         where=where,
         headline=headline,
-        curves=curves_info(study.rows, rows, study.per_query, where, labels, bootstrap=bootstrap),
+        curves=plain_curves(curves),
+        setting_curves=setting_curves_info(curves),
+        grid=grid_gains(fractions, gains),
         settings=settings(study.rows, rows, where),
-        gains=route_difference(here, where.route, "native", ["arm"], bootstrap=bootstrap),
+        gains=gains,
         over_pca=route_difference(here, where.route, "class_pca", ["arm"], bootstrap=bootstrap),
         gap_gain=rank_association(models, "gap", "gain"),
         gap_native=rank_association(models, "gap", "native"),

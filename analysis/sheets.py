@@ -296,12 +296,52 @@ def _by_model(study: Study, frame: pd.DataFrame, names: dict[str, str], title: s
     return Table(title, ("arm", "seed", *names.values()), tuple(rows), note)
 
 
+def grid(study: Study, results: Results, within: Within) -> Table | None:
+    """Show, for each arm inverted under several settings, the choice on validation and the best point."""
+    if within.grid.empty:
+        return None
+    route, split = within.where.route.upper(), within.where.split
+    columns = ("arm", "chosen on val, by seed", f"best on {split}", "points compared",
+               f"gain of the choice on {split} (points)",
+               f"gain of the best (points): chosen on {split}, optimistic")  # fmt: skip
+    rows = []
+    by_arm = {row["arm"]: row for row in records(within.grid)}
+    for row in [by_arm[arm] for arm in study.arm_names if arm in by_arm]:
+        mine = records(within.settings[within.settings["arm"] == row["arm"]].sort_values("seed"))
+        chosen = [(one["steps"], one["num_tokens"], one["setting"]) for one in mine]
+        best = (int(row["best_steps"]), int(row["best_num_tokens"]), row["best_setting"])
+        rows.append(
+            (
+                Cell(study.label(row["arm"])),
+                Cell("; ".join(_settings((one,)) for one in dict.fromkeys(chosen))),
+                Cell(_settings((best,))),
+                Cell(f"{row['n_points']:,}"),
+                Cell(points(row["value"], 2, signed=True), points_interval(row["low"], row["high"], 2)),
+                Cell(
+                    points(row["best"], 2, signed=True), points_interval(row["best_low"], row["best_high"], 2)
+                ),
+            )
+        )
+    return Table(
+        f"{route} over its settings on {within.where.task} ({within.where.dataset})",
+        columns,
+        tuple(rows),
+        "Settings are steps × tokens, then what else was compared. Means over seeds, each with the setting "
+        f"that its own validation chose; brackets: {_level_words(results)} intervals over queries. The best "
+        "is one setting for all seeds, picked on the reported split as the highest of all points: neither "
+        "its gain nor its interval is a result.",
+        text_columns=3,
+    )
+
+
 def chosen_settings(study: Study, within: Within) -> Table:
     """Show, for each model, the inversion setting quoted and what the best setting would have given."""
     route = within.where.route.upper()
-    columns = ("arm", "seed", "steps", "tokens", "chosen on", "1 − cosine after inversion",
-               "gain on val (points)", f"gain on {within.where.split} (points)",
-               f"best steps × tokens on {within.where.split}", "its gain (points)")  # fmt: skip
+    worded = bool((within.settings[["setting", "best_setting"]] != "").to_numpy().any())
+    columns = ("arm", "seed", "steps", "tokens", *["setting"] * worded, "chosen on",
+               "1 − cosine after inversion", "gain on val (points)",
+               f"gain on {within.where.split} (points)", f"best steps × tokens on {within.where.split}",
+               "its gain (points)")  # fmt: skip
     rows = []
     previous = None
     for row in records(within.settings):
@@ -311,11 +351,12 @@ def chosen_settings(study: Study, within: Within) -> Table:
                 Cell(str(row["seed"])),
                 Cell(str(row["steps"])),
                 Cell(str(row["num_tokens"])),
+                *[Cell(row["setting"])] * worded,
                 Cell({"val": "val", "preset": "fixed beforehand"}.get(row["selection"], row["selection"])),
                 Cell(number(row["loss"], 3)),
                 Cell(points(row["gain_val"], 2, signed=True)),
                 Cell(points(row["gain"], 2, signed=True)),
-                Cell(f"{row['best_steps']} × {row['best_num_tokens']}"),
+                Cell(_settings(((row["best_steps"], row["best_num_tokens"], row["best_setting"]),))),
                 Cell(points(row["best_gain"], 2, signed=True)),
             )
         )

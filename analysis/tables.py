@@ -286,6 +286,31 @@ def settings(rows: pd.DataFrame, quoted_rows: pd.DataFrame, where: Headline) -> 
     return table.astype(dict.fromkeys(whole, "int64"))
 
 
+def grid_gains(lines: pd.DataFrame, gains: pd.DataFrame) -> pd.DataFrame:
+    """Put what the settings chosen on validation gain beside the best setting of the reported split itself.
+
+    The second is the highest of many and so too high: it is optimistic, its interval as well.
+
+    Args:
+        lines: what :func:`curve_gains` returns.
+        gains: gain at the quoted settings by arm, what :func:`route_difference` returns.
+
+    Returns:
+        one row an arm with several settings: columns arm, n_points (settings x token counts x steps above 0),
+        value, low, high (chosen on validation, each seed its own), best_setting, best_num_tokens, best_steps,
+        best, best_low, best_high (one for all seeds).
+    """
+    trained = lines[lines["steps"] > 0]
+    several = trained.groupby("arm", sort=False)["setting"].nunique()
+    trained = trained[trained["arm"].isin(several[several > 1].index)]
+    best = trained.loc[trained.groupby("arm", sort=False)["value"].idxmax()]
+    names = {"value": "best", "low": "best_low", "high": "best_high"}
+    names |= {column: f"best_{column}" for column in SETTING}
+    counts = trained.groupby("arm", sort=False).size().rename("n_points").reset_index()
+    table = counts.merge(gains[["arm", *INTERVAL]], on="arm")
+    return table.merge(best.rename(columns=names)[["arm", *names.values()]], on="arm")
+
+
 def gap_values(quoted_rows: pd.DataFrame) -> pd.DataFrame:
     """Select what was measured of the gap and of same/other-class overlap, one row a model and quantity.
 

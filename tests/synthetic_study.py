@@ -53,6 +53,7 @@ class SyntheticStudy:
     n_classes: int = 8
     steps: tuple[int, ...] = (5, 25, 100)
     num_tokens: tuple[int, ...] = (1, 2)
+    settings: dict[str, float] = field(default_factory=lambda: {"": 0.0})  # words -> what they add to a gain
     failed: dict[tuple[str, int], str] = field(default_factory=dict)
     unfinished: tuple[tuple[str, int], ...] = ()
     missing: tuple[tuple[str, int], ...] = ()
@@ -195,29 +196,48 @@ class _Run:
         self.row(task=task, metric="mAP", value=CHANCE, split=split, route="chance", **self.without_one())
         for control, shift in CONTROL_SHIFT.items():
             self.measure(split, task, control, "mAP", native + shift + self.rng.normal(0, 0.01, len(native)))
-        for tokens in self.study.num_tokens:
-            self.measure(
-                split, task, "untrained_tokens", "mAP", self.values(CHANCE + 0.01), steps=0,
-                num_tokens=tokens, selection="curve",
-            )  # fmt: skip
-            for steps in self.study.steps:
-                distance = np.log(steps / self.arm.best_step) ** 2
-                level = self.arm.gain - 0.02 * distance - 0.004 * (tokens - 1)
-                values = native + level + self.rng.normal(0, 0.04, len(native))
-                selections = ["curve"]
-                if split == "test" and (steps, tokens) == (self.arm.best_step, self.study.num_tokens[0]):
-                    selections.append("val")
-                for selection in selections:
-                    self.measure(
-                        split, task, route, "mAP", values, steps=steps, num_tokens=tokens, selection=selection
-                    )
-                if self.arm.loss is not None:
-                    loss = self.arm.loss + 0.02 * self.common["seed"]
-                    setting = {"steps": steps, "num_tokens": tokens, "inversion_seed": 0}
-                    self.row(task=f"{route}-loss", metric="loss", unit="1 - cosine", value=loss, split=split,
-                             route=route, selection="curve", **setting)  # fmt: skip
+        for words, more in self.study.settings.items():
+            for tokens in self.study.num_tokens:
+                self.inversion(split, task, route, native, words, more, tokens)
         if split == "test":
             self.row(task=task, metric="same_other_auc", unit="probability", value=0.7)
+
+    @property
+    def best(self) -> tuple[int, int, str]:
+        words = max(self.study.settings, key=lambda name: self.study.settings[name])
+        return self.arm.best_step, self.study.num_tokens[0], words
+
+    def inversion(
+        self, split: str, task: str, route: str, native: np.ndarray, words: str, more: float, tokens: int
+    ) -> None:
+        self.measure(
+            split, task, "untrained_tokens", "mAP", self.values(CHANCE + 0.01), steps=0,
+            num_tokens=tokens, selection="curve", words=words,
+        )  # fmt: skip
+        for steps in self.study.steps:
+            distance = np.log(steps / self.arm.best_step) ** 2
+            level = self.arm.gain + more - 0.02 * distance - 0.004 * (tokens - 1)
+            values = native + level + self.rng.normal(0, 0.04, len(native))
+            selections = ["curve"]
+            if split == "test" and (steps, tokens, words) == self.best:
+                selections.append("val")
+            for selection in selections:
+                self.measure(
+                    split,
+                    task,
+                    route,
+                    "mAP",
+                    values,
+                    steps=steps,
+                    num_tokens=tokens,
+                    selection=selection,
+                    words=words,
+                )
+            if self.arm.loss is not None:
+                loss = self.arm.loss + 0.02 * self.common["seed"]
+                setting = {"steps": steps, "num_tokens": tokens, "setting": words, "inversion_seed": 0}
+                self.row(task=f"{route}-loss", metric="loss", unit="1 - cosine", value=loss, split=split,
+                         route=route, selection="curve", **setting)  # fmt: skip
 
     def across(self, task: str) -> None:
         native = (self.rng.random(self.study.n_queries) < 0.3).astype(float)
@@ -226,7 +246,8 @@ class _Run:
         if task.startswith("zero-shot"):
             for route in ("oti", "ovi"):
                 worse = native * (self.rng.random(self.study.n_queries) < 0.8)
-                best = {"steps": self.arm.best_step, "num_tokens": self.study.num_tokens[0]}
+                steps, tokens, words = self.best
+                best: dict[str, Any] = {"steps": steps, "num_tokens": tokens, "words": words}
                 self.measure("test", task, route, "hit@1", worse, selection="val", **best)
 
     def gap(self) -> None:

@@ -13,11 +13,12 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from analysis.plots.curves import CurvesInfo, curves_info, draw_curves
+from analysis.plots.curves import CurvesInfo, curves_info, draw_curves, plain_curves
 from analysis.plots.headline import HeadlineInfo, draw_headline, headline_info
 from analysis.plots.histograms import HistogramInfo, draw_histograms, histogram_infos
 from analysis.plots.neighbours import Card, StripsInfo, decode, draw_strips, strips_infos
 from analysis.plots.projection import ProjectionInfo, draw_projection, projection_info
+from analysis.plots.setting_curves import SettingCurvesInfo, draw_setting_curves, setting_curves_info
 from analysis.plots.style import arm_styles, facet_shape, figure_bytes, plain, save_figure
 from analysis.plots.training import TrainingInfo, draw_losses, draw_temperatures, training_info
 from analysis.stats import Bootstrap
@@ -27,6 +28,8 @@ from tests.synthetic_study import SyntheticArm, SyntheticStudy, thumbnail, write
 
 FEW = Bootstrap(resamples=100)
 ARMS = ["baseline", "narrow"]
+# in the order in which evaluation might write them
+SETTINGS = {"learning rate 0.02": 0.0, "learning rate 0.005": 0.03, "learning rate 0.1": -0.02}
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Infos:
     study: Study
     headline: HeadlineInfo
     curves: CurvesInfo
+    setting_curves: SettingCurvesInfo
     training: TrainingInfo
     projection: ProjectionInfo
     histogram: HistogramInfo
@@ -49,10 +53,16 @@ def infos(tmp_path_factory: pytest.TempPathFactory) -> Infos:
     queries = quoted_queries(study.per_query, rows)
     labels = {arm.name: arm.label for arm in study.arms}
     where = headlines(rows)[0]
+    several = read_runs(
+        [write_study(tmp_path_factory.mktemp("several"), SyntheticStudy(settings=SETTINGS, pictures=False))]
+    )
+    of_several = quoted(several.rows)
+    grid = curves_info(several.rows, of_several, several.per_query, where, labels, bootstrap=FEW)
     return Infos(
         study=study,
         headline=headline_info(rows, queries, where, labels, bootstrap=FEW),
         curves=curves_info(study.rows, rows, study.per_query, where, labels, bootstrap=FEW),
+        setting_curves=setting_curves_info(grid),
         training=training_info(study.training, labels),
         projection=projection_info(study.projection, "emoji", labels),
         histogram=histogram_infos(study.histograms, "emoji", labels)[0],
@@ -63,6 +73,7 @@ def infos(tmp_path_factory: pytest.TempPathFactory) -> Infos:
 DRAWINGS: dict[str, Callable[[Infos], Figure]] = {
     "headline": lambda infos: draw_headline(infos.headline, ARMS),
     "curves": lambda infos: draw_curves(infos.curves),
+    "setting curves": lambda infos: draw_setting_curves(infos.setting_curves),
     "losses": lambda infos: draw_losses(infos.training),
     "temperatures": lambda infos: draw_temperatures(infos.training, ARMS),
     "projection": lambda infos: draw_projection(infos.projection),
@@ -115,6 +126,53 @@ def test_curves_numbers(infos: Infos) -> None:
     assert chosen["value"].tolist() == [on_line["baseline", 1, 25], on_line["narrow", 1, 25]]
 
 
+def test_setting_curves_numbers(infos: Infos) -> None:
+    info = infos.setting_curves
+    assert info.settings == ("learning rate 0.005", "learning rate 0.02", "learning rate 0.1")
+    assert (info.arms, info.token_counts) == (("baseline", "narrow"), (1, 2))
+    assert len(info.lines) == 2 * 2 * 4 * 3  # arms, token counts, steps, settings
+    line = info.lines.set_index(["arm", "num_tokens", "steps", "setting"])["value"]
+    low, high = (line["baseline", 1, 25, f"learning rate {rate}"] for rate in ("0.1", "0.005"))
+    assert high - low == pytest.approx(5, abs=2)
+    assert (info.lines["low"] < info.lines["value"]).all()
+    assert (info.lines["value"] < info.lines["high"]).all()
+    columns = ["arm", "num_tokens", "steps", "setting", "n_models"]
+    assert info.chosen[columns].to_numpy().tolist() == [
+        [arm, 1, 25, "learning rate 0.005", 2] for arm in ("baseline", "narrow")
+    ]
+    assert info.chosen["value"].iloc[0] == high
+
+
+def test_panels_and_lines_of_setting_curves(infos: Infos) -> None:
+    figure = draw_setting_curves(infos.setting_curves)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == [
+        f"{label}: {tokens}" for label in ("Baseline", "Narrow gap") for tokens in ("1 token", "2 tokens")
+    ]
+    drawn = [[line for line in axes.lines if len(line.get_xdata()) == 4] for axes in figure.axes]
+    assert [len(lines) for lines in drawn] == [3] * 4
+    mine = infos.setting_curves.lines
+    mine = mine[(mine["arm"] == "narrow") & (mine["num_tokens"] == 2)]
+    for line, setting in zip(drawn[3], infos.setting_curves.settings, strict=True):
+        here = mine[mine["setting"] == setting]
+        np.testing.assert_array_equal(line.get_xdata(), here["steps"])
+        np.testing.assert_array_equal(line.get_ydata(), here["value"])
+
+
+def test_an_arm_is_in_one_of_the_two_figures_of_curves(infos: Infos) -> None:
+    plain, several = infos.curves, infos.setting_curves
+    assert plain_curves(plain).arms == plain.arms
+    pd.testing.assert_frame_equal(plain_curves(plain).lines, plain.lines)
+    assert setting_curves_info(plain).arms == ()
+    lines = pd.concat(
+        [plain.lines[plain.lines["arm"] == "baseline"], several.lines[several.lines["arm"] == "narrow"]]
+    )
+    mixed = CurvesInfo(plain.where, plain.arms, plain.labels, lines, plain.chosen)
+    assert plain_curves(mixed).arms == ("baseline",)
+    assert set(plain_curves(mixed).lines["arm"]) == {"baseline"}
+    assert setting_curves_info(mixed).arms == ("narrow",)
+    assert setting_curves_info(mixed).labels == ("Narrow gap",)
+
+
 def test_training_numbers(infos: Infos) -> None:
     losses = infos.training.losses
     assert set(losses.loc[losses["arm"] == "baseline", "part"]) == {"total"}  # one term is its own total
@@ -150,6 +208,10 @@ def test_strips_keep_the_order_of_queries_and_put_native_first(infos: Infos) -> 
     [
         ("headline", ["Modality gap", "unit vectors", "mAP(OTI) − mAP(native), in mAP points", "class-name"]),
         ("curves", ["Inversion steps (0 = untrained tokens)", "in mAP points", "quoted setting"]),
+        (
+            "setting curves",
+            ["in mAP points", "Narrow gap: 2 tokens", "learning rate 0.005", "quoted setting"],
+        ),
         ("losses", ["Training step", "Loss (nats)"]),
         ("temperatures", ["Training step", "Temperature τ (no unit)"]),
         ("projection", ["First coordinate of PCA of both modalities (no unit)", "image", "text"]),

@@ -242,6 +242,30 @@ def test_a_learned_temperature_that_hardly_moved_is_said(tmp_path: Path) -> None
     assert "The learned temperature of Still moved only from 0.070 to 0.067 in this run" in limits
 
 
+def test_a_grid_of_settings_has_a_figure_and_says_what_is_optimistic(tmp_path: Path) -> None:
+    settings = {"learning rate 0.02": 0.0, 'template "<b> {}"': 0.04}
+    grid = SyntheticStudy(settings=settings, pictures=False, seeds=(0, 1))
+    study = read_runs([write_study(tmp_path / "study", grid)])
+    path = write_report(study, tmp_path / "out", ("html", "md"), FEW)
+    html = path.read_text()
+    page = Page(html)
+    figures = {file.stem for file in (tmp_path / "out" / "figures").iterdir()}
+    assert {"inversion-settings-image-emoji", "inversion-settings-text-emoji"} <= figures
+    assert not {name for name in figures if name.startswith("inversion-curves")}
+    assert "OTI over its settings on image-subgroup (emoji)" in page.text
+    assert "chosen on test, optimistic" in page.text
+    assert 'template "<b> {}"' in page.text
+    assert "<b> {}" not in html
+    assert "chosen on test, optimistic" in (tmp_path / "out" / "arms.md").read_text()
+
+
+def test_a_plain_plan_has_the_plain_figure_alone(out: Path, page: Page) -> None:
+    figures = {file.stem for file in (out / "figures").iterdir()}
+    assert {"inversion-curves-image-emoji", "inversion-curves-text-emoji"} <= figures
+    assert not {name for name in figures if name.startswith("inversion-settings")}
+    assert "optimistic" not in page.text
+
+
 def test_one_seed_and_a_smoke_run_are_said(tmp_path: Path) -> None:
     _, limits = words(
         SyntheticStudy(seeds=(0,), smoke=True, n_queries=6, n_classes=2, pictures=False), tmp_path

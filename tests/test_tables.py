@@ -20,6 +20,7 @@ from analysis.tables import (
     curve_gains,
     disagreement,
     gap_values,
+    grid_gains,
     headlines,
     measurements,
     model_gaps,
@@ -241,6 +242,50 @@ def test_settings_show_what_choosing_on_the_reported_split_would_add(
     on_val = on_val[(on_val["steps"] == 25) & (on_val["num_tokens"] == 1)]["value"].iloc[0]
     val_native = mine[(mine["split"] == "val") & (mine["route"] == "native")]["value"].iloc[0]
     assert row["gain_val"] == pytest.approx(on_val - val_native)
+
+
+GRID = {"learning rate 0.02": 0.0, "learning rate 0.1": 0.05}
+
+
+def test_grid_gains_put_the_choice_beside_the_best_of_the_reported_split(tmp_path: Path) -> None:
+    grid = read_runs([write_study(tmp_path, SyntheticStudy(settings=GRID, pictures=False))])
+    rows = quoted(grid.rows)
+    queries = quoted_queries(grid.per_query, rows)
+    lines = curve_gains(grid.rows, grid.per_query, IMAGE, bootstrap=FEW)
+    gains = route_difference(at(queries, IMAGE), "oti", "native", ["arm"], bootstrap=FEW)
+    table = grid_gains(lines, gains).set_index("arm")
+    assert list(table.index) == ["baseline", "narrow"]
+    assert table["n_points"].tolist() == [2 * 2 * 3] * 2  # settings, token counts, steps above 0
+    here = at(grid.rows[(grid.rows["metric"] == "mAP") & (grid.rows["arm"] == "narrow")], IMAGE)
+    native = here[here["route"] == "native"].set_index("seed")["value"]
+    curve = here[(here["route"] == "oti") & (here["selection"] == "curve")]
+    by_point = curve.groupby(["steps", "num_tokens", "setting"])["value"].mean() - native.mean()
+    row = table.loc["narrow"]
+    assert (row["best_steps"], row["best_num_tokens"], row["best_setting"]) == by_point.idxmax()
+    assert row["best"] == pytest.approx(by_point.max())
+    chosen = here[(here["route"] == "oti") & (here["selection"] == "val")]
+    assert set(chosen["setting"]) == {"learning rate 0.1"}
+    assert row["value"] == pytest.approx(chosen["value"].mean() - native.mean())
+    assert row["low"] < row["value"] < row["high"]
+    assert row["value"] <= row["best"]
+
+
+def test_a_plain_plan_has_no_grid(study: Study, queries: pd.DataFrame) -> None:
+    lines = curve_gains(study.rows, study.per_query, IMAGE, bootstrap=FEW)
+    gains = route_difference(at(queries, IMAGE), "oti", "native", ["arm"], bootstrap=FEW)
+    assert grid_gains(lines, gains).empty
+
+
+def test_settings_of_a_grid_are_told_apart(tmp_path: Path) -> None:
+    grid = read_runs([write_study(tmp_path, SyntheticStudy(settings=GRID, pictures=False))])
+    rows = quoted(grid.rows)
+    table = settings(grid.rows, rows, IMAGE)
+    assert set(table["setting"]) == {"learning rate 0.1"}
+    assert len(table) == 4
+    untrained = at(rows[(rows["route"] == "untrained_tokens") & (rows["metric"] == "mAP")], IMAGE)
+    assert set(untrained["setting"]) == {"learning rate 0.1"}
+    shown = measurements(rows, quoted_queries(grid.per_query, rows), "mAP", bootstrap=FEW)
+    assert at(shown[shown["route"] == "oti"], IMAGE)["settings"].iloc[0] == ((25, 1, "learning rate 0.1"),)
 
 
 def test_gaps_of_models(rows: pd.DataFrame) -> None:

@@ -56,6 +56,15 @@ def curves_info(
     return CurvesInfo(where, arms, tuple(labels[arm] for arm in arms), lines, chosen)
 
 
+def plain_curves(info: CurvesInfo) -> CurvesInfo:
+    """Leave out the arms inverted under several settings: their lines need a panel a token count."""
+    counts = info.lines.groupby("arm")["setting"].nunique()
+    kept = [(arm, label) for arm, label in zip(info.arms, info.labels, strict=True) if counts[arm] == 1]
+    arms = tuple(arm for arm, _ in kept)
+    lines, chosen = (frame[frame["arm"].isin(arms)] for frame in (info.lines, info.chosen))
+    return CurvesInfo(info.where, arms, tuple(label for _, label in kept), lines, chosen)
+
+
 def draw_curves(info: CurvesInfo) -> Figure:
     """Draw one facet an arm on shared axes.
 
@@ -65,7 +74,7 @@ def draw_curves(info: CurvesInfo) -> Figure:
     tokens = sorted(set(info.lines["num_tokens"]))
     colours = dict(zip(tokens, seaborn.color_palette("viridis", len(tokens) + 1).as_hex(), strict=False))
     shapes = {count: LINES[position % len(LINES)] for position, count in enumerate(tokens)}
-    bottom, top, cut = _limits(info.lines)
+    bottom, top, cut = limits(info.lines)
     with theme():
         figure = new_figure(11 if columns > 1 else 7, 1.2 + 2.9 * rows)
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
@@ -86,7 +95,7 @@ def draw_curves(info: CurvesInfo) -> Figure:
             axes.set_title(facet_title(label, columns))
             axes.set_ylim(bottom, top)
             if cut:
-                _name_what_is_below(axes, mine, bottom)
+                name_what_is_below(axes, mine, bottom)
             seaborn.despine(ax=axes, left=True)
         for axes in grid.flat[len(info.arms) :]:
             axes.set_axis_off()
@@ -103,12 +112,13 @@ def draw_curves(info: CurvesInfo) -> Figure:
             )
             for count in tokens
         ]  # fmt: skip
-        handles.append(_ring([], [], label="quoted setting"))
+        handles.append(ring([], [], label="quoted setting"))
         figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     return figure
 
 
-def _limits(lines: pd.DataFrame) -> tuple[float, float, bool]:
+def limits(lines: pd.DataFrame) -> tuple[float, float, bool]:
+    """Choose the limits of the gain's axis, and whether they cut off untrained tokens far below."""
     bounds = lines[["value", "low", "high"]]
     trained = bounds[lines["steps"] > 0]
     shown = trained if len(trained) else bounds
@@ -123,17 +133,19 @@ def _limits(lines: pd.DataFrame) -> tuple[float, float, bool]:
 
 def _mark(axes: Axes, info: CurvesInfo, arm: str) -> None:
     chosen = info.chosen[info.chosen["arm"] == arm]
-    axes.add_line(_ring(list(chosen["steps"]), list(chosen["value"])))
+    axes.add_line(ring(list(chosen["steps"]), list(chosen["value"])))
 
 
-def _ring(x: list[float], y: list[float], label: str = "") -> Line2D:
+def ring(x: list[float], y: list[float], label: str = "") -> Line2D:
+    """Make the mark around quoted settings."""
     return Line2D(
         x, y, color="none", marker="o", markersize=12, markerfacecolor="none", markeredgecolor="#c1121f",
         markeredgewidth=1.8, zorder=4, label=label,
     )  # fmt: skip
 
 
-def _name_what_is_below(axes: Axes, lines: pd.DataFrame, bottom: float) -> None:
+def name_what_is_below(axes: Axes, lines: pd.DataFrame, bottom: float) -> None:
+    """Write the gain of untrained tokens below a cut axis."""
     below = lines[(lines["steps"] == 0) & (lines["value"] < bottom)]
     if len(below):
         low, high = np.round([below["value"].min(), below["value"].max()], 1) + 0.0
