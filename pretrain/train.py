@@ -31,7 +31,7 @@ from pretrain.start import Start, start_model
 from pretrain.tracking import open_trackers, tracker_packages
 from pretrain.validation import check_validation
 
-__all__ = ["NonFiniteLoss", "TrainConfig", "TrainResult", "main", "train"]
+__all__ = ["NonFiniteLoss", "TrainConfig", "TrainResult", "main", "open_data", "train"]
 
 
 @dataclass(frozen=True, kw_only=True)
