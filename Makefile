@@ -7,7 +7,10 @@ READY := $(VENV)/.ready
 STUDY := demo
 RUN := runs/$(STUDY)$(if $(SMOKE),-smoke)
 
-.PHONY: demo test test-system check bench clean
+# where the PostgreSQL server of postgres-up keeps its data
+POSTGRES ?= $(or $(TMPDIR),/tmp)/crossgap-postgres-$(shell id -u)
+
+.PHONY: demo test test-system check bench clean postgres-up postgres-down
 
 demo: $(READY) ## run the demo study and write its report (SMOKE=1: smallest form)
 	@echo "demo: train, invert, measure and compare small CLIPs, then write the report"
@@ -20,8 +23,9 @@ test: $(READY) ## run the tests that need nothing but Python
 	@$(BIN)/python -m pytest -m "not system"
 
 test-system: $(READY) ## run the tests that need packages of the operating system
-	@echo "test-system: install Chromium if it is missing, then the tests that look at the report in it"
-	@command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium)
+	@echo "test-system: install Chromium and PostgreSQL if they are missing, then the tests that need them"
+	@command -v chromium >/dev/null && ls -d /usr/lib/postgresql/*/bin >/dev/null 2>&1 \
+	|| (apt-get update -qq && apt-get install -y -qq chromium postgresql)
 	@$(BIN)/python -m pytest -m system
 
 check: $(READY) ## ruff and mypy
@@ -33,6 +37,13 @@ check: $(READY) ## ruff and mypy
 bench: $(READY) ## time the fast paths against their slow twins (QUICK=1: smaller forms)
 	@echo "bench: ratios of the fast paths to their slow twins, in one run"
 	@$(BIN)/python -m benchmarks.run $(if $(QUICK),--quick)
+
+postgres-up: ## start a PostgreSQL server for tests, on loopback in a temporary directory
+	@ls -d /usr/lib/postgresql/*/bin >/dev/null 2>&1 || (apt-get update -qq && apt-get install -y -qq postgresql)
+	@tools/postgres.sh up $(POSTGRES)
+
+postgres-down: ## stop it and remove its data
+	@tools/postgres.sh down $(POSTGRES)
 
 clean: ## remove the environment, caches and build leftovers; runs/ stays
 	@echo "clean: remove $(VENV), caches and build leftovers (runs/ stays)"

@@ -129,8 +129,8 @@ class Coordinator:
 
     def _loop(self, display: Display) -> None:
         while True:
+            self._live()  # before taking: what it puts back into the queue, nobody else may be there to take
             self._fill(display)
-            self._live()
             waiting_elsewhere = self.storage.shared and not self._asked and self.ledger.any_running()
             if not self.supervisor.running and (self._asked or not (self._going_on or waiting_elsewhere)):
                 break

@@ -34,6 +34,12 @@ class Storage:
     shared: bool
     heartbeat: int = 60
 
+    def close(self) -> None:
+        """Close the connections of a database."""
+        if isinstance(self.backend, RDBStorage):
+            self.backend.remove_session()
+            self.backend.engine.dispose()
+
 
 def storage_name(given: str) -> str:
     """Say what kind of storage is asked for, without opening it: ``journal``, ``sqlite`` or a database.
@@ -117,10 +123,11 @@ def _database(url: str, heartbeat: int | None) -> RDBStorage:
             }
         try:
             return RDBStorage(url, engine_kwargs={"pool_pre_ping": True}, **beating)
-        except ModuleNotFoundError as error:
-            raise InputError(f"storage {shown}: {error}; pip install 'crossgap[postgres]'") from None
-        except ImportError as error:
-            raise InputError(f"storage {shown}: {error}") from None
+        except ImportError:
+            raise InputError(
+                f"storage {shown}: its driver is not installed; for PostgreSQL, pip install "
+                "'crossgap[postgres]'"
+            ) from None
         except SQLAlchemyError as error:
             reason = str(getattr(error, "orig", None) or error).splitlines()[0]
             raise InputError(f"storage {shown} does not answer: {reason}") from None

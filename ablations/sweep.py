@@ -133,16 +133,19 @@ def _run(
     supervisor: Supervisor,
 ) -> None:
     opened = open_storage(storage, folder, heartbeat=heartbeat)
-    Coordinator(plan, folder, total, template, opened, workers, supervisor).run()
+    try:
+        Coordinator(plan, folder, total, template, opened, workers, supervisor).run()
+    finally:
+        opened.close()
     collect_rows(folder)
 
 
 def _plan(study: str, mode: Mode | None, *, smoke: bool, seeds: int | None) -> Study:
     plan = find_study(study)
-    if seeds is not None:
-        plan = replace(plan, seeds=tuple(range(seeds)))
     if smoke:
         plan = shrink(plan)
+    if seeds is not None:
+        plan = replace(plan, seeds=tuple(range(seeds)))
     return plan if mode in (None, plan.mode) else plan.in_mode(mode)
 
 

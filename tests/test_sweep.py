@@ -15,10 +15,11 @@ import optuna
 import pytest
 
 from ablations import sweep
+from ablations.ledger import cell_params, suggest_cell
 from ablations.recipes import STUDIES, demo, smoke
-from ablations.space import cell_params, suggest_cell
 from ablations.study import Study
 from crossgap.errors import InputError
+from crossgap.records import read_lines
 
 TIMING = ("seconds",)
 
@@ -82,6 +83,74 @@ def test_optuna_knows_every_trial_and_its_values(whole: Path) -> None:
             and row["task"] in ("image-subgroup", "gap")
         }
         assert trial.values == [measured["mAP"], measured["centroid_distance"]]
+
+
+def without_names(lines: list[dict]) -> list[dict]:
+    return [{key: value for key, value in line.items() if key != "study"} for line in lines]
+
+
+def test_another_study_reuses_models_and_evaluations_and_says_so(whole: Path) -> None:
+    out = whole.parent / "again"
+    result = run(out, "--trials", "2", "--workers", "2")
+    assert result.returncode == 0, result.stderr
+    for arm in ("baseline", "image-image"):
+        assert f"train reused from {whole}/trials/{arm}-s0" in result.stderr
+        assert f"evaluate reused from {whole}/trials/{arm}-s0" in result.stderr
+    assert rows(out) == rows(whole)
+    ours, theirs = (folder / "trials" / "baseline-s0" / "checkpoints" for folder in (out, whole))
+    newest = json.loads((ours / "latest").read_text())["folder"]
+    name = f"{newest}/open_clip_model.safetensors"
+    assert (ours / name).stat().st_ino == (theirs / name).stat().st_ino
+
+
+def test_a_reused_model_that_is_damaged_is_trained_again(whole: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(whole, tmp_path / "first")
+    shutil.copytree(whole.parent / ".stages", tmp_path / ".stages")
+    for path in (tmp_path / ".stages").glob("*/*.json"):
+        entry = json.loads(path.read_text())
+        path.write_text(json.dumps({**entry, "folder": entry["folder"].replace("whole", "first")}))
+    for weights in tmp_path.glob("first/trials/*/checkpoints/*/open_clip_model.safetensors"):
+        weights.write_bytes(weights.read_bytes()[:1000])
+    result = run(tmp_path / "second", "--trials", "1")
+    assert result.returncode == 0, result.stderr
+    assert "train reused" not in result.stderr
+    assert rows(tmp_path / "second") == [row for row in rows(whole) if row["arm"] == "baseline"]
+
+
+def test_a_search_trains_and_measures_its_points_on_validation_items(tmp_path: Path) -> None:
+    description = """
+        name = "mine"
+        seeds = [0]
+        [[axes]]
+        name = "objective.weights.image_ntxent"
+        low = 0.1
+        high = 1.0
+        log = true
+    """
+    (tmp_path / "mine.toml").write_text(description)
+    out = tmp_path / "out"
+    given = ["--study", str(tmp_path / "mine.toml"), "--mode", "pareto", "--trials", "1"]
+    result = run(out, *given)
+    assert result.returncode == 0, result.stderr
+    assert {(row["arm"], row["split"]) for row in rows(out)} == {("baseline", "val"), ("p0000", "val")}
+    assert "2 of 2 trials complete" in result.stdout
+    again = run(out, *given)
+    assert again.returncode == 0
+    assert "started" not in again.stderr
+    assert "needs some" in run(tmp_path / "no-axes", "--mode", "tune").stderr
+
+
+def test_several_processes_train_one_model_inside_a_trial(whole: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('name = "mine"\nseeds = [0]\nprocesses = 2\n')
+    out = tmp_path / "out"
+    result = run(out, "--study", str(tmp_path / "mine.toml"))
+    assert result.returncode == 0, result.stderr
+    one, two = (read_lines(folder / "trials" / "baseline-s0" / "metrics.jsonl") for folder in (whole, out))
+    assert [line["step"] for line in two] == [line["step"] for line in one]
+    for ours, theirs in zip(two, one, strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-4)
 
 
 def test_killed_in_the_middle_of_a_trial_it_ends_with_the_same_rows(whole: Path, tmp_path: Path) -> None:
@@ -157,15 +226,6 @@ def test_another_thread_count_is_refused(whole: Path) -> None:
         sweep.main(study="demo", smoke=True, out=whole, threads=2)
 
 
-def test_two_sweeps_in_one_folder_are_refused(tmp_path: Path) -> None:
-    from filelock import FileLock
-
-    out = tmp_path / "busy"
-    out.mkdir()
-    with FileLock(out / ".lock"), pytest.raises(InputError, match="another sweep is running"):
-        sweep.main(study="demo", smoke=True, out=out)
-
-
 def test_a_dry_run_lists_trials_and_writes_nothing(tmp_path: Path) -> None:
     out = tmp_path / "dry"
     result = run(out, "--dry-run", "--seeds", "3")
@@ -178,8 +238,9 @@ def test_a_dry_run_lists_trials_and_writes_nothing(tmp_path: Path) -> None:
 
 def test_the_space_maps_parameters_to_the_cell_they_name() -> None:
     study = demo()
+    names = [arm.name for arm in study.arms]
     for cell in study.cells():
-        assert suggest_cell(optuna.trial.FixedTrial(cell_params(cell)), study) == cell
+        assert suggest_cell(optuna.trial.FixedTrial(cell_params(cell)), names) == cell
 
 
 def test_arms_differ_from_the_baseline_in_one_thing() -> None:
