@@ -42,17 +42,17 @@ def print_plan(plan: Study, folder: Path, template: TrialSpec, *, total: int, wo
     if plan.mode != "grid":
         axes = ", ".join(axis.name for axis in plan.axes)
         print(f"and {total} points along {axes}, each with {len(plan.seeds)} seeds")
-    arms = dict.fromkeys(arm for arm, _ in missing)
-    configs = {name: replace(template, arm=plan.arm(name)).train_config() for name in {*arms, plan.baseline}}
+    configs = {arm.name: replace(template, arm=arm).train_config() for arm in plan.arms}
     steps = _measure(configs, workers)
-    slower = steps[plan.baseline] / REFERENCE_STEP if steps else 1.0
-    base = configs[plan.baseline]
-    rest = max(0.0, plan.core_seconds - base.steps * REFERENCE_STEP) * slower
-    seconds = [rest + (0.0 if reused else steps[arm] * configs[arm].steps) for arm, reused in missing]
+    slower = steps[plan.baseline] / REFERENCE_STEP
+    # what a trial takes beside its training: core_seconds is a mean over all arms
+    training = {name: steps[name] * config.steps for name, config in configs.items()}
+    rest = max(0.0, plan.core_seconds * slower - statistics.mean(training.values()))
+    seconds = [rest + (0.0 if reused else training[arm]) for arm, reused in missing]
     count = len(missing)
     if plan.mode != "grid":
         drawn = total * len(plan.seeds)
-        seconds += [rest + steps[plan.baseline] * base.steps] * drawn
+        seconds += [rest + training[plan.baseline]] * drawn
         count += drawn
     minutes = sum(seconds) / min(workers, max(1, count)) / 60
     of = len(cells) if plan.mode == "grid" else count

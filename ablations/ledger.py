@@ -49,16 +49,14 @@ class Ledger:
         self.search = search
         self._shared = storage.shared
         self._backend: BaseStorage = storage.backend
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            self.study = optuna.create_study(
-                study_name=name,
-                storage=storage.backend,
-                directions=search.directions,
-                sampler=search.make_sampler(),
-                pruner=search.make_pruner(),
-                load_if_exists=True,
-            )
+        self.study = optuna.create_study(
+            study_name=name,
+            storage=storage.backend,
+            directions=search.directions,
+            sampler=search.make_sampler(),
+            pruner=search.make_pruner(),
+            load_if_exists=True,
+        )
         if self.study.user_attrs.get("metrics") != list(metrics):
             self.study.set_user_attr("metrics", list(metrics))
 
@@ -125,9 +123,7 @@ class Ledger:
         if self.search.sampler == "QMCSampler":  # its sequence is one for all trials
             return
         digest = hashlib.sha256(f"{self.search.seed}:{number}".encode()).digest()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            self.study.sampler = self.search.make_sampler(seed=int.from_bytes(digest[:4], "big"))
+        self.study.sampler = self.search.make_sampler(seed=int.from_bytes(digest[:4], "big"))
 
     def tell(self, trial: Trial | FrozenTrial, values: Sequence[float | None], *, reason: str = "") -> None:
         """Tell the values of a trial, or that it failed, with the reason; told before, nothing happens."""

@@ -68,11 +68,9 @@ class Search:
                 f"search: pruner {self.pruner!r} with {len(self.objectives)} objectives: Optuna prunes by "
                 "one; take NopPruner"
             )
-        with warnings.catch_warnings():  # some of Optuna's classes are experimental; which ones is recorded
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            self.make_sampler()
-            self.make_pruner()
-            self.make_evaluator()
+        self.make_sampler()
+        self.make_pruner()
+        self.make_evaluator()
 
     @property
     def directions(self) -> list[Direction]:
@@ -140,7 +138,9 @@ def _build(module: Any, name: str, options: Mapping[str, Any], what: str) -> obj
     for option in given:
         check_known(option, takes, f"option of {name}")
     try:
-        built: object = made(**given)
+        with warnings.catch_warnings():  # some of Optuna's classes are experimental; which ones is recorded
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            built: object = made(**given)
     except (TypeError, ValueError, ImportError) as error:
         raise InputError(f"{what} {name} with {dict(given)}: {error}") from error
     return built

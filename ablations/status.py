@@ -57,8 +57,18 @@ class Display(Bars):
         seconds = time.monotonic() - self._started
         left = seconds / max(1, done - self._before) * (total - done)
         how = result["state"] + (f" ({result['reason']})" if "reason" in result else "")
-        reused = result.get("reused", {})
-        if reused:
-            how += "; " + ", ".join(f"{stage} reused from {made}" for stage, made in reused.items())
+        how += "".join(f"; {said}" for said in _reused(result.get("reused", {})))
         self._say(f"{spec.folder.name}: {how}; {done} of {total} trials, about {left / 60:.0f} min left")
         self._bars.update(self._study, note=f"about {left / 60:.0f} min left")
+
+
+def _reused(reused: dict[str, Any]) -> list[str]:
+    """Say which stages of a trial were there already."""
+    said = [f"{stage} reused from {reused[stage]}" for stage in ("train", "evaluate") if stage in reused]
+    for made, read, what in (
+        ("encoded", "features_read", "features"),
+        ("inverted", "inversions_read", "inversions"),
+    ):
+        if reused.get(read):
+            said.append(f"{what} reused" + ("" if not reused.get(made) else " in part"))
+    return said

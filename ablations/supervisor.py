@@ -88,7 +88,7 @@ class Supervisor:
 
     def __post_init__(self) -> None:
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["ablations.trial"])
+        self._context.set_forkserver_preload(["ablations.trial", self.work.__module__])
         self._looked = time.monotonic()
 
     def start(self, spec: TrialSpec) -> Running:

@@ -164,7 +164,7 @@ def _train_and_measure(spec: TrialSpec) -> dict[str, Any]:
     return {
         "train_seconds": trained.seconds,
         "objectives": objective_values(result.rows, list(OBJECTIVES), spec.split),
-        "reused": reused,
+        "reused": reused | {name: count for name, count in result.reused.items() if count},
     }
 
 

@@ -26,6 +26,7 @@ from benchmarks.machine import description
 from benchmarks.memory import memory
 from benchmarks.readers import readers
 from benchmarks.retrieval import pairs, retrieval, scale
+from benchmarks.studies import studies
 from benchmarks.tables import Table
 from benchmarks.terms import terms
 from benchmarks.training import training
@@ -131,6 +132,11 @@ PARTS: dict[str, Callable[[Bench], list[Table]]] = {
         if bench.quick
         else loading(progress=bench.progress)
     ),
+    "studies": lambda bench: (
+        studies(trials=4, steps=2, progress=bench.progress)
+        if bench.quick
+        else studies(progress=bench.progress)
+    ),
     "terms": lambda bench: terms(bench.scratch, rounds=1 if bench.quick else 5, progress=bench.progress),
 }
 
@@ -149,7 +155,7 @@ def main(
     Args:
         only: parts, or how their names begin: inversion, inversion-speed, inversion-memory,
             inversion-fidelity, inversion-grid, retrieval-speed, retrieval-scale, readers, pairs,
-            training, loading, terms.
+            training, loading, studies, terms.
         quick: smaller forms of each part, for a look at whether all is well.
         model: run directory or checkpoint of the demo model; default: the baseline is trained first.
         threads: CPU threads; default: torch's choice.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
+from wsgiref.util import setup_testing_defaults
 
 import pytest
 from optuna.trial import TrialState
@@ -119,3 +122,28 @@ def test_samplers_draw_conditional_axes(tmp_path: Path, sampler: str) -> None:
         )
         made.tell(trial, [float(settings["learning_rate"])])
     assert made.counts() == {"complete": 14}
+
+
+def test_the_dashboard_shows_a_study(tmp_path: Path) -> None:
+    from optuna_dashboard import wsgi
+
+    made = ledger(tmp_path)
+    made.queue_points(2)
+    taken = made.take_point((RATE,), 2)
+    assert taken is not None
+    made.tell(taken[0], [0.25])
+    app = wsgi(open_storage("journal", tmp_path).backend)
+    study_id = made.study._study_id
+    studies, trials = (asked(app, path) for path in ("/api/studies", f"/api/studies/{study_id}"))
+    assert [study["study_name"] for study in studies["study_summaries"]] == ["t"]
+    assert [trial["state"] for trial in trials["trials"]] == ["Complete", "Waiting"]
+
+
+def asked(app: Any, path: str) -> Any:
+    """Call a WSGI application as a browser would."""
+    environ: dict[str, Any] = {"PATH_INFO": path}
+    setup_testing_defaults(environ)
+    states: list[str] = []
+    body = b"".join(app(environ, lambda status, headers, error=None: states.append(status)))
+    assert states == ["200 OK"]
+    return json.loads(body)

@@ -1,0 +1,117 @@
+"""What running a study costs beside its trials, and what a second worker brings."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from ablations.coordinator import Coordinator, held
+from ablations.recipes import demo, smoke
+from ablations.storage import open_storage, quiet_optuna
+from ablations.study import Study
+from ablations.supervisor import Supervisor
+from ablations.trial import RESULT, TrialSpec
+from benchmarks.tables import Cell, Table
+from crossgap.records import write_json
+
+
+def studies(*, trials: int = 24, steps: int = 60, progress: Callable[[str], None]) -> list[Table]:
+    """Time trials that do nothing, then a small study with one worker and with two."""
+    quiet_optuna()
+    return [_overhead(trials, progress), _workers(steps, progress)]
+
+
+def nothing(spec: TrialSpec) -> None:
+    """Be a trial that is done at once."""
+    about = {"state": "complete", "arm": spec.arm.name, "seed": spec.seed}
+    write_json(spec.folder / RESULT, {**about, "objectives": {"intra_modal": 0.5, "gap": 1.0}})
+
+
+def _overhead(trials: int, progress: Callable[[str], None]) -> Table:
+    plan = smoke(demo())
+    plan = replace(plan, arms=plan.arms[:1], seeds=tuple(range(trials)))
+    rows: list[dict[str, Cell]] = []
+    for storage in ("journal", "sqlite"):
+        progress(f"{trials} trials that do nothing: {storage}")
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / "study"
+            with held(folder):
+                opened = open_storage(storage, folder)
+                supervisor = _Clocked(work=nothing)
+                made = Coordinator(plan, folder, trials, _template(plan, folder), opened, 1, supervisor)
+                made.run()
+                opened.close()
+        first, *others = [b - a for a, b in zip(supervisor.starts, supervisor.starts[1:], strict=False)]
+        rows.append(
+            {
+                "storage": storage,
+                "trials": trials,
+                "first, s": first,
+                "a trial once warm, s": statistics.median(others),
+                "most, s": max(others),
+            }
+        )
+    return Table(
+        title="From the start of a trial that does nothing to the start of the next",
+        rows=rows,
+        note="One worker. The first waits for the server from which trials are forked to import torch.",
+    )
+
+
+class _Clocked(Supervisor):
+    """Notes when each trial starts."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.starts: list[float] = []
+
+    def start(self, spec: TrialSpec):  # type: ignore[no-untyped-def]
+        self.starts.append(time.perf_counter())
+        return super().start(spec)
+
+
+def _template(plan: Study, folder: Path) -> TrialSpec:
+    return TrialSpec(
+        study=plan.name, arm=plan.arms[0], seed=0, evaluation=plan.evaluation, dataset=plan.dataset,
+        limit=plan.limit, split="test", processes=1, device="cpu", threads=1, folder=folder,
+        stages=folder.parent / ".stages",
+    )  # fmt: skip
+
+
+_STUDY = """
+name = "bench"
+seeds = [0]
+train = {{ steps = {steps}, checkpoint_every = {steps} }}
+axes = [{{ name = "objective.weights.image_ntxent", choices = [0.0, 0.5, 1.0, 1.5, 2.0, 2.5] }}]
+cross = true
+evaluation = {{ routes = ["chance", "native", "centred"] }}
+"""
+
+
+def _workers(steps: int, progress: Callable[[str], None]) -> Table:
+    rows: list[dict[str, Cell]] = []
+    for workers in (1, 2):
+        progress(f"a study with {workers} workers")
+        with tempfile.TemporaryDirectory() as scratch:
+            file = Path(scratch) / "bench.toml"
+            file.write_text(_STUDY.format(steps=steps))
+            command = [
+                sys.executable, "-m", "ablations.sweep", "--study", str(file), "--out", f"{scratch}/out",
+                "--workers", str(workers),
+            ]  # fmt: skip
+            started = time.perf_counter()
+            subprocess.run(command, check=True, capture_output=True)
+            rows.append({"workers": workers, "seconds": time.perf_counter() - started})
+    for row in rows:
+        row["x one worker"] = float(str(rows[0]["seconds"])) / float(str(row["seconds"]))
+    return Table(
+        title="Six trials of one thread each, one and two side by side",
+        rows=rows,
+        note=f"{steps} steps and an evaluation a trial, start of the command and its imports included.",
+    )
