@@ -120,6 +120,10 @@ def _context(study: Study, results: Results, out: Path) -> dict[str, object]:
         "training": figures.training(study, labels),
         "published": sheets.published(),
         "provenance": _provenance(study, results),
+        "logs": [
+            (f"{study.label(trial['arm'])} seed {trial['seed']}", trial["log"])
+            for trial in sheets.records(study.trials[study.trials["log"] != ""])
+        ],
     }
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from crossgap.errors import InputError
 from crossgap.records import TABLES, read_json, read_lines, read_rows, read_table
 
-TRIAL_COLUMNS = ("arm", "seed", "state", "reason", "step", "seconds")
+TRIAL_COLUMNS = ("arm", "seed", "state", "reason", "step", "seconds", "log")
 QUOTED_METRICS = ("mAP", "hit@1")  # of per_query.parquet; the others are read from rows
 
 
@@ -31,8 +31,8 @@ class Study:
     """Everything that a report draws from.
 
     Models are identified by (arm, seed). ``trials`` has one row for each model that was wanted, with its
-    state: complete, failed (with the reason), unfinished (no result yet) or missing (no folder). Rows and
-    tables hold complete models only; ``training`` holds the curves of all.
+    state: complete, failed (with the reason, and how its log ends), unfinished (no result yet) or missing (no
+    folder). Rows and tables hold complete models only; ``training`` holds the curves of all.
     """
 
     name: str
@@ -109,7 +109,7 @@ def _read_run(folder: Path) -> Study:
     rows = _read_rows([folder])
     models = rows[["arm", "seed"]].drop_duplicates()
     trials = pd.DataFrame(
-        [(arm, seed, "complete", "", None, None) for arm, seed in models.itertuples(index=False)],
+        [(arm, seed, "complete", "", None, None, "") for arm, seed in models.itertuples(index=False)],
         columns=list(TRIAL_COLUMNS),
     )
     arms = tuple(Arm(name=arm, label=arm) for arm in dict.fromkeys(rows["arm"]))
@@ -192,15 +192,17 @@ def _arms(document: Any, path: Path) -> tuple[Arm, ...]:
 
 def _trial(arm: str, seed: int, folder: Path) -> tuple[object, ...]:
     if not folder.is_dir():
-        return (arm, seed, "missing", "not started", None, None)
+        return (arm, seed, "missing", "not started", None, None, "")
     if not (folder / "result.json").exists():
-        return (arm, seed, "unfinished", "running or interrupted: no result yet", _last_step(folder), None)
+        reason = "running or interrupted: no result yet"
+        return (arm, seed, "unfinished", reason, _last_step(folder), None, "")
     result = read_json(folder / "result.json")
     state = str(result.get("state", "unfinished"))
     seconds = result.get("seconds", result.get("train_seconds"))
     if state == "complete" and not (folder / "rows.jsonl").exists():
-        return (arm, seed, "unfinished", "trained, not evaluated: no rows.jsonl", None, seconds)
-    return (arm, seed, state, str(result.get("reason") or ""), result.get("step"), seconds)
+        return (arm, seed, "unfinished", "trained, not evaluated: no rows.jsonl", None, seconds, "")
+    log = "\n".join(map(str, result.get("log_tail", ())))
+    return (arm, seed, state, str(result.get("reason") or ""), result.get("step"), seconds, log)
 
 
 def _last_step(folder: Path) -> int | None:

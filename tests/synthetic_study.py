@@ -91,6 +91,7 @@ def write_study(folder: Path, study: SyntheticStudy | None = None) -> Path:
                     "seed": seed,
                     "reason": study.failed[key],
                     "step": 30,
+                    "log_tail": [f"loading <{arm.name}>", "Killed"],
                 }
                 write_json(trial / "result.json", result)
             elif key not in study.unfinished:

@@ -105,6 +105,8 @@ def test_failed_and_missing_models_are_named(page: Page) -> None:
     assert "Of 6 models, 4 complete, 1 failed" in page.text
     assert "1 not started (Widening seed 1)" in page.text
     assert "failed, step 30" in page.text
+    assert f"How the log of {HOSTILE} seed 1 ends" in page.text
+    assert "loading <harmful>\nKilled" in page.text
 
 
 def test_what_was_found_follows_the_numbers(page: Page) -> None:

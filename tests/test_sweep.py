@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import signal
@@ -259,3 +260,22 @@ def test_seeds_may_grow_but_settings_may_not_change() -> None:
     study = demo()
     assert replace(study, seeds=(0, 1, 2)).definition() == study.definition()
     assert smoke(study).definition() != study.definition()
+
+
+def test_the_slurm_array_starts_coordinators_with_options_that_exist(tmp_path: Path) -> None:
+    (tmp_path / "srun").write_text('#!/usr/bin/env bash\nexec "$@"\n')
+    (tmp_path / "srun").chmod(0o755)
+    script = Path(__file__).resolve().parent.parent / "examples" / "studies" / "slurm-array.sbatch"
+    given = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHON": "echo", "SLURM_CPUS_PER_TASK": "8"}
+
+    def run_it(**more: str) -> subprocess.CompletedProcess[str]:
+        asked = ["bash", str(script), "--study", "claims"]
+        return subprocess.run(asked, capture_output=True, text=True, env={**given, **more})
+
+    assert "CROSSGAP_STORAGE: export it" in run_it().stderr
+    words = run_it(CROSSGAP_STORAGE="postgresql://me:secret@host/db").stdout.split()
+    assert words[:2] == ["-m", "ablations.sweep"]
+    assert "secret" not in " ".join(words)
+    options = {word[2:].replace("-", "_") for word in words if word.startswith("--")}
+    assert options == {"storage", "out", "workers", "threads", "study"}
+    assert options <= set(inspect.signature(sweep.main).parameters)
