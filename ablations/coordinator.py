@@ -20,6 +20,7 @@ from optuna.trial import Trial
 
 from ablations.ledger import Cell, Ledger
 from ablations.objectives import losses_against
+from ablations.outcome import write_outcome
 from ablations.status import Display
 from ablations.storage import MOST_RETRIES, Storage
 from ablations.study import Arm, Study
@@ -124,6 +125,8 @@ class Coordinator:
             )
         with self._held_for_a_moment():
             self._write_study()
+            if self._draws:
+                write_outcome(self.folder, self.ledger.study, self.plan.search)
 
     # the loop
 

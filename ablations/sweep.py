@@ -15,6 +15,7 @@ import torch
 
 from ablations.coordinator import STUDY, Coordinator, Interrupted, collect_rows, held, machine
 from ablations.estimate import print_plan
+from ablations.outcome import OUTCOME, lines
 from ablations.recipes import smoke as shrink
 from ablations.search import Mode
 from ablations.storage import open_storage, quiet_optuna, storage_name
@@ -195,6 +196,9 @@ def _summary(plan: Study, folder: Path, total: int) -> int:
             print(f"{name}: no result; the same command tries it again")
         elif result["state"] == "failed":
             print(f"{name}: failed: {result['reason']} (to try again, remove its result.json)")
+    if plan.mode != "grid":
+        for line in lines(read_json(folder / OUTCOME)):
+            print(line)
     states = [result["state"] for result in results.values() if result is not None]
     done, of = states.count("complete"), len(results)
     others = "".join(f", {states.count(state)} {state}" for state in ("pruned", "skipped") if state in states)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from ablations.recipes import STUDIES, demo, smoke
 from ablations.study import Study
 from crossgap.errors import InputError
 from crossgap.records import read_lines
+from tests.bad_trials import processes_with
 
 TIMING = ("seconds",)
 
@@ -137,8 +137,10 @@ def test_a_search_trains_and_measures_its_points_on_validation_items(tmp_path: P
     assert result.returncode == 0, result.stderr
     assert {(row["arm"], row["split"]) for row in rows(out)} == {("baseline", "val"), ("p0000", "val")}
     assert "2 of 2 trials complete" in result.stdout
+    assert "which axes mattered is not said" in result.stdout
     again = run(out, *given)
     assert again.returncode == 0
+    assert again.stdout == result.stdout
     assert "started" not in again.stderr
     assert "needs some" in run(tmp_path / "no-axes", "--mode", "tune").stderr
 
@@ -160,15 +162,18 @@ def test_killed_in_the_middle_of_a_trial_it_ends_with_the_same_rows(whole: Path,
         command(out, "--trials", "2", "--workers", "2"),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,
     )
     deadline = time.monotonic() + 120
     while not list(out.glob("trials/*/checkpoints/step-*")):
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
+    process.kill()  # the coordinator alone: its workers end by themselves
     process.wait()
+    deadline = time.monotonic() + 10
+    while processes_with(str(out)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     assert not list(out.glob("trials/*/result.json"))
     result = run(out, "--trials", "2", "--workers", "2")
     assert result.returncode == 0, result.stderr
