@@ -132,6 +132,8 @@ class Coordinator:
 
     def _loop(self, display: Display) -> None:
         while True:
+            if self._asked:
+                self.supervisor.ask_to_end()  # one may have been starting when the signal came
             self._live()  # before taking: what it puts back into the queue, nobody else may be there to take
             self._fill(display)
             waiting_elsewhere = self.storage.shared and not self._asked and self.ledger.any_running()
@@ -197,7 +199,8 @@ class Coordinator:
                 self._asked = max(self._asked, 1)
                 self.supervisor.ask_to_end()
             if running.no_space or running.stopped:
-                _forget_attempt(spec.folder)
+                if self._asked:
+                    _forget_attempt(spec.folder)
                 display.finished(spec, None, "stopped; it can go on")
                 (self._put_back if self._asked else self._going_on.append)(ticket)
                 return

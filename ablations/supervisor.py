@@ -21,16 +21,19 @@ import psutil
 from ablations.trial import LOG, NO_SPACE, TrialSpec, run_trial
 
 STOPPED = 128 + signal.SIGTERM  # exit code of a training that was asked to end and wrote a checkpoint
-GRACE = 10.0  # seconds between asking a trial to end and ending it
 _LOOK = 0.5  # seconds between two looks at the limits
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a trial may use: seconds by the clock, GiB of memory of all its processes; None: any."""
+    """What a trial may use: seconds by the clock, GiB of memory of all its processes; None: any.
+
+    ``grace`` are the seconds between asking a trial to end and ending it.
+    """
 
     seconds: float | None = None
     memory: float | None = None
+    grace: float = 60.0
 
 
 @dataclass(eq=False)
@@ -144,7 +147,7 @@ class Supervisor:
             if not running.process.is_alive():
                 continue
             if running.asked is not None:
-                if now - running.asked > GRACE:
+                if now - running.asked > self.limits.grace:
                     _signal(running, signal.SIGKILL)
                 continue
             seconds, memory = self.limits.seconds, self.limits.memory

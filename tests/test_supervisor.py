@@ -38,7 +38,13 @@ def coordinator(
     wanted = total or (len(plan.cells()) if plan.mode == "grid" else plan.search.trials)
     template, opened = bad_trials.spec(plan, folder), open_storage(storage, folder)
     return Coordinator(
-        plan, folder, wanted, template, opened, workers, Supervisor(Limits(**limits), work=act)
+        plan,
+        folder,
+        wanted,
+        template,
+        opened,
+        workers,
+        Supervisor(Limits(**{"grace": 2, **limits}), work=act),
     )
 
 
