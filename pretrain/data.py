@@ -209,6 +209,9 @@ class ViewMaker:
                 batch.given[part] = drawn.given[part]
         return batch
 
+    def close(self) -> None:
+        """End what draws ahead, where something does; the next batch would start it again."""
+
     @property
     def _extra(self) -> AugmentConfig:
         return self.extra_augment or self.augment

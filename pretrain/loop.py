@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,7 @@ class Run:
             TrainingProgress(
                 title, steps=config.steps, done=self.step, shown=progress and self.processes.first
             ) as shown,
+            closing(self.batches),
             _Stop() as stop,
         ):
             logged_step, logged_time = self.step, time.perf_counter()

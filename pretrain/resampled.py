@@ -185,6 +185,12 @@ class ResampledBatches(ViewMaker):
         )
         return self.make(drawn, parts, step)
 
+    def close(self) -> None:
+        """End the readers now: left to the garbage collector, each may wait for seconds."""
+        items = self.__dict__.pop("_items", None)
+        if self.stream.workers and items is not None:
+            items._shutdown_workers()
+
     def _next(self) -> _Pairs:
         while True:
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import multiprocessing
 import struct
 import subprocess
 import sys
@@ -355,6 +356,18 @@ def test_shards_without_a_pair_that_can_be_used_are_refused(tmp_path: Path) -> N
             progress=False,
         )  # fmt: skip
     assert time.monotonic() - started < SECONDS
+
+
+def test_readers_end_with_their_run_whoever_still_holds_its_error(tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "a.tar")
+    given = config(str(shard), "resampled", workers=2)
+    train(given, tmp_path / "done", progress=False)
+    assert not multiprocessing.active_children()
+    damage_image(shard, 3)
+    with pytest.raises(InputError) as refused:
+        train(given, tmp_path / "refused", progress=False)
+    assert not multiprocessing.active_children()
+    assert refused.traceback
 
 
 def test_a_reader_that_is_killed_ends_the_run_with_a_message(tmp_path: Path) -> None:
