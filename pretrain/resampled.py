@@ -11,6 +11,7 @@ import hashlib
 import random
 import signal
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -193,15 +194,30 @@ class ResampledBatches(ViewMaker):
 
     def _next(self) -> _Pairs:
         while True:
-            try:
+            with readers_named():
                 item = next(self._items)
-            except RuntimeError as error:  # the loader's: a worker was killed, or nothing came in time
-                raise InputError(f"reading the shards failed: {error}") from error
             if isinstance(item, _Pairs):
                 return item
             if isinstance(item, _Refused):
                 raise InputError(item.reason)
             self.bad.add(item.shard, InputError(item.reason))
+
+
+@contextmanager
+def readers_named() -> Iterator[None]:
+    """Say what it was when a reader was killed, or gave nothing in time.
+
+    torch raises that in the middle of whatever the process is doing when the news comes.
+
+    Raises:
+        InputError: in place of torch's error.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader" not in str(error):
+            raise
+        raise InputError(f"reading the shards failed: {error}") from error
 
 
 def _together(rows: list[tuple[Tensor, str, str, str | None]], tokenize: SimpleTokenizer) -> _Pairs:

@@ -26,7 +26,7 @@ from pretrain.objective import WeightSchedule
 from pretrain.processes import ALONE, Processes, check_shares, joined
 from pretrain.recipes import FINE_TUNING, RECIPES, STRONG
 from pretrain.recipes import smoke as shrink
-from pretrain.resampled import ShardStream
+from pretrain.resampled import ShardStream, readers_named
 from pretrain.start import Start, start_model
 from pretrain.tracking import open_trackers, tracker_packages
 from pretrain.validation import check_validation
@@ -104,9 +104,12 @@ def train(
                 if processes.first:
                     _record_config(config, out, run, recorded)
                     remove_leftovers(folder, run.step)
-            with open_trackers(
-                packages, out, name=out.name, config=config.as_json(), step=step, warn=_warn
-            ) as trackers:
+            with (
+                readers_named(),
+                open_trackers(
+                    packages, out, name=out.name, config=config.as_json(), step=step, warn=_warn
+                ) as trackers,
+            ):
                 run.train(progress, trackers)
                 processes.wait()  # until all is written
         found = find_checkpoint(folder, _warn)
