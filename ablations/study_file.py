@@ -82,7 +82,7 @@ def find_study(name: str) -> Study:
         return read_study(Path(f"{file}.py"), function)
     if Path(name).suffix in (".py", *_READERS):
         return read_study(Path(name))
-    return STUDIES[check_known(name, STUDIES, "study (a file's name ends in .toml, .yaml or .py)")]()
+    return STUDIES[check_known(name, STUDIES, "study")]()
 
 
 def read_study(path: Path, function: str = "study") -> Study:

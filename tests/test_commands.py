@@ -32,7 +32,8 @@ OPTIONS = {
     },
     "pretrain.prepare": {"data", "out", "per_shard", "image_size", "limit", "max_bad", "data_root"},
     "ablations.sweep": {
-        "study", "smoke", "out", "trials", "seeds", "workers", "threads", "device", "dry_run",
+        "study", "mode", "smoke", "out", "trials", "seeds", "workers", "threads", "device", "storage",
+        "heartbeat", "time_limit", "memory_limit", "dry_run",
     },
 }  # fmt: skip
 
@@ -52,6 +53,7 @@ def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     ("module", "arguments", "says"),
     [
         ("ablations.sweep", ["--study", "dmo"], ["unknown study 'dmo'", "'demo'", "Known:"]),
+        ("ablations.sweep", ["--storage", "env:NOWHERE_SET"], ["NOWHERE_SET is not set", "export it"]),
         ("ablations.sweep", ["--trials", "0"], ["--trials", "at least 1"]),
         ("ablations.sweep", ["--device", "gpu"], ["unknown device 'gpu'"]),
         ("ablations.sweep", ["--sedes", "3"], ["--sedes", "--seeds"]),

@@ -153,7 +153,7 @@ def test_the_smallest_form_of_the_inversion_study_runs(tmp_path: Path) -> None:
     ]
     assert {(row.route, row.setting, row.steps) for row in curve} == {
         (route, f"learning rate {rate}", steps)
-        for rate in ("0.005", "0.01")
+        for rate in ("0.005", "0.02")
         for route, steps in (("untrained_tokens", 0), ("oti", 2), ("oti", 4))
     }
     assert [row for row in found.rows if row.route == "oti" and row.selection == "val"]
