@@ -198,10 +198,12 @@ class Coordinator:
                 self._no_space = spec.folder
                 self._asked = max(self._asked, 1)
                 self.supervisor.ask_to_end()
-            if running.no_space or running.stopped:
-                if self._asked:
+            if running.no_space or running.stopped or running.busy:
+                if self._asked or running.busy:
                     _forget_attempt(spec.folder)
-                display.finished(spec, None, "stopped; it can go on")
+                display.finished(
+                    spec, None, "another process holds it" if running.busy else "stopped; it can go on"
+                )
                 (self._put_back if self._asked else self._going_on.append)(ticket)
                 return
             write_failure(spec, running.why())

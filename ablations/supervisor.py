@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from ablations.trial import LOG, NO_SPACE, TrialSpec, run_trial
+from ablations.trial import BUSY, LOG, NO_SPACE, TrialSpec, run_trial
 
 STOPPED = 128 + signal.SIGTERM  # exit code of a training that was asked to end and wrote a checkpoint
 _LOOK = 0.5  # seconds between two looks at the limits
@@ -58,9 +58,15 @@ class Running:
         return self.exit_code == NO_SPACE
 
     @property
+    def busy(self) -> bool:
+        """Whether another live process holds its folder."""
+        return self.exit_code == BUSY
+
+    @property
     def stopped(self) -> bool:
         """Whether it was asked to end, by whomever but for a limit, and can go on later."""
-        return not self.ended_for and self.exit_code in (STOPPED, -signal.SIGTERM)
+        asked = self.asked is not None or self.exit_code in (STOPPED, -signal.SIGTERM)
+        return asked and not self.ended_for
 
     def why(self) -> str:
         """Say in words why there is no result."""

@@ -35,6 +35,7 @@ from pretrain.train import NonFiniteLoss, TrainResult, train
 RESULT = "result.json"
 LOG = "log.txt"
 NO_SPACE = 75  # exit code of a trial that found its disk full: not its fault, the study stops
+BUSY = 76  # exit code of a trial whose folder another live process holds: it is tried again later
 TRAIN_FILE = "train.json"
 _TAIL = 30  # lines of a log that are kept with the reason of a failure
 
@@ -88,14 +89,16 @@ def run_trial(spec: TrialSpec) -> None:
     """Train, measure and write ``result.json`` last; whatever was there before is reused.
 
     A loss that is not finite, or any other exception, ends the trial as failed with its reason; the study
-    goes on. A full disk ends the process with code :data:`NO_SPACE` and no result.
+    goes on. A full disk ends the process with code :data:`NO_SPACE` and no result, a folder that another
+    live process holds, as two coordinators may on shared storage, with :data:`BUSY`.
     """
     spec.folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(spec.folder / ".lock", timeout=60):  # on shared storage another may think us dead
+        with FileLock(spec.folder / ".lock", timeout=60):
             _run_alone(spec)
     except Timeout:
-        sys.exit(f"{spec.folder} is held by another live process")
+        print(f"{spec.folder} is held by another live process", flush=True)
+        sys.exit(BUSY)
 
 
 def _run_alone(spec: TrialSpec) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ablations.recipes import demo, smoke
 from ablations.study import Arm, Study
-from ablations.trial import NO_SPACE, RESULT, TrialSpec
+from ablations.trial import BUSY, NO_SPACE, RESULT, TrialSpec
 from crossgap.evaluation import EvaluationConfig
 from crossgap.records import write_json
 from pretrain.config import TrainConfig
@@ -73,6 +73,11 @@ def act(given: TrialSpec) -> None:
         held = bytearray(1 << 30)
         held[:: 1 << 12] = b"x" * len(held[:: 1 << 12])
         time.sleep(600)
+    elif name == "busy":  # the first time
+        marker = given.folder / "was-busy"
+        if not marker.exists():
+            marker.touch()
+            sys.exit(BUSY)
     elif name == "full":
         sys.exit(NO_SPACE)
     elif name == "slow":

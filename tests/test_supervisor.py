@@ -101,6 +101,32 @@ def test_a_full_disk_stops_the_study_and_costs_no_trial(tmp_path: Path) -> None:
     assert TrialState.FAIL not in {trial.state for trial in ledger.study.trials}
 
 
+def test_a_trial_that_another_process_holds_is_tried_again(tmp_path: Path) -> None:
+    trials = run(study("busy", "fine"), tmp_path).trials
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 2
+    assert starts(tmp_path).count("busy-s0") == 2
+    assert read_json(tmp_path / "trials" / "busy-s0" / "attempts.json") == {"started": 1}
+
+
+def test_a_trial_that_does_not_end_when_asked_has_not_failed(tmp_path: Path) -> None:
+    with held(tmp_path):
+        made = coordinator(study("deaf"), tmp_path)
+        original, calls = made._live, [0]
+
+        def asked() -> None:
+            calls[0] += 1
+            if calls[0] == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+            original()
+
+        made._live = asked  # type: ignore[method-assign]
+        with pytest.raises(Interrupted):
+            made.run()
+    assert result_of(trial_folder(tmp_path, "deaf", 0)) is None
+    assert [trial.state for trial in made.ledger.study.trials] == [TrialState.WAITING]
+    assert not processes_with("child of deaf")
+
+
 _SWEEP = """
 import sys
 from pathlib import Path
