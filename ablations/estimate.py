@@ -39,6 +39,9 @@ def print_plan(plan: Study, folder: Path, template: TrialSpec, *, total: int, wo
             missing.append((arm, made is not None))
         state = "to run" if result is None else result["state"]
         print(f"{arm}-s{seed}: {state}" + (f", training reused from {made}" if made and not result else ""))
+    if plan.mode == "grid" and not missing:
+        print(f"0 of {len(cells)} trials to run")
+        return
     if plan.mode != "grid":
         axes = ", ".join(axis.name for axis in plan.axes)
         print(f"and {total} points along {axes}, each with {len(plan.seeds)} seeds")
