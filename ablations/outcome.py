@@ -28,6 +28,7 @@ def outcome(study: optuna.Study, search: Search) -> dict[str, Any]:
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return {
         "split": search.split,
+        "at_most": dict(search.at_most),
         "objectives": list(search.objectives),
         "baseline": study.user_attrs.get("baseline"),
         "complete": len(complete),
@@ -52,10 +53,9 @@ def write_outcome(folder: Path, study: optuna.Study, search: Search) -> None:
 
 def lines(found: dict[str, Any]) -> list[str]:
     """Say an outcome in a few lines."""
-    said = [
-        f"{found['feasible']} of {found['complete']} complete points lose no more than is tolerated; values "
-        f"on {found['split']}:"
-    ]
+    limits = ", ".join(f"{name} {most:g}" for name, most in found["at_most"].items())
+    kept = f"{found['feasible']} of them lose at most {limits} of the baseline; " if limits else ""
+    said = [f"{found['complete']} complete points; {kept}values on {found['split']}:"]
     base = found["baseline"] or {}
     shown = {name: base.get(name) for name in found["objectives"]}
     for name, values in (("baseline", shown), *((best["arm"], best["values"]) for best in found["best"])):

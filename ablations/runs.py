@@ -67,8 +67,10 @@ def show(folder: Annotated[Path, tyro.conf.Positional], trial: Annotated[str, ty
         trial: its name, as baseline-s0.
     """
     check_known(trial, _trials(_study(folder)), f"trial of {folder}")
-    files = [folder / "trials" / trial / name for name in ("config.json", "result.json")]
-    print(json.dumps({path.stem: read_json(path) if path.exists() else None for path in files}, indent=2))
+    place = folder / "trials" / trial
+    files = [place / name for name in ("config.json", "result.json")]
+    shown = {path.stem: read_json(path) if path.exists() else None for path in files}
+    print(json.dumps({"state": _state(place)[0], **shown}, indent=2))
     return 0
 
 

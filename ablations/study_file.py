@@ -82,6 +82,8 @@ def find_study(name: str) -> Study:
         return read_study(Path(f"{file}.py"), function)
     if Path(name).suffix in (".py", *_READERS):
         return read_study(Path(name))
+    if Path(name).is_file():
+        raise InputError(f"study file {name!r}: its name must end in {', '.join(('.py', *_READERS))}")
     return STUDIES[check_known(name, STUDIES, "study")]()
 
 

@@ -28,6 +28,7 @@ from crossgap.encoders import resolve_device
 from crossgap.errors import InputError
 from crossgap.records import read_json
 from crossgap.settings import check_same
+from pretrain.data import shards_of
 
 
 def main(
@@ -84,6 +85,7 @@ def main(
     )
     if workers is None:
         workers = max(1, len(pool)) if target.type == "cuda" else max(1, _cores() // threads)
+    _check_data(plan)
     kept = storage_name(storage)
     about = machine(target.type, threads, kept)
     _check_same_study(folder, plan, about)
@@ -150,6 +152,15 @@ def _plan(study: str, mode: Mode | None, *, smoke: bool, seeds: int | None) -> S
     return plan if mode in (None, plan.mode) else plan.in_mode(mode)
 
 
+def _check_data(plan: Study) -> None:
+    """Refuse an arm whose training data are not there, before anything is trained."""
+    for arm in plan.arms:
+        try:
+            shards_of(arm.train.data)
+        except InputError as error:
+            raise InputError(f"study {plan.name!r}, arm {arm.name!r}, train.data: {error}") from error
+
+
 def _cores() -> int:
     """Count the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -167,6 +178,12 @@ def _check_same_study(folder: Path, plan: Study, about: dict[str, object]) -> No
     if not path.exists():
         return
     before = read_json(path)
+    mode = before.get("mode", "grid")
+    if (before["smoke"], mode) != (plan.smoke, plan.mode):
+        raise InputError(
+            f"{folder} holds the study in mode {mode}{', smoke form' if before['smoke'] else ''}, now it is "
+            f"{plan.mode}{', smoke form' if plan.smoke else ''}; give another --out"
+        )
     recorded = {**before.get("definition", {}), "machine": before.get("machine")}
     check_same(folder, recorded, {**plan.definition(), "machine": about})
 
@@ -185,7 +202,7 @@ def _finished(plan: Study, folder: Path, total: int) -> bool:
 
 
 def _summary(plan: Study, folder: Path, total: int) -> int:
-    """Say what came of the study; 1 if something has no result."""
+    """Say what came of the study; 1 if something has no result, or nothing is complete."""
     cells = plan.cells()[:total]
     if plan.mode != "grid":
         arms = [arm["name"] for arm in read_json(folder / STUDY)["arms"]]
@@ -203,7 +220,7 @@ def _summary(plan: Study, folder: Path, total: int) -> int:
     done, of = states.count("complete"), len(results)
     others = "".join(f", {states.count(state)} {state}" for state in ("pruned", "skipped") if state in states)
     print(f"study {plan.name}: {done} of {of} trials complete{others} in {folder}")
-    return 0 if len(states) == of else 1
+    return 0 if len(states) == of and done else 1
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from ablations.stages import (
 from ablations.study import Arm
 from crossgap.datasets import load_dataset
 from crossgap.encoders import load_encoder
+from crossgap.errors import InputError
 from crossgap.evaluation import EvaluationConfig, evaluate
 from crossgap.provenance import Provenance, config_hash
 from crossgap.records import read_json, remove_torn, write_json, write_text
@@ -34,6 +35,7 @@ from pretrain.train import NonFiniteLoss, TrainResult, train
 
 RESULT = "result.json"
 LOG = "log.txt"
+ERROR = "error.txt"  # the traceback of a trial that raised
 NO_SPACE = 75  # exit code of a trial that found its disk full: not its fault, the study stops
 BUSY = 76  # exit code of a trial whose folder another live process holds: it is tried again later
 TRAIN_FILE = "train.json"
@@ -79,8 +81,9 @@ def result_of(folder: Path) -> dict[str, Any] | None:
 
 def write_failure(spec: TrialSpec, reason: str, *, state: str = "failed") -> None:
     """Write the result of a trial that has none: why, and how its log ends."""
-    log = spec.folder / LOG
-    tail = log.read_text("utf-8", errors="replace").splitlines()[-_TAIL:] if log.exists() else []
+    texts = [spec.folder / name for name in (LOG, ERROR) if (spec.folder / name).exists()]
+    lines = [line for path in texts for line in path.read_text("utf-8", errors="replace").splitlines()]
+    tail = lines[-_TAIL:]
     about = {"state": state, "arm": spec.arm.name, "seed": spec.seed, "reason": reason}
     write_json(spec.folder / RESULT, {**about, "log_tail": tail})
 
@@ -116,9 +119,9 @@ def _run_alone(spec: TrialSpec) -> None:
         if _is_no_space(error):
             traceback.print_exc()
             sys.exit(NO_SPACE)
-        write_text(spec.folder / "error.txt", traceback.format_exc())
-        reason = f"{type(error).__name__}: {error} (traceback in error.txt)"
-        write_failure(spec, reason)
+        write_text(spec.folder / ERROR, traceback.format_exc())
+        named = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+        write_failure(spec, f"{named}{error} (traceback in {spec.folder / ERROR})")
     else:
         write_json(spec.folder / RESULT, {"state": "complete", **about, **measured})
 

@@ -15,7 +15,12 @@ def differences(recorded: Any, given: Any, name: str = "") -> Iterator[str]:
         for key in sorted({*recorded, *given}):
             yield from differences(recorded.get(key), given.get(key), f"{name}.{key}" if name else key)
     elif recorded != given:
-        yield f"{name} was {recorded!r}, now {given!r}"
+        yield f"{name} was {_shown(recorded)}, now {_shown(given)}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def check_same(out: Path, recorded: Any, given: Any) -> None:

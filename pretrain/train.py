@@ -242,7 +242,7 @@ def main(
         recipe: one of the named runs of docs/objectives.md: baseline, learnable, image-image, slip, ..., or,
             to fine-tune, of docs/training.md: fine-tune-01, ...
         data: emoji, or shards of images with captions, 'path/{000..003}.tar', or a folder of
-        pretrain.prepare.
+            pretrain.prepare.
         steps: updates.
         batch_size: pairs an update.
         learning_rate: its peak.

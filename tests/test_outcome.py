@@ -33,7 +33,9 @@ def test_the_best_compromises_are_those_that_no_feasible_point_beats() -> None:
     assert found["best"][2]["values"] == {"inter_modal": 0.2, "misalignment": 0.01}
     assert found["importances"] is None
     said = lines(found)
-    assert said[0] == "4 of 5 complete points lose no more than is tolerated; values on val:"
+    assert said[0] == (
+        "5 complete points; 4 of them lose at most zero_shot 0.01 of the baseline; values on val:"
+    )
     assert said[1] == "  baseline: inter_modal 0.2000, misalignment 0.0500"
     assert "not said of fewer than 10" in said[-1]
 

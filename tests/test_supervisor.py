@@ -20,7 +20,7 @@ from ablations.space import Axis
 from ablations.storage import JOURNAL, SQLITE, open_storage
 from ablations.study import Study
 from ablations.supervisor import Limits, Supervisor
-from ablations.trial import result_of, trial_folder
+from ablations.trial import result_of, trial_folder, write_failure
 from crossgap.errors import InputError
 from crossgap.records import read_json
 from tests import bad_trials
@@ -318,3 +318,16 @@ def test_a_baseline_that_fails_ends_a_search(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"the baseline that points are compared with failed.*code 3"):
         run(made, tmp_path)
     assert Interrupted(130).code == 130
+
+
+def test_a_failure_shows_how_the_log_and_the_traceback_end(tmp_path: Path) -> None:
+    given = bad_trials.spec(study("fine"), tmp_path / "trials" / "fine-s0")
+    given.folder.mkdir(parents=True)
+    (given.folder / "log.txt").write_text("".join(f"line {number}\n" for number in range(100)))
+    (given.folder / "error.txt").write_text("Traceback: here\nValueError: x\n")
+    write_failure(given, "it raised")
+    result = result_of(given.folder)
+    assert result is not None
+    assert result["reason"] == "it raised"
+    assert result["log_tail"][-3:] == ["line 99", "Traceback: here", "ValueError: x"]
+    assert len(result["log_tail"]) == 30

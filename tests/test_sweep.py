@@ -223,7 +223,7 @@ def test_a_loss_that_is_not_finite_fails_its_trial_and_the_study_goes_on(
 
 
 def test_a_folder_of_another_study_is_refused(whole: Path) -> None:
-    with pytest.raises(InputError, match=r"other settings: arms.baseline.batch_size was 16, now 128"):
+    with pytest.raises(InputError, match="holds the study in mode grid, smoke form, now it is grid"):
         sweep.main(study="demo", out=whole)
 
 
@@ -284,3 +284,11 @@ def test_the_slurm_array_starts_coordinators_with_options_that_exist(tmp_path: P
     options = {word[2:].replace("-", "_") for word in words if word.startswith("--")}
     assert options == {"storage", "out", "workers", "threads", "study"}
     assert options <= set(inspect.signature(sweep.main).parameters)
+
+
+def test_an_arm_whose_data_are_not_there_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    study = tmp_path / "mine.toml"
+    study.write_text('name = "mine"\n[[arms]]\nname = "other"\ntrain.data = "nowhere.tar"\n')
+    with pytest.raises(InputError, match=r"arm 'other', train.data: .*nowhere\.tar"):
+        sweep.main(study=str(study), smoke=True, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
