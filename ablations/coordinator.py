@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import socket
@@ -25,7 +24,7 @@ from ablations.status import Display
 from ablations.storage import MOST_RETRIES, Storage
 from ablations.study import Arm, Study
 from ablations.supervisor import Running, Supervisor
-from ablations.trial import TrialSpec, result_of, trial_folder, write_failure
+from ablations.trial import TrialSpec, is_no_space, result_of, trial_folder, write_failure
 from crossgap.errors import InputError
 from crossgap.records import read_json, write_json, write_text
 
@@ -114,7 +113,7 @@ class Coordinator:
             try:
                 self._loop(display)
             except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                if not is_no_space(error):
                     raise
                 self._no_space = self._no_space or self.folder
             finally:

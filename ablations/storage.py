@@ -18,6 +18,7 @@ from crossgap.records import write_text
 
 JOURNAL = "journal.log"
 SQLITE = "study.db"
+OWN = ("journal", "sqlite")  # in the study's folder, of one coordinator at a time
 MOST_RETRIES = 2
 _FORMS = "journal, sqlite, env:NAME of an environment variable that holds a URL, or a URL without a password"
 
@@ -47,7 +48,7 @@ def storage_name(given: str) -> str:
     Raises:
         InputError: an environment variable that is not set, a URL with a password in it, or no URL.
     """
-    if given in ("journal", "sqlite"):
+    if given in OWN:
         return given
     return str(_url(given).get_backend_name())
 
@@ -61,11 +62,11 @@ def open_storage(given: str, folder: Path, *, heartbeat: int = 60) -> Storage:
         InputError: as :func:`storage_name`; or the database does not answer, or its driver is missing.
     """
     name = storage_name(given)
-    if name == "journal":
+    if given == "journal":
         journal = folder / JOURNAL
         mend_journal(journal)
         return Storage(JournalStorage(JournalFileBackend(str(journal))), name, shared=False)
-    if name == "sqlite" and given == "sqlite":
+    if given == "sqlite":
         return Storage(_database(f"sqlite:///{(folder / SQLITE).resolve()}", None), name, shared=False)
     url = _url(given).render_as_string(hide_password=False)
     return Storage(_database(url, heartbeat), name, shared=True, heartbeat=heartbeat)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from ablations.estimate import print_plan
 from ablations.outcome import OUTCOME, lines
 from ablations.recipes import smoke as shrink
 from ablations.search import Mode
-from ablations.storage import open_storage, quiet_optuna, storage_name
+from ablations.storage import OWN, open_storage, quiet_optuna, storage_name
 from ablations.study import Study
 from ablations.study_file import find_study
 from ablations.supervisor import Limits, Supervisor
@@ -86,8 +87,7 @@ def main(
     if workers is None:
         workers = max(1, len(pool)) if target.type == "cuda" else max(1, _cores() // threads)
     _check_data(plan)
-    kept = storage_name(storage)
-    about = machine(target.type, threads, kept)
+    about = machine(target.type, threads, storage_name(storage))
     _check_same_study(folder, plan, about)
     total = min(trials or len(plan.cells()), len(plan.cells()))
     if plan.mode != "grid":
@@ -114,33 +114,16 @@ def main(
         supervisor = Supervisor(Limits(seconds=time_limit, memory=memory_limit), pool)
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            if kept in ("journal", "sqlite"):
-                with held(folder):
-                    _run(plan, folder, total, template, storage, heartbeat, workers, supervisor)
-            else:
-                _run(plan, folder, total, template, storage, heartbeat, workers, supervisor)
+            with (
+                held(folder) if storage in OWN else nullcontext(),
+                closing(open_storage(storage, folder, heartbeat=heartbeat)) as opened,
+            ):
+                Coordinator(plan, folder, total, template, opened, workers, supervisor).run()
+                collect_rows(folder)
         except Interrupted as error:
             print("stopped; the same command goes on", file=sys.stderr)
             return error.code
     return _summary(plan, folder, total)
-
-
-def _run(
-    plan: Study,
-    folder: Path,
-    total: int,
-    template: TrialSpec,
-    storage: str,
-    heartbeat: int,
-    workers: int,
-    supervisor: Supervisor,
-) -> None:
-    opened = open_storage(storage, folder, heartbeat=heartbeat)
-    try:
-        Coordinator(plan, folder, total, template, opened, workers, supervisor).run()
-    finally:
-        opened.close()
-    collect_rows(folder)
 
 
 def _plan(study: str, mode: Mode | None, *, smoke: bool, seeds: int | None) -> Study:

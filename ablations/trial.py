@@ -116,7 +116,7 @@ def _run_alone(spec: TrialSpec) -> None:
         write_failure(spec, str(error))
     except Exception as error:
         # one trial's defect must not take the study with it: it is recorded, shown, and its traceback kept
-        if _is_no_space(error):
+        if is_no_space(error):
             traceback.print_exc()
             sys.exit(NO_SPACE)
         write_text(spec.folder / ERROR, traceback.format_exc())
@@ -126,7 +126,8 @@ def _run_alone(spec: TrialSpec) -> None:
         write_json(spec.folder / RESULT, {"state": "complete", **about, **measured})
 
 
-def _is_no_space(error: BaseException) -> bool:
+def is_no_space(error: BaseException) -> bool:
+    """Tell whether an error says that the disk is full."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     return "No space left on device" in str(error)  # as safetensors says it

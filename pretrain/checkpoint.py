@@ -153,6 +153,9 @@ def remove_leftovers(folder: Path, after: int) -> None:
     later = [path for path in folder.glob("step-*") if _step(path) > after]
     for path in (*folder.glob(".step-*"), *later):
         shutil.rmtree(path)
+    for name in (LATEST, BEST):
+        for path in folder.glob(f".{name}.*"):
+            path.unlink()
     if (folder / BEST).exists() and not (folder / read_json(folder / BEST)["folder"]).exists():
         (folder / BEST).unlink()
 

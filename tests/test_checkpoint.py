@@ -91,6 +91,7 @@ def test_a_process_killed_while_saving_leaves_the_earlier_checkpoint(
             save_checkpoint(tmp_path, checkpoint(model, 6))
     assert newest(tmp_path) == earlier
     assert load_checkpoint(earlier).progress["step"] == 5
+    (tmp_path / ".latest.57qgev09").write_text("{")  # as one leaves that dies between writing and renaming
     remove_leftovers(tmp_path, 5)
     assert not list(tmp_path.glob(".*"))
     later = save_checkpoint(tmp_path, checkpoint(model, 6))

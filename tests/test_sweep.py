@@ -292,3 +292,11 @@ def test_an_arm_whose_data_are_not_there_is_refused_before_anything_is_trained(t
     with pytest.raises(InputError, match=r"arm 'other', train.data: .*nowhere\.tar"):
         sweep.main(study=str(study), smoke=True, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_database_of_ones_own_is_shared_and_needs_no_folder_to_itself(whole: Path, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'mine.db'}"
+    result = run(whole.parent / "database", "--trials", "1", "--storage", url)
+    assert result.returncode == 0, result.stderr
+    assert "1 of 1 trials complete" in result.stdout
+    assert rows(whole.parent / "database") == [row for row in rows(whole) if row["arm"] == "baseline"]

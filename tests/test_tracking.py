@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,10 +15,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from crossgap.command import run_command
 from crossgap.errors import InputError
 from crossgap.records import read_json, read_lines
-from pretrain.config import TrainConfig
-from pretrain.recipes import RECIPES, smoke
 from pretrain.tracking import TRACKERS, open_trackers, tracker_packages
 from pretrain.train import main, train
+from tests.training_shards import small_config as config
 from tests.training_shards import write_shard
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,13 +27,6 @@ CONFIG = {"steps": 6, "objective": {"weights": {"clip": 1.0}}}
 @pytest.fixture(scope="module")
 def shard(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(write_shard(tmp_path_factory.mktemp("shards") / "shapes.tar"))
-
-
-def config(shard: str, **changes: Any) -> TrainConfig:
-    small = replace(
-        smoke(RECIPES["baseline"]()), data=shard, limit=None, batch_size=8, device="cpu", threads=1
-    )
-    return replace(small, **changes)
 
 
 class FakeWandB:

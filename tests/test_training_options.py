@@ -29,9 +29,10 @@ from pretrain.data import load_pairs
 from pretrain.loop import Run
 from pretrain.model import ModelConfig
 from pretrain.objective import ObjectiveConfig, TemperatureConfig
-from pretrain.recipes import FINE_TUNING, RECIPES, smoke
+from pretrain.recipes import FINE_TUNING
 from pretrain.terms.infonce import info_nce
 from pretrain.train import main, train
+from tests.training_shards import small_config as config
 from tests.training_shards import write_shard
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,13 +42,6 @@ ALL = ObjectiveConfig(weights={"clip": 1.0, "image_vicreg": 0.1, "text_vicreg": 
 @pytest.fixture(scope="module")
 def shard(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(write_shard(tmp_path_factory.mktemp("shards") / "shapes.tar"))
-
-
-def config(shard: str, **changes: Any) -> TrainConfig:
-    small = replace(
-        smoke(RECIPES["baseline"]()), data=shard, limit=None, batch_size=8, device="cpu", threads=1
-    )
-    return replace(small, **changes)
 
 
 def weights(checkpoint: Path) -> dict[str, torch.Tensor]:

@@ -6,11 +6,15 @@ import io
 import json
 import tarfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from pretrain.config import TrainConfig
+from pretrain.recipes import RECIPES, smoke
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 180, 60), "blue": (40, 60, 220), "black": (20, 20, 20)}
 SHAPES = ("bar", "dot", "frame", "half")
@@ -27,6 +31,14 @@ def write_shard(path: Path, captions: Sequence[Sequence[str]] | None = None, *, 
             about = {"captions": list(texts)} | ({"concept": SHAPES[index % len(SHAPES)]} if concepts else {})
             _add(archive, f"{index:04d}.json", json.dumps(about).encode())
     return path
+
+
+def small_config(shard: str, **changes: Any) -> TrainConfig:
+    """Give the smallest training on a shard: batches of 8, one thread."""
+    small = replace(
+        smoke(RECIPES["baseline"]()), data=shard, limit=None, batch_size=8, device="cpu", threads=1
+    )
+    return replace(small, **changes)
 
 
 def _picture(index: int, size: int) -> bytes:
