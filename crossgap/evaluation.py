@@ -61,6 +61,8 @@ KS = (1, 5, 10)
 # The tasks whose mean average precision chooses settings on the validation split: retrieval by class is what
 # the paper's image sets ask for. A dataset without them uses its first task of the kind.
 SELECTION_TASKS = ("image-subgroup", "text-subgroup", "image-class")
+# Maps whose similarities and neighbours are kept beside those of native and inverted features.
+_PICTURED_MAPS = ("centred",)
 # Scores held at once for what needs all pairs of a task: histograms and the separation of classes.
 _DENSE = 1 << 26
 
@@ -626,8 +628,9 @@ class _Run:
         reason = missing_part(route, task.kind, self._parts)
         if reason is not None:
             raise InputError(reason)
-        self._record(self._mapped(task, route, *self._strength(route, task.kind)))
-        return []
+        scored = self._mapped(task, route, *self._strength(route, task.kind))
+        self._record(scored)
+        return [scored] if route in _PICTURED_MAPS else []
 
     # rows and tables
 

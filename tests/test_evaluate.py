@@ -207,13 +207,14 @@ def test_gap_rows_have_intervals_around_them(measured) -> None:
 def test_pictures_tables_hold_what_figures_need(measured) -> None:
     _, _, folder = measured
     shown = read_table([folder], "neighbours")
-    assert set(shown.route) == {"native", "oti", "ovi"}
+    assert set(shown.route) == {"native", "oti", "ovi", "centred"}
     assert shown.groupby(["task", "route", "query_id"]).size().eq(5).all()
     assert not (shown.query_id.str.split("/").str[1] == shown.neighbour_id.str.split("/").str[1]).any()
     assert Image.open(io.BytesIO(shown.neighbour_image.dropna().iloc[0])).size == (40, 40)
     points = read_table([folder], "projection")
     assert points.groupby("modality").size().to_dict() == {"image": 7, "text": 7}
     counts = read_table([folder], "histograms")
+    assert set(counts.route) == set(shown.route)
     assert counts[counts.kind == "image-text, true pairs"]["count"].sum() == 7
 
 
