@@ -26,7 +26,7 @@ from analysis.plots.setting_curves import draw_setting_curves
 from analysis.plots.style import save_figure
 from analysis.plots.training import draw_losses, draw_temperatures, training_info
 from analysis.results import Results, Within, compute
-from analysis.stats import Bootstrap
+from analysis.stats.bootstrap import Bootstrap
 from analysis.study import Study, read_runs
 from analysis.typeset import Table, counted, latex, markdown
 from crossgap.command import run_command
@@ -73,7 +73,7 @@ def write_report(study: Study, out: Path, formats: tuple[Format, ...], bootstrap
 
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "page"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -9,7 +9,8 @@ import pandas as pd
 from analysis.plots.curves import CurvesInfo, curves_info, plain_curves
 from analysis.plots.headline import POINTS, HeadlineInfo, headline_info
 from analysis.plots.setting_curves import SettingCurvesInfo, setting_curves_info
-from analysis.stats import Association, Bootstrap, rank_association
+from analysis.stats.association import Association, rank_association
+from analysis.stats.bootstrap import Bootstrap
 from analysis.study import Study
 from analysis.tables import (
     INTERVAL,

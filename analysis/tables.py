@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 import pandas as pd
 
-from analysis.stats import Bootstrap, average_models, mean_interval, paired_difference
+from analysis.stats.bootstrap import Bootstrap, average_models, mean_interval, paired_difference
 from crossgap.errors import InputError
 
 MODEL = ["arm", "seed"]

@@ -14,7 +14,7 @@ import pandas as pd
 import tyro
 
 from analysis.sheets import records
-from analysis.stats import Bootstrap, average_models, mean_interval, paired_difference
+from analysis.stats.bootstrap import Bootstrap, average_models, mean_interval, paired_difference
 from analysis.study import Study, read_runs
 from analysis.tables import INTERVAL, quoted, quoted_queries
 from analysis.typeset import ABSENT, Cell, Table, interval, markdown, number

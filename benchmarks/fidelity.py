@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from analysis.stats import Bootstrap, mean_interval, paired_difference
+from analysis.stats.bootstrap import Bootstrap, mean_interval, paired_difference
 from benchmarks.machine import seconds
 from benchmarks.tables import Cell, Table
 from crossgap.datasets import Dataset, Items, Task

@@ -17,7 +17,7 @@ from analysis.published import PUBLISHED
 from analysis.report import main, write_report
 from analysis.results import compute
 from analysis.sheets import glance
-from analysis.stats import Bootstrap
+from analysis.stats.bootstrap import Bootstrap
 from analysis.study import read_runs
 from crossgap.command import run_command
 from tests.synthetic_study import SyntheticArm, SyntheticStudy, write_run, write_study

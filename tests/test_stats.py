@@ -9,12 +9,12 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.stats import (
+from analysis.stats.association import rank_association
+from analysis.stats.bootstrap import (
     Bootstrap,
     average_models,
     mean_interval,
     paired_difference,
-    rank_association,
     resample_counts,
 )
 from crossgap.errors import InputError

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.stats import Bootstrap, mean_interval
+from analysis.stats.bootstrap import Bootstrap, mean_interval
 from analysis.study import Study, read_runs
 from analysis.tables import (
     KEYS,

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.stats import Bootstrap
+from analysis.stats.bootstrap import Bootstrap
 from analysis.study import read_runs
 from analysis.term_map import COLUMNS, broken, main, page, read_map, term_map
 from crossgap.command import run_command

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 
 from analysis.plots.headline import POINTS
 from analysis.plots.style import INK, QUIET, facet_shape, facet_title, new_figure, theme
-from analysis.stats import Bootstrap
+from analysis.stats.bootstrap import Bootstrap
 from analysis.tables import Headline, curve_gains, settings
 
 Dash = Literal["-", "--", ":", "-."]

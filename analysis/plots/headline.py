@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.plots.style import INK, QUIET, arm_styles, legend_columns, new_figure, plain, theme
-from analysis.stats import Bootstrap
+from analysis.stats.bootstrap import Bootstrap
 from analysis.tables import CONTROLS, Headline, at, model_gaps, route_difference
 
 POINTS = 100  # mAP points in a fraction

@@ -32,13 +32,6 @@ class Bootstrap:
             raise InputError(f"resamples={self.resamples}: at least one resample is needed")
 
 
-class Association(NamedTuple):
-    """Rank correlation of two columns, as a description of the models at hand."""
-
-    spearman: float
-    n_models: int
-
-
 class _Clusters(NamedTuple):
     sums: FloatArray  # per cluster, over the queries that have a value
     counts: FloatArray
@@ -190,18 +183,6 @@ def average_models(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     if uneven:
         raise InputError(f"{uneven[0]!r}: the seeds of this group were measured on different queries")
     return result
-
-
-def rank_association(frame: pd.DataFrame, x: str, y: str) -> Association:
-    """Compute Spearman's rank correlation of two columns over the rows that have both.
-
-    NaN with fewer than three rows or a constant column: two points always lie on a line.
-    """
-    both = frame[[x, y]].dropna()
-    ranks = both.rank()
-    if len(both) < 3 or (ranks.nunique() < 2).any():
-        return Association(float("nan"), len(both))
-    return Association(float(np.corrcoef(ranks[x], ranks[y])[0, 1]), len(both))
 
 
 def _clusters(valued: pd.DataFrame, column: str) -> _Clusters:
