@@ -1,0 +1,86 @@
+"""How many seeds a difference would need, from the spread that the seeds at hand show."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import scipy.stats
+from statsmodels.stats.power import TTestPower
+
+from analysis.stats.bootstrap import FloatArray
+from analysis.stats.seeds import checked, spread
+from crossgap.errors import InputError
+
+
+class Spread(NamedTuple):
+    """The standard deviation over seeds and its interval."""
+
+    sd: float
+    low: float
+    high: float
+
+
+def seeds_needed(
+    sd: float, effect: float, *, alpha: float = 0.05, power: float = 0.8, most: int = 1000
+) -> int | None:
+    """Find the least number of seeds at which a paired t test finds an effect with the given power.
+
+    least n >= 2 with P(t_{n-1}(effect sqrt(n) / sd) > t_{n-1, 1 - alpha/2}) >= power, t noncentral: the
+    two-sided test, counting only rejections towards the side of the effect.
+
+    [0] Cohen, Statistical Power Analysis for the Behavioral Sciences, 1988, chapter 2
+
+    Args:
+        sd: standard deviation of the paired difference between seeds.
+        effect: the difference to be found, in the unit of ``sd``; its sign does not matter.
+        most: the largest number of seeds that is tried.
+
+    Returns:
+        the number, or None where ``most`` seeds are not enough.
+
+    Raises:
+        InputError: a number outside its range.
+    """
+    if not 0 <= sd < math.inf:
+        raise InputError(f"sd={sd}: a standard deviation is a number from 0 upwards; two seeds give one")
+    if not 0 < abs(effect) < math.inf:
+        raise InputError(f"effect={effect}: name a difference other than 0, in the unit of sd")
+    if not (0 < alpha < 1 and 0 < power < 1):
+        raise InputError(f"alpha={alpha}, power={power}: both lie between 0 and 1")
+    if most < 2:
+        raise InputError(f"most={most}: a paired t test needs at least two seeds")
+    ratio = abs(effect) / sd if sd > 0 else math.inf
+    if ratio > 1e4:  # beyond the range of the noncentral t: two seeds are enough at any usual alpha
+        return 2
+    n_seeds = np.arange(2, most + 1)
+    reached = TTestPower().power(ratio, n_seeds, alpha / 2, alternative="larger") >= power
+    return int(n_seeds[np.argmax(reached)]) if reached.any() else None
+
+
+def sd_interval(differences: Sequence[float] | FloatArray, *, level: float = 0.95) -> Spread:
+    """Bound the standard deviation over seeds by the chi-square distribution.
+
+    low, high = sd sqrt((n - 1) / chi²_{n-1, (1 ± level)/2}): for normal differences. Five seeds leave the
+    spread open by a factor of five, and the number of seeds needed by its square.
+
+    Args:
+        differences: shape (n,), one a seed.
+
+    Returns:
+        NaN for fewer than two seeds; all 0 where the differences are all equal.
+
+    Raises:
+        InputError: no difference or one that is not finite; a level outside (0, 1).
+    """
+    d = checked(differences)
+    if not 0 < level < 1:
+        raise InputError(f"level={level}: an interval's level lies between 0 and 1")
+    sd = spread(d)
+    if len(d) < 2:
+        return Spread(sd, float("nan"), float("nan"))
+    df = len(d) - 1
+    upper, lower = scipy.stats.chi2.ppf([(1 + level) / 2, (1 - level) / 2], df)
+    return Spread(sd, sd * math.sqrt(df / upper), sd * math.sqrt(df / lower))

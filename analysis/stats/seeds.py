@@ -1,0 +1,246 @@
+"""Paired differences over seeds: the mean, how far seeds leave it open, and exact tests of few of them."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import scipy.stats
+
+from analysis.stats.bootstrap import Bootstrap, FloatArray, resample_counts
+from crossgap.errors import InputError
+
+EXACT_UP_TO = 12  # 4096 patterns of signs: beyond, they are drawn
+
+
+class Paired(NamedTuple):
+    """Differences of one arm to another, one a seed, in the unit they were given in."""
+
+    value: float
+    low: float
+    high: float
+    sd: float
+    effect_size: float
+    n: int
+    p_t: float
+    p_flip: float
+    p_flip_least: float
+
+
+class Record(NamedTuple):
+    """In how many seeds (or queries) the first of two arms lies above, level with and below the second."""
+
+    wins: int
+    ties: int
+    losses: int
+
+
+def paired_seeds(differences: Sequence[float] | FloatArray, *, level: float = 0.95) -> Paired:
+    """Summarise paired differences over seeds: mean, t interval, effect size and two tests of no difference.
+
+    value = mean d;  sd = sqrt(sum (d - value)² / (n - 1));  low, high = value ∓ t_{n-1} sd / sqrt(n);
+    effect_size = value / sd (d_z);  p_t from the t test of mean 0;  p_flip from :func:`sign_flip`;
+    p_flip_least = 2 / 2^n, the smallest p that n signs can reach: .5 for two seeds, .0625 for five, so
+    that below six seeds no sign-flip test reaches .05. (Beyond 12 seeds signs are drawn and the least that
+    can be printed is 2 / 10,001.)
+
+    [0] Student, Biometrika 6, 1908; Fisher, The Design of Experiments, 1935, section 21 (sign flips)
+    [1] Cohen, Statistical Power Analysis, 1988 (d_z)
+
+    Args:
+        differences: shape (n,), one a seed, paired by seed.
+
+    Returns:
+        One seed has no spread: low, high, sd, effect_size and p_t are NaN and p_flip is 1. Differences that
+        are all equal have sd 0: the interval shrinks to the value, effect_size and p_t are NaN (a t statistic
+        divides by the spread), p_flip stands.
+
+    Raises:
+        InputError: no difference, a NaN or infinite one, or a level outside (0, 1).
+    """
+    d = checked(differences)
+    low, high = t_interval(d, level=level)
+    sd = spread(d)
+    has_t = sd > 0  # False for NaN
+    return Paired(
+        value=float(d.mean()),
+        low=low,
+        high=high,
+        sd=sd,
+        effect_size=float(d.mean() / sd) if has_t else float("nan"),
+        n=len(d),
+        p_t=float(scipy.stats.ttest_1samp(d, 0.0).pvalue) if has_t else float("nan"),
+        p_flip=sign_flip(d),
+        p_flip_least=2 / 2 ** len(d) if len(d) <= EXACT_UP_TO else 2 / 10_001,
+    )
+
+
+def t_interval(differences: FloatArray, *, level: float = 0.95) -> tuple[float, float]:
+    """Bound the mean of independent differences by Student's t: value ∓ t_{n-1} sd / sqrt(n).
+
+    NaN for fewer than two; both bounds are the value where all differences are equal.
+
+    Raises:
+        InputError: a level outside (0, 1).
+    """
+    if not 0 < level < 1:
+        raise InputError(f"level={level}: an interval's level lies between 0 and 1")
+    n = len(differences)
+    if n < 2:
+        return float("nan"), float("nan")
+    value = float(np.mean(differences))
+    half = float(scipy.stats.t.ppf((1 + level) / 2, n - 1)) * spread(differences) / n**0.5
+    return value - half, value + half
+
+
+def spread(differences: FloatArray) -> float:
+    """Compute the standard deviation over seeds, exactly 0 where rounding alone tells the differences apart.
+
+    NaN for fewer than two.
+    """
+    if len(differences) < 2:
+        return float("nan")
+    if float(np.ptp(differences)) <= 1e-12 * float(np.abs(differences).max()):
+        return 0.0
+    return float(np.std(differences, ddof=1))
+
+
+def checked(differences: Sequence[float] | FloatArray) -> FloatArray:
+    """Return the differences as a float array of shape (n,).
+
+    Raises:
+        InputError: none, or one that is not finite.
+    """
+    d = np.asarray(differences, dtype=np.float64)
+    if d.ndim != 1 or not len(d):
+        raise InputError(f"differences of shape {d.shape}: give one number a seed, at least one")
+    if not np.isfinite(d).all():
+        raise InputError(
+            f"differences={d.tolist()}: a difference that is not finite has no place in a mean over seeds; "
+            "leave out the seeds that were not measured on both sides"
+        )
+    return d
+
+
+def sign_flip(
+    differences: Sequence[float] | FloatArray,
+    clusters: Sequence[Hashable] | npt.NDArray[np.generic] | None = None,
+    *,
+    flips: int = 10_000,
+    seed: int = 0,
+) -> float:
+    """Test that differences lie around 0 by flipping their signs, whole clusters at a time.
+
+    p = share of sign patterns s with |sum_c s_c D_c| >= |sum_c D_c|, D_c = sum of the differences of cluster
+    c: all 2^n patterns for n <= 12 clusters, else ``flips`` drawn ones and p = 2 min over sides of (b + 1) /
+    (flips + 1). Where differences are queries of one model, queries of a class share their relevant items and
+    are flipped together; this says nothing of other seeds.
+
+    [0] Smucker, Allan and Carterette, CIKM 2007; Phipson and Smyth, 2010, arXiv 1603.05766 (the +1)
+
+    Args:
+        differences: shape (n,).
+        clusters: shape (n,), the class of each; None: each stands alone.
+
+    Raises:
+        InputError: no difference, one that is not finite, clusters of another length, or no flip.
+    """
+    d = checked(differences)
+    if flips < 1:
+        raise InputError(f"flips={flips}: at least one pattern of signs must be drawn")
+    if clusters is not None:
+        if len(clusters) != len(d):
+            raise InputError(f"{len(clusters)} clusters for {len(d)} differences: give one a difference")
+        d = np.asarray(pd.Series(d).groupby(np.asarray(clusters)).sum(), dtype=np.float64)
+    if len(d) < 2 or not d.any():
+        return 1.0
+    result = scipy.stats.permutation_test(
+        (d,),
+        np.sum,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=np.inf if len(d) <= EXACT_UP_TO else flips,
+        random_state=seed,
+    )
+    return min(1.0, float(result.pvalue))
+
+
+def win_tie_loss(differences: Sequence[float] | FloatArray) -> Record:
+    """Count the differences above, at and below 0.
+
+    Raises:
+        InputError: no difference or one that is not finite.
+    """
+    d = checked(differences)
+    return Record(int((d > 0).sum()), int((d == 0).sum()), int((d < 0).sum()))
+
+
+def two_level_interval(frame: pd.DataFrame, by: Sequence[str], *, bootstrap: Bootstrap) -> pd.DataFrame:
+    """Bound a mean over seeds and queries, for other seeds and other query classes at once.
+
+    Seeds and query classes are crossed: every seed answers the same queries. Each resample draws seeds with
+    replacement and, independently, query classes with replacement; low, high are percentiles of
+    sum_sc w_s v_c D_sc / sum_sc w_s v_c n_sc.
+
+    [0] Owen, The pigeonhole bootstrap, Annals of Applied Statistics 1(2), 2007, arXiv 0712.1111
+
+    Args:
+        frame: columns ``by``, seed, query_class, query_id, value (paired differences; NaN: skipped).
+        by: the columns that tell groups apart; groups keep their order of first appearance.
+
+    Returns:
+        columns ``by``, value, low, high, n_seeds, n_classes, n_queries. NaN bounds with fewer than two seeds
+        or two classes.
+
+    Raises:
+        InputError: a query stands twice in a seed, or the seeds of a group answered different queries.
+    """
+    results: list[dict[Hashable, object]] = []
+    for key, group in (
+        frame.groupby(list(by), sort=False, dropna=False, observed=True) if by else [((), frame)]
+    ):
+        if group.duplicated(["seed", "query_id"]).any():
+            raise InputError(
+                f"{dict(zip(by, key, strict=True))}: a query id stands twice in one seed; keep one value a "
+                "query and seed"
+            )
+        valued = group[group["value"].notna()]
+        n_seeds = valued["seed"].nunique()
+        per_query = valued.groupby("query_id")["seed"].nunique()
+        odd = per_query[per_query != n_seeds]
+        if len(odd):
+            raise InputError(
+                f"{dict(zip(by, key, strict=True))}: query {odd.index[0]!r} has a value in {odd.iloc[0]} of "
+                f"{n_seeds} seeds; seeds can be resampled apart from queries only where every seed answered "
+                "the same ones"
+            )
+        sums = valued.pivot_table(index="seed", columns="query_class", values="value", aggfunc="sum")
+        counts = valued.pivot_table(index="seed", columns="query_class", values="value", aggfunc="size")
+        low, high = _crossed(sums.to_numpy(np.float64), counts.to_numpy(np.float64), bootstrap)
+        results.append(
+            {
+                **dict(zip(by, key, strict=True)),
+                "value": float(valued["value"].mean()) if len(valued) else float("nan"),
+                "low": low,
+                "high": high,
+                "n_seeds": n_seeds,
+                "n_classes": valued["query_class"].nunique(),
+                "n_queries": len(per_query),
+            }
+        )
+    return pd.DataFrame(results, columns=[*by, "value", "low", "high", "n_seeds", "n_classes", "n_queries"])
+
+
+def _crossed(sums_SC: FloatArray, counts_SC: FloatArray, bootstrap: Bootstrap) -> tuple[float, float]:
+    if sums_SC.shape[0] < 2 or sums_SC.shape[1] < 2:
+        return float("nan"), float("nan")
+    seeds_RS = resample_counts(sums_SC.shape[0], bootstrap)
+    classes_RC = resample_counts(sums_SC.shape[1], bootstrap)
+    means_R = np.einsum("rc,rc->r", seeds_RS @ sums_SC, classes_RC)
+    means_R /= np.einsum("rc,rc->r", seeds_RS @ counts_SC, classes_RC)
+    tail = 50 * (1 - bootstrap.level)
+    low, high = np.percentile(means_R, [tail, 100 - tail])
+    return float(low), float(high)
