@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,8 @@ class Study:
 
     Models are identified by (arm, seed). ``trials`` has one row for each model that was wanted, with its
     state: complete, failed (with the reason, and how its log ends), unfinished (no result yet) or missing (no
-    folder). Rows and tables hold complete models only; ``training`` holds the curves of all.
+    folder). Rows and tables hold complete models only; ``training`` holds the curves of all, ``configs``
+    the training's configuration by arm, where it was written. ``mode`` says how the arms were drawn ("grid").
     """
 
     name: str
@@ -49,6 +50,8 @@ class Study:
     projection: pd.DataFrame
     histograms: pd.DataFrame
     training: pd.DataFrame
+    mode: str = ""
+    configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def label(self, arm: str) -> str:
         """Return the label of an arm."""
@@ -90,6 +93,8 @@ def read_runs(folders: Sequence[Path]) -> Study:
         seeds=tuple(sorted({seed for study in studies for seed in study.seeds})),
         smoke=any(study.smoke for study in studies),
         selection=" ".join(sentences),
+        mode=modes.pop() if len(modes := {study.mode for study in studies}) == 1 else "",
+        configs={arm: config for study in studies for arm, config in study.configs.items()},
         **frames,
     )
 
@@ -125,6 +130,7 @@ def _read_run(folder: Path) -> Study:
         trials=trials,
         rows=rows,
         training=pd.DataFrame() if training is None else training,
+        configs=_configs((str(arm), folder) for arm in dict.fromkeys(rows["arm"])),
         **_read_tables([folder]),
     )
 
@@ -166,8 +172,22 @@ def _read_study(folder: Path) -> Study:
         trials=trials,
         rows=rows,
         training=_concat(training),
+        mode=str(document.get("mode", "")),
+        configs=_configs((key[0], wanted[key]) for key in keys),
         **_read_tables(complete),
     )
+
+
+def _configs(folders: Iterable[tuple[str, Path]]) -> dict[str, Mapping[str, Any]]:
+    """Read the configuration of each arm from the first of its models that has one."""
+    configs: dict[str, Mapping[str, Any]] = {}
+    for arm, folder in folders:
+        path = folder / "config.json"
+        if arm not in configs and path.exists():
+            config = read_json(path).get("config")
+            if isinstance(config, Mapping):
+                configs[arm] = config
+    return configs
 
 
 def _arms(document: Any, path: Path) -> tuple[Arm, ...]:
@@ -290,7 +310,8 @@ def _short_names(studies: Sequence[Study]) -> list[Study]:
             for arm in study.arms
         )
         baseline = arms.get(study.baseline, study.baseline) if study.baseline else None
-        shortened.append(replace(study, arms=renamed, baseline=baseline, **frames))
+        configs = {arms.get(arm, arm): config for arm, config in study.configs.items()}
+        shortened.append(replace(study, arms=renamed, baseline=baseline, configs=configs, **frames))
     return shortened
 
 
@@ -312,4 +333,5 @@ def _rename_arms(study: Study, names: dict[str, str], run: str) -> Study:
             frame["arm"] = frame["arm"].replace(names)
         frames[name] = frame
     baseline = names.get(study.baseline, study.baseline) if study.baseline else None
-    return replace(study, arms=arms, baseline=baseline, **frames)
+    configs = {names.get(arm, arm): config for arm, config in study.configs.items()}
+    return replace(study, arms=arms, baseline=baseline, configs=configs, **frames)

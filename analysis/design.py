@@ -1,0 +1,150 @@
+"""What sets the arms of a study apart: settings that differ from the baseline, ladders, crossings.
+
+Read from the configurations that training left beside each model, so that any study tells its own design.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+WEIGHT = "objective.weights."
+STRENGTHS = (WEIGHT, "objective.modifiers.")
+TEMPERATURE = "objective.temperature.initial"
+# what a run is called, where it ran and how it was watched: none of it is a treatment
+BOOKKEEPING = (
+    "recipe", "seed", "threads", "device", "log_every", "checkpoint_every", "validation", "workers",
+    "loading", "max_bad", "term_gradients", "recompute", "compiled", "local_loss",
+)  # fmt: skip
+
+Value = float | int | str | bool | None
+
+
+class Ladder(NamedTuple):
+    """Arms that differ from the baseline in the strength of the same thing alone.
+
+    ``doses`` maps an arm to its dose; the baseline has dose 0 of a weight, and its own temperature.
+    """
+
+    name: str
+    doses: dict[str, float]
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Value]:
+    """Write a nested configuration as one level of dotted names; a list becomes its text."""
+    settings: dict[str, Value] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            settings |= flat(value, f"{prefix}{name}.")
+        else:
+            settings[f"{prefix}{name}"] = str(value) if isinstance(value, list) else value
+    return settings
+
+
+def changes(configs: Mapping[str, Mapping[str, Any]], baseline: str | None) -> dict[str, dict[str, Value]]:
+    """Tell for each arm which settings differ from the baseline's, with the arm's values.
+
+    A term or modifier that an objective does not name has strength 0. Without a baseline, or without its
+    configuration, nothing can be told: no arm has an entry.
+    """
+    if baseline is None or baseline not in configs:
+        return {}
+    settings = {arm: flat(config) for arm, config in configs.items()}
+    reference = settings[baseline]
+    found = {}
+    for arm, mine in settings.items():
+        names = [name for name in dict.fromkeys((*reference, *mine)) if name.split(".")[0] not in BOOKKEEPING]
+        found[arm] = {
+            name: _value(mine, name) for name in names if _value(mine, name) != _value(reference, name)
+        }
+    return found
+
+
+def _value(settings: Mapping[str, Value], name: str) -> Value:
+    return settings.get(name, 0.0 if name.startswith(STRENGTHS) else None)
+
+
+def weight_ladders(arms: Mapping[str, Mapping[str, Value]], baseline: str) -> list[Ladder]:
+    """Find the ladders of strengths: arms that add the same terms in the same proportions.
+
+    The dose is the sum of the weights added. Other changes are allowed where all arms of a ladder share them,
+    and named; the baseline then is no rung. One dose alone makes no ladder.
+    """
+    groups: dict[tuple[object, ...], dict[str, float]] = {}
+    names: dict[tuple[object, ...], str] = {}
+    for arm, changed in arms.items():
+        weights = {
+            name.split(".")[-1]: float(value)
+            for name, value in changed.items()
+            if name.startswith(STRENGTHS) and isinstance(value, float | int)
+        }
+        dose = sum(weights.values())
+        if dose <= 0 or "clip" in weights:
+            continue
+        others = tuple((name, value) for name, value in changed.items() if not name.startswith(STRENGTHS))
+        shares = tuple((term, round(weight / dose, 6)) for term, weight in sorted(weights.items()))
+        groups.setdefault((shares, others), {})[arm] = dose
+        terms = " + ".join(weights)
+        names[shares, others] = terms + (f" ({_words(dict(others))})" if others else "")
+    return [
+        Ladder(
+            names[key], ({} if key[1] else {baseline: 0.0}) | dict(sorted(doses.items(), key=lambda d: d[1]))
+        )
+        for key, doses in groups.items()
+        if len(set(doses.values())) > 1
+    ]
+
+
+def temperature_ladder(
+    arms: Mapping[str, Mapping[str, Value]], configs: Mapping[str, Mapping[str, Any]], baseline: str
+) -> Ladder | None:
+    """Find the arms that differ from the baseline in a fixed temperature alone, which is their dose."""
+    own = flat(configs[baseline])
+    if own.get("objective.temperature.regime") != "fixed":
+        return None
+    doses = {baseline: float(own[TEMPERATURE] or 0)} | {
+        arm: float(value)
+        for arm, changed in arms.items()
+        if set(changed) == {TEMPERATURE} and isinstance(value := changed[TEMPERATURE], float | int)
+    }
+    if len(set(doses.values())) < 3:
+        return None
+    return Ladder("temperature", dict(sorted(doses.items(), key=lambda dose: dose[1])))
+
+
+def crossing(
+    arms: Mapping[str, Mapping[str, Value]], configs: Mapping[str, Mapping[str, Any]]
+) -> pd.DataFrame:
+    """Find the factors of a study whose arms are all combinations of their levels, each once.
+
+    Returns:
+        one row an arm: column arm and one column a factor, named as the setting, with its level; empty where
+        the arms are no full crossing of at least two factors.
+    """
+    factors = list(dict.fromkeys(name for changed in arms.values() for name in changed))
+    if len(factors) < 2:
+        return pd.DataFrame()
+    settings = {arm: flat(configs[arm]) for arm in arms}
+    table = pd.DataFrame(
+        [(arm, *(_value(settings[arm], factor) for factor in factors)) for arm in arms],
+        columns=["arm", *factors],
+    )
+    distinct = table[factors].drop_duplicates()
+    combinations = math.prod(table[factor].nunique(dropna=False) for factor in factors)
+    return table if len(distinct) == len(table) == combinations else pd.DataFrame()
+
+
+def _words(settings: Mapping[str, Value]) -> str:
+    return ", ".join(f"{short(name)} {value}" for name, value in settings.items())
+
+
+def short(setting: str) -> str:
+    """Name a setting in a few words: a term by its name and "weight", others by what tells them apart."""
+    if setting.startswith(STRENGTHS):
+        return f"{setting.split('.')[-1]} weight"
+    if setting == TEMPERATURE:
+        return "temperature"
+    return setting.removeprefix("objective.").replace(".", " ").replace("_", " ")
