@@ -1,0 +1,468 @@
+"""The five claims of the paper: what each has to show, and whether these data support or contradict it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import pandas as pd
+
+from analysis.comparisons import of_headline
+from analysis.design import WEIGHT, Value, changes
+from analysis.evidence import Evidence, Verdict, average_arms, gather, side, subtract
+from analysis.stats.association import Slope, slope_over_models
+from analysis.stats.bootstrap import Bootstrap, paired_difference
+from analysis.stats.families import holm
+from analysis.study import Study
+from analysis.tables import CONTROLS, MODEL, SIDE, Headline, at
+
+Kind = Literal["above", "below", "negligible"]
+Role = Literal["effect", "control", "further"]
+
+# terms that contrast items of one modality with each other
+INTRA_TERMS = {
+    "image": (
+        "image_ntxent", "image_ntxent_head", "image_supervised", "image_vicreg", "image_nearest",
+        "self_distillation",
+    ),
+    "text": (
+        "text_ntxent", "text_ntxent_words", "text_ntxent_dropout", "text_supervised", "text_vicreg",
+        "text_nearest",
+    ),
+}  # fmt: skip
+CLOSED = 0.5  # share of the baseline's gap that an arm may keep, in every seed, to count as closing it
+RULE = (
+    "A statement is supported where all its intervals lie on the side that it names: that over queries "
+    "(classes resampled) and, where there are several models, that over models (t). It is contradicted where "
+    "they lie on the other side, or where the difference is shown to be negligible, within ±{margin:g} points "
+    "(two one-sided tests); otherwise it is undecided. The effects of all claims are one family: they count "
+    "only where Holm's corrected p is at most {alpha:g}. A claim is contradicted where its effect or a control "
+    "is, supported where all of them are, and undecided otherwise; a control that was not measured leaves it "
+    "undecided. One seed decides nothing about a difference between arms; about a model it speaks for that "
+    "model alone."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statement:
+    """One thing that a claim says, with the numbers that bear on it.
+
+    ``role``: the effect itself, a control that it has to survive, or something further that does not count.
+    ``note`` says what the numbers are of, or why there are none. ``p_holm`` is set for effects.
+    """
+
+    text: str
+    role: Role
+    kind: Kind
+    evidence: Evidence | None = None
+    slope: Slope | None = None
+    note: str = ""
+    between_arms: bool = False
+    p_holm: float = float("nan")
+    verdict: Verdict = "not measured"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """One claim about one modality, its statements and what they come to."""
+
+    number: int
+    modality: str
+    title: str
+    statements: tuple[Statement, ...]
+    verdict: Verdict = "not measured"
+
+
+def judge(
+    study: Study,
+    queries: pd.DataFrame,
+    values: pd.DataFrame,
+    wheres: Sequence[Headline],
+    *,
+    bootstrap: Bootstrap,
+    margin: float,
+) -> tuple[Claim, ...]:
+    """Judge the claims, for each modality that has a leading task; what was not measured is named.
+
+    Args:
+        queries: quoted per-query values.
+        values: what :func:`analysis.comparisons.model_values` returns.
+        wheres: the leading tasks; those of one modality on several datasets are averaged.
+        margin: what counts as nothing, a fraction of mAP or accuracy.
+    """
+    alpha = 1 - bootstrap.level
+    data = _Data(study, queries, values, tuple(wheres), bootstrap, margin)
+    drafts = sorted(
+        (
+            claim
+            for modality in dict.fromkeys(where.modality for where in wheres)
+            for claim in (
+                _misaligned(data, modality),
+                _crossing_helps(data, modality),
+                _crossing_hurts(data, modality),
+                _term_removes(data, modality),
+                _closing_removes(data, modality),
+            )
+        ),
+        key=lambda claim: claim.number,
+    )
+    effects = [one for claim in drafts for one in claim.statements if one.role == "effect" and one.evidence]
+    p_holm = holm([one.evidence.p for one in effects if one.evidence]).tolist() if effects else []
+    corrected = {id(one): p for one, p in zip(effects, p_holm, strict=True)}
+    judged = []
+    for claim in drafts:
+        statements = [replace(one, p_holm=corrected.get(id(one), float("nan"))) for one in claim.statements]
+        judged.append(_concluded(claim, tuple(decide(one, alpha, margin) for one in statements)))
+    return tuple(judged)
+
+
+def decide(statement: Statement, alpha: float, margin: float) -> Statement:
+    """Call one statement by :data:`RULE`."""
+    if statement.slope is not None:
+        low, high = statement.slope.partial_low, statement.slope.partial_high
+        verdict: Verdict = "supported" if low > 0 else "contradicted" if high < 0 else "undecided"
+        return replace(statement, verdict=verdict)
+    evidence = statement.evidence
+    if evidence is None:
+        return statement
+    if statement.between_arms and evidence.models.n < 2:
+        note = "; ".join(filter(None, (statement.note, "one seed cannot tell arms apart")))
+        return replace(statement, verdict="undecided", note=note)
+    if statement.kind == "negligible":
+        outside = side(evidence, beyond=margin) != 0
+        verdict = "supported" if evidence.negligible else "contradicted" if outside else "undecided"
+        return replace(statement, verdict=verdict)
+    found = side(evidence)
+    if statement.role == "effect" and not statement.p_holm <= alpha:
+        found = 0
+    wanted = 1 if statement.kind == "above" else -1
+    if evidence.negligible or found == -wanted:
+        return replace(statement, verdict="contradicted")
+    return replace(statement, verdict="supported" if found == wanted else "undecided")
+
+
+def _concluded(claim: Claim, statements: tuple[Statement, ...]) -> Claim:
+    """Call a claim by :data:`RULE`."""
+    counted = [one for one in statements if one.role != "further"]
+    verdicts = [one.verdict for one in counted]
+    verdict: Verdict = "undecided"
+    if all(one.verdict == "not measured" for one in counted if one.role == "effect"):
+        verdict = "not measured"
+    elif "contradicted" in verdicts:
+        verdict = "contradicted"
+    elif set(verdicts) == {"supported"}:
+        verdict = "supported"
+    return replace(claim, statements=statements, verdict=verdict)
+
+
+@dataclass(frozen=True)
+class _Data:
+    """The per-query values of a study, and which arms play which part in the claims."""
+
+    study: Study
+    queries: pd.DataFrame
+    values: pd.DataFrame
+    wheres: tuple[Headline, ...]
+    bootstrap: Bootstrap
+    margin: float
+
+    @property
+    def changed(self) -> dict[str, dict[str, Value]]:
+        return changes(self.study.configs, self.study.baseline)
+
+    @property
+    def lead(self) -> list[str]:
+        """Name the arms that the claims about one model are about: the baseline, or all without one."""
+        return [self.study.baseline] if self.study.baseline else self.study.arm_names
+
+    def inverted(self, modality: str) -> str:
+        return next(where.route for where in self.wheres if where.modality == modality)
+
+    def within(self, modality: str, route: str, reference: str) -> pd.DataFrame:
+        """Subtract mAP by ``reference`` from that by ``route`` for each model and query."""
+        here = [at(self.queries, where) for where in self.wheres if where.modality == modality]
+        queries = pd.concat(here)
+        return _paired(queries[queries["metric"] == "mAP"], route, reference)
+
+    def zero_shot(self, route: str) -> pd.DataFrame:
+        """Subtract native zero-shot accuracy from that by ``route`` for each model and query."""
+        tasks = self.queries["task"].str.startswith("zero-shot") & (self.queries["metric"] == "hit@1")
+        queries = self.queries[tasks]
+        first = queries.groupby("dataset")["task"].transform("first")
+        return _paired(queries[queries["task"] == first], route, "native")
+
+    def of(self, differences: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
+        """Average over arms, seed by seed; without a baseline every model stands for itself."""
+        if self.study.baseline is None and list(arms) == self.lead:
+            models = differences["arm"].astype(str) + " " + differences["seed"].astype(str)
+            return differences.assign(seed=models)
+        return average_arms(differences, arms)
+
+    def evidence(self, differences: pd.DataFrame) -> Evidence | None:
+        return gather(differences, bootstrap=self.bootstrap, margin=self.margin)
+
+    def arms_with_term(self, modality: str) -> list[str]:
+        """Name the arms that only add terms within the modalities, at least one of them within this one."""
+        intra = {f"{WEIGHT}{term}" for terms in INTRA_TERMS.values() for term in terms}
+        mine = {f"{WEIGHT}{term}" for term in INTRA_TERMS[modality]}
+        return [
+            arm
+            for arm, changed in self.changed.items()
+            if mine & set(changed) and all(name in intra or name.startswith(_VIEWS) for name in changed)
+        ]
+
+    def arms_with_views(self) -> list[str]:
+        """Name the controls that have the second view or the time of a term, but not the term."""
+        return [
+            arm
+            for arm, changed in self.changed.items()
+            if f"{WEIGHT}clip_second_view" in changed or (set(changed) == {"steps"} and self._longer(arm))
+        ]
+
+    def _longer(self, arm: str) -> bool:
+        steps = [self.study.configs[name]["steps"] for name in (arm, self.study.baseline) if name]
+        return bool(steps[0] > steps[-1])
+
+    def arms_of_images_alone(self) -> list[str]:
+        """Name the arms that were trained without a loss between the modalities, on images."""
+        terms = {f"{WEIGHT}{term}" for term in INTRA_TERMS["image"]}
+        known = {f"{WEIGHT}clip"} | terms
+        return [
+            arm
+            for arm, changed in self.changed.items()
+            if changed.get(f"{WEIGHT}clip") == 0 and terms & set(changed) and set(changed) <= known
+        ]
+
+    def arms_that_close(self) -> list[str]:
+        """Name the arms without a term within a modality that keep at most half of the baseline's gap."""
+        gaps = self.values[self.values["quantity"] == "centroid_distance"]
+        gaps = gaps.groupby(MODEL)["value"].mean().unstack("arm")
+        base = self.study.baseline
+        if base is None or base not in gaps.columns:
+            return []
+        intra = {f"{WEIGHT}{term}" for terms in INTRA_TERMS.values() for term in terms}
+        closed = []
+        for arm in gaps.columns.drop(base):
+            both = gaps[[arm, base]].dropna()
+            changed = self.changed.get(str(arm), {})
+            if len(both) and (both[arm] <= CLOSED * both[base]).all() and not intra & set(changed):
+                closed.append(str(arm))
+        return [arm for arm in self.study.arm_names if arm in closed]
+
+
+_VIEWS = ("extra_augment", "augment.text_dropout")
+_PARTNER = {"image": "images", "text": "texts"}
+_WORDS = {
+    "class_pca": "class-name PCA", "isoclip": "the IsoCLIP band", "ridge": "ridge regression",
+    "centred": "centring", "random_subspace": "a random subspace", "untrained_tokens": "untrained tokens",
+    "shuffled_targets": "shuffled targets", "random_rotation": "a random rotation",
+    "oti_both": "OTI on both sides", "ovi_both": "OVI on both sides", "procrustes": "Procrustes",
+    "whitened": "whitening", "caption_pca": "caption PCA", "image_pca": "image PCA",
+}  # fmt: skip
+_ALWAYS = ("untrained_tokens", "class_pca")
+_FURTHER_CONTROLS = (*CONTROLS, "shuffled_targets", "random_rotation", "oti_both", "ovi_both", "procrustes",
+                     "whitened", "caption_pca", "image_pca")  # fmt: skip
+
+
+def _paired(queries: pd.DataFrame, route: str, reference: str) -> pd.DataFrame:
+    on = [*SIDE, *MODEL]
+    change = paired_difference(
+        queries[queries["route"] == route],
+        queries[queries["route"] == reference],
+        on=on,
+        by=[*on, "inversion_seed"],
+    )
+    keys = ["arm", "seed", "dataset", "query_id", "query_class"]
+    return change.groupby(keys, sort=False)["value"].mean().reset_index()
+
+
+def _misaligned(data: _Data, modality: str) -> Claim:
+    gain = data.within(modality, "class_pca", "native")
+    over_random = data.within(modality, "class_pca", "random_subspace")
+    alone = data.arms_of_images_alone() if modality == "image" else []
+    difference = subtract(data.of(gain, data.lead), data.of(gain, alone)) if alone else pd.DataFrame()
+    return Claim(
+        number=1,
+        modality=modality,
+        title=f"Similarity among {_PARTNER[modality]} is misaligned in models trained across modalities",
+        statements=(
+            Statement(
+                text="class-name PCA, which inverts nothing, retrieves better than native features",
+                role="effect",
+                kind="above",
+                evidence=data.evidence(data.of(gain, data.lead)),
+            ),
+            Statement(
+                text="it does better than a random subspace of equal rank",
+                role="control",
+                kind="above",
+                evidence=data.evidence(data.of(over_random, data.lead)),
+            ),
+            Statement(
+                text=f"it gains more than in a model trained on {_PARTNER[modality]} alone",
+                role="control",
+                kind="above",
+                evidence=data.evidence(difference) if alone else None,
+                between_arms=True,
+                note="" if alone else f"no arm was trained on {_PARTNER[modality]} alone",
+            ),
+        ),
+    )
+
+
+def _crossing_helps(data: _Data, modality: str) -> Claim:
+    route = data.inverted(modality)
+    measured = set(data.queries["route"])
+    controls = [
+        name for name in dict.fromkeys((*_ALWAYS, *_FURTHER_CONTROLS)) if name in (*_ALWAYS, *measured)
+    ]
+    found = {name: data.evidence(data.of(data.within(modality, route, name), data.lead)) for name in controls}
+    return Claim(
+        number=2,
+        modality=modality,
+        title=f"Inverting the query, so that retrieval among {_PARTNER[modality]} crosses modalities, helps",
+        statements=(
+            Statement(
+                text=f"{route.upper()} retrieves better than native features",
+                role="effect",
+                kind="above",
+                evidence=data.evidence(data.of(data.within(modality, route, "native"), data.lead)),
+            ),
+            *(
+                Statement(
+                    text=f"{route.upper()} retrieves better than {_WORDS[name]}",
+                    role="control",
+                    kind="above",
+                    evidence=evidence,
+                )
+                for name, evidence in found.items()
+                if evidence or name in _ALWAYS
+            ),
+        ),
+    )
+
+
+def _crossing_hurts(data: _Data, modality: str) -> Claim:
+    route = data.inverted(modality)
+    what = {"image": "the image", "text": "the prompt"}[modality]
+    return Claim(
+        number=3,
+        modality=modality,
+        title=f"Inverting {what} of zero-shot classification, so that it stays within a modality, hurts",
+        statements=(
+            Statement(
+                text=f"accuracy is lower with {what} inverted ({route.upper()})",
+                role="effect",
+                kind="below",
+                evidence=data.evidence(data.of(data.zero_shot(route), data.lead)),
+            ),
+            Statement(
+                text=f"it is lower, too, where ridge regression takes {what} across without inverting",
+                role="control",
+                kind="below",
+                evidence=data.evidence(data.of(data.zero_shot("ridge"), data.lead))
+                if modality == "image"
+                else None,
+                note="" if modality == "image" else "ridge regression takes images across, not prompts",
+            ),
+        ),
+    )
+
+
+def _term_removes(data: _Data, modality: str) -> Claim:
+    arms, views = data.arms_with_term(modality), data.arms_with_views()
+    gain = data.within(modality, data.inverted(modality), "native")
+    within = f"an {modality}-{modality} term" if modality == "image" else f"a {modality}-{modality} term"
+    of = f"mean over {_named(data.study, arms)}" if arms else f"no arm adds {within} alone"
+    return Claim(
+        number=4,
+        modality=modality,
+        title=f"{within.capitalize()} in training takes the gain of {data.inverted(modality).upper()} away",
+        statements=(
+            Statement(
+                text="the gain is smaller than the baseline's",
+                role="effect",
+                kind="below",
+                evidence=_less(data, gain, arms, data.lead),
+                between_arms=True,
+                note=of,
+            ),
+            Statement(
+                text="it is smaller than with the views or the time of the term alone",
+                role="control",
+                kind="below",
+                evidence=_less(data, gain, arms, views),
+                between_arms=True,
+                note=f"against {_named(data.study, views)}" if views else "no arm has them without the term",
+            ),
+            _gone(data, gain, arms, of),
+        ),
+    )
+
+
+def _closing_removes(data: _Data, modality: str) -> Claim:
+    arms = data.arms_that_close()
+    route = data.inverted(modality)
+    gain = data.within(modality, route, "native")
+    where = next(where for where in data.wheres if where.modality == modality)
+    models = of_headline(data.values, where, "gain").rename(columns={"value": "gain"})
+    native = of_headline(data.values, where, "native").rename(columns={"value": "native"})
+    models = models.merge(native, on=MODEL, how="left")
+    gaps = data.values[data.values["quantity"] == "centroid_distance"]
+    gaps = gaps[gaps["dataset"] == where.dataset].groupby(MODEL)["value"].mean().rename("gap").reset_index()
+    slope = slope_over_models(
+        models.merge(gaps, on=MODEL), "gap", "gain", held="native", level=data.bootstrap.level
+    )
+    of = (
+        f"mean over {_named(data.study, arms)}" if arms else "no arm keeps at most half of the baseline's gap"
+    )
+    few = pd.isna(slope.partial_low)
+    return Claim(
+        number=5,
+        modality=modality,
+        title=f"Closing the modality gap takes the gain of {route.upper()} away",
+        statements=(
+            Statement(
+                text="the gain is smaller than the baseline's",
+                role="effect",
+                kind="below",
+                evidence=_less(data, gain, arms, data.lead),
+                between_arms=True,
+                note=of,
+            ),
+            Statement(
+                text="over arms, the gain grows with the gap where native mAP is held equal",
+                role="control",
+                kind="above",
+                slope=None if few else slope,
+                between_arms=True,
+                note=f"partial correlation over {slope.n_arms} arms"
+                + (": too few or too alike for an interval" if few else ""),
+            ),
+            _gone(data, gain, arms, of),
+        ),
+    )
+
+
+def _gone(data: _Data, gain: pd.DataFrame, arms: Sequence[str], of: str) -> Statement:
+    return Statement(
+        text="the gain that is left is negligible",
+        role="further",
+        kind="negligible",
+        evidence=data.evidence(average_arms(gain, arms)) if arms else None,
+        between_arms=True,
+        note=of,
+    )
+
+
+def _less(data: _Data, gain: pd.DataFrame, arms: Sequence[str], references: Sequence[str]) -> Evidence | None:
+    if not arms or not references:
+        return None
+    return data.evidence(subtract(average_arms(gain, arms), average_arms(gain, references)))
+
+
+def _named(study: Study, arms: Sequence[str]) -> str:
+    if len(arms) > 4:
+        return f"{len(arms)} arms"
+    return "; ".join(study.label(arm) for arm in arms)
