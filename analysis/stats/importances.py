@@ -1,0 +1,132 @@
+"""Which axis of a study decides whether a point is among the best, with an interval over points."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.stats.bootstrap import FloatArray
+from crossgap.errors import InputError
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
+
+LEAST_POINTS = 10
+GRID_LEVELS = 10
+_EXPECTED = r"Some regimes for parameter|Target and region quantiles select the same"
+
+
+def axis_importances(
+    points: pd.DataFrame,
+    objective: Sequence[float] | FloatArray | pd.Series,
+    *,
+    maximise: bool = True,
+    resamples: int = 200,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Share out, over the axes of a grid, what sets its best points apart from all points (PED-ANOVA).
+
+    share_a is proportional to sum_x p(x) (p_best(x) / p(x) - 1)², with p and p_best Parzen estimates of axis
+    a over all points and over the best quantile: the best tenth, or the five best where a tenth holds fewer,
+    never more than half. low, high = 2.5 and 97.5 percentiles when points are resampled with replacement.
+
+    Only for points that were laid out beforehand: a full grid, or quasi-random (QMC) or random points. Points
+    that a sampler chose to do well crowd around the best, and their importances describe the sampler.
+
+    [0] Watanabe, Bansal and Hutter, PED-ANOVA, IJCAI 2023, arXiv 2304.10255, as Optuna 5 computes it
+
+    Args:
+        points: one row a point, one column an axis and no other. Numbers of at most ten levels count by their
+            place, as on a grid (a density over the distances between a grid's lines is an artefact); other
+            numbers are distances, on a log scale where all are above 0 and span a factor of 100; anything
+            else, booleans included, is a category. NaN: the axis does not exist at that point.
+        objective: shape (n,), one a point, in the order of ``points``; a point whose objective is not finite
+            is left out.
+        maximise: whether the highest objective is best (the evaluator minimises: such values are negated).
+
+    Returns:
+        columns axis, share, low, high, n_points, most important first; shares sum to 1. Where the best points
+        differ from the others along no axis, shares are NaN.
+
+    Raises:
+        InputError: another number of objectives than points, no axis, or fewer than ten points with an
+            objective.
+    """
+    values = np.asarray(objective, dtype=np.float64)
+    if values.shape != (len(points),):
+        raise InputError(f"{len(points)} points and objectives of shape {values.shape}: give one a point")
+    if points.shape[1] == 0:
+        raise InputError("points without an axis: give one column for each axis that was varied")
+    if resamples < 1:
+        raise InputError(f"resamples={resamples}: at least one resample is needed")
+    finite = np.isfinite(values)
+    n = int(finite.sum())
+    if n < LEAST_POINTS:
+        raise InputError(f"{n} points with an objective: importances need at least {LEAST_POINTS}")
+    trials = _trials(points[finite], -values[finite] if maximise else values[finite])
+    axes = [str(axis) for axis in points.columns]
+    shares = _shares(trials, axes)
+    generator = np.random.default_rng(seed)
+    drawn = np.stack(
+        [_shares([trials[place] for place in generator.integers(0, n, n)], axes) for _ in range(resamples)]
+    )
+    drawn = drawn[np.isfinite(drawn).all(axis=1)]
+    bounds = np.percentile(drawn, [2.5, 97.5], axis=0) if len(drawn) else np.full((2, len(axes)), np.nan)
+    table = pd.DataFrame({"axis": axes, "share": shares, "low": bounds[0], "high": bounds[1], "n_points": n})
+    return table.sort_values("share", ascending=False, kind="stable", ignore_index=True)
+
+
+def _trials(points: pd.DataFrame, values: FloatArray) -> list[FrozenTrial]:
+    from optuna.trial import create_trial  # here: it takes a second to import, and few reports need it
+
+    axes = {str(axis): _axis(points[axis]) for axis in points.columns}
+    trials = []
+    for place, value in enumerate(values):
+        here = {name: column[place] for name, (column, _) in axes.items() if column[place] is not None}
+        distributions = {name: axes[name][1] for name in here}
+        trials.append(create_trial(params=here, distributions=distributions, value=float(value)))
+    return trials
+
+
+def _axis(column: pd.Series) -> tuple[list[Any], BaseDistribution]:
+    """Return the values of an axis (None: it does not exist at that point) and what they are drawn from."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    values: list[Any] = [None if pd.isna(one) else one for one in column.tolist()]
+    levels = list(dict.fromkeys(one for one in values if one is not None))
+    if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
+        return values, CategoricalDistribution(levels or [""])
+    if len(levels) <= GRID_LEVELS:
+        places = {level: place for place, level in enumerate(sorted(levels))}
+        return [None if one is None else places[one] for one in values], IntDistribution(
+            0, max(len(levels) - 1, 0)
+        )
+    low, high = min(levels), max(levels)
+    log = bool(low > 0 and high / low >= 100)
+    if pd.api.types.is_integer_dtype(column):
+        return values, IntDistribution(low, high, log=log)
+    return values, FloatDistribution(low, high, log=log)
+
+
+def _shares(trials: list[FrozenTrial], axes: list[str]) -> FloatArray:
+    import optuna
+
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # a study in memory is no news
+    try:
+        study = optuna.create_study(direction="minimize")
+        study.add_trials(trials)
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+    best = min(0.5, max(0.1, 5 / len(trials)))
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=best)
+    with warnings.catch_warnings():  # a resample may hold one point of a kind, or ties among all
+        warnings.filterwarnings("ignore", message=_EXPECTED)
+        found = evaluator.evaluate(study)
+    raw = np.array([found.get(axis, 0.0) for axis in axes])
+    return raw / raw.sum() if raw.sum() > 0 else np.full(len(axes), np.nan)
