@@ -34,13 +34,13 @@ INTRA_TERMS = {
 CLOSED = 0.5  # share of the baseline's gap that an arm may keep, in every seed, to count as closing it
 RULE = (
     "A statement is supported where all its intervals lie on the side that it names: that over queries "
-    "(classes resampled) and, where there are several models, that over models (t). It is contradicted where "
-    "they lie on the other side, or where the difference is shown to be negligible, within ±{margin:g} points "
-    "(two one-sided tests); otherwise it is undecided. The effects of all claims are one family: they count "
-    "only where Holm's corrected p is at most {alpha:g}. A claim is contradicted where its effect or a control "
-    "is, supported where all of them are, and undecided otherwise; a control that was not measured leaves it "
-    "undecided. One seed decides nothing about a difference between arms; about a model it speaks for that "
-    "model alone."
+    "(classes resampled) and, where there are several models, that over models (t). It is contradicted "
+    "where they lie on the other side, or where the difference is shown to be negligible, within "
+    "±{margin:g} points (two one-sided tests); otherwise it is undecided. The effects of all claims are one "
+    "family: they count only where Holm's corrected p is at most {alpha:g}. A claim is contradicted where "
+    "its effect or a control is, supported where all of them are, and undecided otherwise; a control that "
+    "was not measured leaves it undecided. One seed decides nothing about a difference between arms; about "
+    "a model it speaks for that model alone."
 )
 
 

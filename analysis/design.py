@@ -6,7 +6,7 @@ Read from the configurations that training left beside each model, so that any s
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -127,14 +127,19 @@ def crossing(
     factors = list(dict.fromkeys(name for changed in arms.values() for name in changed))
     if len(factors) < 2:
         return pd.DataFrame()
-    settings = {arm: flat(configs[arm]) for arm in arms}
-    table = pd.DataFrame(
-        [(arm, *(_value(settings[arm], factor) for factor in factors)) for arm in arms],
-        columns=["arm", *factors],
-    )
+    table = levels(arms, configs, factors)
     distinct = table[factors].drop_duplicates()
     combinations = math.prod(table[factor].nunique(dropna=False) for factor in factors)
     return table if len(distinct) == len(table) == combinations else pd.DataFrame()
+
+
+def levels(
+    arms: Iterable[str], configs: Mapping[str, Mapping[str, Any]], names: Sequence[str]
+) -> pd.DataFrame:
+    """Tabulate settings by arm: column arm and one column a setting."""
+    settings = {arm: flat(configs[arm]) for arm in arms}
+    rows = [(arm, *(_value(mine, name) for name in names)) for arm, mine in settings.items()]
+    return pd.DataFrame(rows, columns=["arm", *names])
 
 
 def _words(settings: Mapping[str, Value]) -> str:

@@ -58,9 +58,8 @@ def gather(differences: pd.DataFrame, *, bootstrap: Bootstrap, margin: float) ->
         p = models.p_t
     else:
         weighted = _weighted(queries)
-        p = sign_flip(
-            weighted["value"].to_numpy(float), (weighted["dataset"] + "\n" + weighted["query_class"])
-        )
+        classes = weighted["dataset"].str.cat(weighted["query_class"], sep="\n")
+        p = sign_flip(weighted["value"].to_numpy(float), classes.to_numpy(str))
     return Evidence(
         value=models.value,
         low=low,

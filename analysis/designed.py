@@ -1,0 +1,165 @@
+"""What a designed study answers: the response to a dose, to temperature, to crossed factors; what mattered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pandas as pd
+
+from analysis.comparisons import of_headline
+from analysis.design import Ladder, changes, crossing, levels, short, temperature_ladder, weight_ladders
+from analysis.stats.factorial import factorial_effects
+from analysis.stats.importances import LEAST_POINTS, axis_importances
+from analysis.stats.seeds import paired_seeds
+from analysis.study import Study
+from analysis.tables import CROSS_TASKS, MODEL, Headline
+
+FAIR_MODES = ("grid", "qmc")  # points drawn without regard to what was found before
+POINTS = 100
+
+
+class Quantity(NamedTuple):
+    """A number of each model in the unit that is printed: columns arm, seed, value."""
+
+    name: str
+    unit: str
+    values: pd.DataFrame
+    larger_is_better: bool | None = None
+
+
+def key_quantities(values: pd.DataFrame, wheres: Sequence[Headline]) -> list[Quantity]:
+    """List the few numbers that describe a model: native mAP and gain by modality, gap, hit@1 across.
+
+    Of several datasets the first of each modality counts, and the gap and hit@1 of that dataset.
+    """
+    quantities = []
+    first = {where.modality: where for where in reversed(wheres)}
+    for modality in ("image", "text"):
+        if modality in first:
+            where = first[modality]
+            native, gain = (of_headline(values, where, name) for name in ("native", "gain"))
+            quantities += [
+                Quantity(f"native mAP, {modality}s", "%", _scaled(native), True),
+                Quantity(f"{where.route.upper()} gain", "points", _scaled(gain)),
+            ]
+    datasets = [where.dataset for where in wheres] or list(values["dataset"])
+    here = values[values["dataset"].isin(datasets[:1])]
+    gap = here[here["quantity"] == "centroid_distance"]
+    across = here[(here["quantity"] == "native") & here["task"].isin(CROSS_TASKS)]
+    hits = across.groupby(MODEL, sort=False)["value"].mean().reset_index()
+    quantities += [
+        Quantity("modality gap", "distance", gap[[*MODEL, "value"]], False),
+        Quantity("hit@1 across", "%", _scaled(hits), True),
+    ]
+    return [quantity for quantity in quantities if len(quantity.values)]
+
+
+def _scaled(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(value=POINTS * frame["value"])
+
+
+def ladders(study: Study) -> list[Ladder]:
+    """Find the study's ladders of strengths; none without a baseline."""
+    arms = changes(study.configs, study.baseline)
+    return weight_ladders(arms, study.baseline) if study.baseline and arms else []
+
+
+def temperatures(study: Study) -> Ladder | None:
+    """Find the study's ladder of fixed temperatures."""
+    arms = changes(study.configs, study.baseline)
+    return temperature_ladder(arms, study.configs, study.baseline) if study.baseline and arms else None
+
+
+def along(
+    quantities: Sequence[Quantity], rungs: Sequence[Ladder], *, level: float
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Put quantities of models along ladders.
+
+    Returns:
+        points: ladder, dose, arm, seed, quantity, unit, value, one row a model; summary: ladder, dose, arm,
+        quantity, value, low, high, n_seeds: mean over seeds with its t interval.
+    """
+    points = [
+        quantity.values[quantity.values["arm"].isin(rung.doses)].assign(
+            ladder=rung.name, quantity=quantity.name, unit=quantity.unit
+        )
+        for rung in rungs
+        for quantity in quantities
+    ]
+    columns = ["ladder", "dose", "arm", "seed", "quantity", "unit", "value"]
+    if not points:
+        return pd.DataFrame(columns=columns), pd.DataFrame()
+    frame = pd.concat(points, ignore_index=True)
+    doses = {(rung.name, arm): dose for rung in rungs for arm, dose in rung.doses.items()}
+    frame["dose"] = [doses[key] for key in zip(frame["ladder"], frame["arm"], strict=True)]
+    by = ["ladder", "dose", "arm", "quantity"]
+    rows = []
+    for key, group in frame.groupby(by, sort=False):
+        found = paired_seeds(group["value"].tolist(), level=level)
+        rows.append((*key, found.value, found.low, found.high, found.n))
+    return frame[columns], pd.DataFrame(rows, columns=[*by, "value", "low", "high", "n_seeds"])
+
+
+def effects(study: Study, quantities: Sequence[Quantity], *, level: float) -> pd.DataFrame:
+    """Estimate main effects and two-way interactions where the arms are a full crossing of factors.
+
+    Only seeds that every cell has count.
+
+    Returns:
+        columns quantity, unit, term, order, estimate, low, high, p, df, n_seeds; empty without a crossing.
+    """
+    arms = changes(study.configs, study.baseline)
+    design = crossing(arms, study.configs) if arms else pd.DataFrame()
+    if design.empty:
+        return pd.DataFrame()
+    factors = [name for name in design.columns if name != "arm"]
+    design = design.rename(columns={name: short(name) for name in factors})
+    factors = [short(name) for name in factors]
+    found = []
+    for quantity in quantities:
+        cells = design.merge(quantity.values, on="arm")
+        whole = cells.groupby("seed")["arm"].nunique()
+        cells = cells[cells["seed"].isin(whole.index[whole == len(design)])]
+        if len(cells):
+            table = factorial_effects(cells, factors, level=level)
+            found.append(
+                table.assign(quantity=quantity.name, unit=quantity.unit, n_seeds=cells["seed"].nunique())
+            )
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+
+
+class Importances(NamedTuple):
+    """Shares of the axes by quantity, and why there are none where there are none."""
+
+    table: pd.DataFrame
+    note: str
+
+
+def importances(study: Study, quantities: Sequence[Quantity]) -> Importances:
+    """Tell how much of what makes a value good lies with each varied setting, over the arms of a study.
+
+    Only where points were not drawn towards good values (grid, QMC): a sampler that learns looks longest where
+    it already likes what it sees, and importances of its points are of its liking.
+    """
+    arms = changes(study.configs, study.baseline)
+    varied = list(dict.fromkeys(name for changed in arms.values() for name in changed))
+    if study.mode not in FAIR_MODES or len(varied) < 2:
+        drawn = study.mode and study.mode not in FAIR_MODES
+        note = f"The points of mode {study.mode} were drawn towards good values: no importances are given."
+        return Importances(pd.DataFrame(), note if drawn else "")
+    if study.mode == "grid" and crossing(arms, study.configs).empty:
+        return Importances(pd.DataFrame(), "")
+    axes = [short(name) for name in varied]
+    settings = levels(arms, study.configs, varied).set_axis(["arm", *axes], axis=1)
+    found = []
+    for quantity in quantities:
+        means = quantity.values.groupby("arm")["value"].mean().rename("value").reset_index()
+        points = settings.merge(means, on="arm")
+        if len(points) < LEAST_POINTS:
+            note = f"{len(points)} points are too few for importances: {LEAST_POINTS} are needed."
+            return Importances(pd.DataFrame(), note)
+        best_is_high = quantity.larger_is_better is not False
+        table = axis_importances(points[axes], points["value"], maximise=best_is_high)
+        found.append(table.assign(quantity=quantity.name))
+    return Importances(pd.concat(found, ignore_index=True) if found else pd.DataFrame(), "")
