@@ -1,4 +1,4 @@
-"""What a designed study answers: the response to a dose, to temperature, to crossed factors; what mattered."""
+"""What a designed study answers: response to a dose, to temperature, to crossed factors; what mattered."""
 
 from __future__ import annotations
 
@@ -139,8 +139,8 @@ class Importances(NamedTuple):
 def importances(study: Study, quantities: Sequence[Quantity]) -> Importances:
     """Tell how much of what makes a value good lies with each varied setting, over the arms of a study.
 
-    Only where points were not drawn towards good values (grid, QMC): a sampler that learns looks longest where
-    it already likes what it sees, and importances of its points are of its liking.
+    Only where points were not drawn towards good values (grid, QMC): a sampler that learns looks longest
+    where it already likes what it sees, and importances of its points are of its liking.
     """
     arms = changes(study.configs, study.baseline)
     varied = list(dict.fromkeys(name for changed in arms.values() for name in changed))

@@ -6,10 +6,14 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from analysis.claims import Claim, judge
+from analysis.comparisons import MARGIN, against_baseline, model_values, over_seeds
+from analysis.designed import Importances, Quantity, effects, importances, key_quantities
+from analysis.over_datasets import over_datasets
 from analysis.plots.curves import CurvesInfo, curves_info, plain_curves
 from analysis.plots.headline import POINTS, HeadlineInfo, headline_info
 from analysis.plots.setting_curves import SettingCurvesInfo, setting_curves_info
-from analysis.stats.association import Association, rank_association
+from analysis.stats.association import Association, Slope, rank_association, slope_over_models
 from analysis.stats.bootstrap import Bootstrap
 from analysis.study import Study
 from analysis.tables import (
@@ -35,8 +39,8 @@ class Within:
 
     ``gains`` and ``over_pca`` bound mAP(inverted) - mAP(native) and mAP(inverted) - mAP(class PCA) by arm, as
     fractions. ``curves`` holds the arms inverted under one setting, ``setting_curves`` and ``grid`` those
-    inverted under several. The associations describe the models with a known gap: gap with gain, gap with
-    native mAP.
+    inverted under several. ``slope`` and the associations describe the models with a known gap: gap with
+    gain, gap with native mAP.
     """
 
     where: Headline
@@ -47,17 +51,33 @@ class Within:
     settings: pd.DataFrame
     gains: pd.DataFrame
     over_pca: pd.DataFrame
+    slope: Slope
     gap_gain: Association
     gap_native: Association
 
 
 @dataclass(frozen=True)
 class Results:
-    """The numbers of a report; ``differences`` is empty without a baseline that was measured."""
+    """The numbers of a report.
+
+    ``values`` holds every quantity of every model, ``alone`` its mean by arm, ``comparisons`` each arm minus
+    the baseline over paired seeds, ``differences`` the same over queries; the last two are empty without a
+    baseline that was measured. ``effects`` and ``importances`` are empty where the arms are no crossing,
+    ``over_datasets`` where there is one dataset. ``margin`` is what counts as nothing, a fraction.
+    """
 
     bootstrap: Bootstrap
+    margin: float
     quoted_rows: pd.DataFrame
     within: tuple[Within, ...]
+    claims: tuple[Claim, ...]
+    quantities: tuple[Quantity, ...]
+    values: pd.DataFrame
+    alone: pd.DataFrame
+    comparisons: pd.DataFrame
+    effects: pd.DataFrame
+    importances: Importances
+    over_datasets: pd.DataFrame
     mean_ap: pd.DataFrame
     hit_at_1: pd.DataFrame
     gaps: pd.DataFrame
@@ -66,23 +86,32 @@ class Results:
     rows_without_queries: int
 
 
-def compute(study: Study, bootstrap: Bootstrap) -> Results:
+def compute(study: Study, bootstrap: Bootstrap, *, margin: float = MARGIN) -> Results:
     """Compute the numbers of a report from the rows and per-query values of a study."""
     rows = quoted(study.rows)
     queries = quoted_queries(study.per_query, rows)
     labels = {arm.name: arm.label for arm in study.arms}
     off, without = disagreement(rows, queries)
-    differences = pd.DataFrame()
+    values = model_values(rows)
+    differences, comparisons = pd.DataFrame(), pd.DataFrame()
     if study.baseline is not None and study.baseline in set(rows["arm"]) and rows["arm"].nunique() > 1:
         differences = baseline_differences(rows, queries, study.baseline, bootstrap=bootstrap)
+        comparisons = against_baseline(values, study.baseline, level=bootstrap.level, margin=margin)
+    wheres = [where for where in headlines(rows) if len(at(queries, where))]
+    quantities = tuple(key_quantities(values, wheres))
     return Results(
         bootstrap=bootstrap,
+        margin=margin,
         quoted_rows=rows,
-        within=tuple(
-            _within(study, rows, queries, where, labels, bootstrap)
-            for where in headlines(rows)
-            if len(at(queries, where))
-        ),
+        within=tuple(_within(study, rows, queries, where, labels, bootstrap) for where in wheres),
+        claims=judge(study, queries, values, wheres, bootstrap=bootstrap, margin=margin),
+        quantities=quantities,
+        values=values,
+        alone=over_seeds(values, level=bootstrap.level),
+        comparisons=comparisons,
+        effects=effects(study, quantities, level=bootstrap.level),
+        importances=importances(study, quantities),
+        over_datasets=over_datasets(queries, wheres, bootstrap=bootstrap, margin=margin),
         mean_ap=measurements(rows, queries, "mAP", bootstrap=bootstrap),
         hit_at_1=measurements(rows, queries, "hit@1", bootstrap=bootstrap),
         gaps=gap_values(rows),
@@ -118,6 +147,7 @@ def _within(
         settings=settings(study.rows, rows, where),
         gains=gains,
         over_pca=route_difference(here, where.route, "class_pca", ["arm"], bootstrap=bootstrap),
+        slope=slope_over_models(models, "gap", "gain", held="native", level=bootstrap.level),
         gap_gain=rank_association(models, "gap", "gain"),
         gap_native=rank_association(models, "gap", "native"),
     )

@@ -123,7 +123,7 @@ def glance(study: Study, results: Results) -> Table | None:
         tuple(rows),
         "Means over seeds. Gap: distance between the centroids of image and text embeddings. 1 − cosine: of "
         "the inverted feature to its target, 0 where inversion reaches it. Brackets: "
-        f"{_level_words(results)} intervals over queries.",
+        f"{level_words(results)} intervals over queries.",
     )
 
 
@@ -146,7 +146,7 @@ def arms(study: Study, results: Results) -> list[Table]:
                 f"{task} ({dataset}, {split})",
                 columns,
                 _route_rows(study, group),
-                f"{group['n_gallery'].max():,} gallery items. Brackets: {_level_words(results)} intervals "
+                f"{group['n_gallery'].max():,} gallery items. Brackets: {level_words(results)} intervals "
                 "over queries, whole classes resampled; macro: mean over classes. Skipped: queries with "
                 "nothing relevant in the gallery.",
                 text_columns=3,
@@ -164,7 +164,7 @@ def across(study: Study, results: Results) -> list[Table]:
         what = "top-1 accuracy (%)" if zero_shot else "hit@1 (%)"
         columns = ("arm", "route", "steps × tokens", what, f"macro {what}", "route − native (points)",
                    "SD over seeds (points)", "seeds", "queries", "skipped")  # fmt: skip
-        note = f"{group['n_gallery'].max():,} gallery items. Brackets: {_level_words(results)} intervals."
+        note = f"{group['n_gallery'].max():,} gallery items. Brackets: {level_words(results)} intervals."
         if zero_shot:
             note += (
                 " Native compares across modalities; an inverted side makes the comparison intra-modal, "
@@ -234,7 +234,7 @@ def against_baseline(study: Study, results: Results) -> list[Table]:
                     ("arm", *(_quantity(quantity, task) for quantity, task in keys)),
                     tuple(rows),
                     "Points of mAP within a modality and of accuracy across; the gap in its own unit. Paired "
-                    f"by seed and query. Brackets: {_level_words(results)} intervals over queries, which do "
+                    f"by seed and query. Brackets: {level_words(results)} intervals over queries, which do "
                     "not cover seeds. Below them each seed's own difference, in the order of the seeds.",
                 )
             )
@@ -327,7 +327,7 @@ def grid(study: Study, results: Results, within: Within) -> Table | None:
         columns,
         tuple(rows),
         "Settings are steps × tokens, then what else was compared. Means over seeds, each with the setting "
-        f"that its own validation chose; brackets: {_level_words(results)} intervals over queries. The best "
+        f"that its own validation chose; brackets: {level_words(results)} intervals over queries. The best "
         "is one setting for all seeds, picked on the reported split as the highest of all points: neither "
         "its gain nor its interval is a result.",
         text_columns=3,
@@ -506,7 +506,7 @@ def _points_cell(frame: pd.DataFrame, column: str, *, scale: float) -> Cell:
     return Cell(points(value, 2, signed=True), points_interval(low, high, 2))
 
 
-def _level_words(results: Results) -> str:
+def level_words(results: Results) -> str:
     return f"{100 * results.bootstrap.level:g} %"
 
 

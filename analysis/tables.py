@@ -162,7 +162,7 @@ def measurements(
     micro = inside.drop(columns=["n_queries", "n_skipped"]).rename(columns={"value": "query_value"})
     table = table.merge(micro, on=by, how="left")
     table["value"] = table.pop("query_value").fillna(table["value"])
-    change = mean_interval(average_models(_to_native(queries), by), by, bootstrap=bootstrap)
+    change = mean_interval(average_models(to_native(queries), by), by, bootstrap=bootstrap)
     change = change.rename(
         columns={"value": "difference", "low": "difference_low", "high": "difference_high"}
     )[[*by, "difference", "difference_low", "difference_high"]]
@@ -174,7 +174,12 @@ def _distinct(settings: pd.Series) -> tuple[tuple[int, int, str], ...]:
     return tuple(dict.fromkeys((int(steps), int(tokens), words) for steps, tokens, words in known))
 
 
-def _to_native(queries: pd.DataFrame) -> pd.DataFrame:
+def to_native(queries: pd.DataFrame) -> pd.DataFrame:
+    """Subtract each query's native value from its value by every other route of the same model and task.
+
+    Returns:
+        columns dataset, split, task, arm, seed, inversion_seed, route, query_id, query_class, value.
+    """
     on = [*SIDE, *MODEL]
     native = queries[queries["route"] == "native"]
     return paired_difference(

@@ -1,0 +1,252 @@
+"""The tables of what holds over models: claims, differences over seeds, slopes, factors, power."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from analysis.claims import Claim, Statement
+from analysis.comparisons import FRACTION, WHAT
+from analysis.results import Results, Within
+from analysis.sheets import level_words, records
+from analysis.stats.power import sd_interval, seeds_needed
+from analysis.study import Study
+from analysis.typeset import ABSENT, Cell, Table, interval, number, points, points_interval
+
+NAMES = {
+    "native": "native",
+    "gain": "inversion gain",
+    "gain over class_pca": "gain over class-name PCA",
+    "oti change": "change by OTI",
+    "ovi change": "change by OVI",
+    "centroid_distance": "modality gap, centroid distance",
+    "RMG": "modality gap, RMG",
+}
+EFFECTS = (0.005, 0.01, 0.02)  # differences, as fractions, whose price in seeds is told
+GAP_STEP = 0.1  # slopes are told for this much of the gap
+
+
+def statements(claim: Claim) -> Table:
+    """Show the statements of a claim: estimate, intervals over queries and over models, p, verdict."""
+    rows = []
+    for one in claim.statements:
+        words = one.text + (" (further, does not count)" if one.role == "further" else "")
+        rows.append((Cell(words, one.note), *_numbers(one), Cell(one.verdict)))
+    columns = ("statement", "estimate (points)", "interval over queries", "interval over models", "models",
+               "p (Holm)", "verdict")  # fmt: skip
+    return Table(f"Claim {claim.number}, {claim.modality}s: {claim.title}", columns, tuple(rows))
+
+
+def _numbers(one: Statement) -> tuple[Cell, ...]:
+    if one.slope is not None:
+        bounds = interval(one.slope.partial_low, one.slope.partial_high, 2)
+        partial = Cell(f"partial r {number(one.slope.partial, 2, signed=True)}")
+        return (partial, Cell(ABSENT), Cell(bounds), Cell(str(one.slope.n_models)), Cell(ABSENT))
+    if one.evidence is None:
+        return (Cell(ABSENT),) * 5
+    found = one.evidence
+    return (
+        Cell(number(100 * found.value, 2, signed=True)),
+        Cell(interval(100 * found.low, 100 * found.high, 2) or ABSENT, f"{found.n_queries:,} queries"),
+        Cell(interval(100 * found.models.low, 100 * found.models.high, 2) or ABSENT),
+        Cell(str(found.models.n)),
+        Cell(p_value(one.p_holm)),
+    )
+
+
+def p_value(p: float) -> str:
+    """Write a p value; none smaller than .001 is told apart from it."""
+    if pd.isna(p):
+        return ABSENT
+    return "< .001" if p < 0.001 else number(p, 3).removeprefix("0")
+
+
+def differences(study: Study, results: Results) -> list[Table]:
+    """Show each arm minus the baseline over paired seeds, one table a quantity."""
+    tables = []
+    for key, group in results.comparisons.groupby([*WHAT, "unit"], sort=False):
+        quantity, dataset, split, task, unit = key
+        scale, digits, words = _scale(str(unit))
+        found = {row["arm"]: row for row in records(group)}
+        rows = tuple(
+            (Cell(study.label(arm)), *_difference(found[arm], scale, digits))
+            for arm in study.arm_names
+            if arm in found
+        )
+        where = f"{dataset}, {split}" if task == "gap" else f"{task}, {dataset}, {split}"
+        columns = ("arm", f"difference ({words})", "t interval over seeds", "by seed", "seeds",
+                   "effect size d_z", "seeds up / same / down", "p (t)", "p (sign flips)", "q",
+                   "within ±margin", "seeds for 1 point")  # fmt: skip
+        tables.append(Table(f"{NAMES.get(str(quantity), str(quantity))} ({where})", columns, rows))
+    return tables
+
+
+def _difference(row: dict[str, Any], scale: float, digits: int) -> tuple[Cell, ...]:
+    value, low, high = (scale * row[name] for name in ("value", "low", "high"))
+    seeds = ", ".join(number(scale * one, digits, signed=True) for _, one in row["per_seed"])
+    needed = row["seeds_needed"]
+    within = {True: "yes", False: "not shown"}.get(row["equivalent"], ABSENT)
+    one_seed = row["n_seeds"] < 2
+    return (
+        Cell(number(value, digits, signed=True)),
+        Cell(interval(low, high, digits) or ABSENT),
+        Cell(seeds),
+        Cell(str(row["n_seeds"])),
+        Cell(number(row["effect_size"], 2, signed=True)),
+        Cell(f"{row['wins']} / {row['ties']} / {row['losses']}"),
+        Cell(p_value(row["p_t"])),
+        Cell(ABSENT if one_seed else p_value(row["p_flip"]), f"least {p_value(row['p_flip_least'])}"),
+        Cell(p_value(row["q"])),
+        Cell(within, ABSENT if within == ABSENT else f"p {p_value(row['p_equivalence'])}"),
+        Cell(ABSENT if needed is None or pd.isna(needed) else f"{int(needed):,}"),
+    )
+
+
+def _scale(unit: str) -> tuple[float, int, str]:
+    return (100, 2, "points") if unit == FRACTION else (1, 3, unit)
+
+
+def power(study: Study, results: Results) -> Table | None:
+    """Show how many seeds a difference of some size would need, by the spread that these seeds show."""
+    table = results.comparisons
+    table = table[(table["unit"] == FRACTION) & (table["n_seeds"] > 1)]
+    rows = []
+    for key, group in table.groupby(WHAT, sort=False):
+        quantity, dataset, _, task = key
+        ordered = group.sort_values("sd", kind="stable")
+        middle = records(ordered)[(len(ordered) - 1) // 2]
+        spread = sd_interval([value for _, value in middle["per_seed"]])
+        cells = [
+            Cell(f"{NAMES.get(str(quantity), str(quantity))}, {task} ({dataset})"),
+            Cell(study.label(middle["arm"])),
+            Cell(number(100 * spread.sd, 2), interval(100 * spread.low, 100 * spread.high, 2)),
+        ]
+        for effect in EFFECTS:
+            at, low, high = (seeds_needed(sd, effect) for sd in spread)
+            cells.append(Cell(_count(at), f"{_count(low)} to {_count(high)}"))
+        rows.append(tuple(cells))
+    if not rows:
+        return None
+    columns = ("quantity", "arm of median spread", "SD over seeds (points)",
+               *(f"seeds for {100 * effect:g} points" for effect in EFFECTS))  # fmt: skip
+    return Table(
+        "What seeds would buy",
+        columns,
+        tuple(rows),
+        "Seeds that a two-sided paired t test at level .05 needs to find a difference of that size with "
+        "probability .8. The range follows the 95 % interval of the spread, which few seeds hardly know.",
+        text_columns=2,
+    )
+
+
+def _count(needed: int | None) -> str:
+    return "> 1,000" if needed is None else f"{needed:,}"
+
+
+def association(results: Results) -> Table | None:
+    """Show how the gain moves with the gap over arms, and with native mAP held equal."""
+    rows = [_slope_row(within) for within in results.within if within.slope.n_arms > 1]
+    if not rows:
+        return None
+    columns = ("task", f"gain for {GAP_STEP:g} more gap (points)", "rank correlation of gap and gain",
+               "partial correlation, native mAP held", "rank correlation of gap and native", "arms",
+               "models")  # fmt: skip
+    return Table(
+        "Gain against gap over arms",
+        columns,
+        tuple(rows),
+        "Least squares over arm means; seeds of one arm are no independent points. Brackets: "
+        f"{level_words(results)} intervals over arms. A slope needs three arms and its interval four, a "
+        "partial correlation four and its interval five. What moves the gap moves other things too.",
+    )
+
+
+def _slope_row(within: Within) -> tuple[Cell, ...]:
+    slope = within.slope
+    scale = 100 * GAP_STEP
+    return (
+        Cell(f"{within.where.task} ({within.where.dataset})", within.where.route.upper()),
+        Cell(
+            number(scale * slope.slope, 2, signed=True),
+            interval(scale * slope.low, scale * slope.high, 2),
+        ),
+        Cell(number(slope.spearman, 2, signed=True)),
+        Cell(number(slope.partial, 2, signed=True), interval(slope.partial_low, slope.partial_high, 2)),
+        Cell(number(within.gap_native.spearman, 2, signed=True)),
+        Cell(str(slope.n_arms)),
+        Cell(str(slope.n_models)),
+    )
+
+
+def factorial(results: Results) -> list[Table]:
+    """Show main effects and interactions of crossed factors, one table a quantity."""
+    if results.effects.empty:
+        return []
+    tables = []
+    for (quantity, unit), group in results.effects.groupby(["quantity", "unit"], sort=False):
+        rows = tuple(
+            (
+                Cell(row["term"]),
+                Cell({1: "main effect"}.get(row["order"], "interaction")),
+                Cell(number(row["estimate"], 2, signed=True), interval(row["low"], row["high"], 2)),
+                Cell(p_value(row["p"])),
+            )
+            for row in records(group)
+        )
+        note = (
+            "Change from the lowest level of a factor to its highest; an interaction is half of how much one "
+            "factor changes the other's effect. Least squares with seeds as blocks, "
+            f"{group['n_seeds'].iloc[0]} seeds, {int(group['df'].iloc[0])} degrees of freedom."
+        )
+        columns = ("term", "kind", f"effect ({unit})", "p")
+        tables.append(Table(f"Factorial effects on {quantity}", columns, rows, note, text_columns=2))
+    return tables
+
+
+def importances(results: Results) -> list[Table]:
+    """Show the share of each varied setting in what makes a value good, one table a quantity."""
+    table = results.importances.table
+    if table.empty:
+        return []
+    tables = []
+    for quantity, group in table.groupby("quantity", sort=False):
+        rows = tuple(
+            (Cell(row["axis"]), Cell(number(row["share"], 2), interval(row["low"], row["high"], 2)))
+            for row in records(group)
+        )
+        note = (
+            f"Optuna's PED-ANOVA over {group['n_points'].iloc[0]} points that were laid out beforehand; "
+            "brackets: 95 % intervals when points are resampled."
+        )
+        tables.append(Table(f"What mattered for {quantity}", ("setting", "share"), rows, note))
+    return tables
+
+
+def over_datasets(study: Study, results: Results) -> list[Table]:
+    """Show each arm's mean over datasets of native mAP and of what routes add, with datasets won and lost."""
+    tables = []
+    for (modality, route), table in results.over_datasets.groupby(["modality", "route"], sort=False):
+        rows = tuple(
+            (
+                Cell(study.label(row["arm"])),
+                Cell(number(100 * row["native"], 1)),
+                Cell(points(row["value"], 2, signed=True), points_interval(row["low"], row["high"], 2)),
+                Cell(f"{row['wins']} / {row['ties']} / {row['losses']}"),
+                Cell(str(row["n_datasets"])),
+                Cell(str(row["n_seeds"])),
+            )
+            for row in records(table)
+        )
+        columns = ("arm", "native mAP (%)", f"{route} − native (points)", "datasets up / same / down",
+                   "datasets", "seeds")  # fmt: skip
+        tables.append(
+            Table(
+                f"{str(modality).capitalize()} retrieval over {table['n_datasets'].max()} datasets: {route}",
+                columns,
+                rows,
+                f"Means over datasets of the means over queries. Brackets: {level_words(results)} intervals "
+                "over queries, classes resampled within each dataset: they hold for these datasets.",
+            )
+        )
+    return tables
