@@ -83,7 +83,7 @@ def read_runs(folders: Sequence[Path]) -> Study:
         _rename_arms(study, {arm: f"{arm} ({name})" for arm in study.arm_names if count[arm] > 1}, name)
         for study, name in zip(studies, names, strict=True)
     ]
-    frames = {name: _concat([getattr(study, name) for study in studies]) for name in FRAMES}
+    frames: dict[str, Any] = {name: _concat([getattr(study, name) for study in studies]) for name in FRAMES}
     sentences = dict.fromkeys(study.selection for study in studies if study.selection)
     return Study(
         name=", ".join(dict.fromkeys(study.name for study in studies)),

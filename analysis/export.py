@@ -1,0 +1,100 @@
+"""The numbers of a report as plain tables, for other software: CSV and parquet."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from analysis.claims import Claim, Statement
+from analysis.results import Results
+from crossgap.records import atomic_path
+
+Kind = Literal["csv", "parquet"]
+
+
+def frames(results: Results) -> dict[str, pd.DataFrame]:
+    """Give the frames of a report by file name; empty ones are left out. Values keep their full precision.
+
+    ``models``: every quantity of every model; ``arms``: means over seeds with t intervals; ``comparisons``:
+    arms minus the baseline over paired seeds; ``measurements``: tasks by arm and route;
+    ``gaps``; ``claims``: one row a statement; ``effects`` and ``importances`` of designed studies;
+    ``over_datasets``.
+    """
+    measured = [table.assign(metric=name) for name, table in _by_metric(results).items() if len(table)]
+    found = {
+        "models": results.values,
+        "arms": results.alone,
+        "comparisons": results.comparisons,
+        "measurements": pd.concat(measured, ignore_index=True) if measured else pd.DataFrame(),
+        "gaps": results.gaps,
+        "claims": claims_frame(results.claims),
+        "effects": results.effects,
+        "importances": results.importances.table,
+        "over_datasets": results.over_datasets,
+    }
+    return {name: _plain(frame) for name, frame in found.items() if len(frame)}
+
+
+def write_frames(results: Results, folder: Path, kind: Kind) -> list[Path]:
+    """Write the frames of a report, each atomically, and return their paths."""
+    written = []
+    for name, frame in frames(results).items():
+        path = folder / f"{name}.{kind}"
+        with atomic_path(path) as temporary:
+            if kind == "csv":
+                frame.to_csv(temporary, index=False)
+            else:
+                frame.to_parquet(temporary, index=False)
+        written.append(path)
+    return written
+
+
+def claims_frame(claims: tuple[Claim, ...]) -> pd.DataFrame:
+    """Tabulate claims, one row a statement; fractions, and partial correlations where the unit says so."""
+    return pd.DataFrame([_statement(claim, one) for claim in claims for one in claim.statements])
+
+
+def _statement(claim: Claim, one: Statement) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "claim": claim.number,
+        "modality": claim.modality,
+        "title": claim.title,
+        "claim_verdict": claim.verdict,
+        "statement": one.text,
+        "role": one.role,
+        "kind": one.kind,
+        "verdict": one.verdict,
+        "note": one.note,
+        "p_holm": one.p_holm,
+    }
+    if one.slope is not None:
+        slope = one.slope
+        bounds = (slope.partial, float("nan"), float("nan"), slope.partial_low, slope.partial_high)
+        counts = (0, slope.n_models)
+        unit = "partial correlation"
+    elif one.evidence is not None:
+        found = one.evidence
+        bounds = (found.value, found.low, found.high, found.models.low, found.models.high)
+        counts = (found.n_queries, found.models.n)
+        unit = "fraction"
+    else:
+        bounds, counts, unit = (float("nan"),) * 5, (0, 0), ""
+    names = ("value", "queries_low", "queries_high", "models_low", "models_high", "n_queries", "n_models")
+    return row | dict(zip(names, (*bounds, *counts), strict=True)) | {"unit": unit}
+
+
+def _by_metric(results: Results) -> dict[str, pd.DataFrame]:
+    return {"mAP": results.mean_ap, "hit@1": results.hit_at_1}
+
+
+def _plain(frame: pd.DataFrame) -> pd.DataFrame:
+    """Write what no table format holds, tuples of seeds or settings, as JSON."""
+    nested = [column for column in frame.columns if column in ("settings", "per_seed")]
+    return frame.assign(**{column: frame[column].map(_json) for column in nested})
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, default=lambda number: number.item())
