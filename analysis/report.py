@@ -6,6 +6,7 @@ python -m analysis.report runs/demo --format html md
 from __future__ import annotations
 
 import base64
+import hashlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Annotated, Literal
 
 import jinja2
 import tyro
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from analysis import findings, sheets
@@ -34,6 +36,7 @@ from crossgap.errors import InputError
 from crossgap.records import write_text
 
 Format = Literal["html", "md", "tex"]
+_PAGE = Path(__file__).parent / "page"
 _MEDIA = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
 
 _HEADLINE_CAPTION = (
@@ -73,13 +76,21 @@ def write_report(study: Study, out: Path, formats: tuple[Format, ...], bootstrap
 
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "page"),
+        loader=jinja2.FileSystemLoader(_PAGE),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters["data_uri"] = data_uri
+    style, script = ((_PAGE / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    # our own files, written into the page as they are; the policy of the page allows this script alone
+    environment.globals |= {
+        "style": Markup(style),  # noqa: S704
+        "script": Markup(script),  # noqa: S704
+        "script_hash": f"sha256-{digest}",
+    }
     return environment
 
 

@@ -86,25 +86,46 @@ def markdown(tables: Sequence[Table]) -> str:
 
 
 def latex(tables: Sequence[Table]) -> str:
-    """Write tables as LaTeX ``table`` environments that need no package."""
-    parts = []
-    for table in tables:
-        alignment = "".join("l" if place < table.text_columns else "r" for place in range(len(table.columns)))
-        lines = [
-            r"\begin{table}",
-            rf"\caption{{{_latex(table.title)}}}",
-            rf"\begin{{tabular}}{{{alignment}}}",
-            r"\hline",
-            " & ".join(_latex(name) for name in table.columns) + r" \\",
-            r"\hline",
-            *(" & ".join(_latex(_flat(cell)) for cell in row) + r" \\" for row in table.rows),
-            r"\hline",
-            r"\end{tabular}",
-            *([rf"\par {_latex(table.note)}"] if table.note else []),
-            r"\end{table}",
-        ]
-        parts.append("\n".join(lines) + "\n")
-    return "\n".join(parts)
+    """Write tables as LaTeX ``table`` environments; the first lines name the packages they need.
+
+    A table too wide for a page is scaled down to the line. A little space parts the groups of rows.
+    """
+    return "\n".join([_PREAMBLE, *(_latex_table(table) for table in tables)])
+
+
+def _latex_table(table: Table) -> str:
+    alignment = "".join("l" if place < table.text_columns else "r" for place in range(len(table.columns)))
+    texts = [[_flat(cell) for cell in row] for row in table.rows]
+    widths = [max(map(len, column)) for column in zip(table.columns, *texts, strict=True)]
+    scaled = sum(widths) + 2 * len(widths) > _LINE
+    grouped = any(not row[0].text for row in table.rows)
+    body = []
+    for position, (row, text) in enumerate(zip(table.rows, texts, strict=True)):
+        if grouped and position and row[0].text:
+            body.append(r"\addlinespace")
+        body.append(_latex_row(text))
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_latex(table.title)}}}",
+        *([r"\resizebox{\linewidth}{!}{%"] if scaled else []),
+        rf"\begin{{tabular}}{{{alignment}}}",
+        r"\toprule",
+        _latex_row(table.columns),
+        r"\midrule",
+        *body,
+        r"\bottomrule",
+        r"\end{tabular}" + "}" * scaled,
+        *([rf"\par\smallskip{{\footnotesize {_latex(table.note)}\par}}"] if table.note else []),
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _latex_row(texts: Sequence[str]) -> str:
+    # a bracket or star that opens a row would be read as an argument of the command above it
+    start = "{}" if texts[0].startswith(("[", "*")) else ""
+    return start + " & ".join(map(_latex, texts)) + r" \\"
 
 
 def _flat(cell: Cell) -> str:
@@ -121,6 +142,10 @@ def _markdown(text: str) -> str:
     return " ".join(text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").split())
 
 
+_LINE = 90  # characters that fit in a line of an article, roughly
+_PREAMBLE = r"""% Needs \usepackage{booktabs} and, for wide tables, \usepackage{graphicx}.
+% Names in other scripts than Latin need LuaLaTeX or XeLaTeX and a font that has them.
+"""
 _LATEX = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -134,14 +159,34 @@ _LATEX = {
     "^": r"\textasciicircum{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\char34{}",
     MINUS: "$-$",
     ABSENT: "--",
+    "—": "---",
     "±": r"$\pm$",
     "×": r"$\times$",
+    "·": r"$\cdot$",
     "→": r"$\rightarrow$",
-    "τ": r"$\tau$",
+    "≤": r"$\leq$",
+    "≥": r"$\geq$",
+    "≈": r"$\approx$",
+    "∞": r"$\infty$",
+    "²": r"$^2$",
+    "Δ": r"$\Delta$",
+    **{
+        letter: rf"$\{name}$"
+        for letter, name in zip(
+            "αβγδηκλμρστχ",
+            ("alpha", "beta", "gamma", "delta", "eta", "kappa", "lambda", "mu", "rho", "sigma", "tau", "chi"),
+            strict=True,
+        )
+    },
 }
 
 
 def _latex(text: str) -> str:
-    return " ".join("".join(_LATEX.get(character, character) for character in text).split())
+    text = "".join(
+        _LATEX.get(character, character) for character in " ".join(text.replace("--", "-\0-").split())
+    )
+    return text.replace("\0", "{}")  # two hyphens stay two hyphens

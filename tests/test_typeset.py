@@ -67,6 +67,51 @@ def test_latex_escapes_and_aligns() -> None:
     text = latex([TABLE])
     assert r"\caption{Arms \& routes\_1}" in text
     assert r"\begin{tabular}{lr}" in text
-    assert r"\textless{}script\textgreater{}|50 \% & $-$1.20 [$-$2.00, 0.10] \\" in text
-    assert r"\par $\tau$ = 1" in text
-    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 1
+    assert r"\textless{}script\textgreater{}\textbar{}50 \% & $-$1.20 [$-$2.00, 0.10] \\" in text
+    assert r"{\footnotesize $\tau$ = 1\par}" in text
+    assert r"\resizebox" not in text.split(r"\begin{table}")[1]
+
+
+def test_latex_rules_are_those_of_booktabs_and_the_first_line_names_it() -> None:
+    text = latex([TABLE, TABLE])
+    assert text.splitlines()[0].startswith(r"% Needs \usepackage{booktabs}")
+    for command in (r"\begin{table}", r"\end{table}", r"\toprule", r"\midrule", r"\bottomrule"):
+        assert text.count(command) == 2
+    assert r"\hline" not in text
+    order = [text.index(rule) for rule in (r"\toprule", r"arm & mAP (\%) \\", r"\midrule", r"\bottomrule")]
+    assert order == sorted(order)
+
+
+def test_latex_parts_groups_of_rows_and_scales_what_is_wide() -> None:
+    rows = tuple((Cell(name), Cell("word " * 30)) for name in ("one", "", "two"))
+    text = latex([Table("Wide", ("arm", "what"), rows, text_columns=2)])
+    assert text.count(r"\addlinespace") == 1
+    assert text.index("one &") < text.index(r"\addlinespace") < text.index("two &")
+    assert "\\resizebox{\\linewidth}{!}{%\n\\begin{tabular}{ll}" in text
+    assert "\\end{tabular}}\n" in text
+    assert r"\addlinespace" not in latex([TABLE])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (r"a\b{c}", r"a\textbackslash{}b\{c\}"),
+        ("x_1^2 ~ $5 #3", r"x\_1\textasciicircum{}2 \textasciitilde{} \$5 \#3"),
+        ("--out 5 – 6", "-{}-out 5 -- 6"),
+        ("[0, 1]", "{}[0, 1]"),
+        ("*", "{}*"),
+        ('ρ ≥ 1, "quoted"', r"$\rho$ $\geq$ 1, \char34{}quoted\char34{}"),
+        ("two\nlines\\\\", r"two lines\textbackslash{}\textbackslash{}"),
+    ],
+)
+def test_latex_leaves_nothing_to_be_read_as_a_command(text: str, expected: str) -> None:
+    assert f"\n{expected} \\\\\n" in latex([Table("T", ("c",), ((Cell(text),),))])
+
+
+def test_latex_braces_and_environments_balance() -> None:
+    hostile = r"}{\end{table} % \input{/etc/passwd} $"
+    text = latex([Table(hostile, (hostile, hostile), ((Cell(hostile), Cell(hostile, hostile)),), hostile)])
+    body = text.split("\n", 2)[2].replace(r"\{", "").replace(r"\}", "")
+    assert body.count("{") == body.count("}")
+    assert body.count(r"\end{table}") == 1
+    assert r"\input" not in body
