@@ -43,7 +43,6 @@ def claim(number: int, verdict: str, title: str = "A gap makes inversion gain") 
         "number": number,
         "title": title,
         "verdict": verdict,
-        "rule": "Above .5 points.",
         "statements": statements,
     }
 
@@ -90,6 +89,7 @@ def full_context(*, names: str = "Invented") -> dict[str, Any]:
         "claims": [
             claim(number, verdict, f"{names}, claim {number}") for number, verdict in enumerate(VERDICTS, 1)
         ],
+        "rule": f"Above .5 points. {names}",
         "more_figures": {place: [picture(place)] for place in PLACES},
         "more_tables": {place: [table(f"Table of {place}, {names}")] for place in PLACES},
         "reproduce": [f"python -m ablations.sweep '{names}'", "python -m analysis.report runs/gap"],

@@ -1,68 +1,245 @@
-"""The report as a browser shows it: everything is inside the one file and nothing sticks out."""
+"""The page as a browser shows it, under its own policy: whole, quiet, no wider than the window, sortable."""
 
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from analysis.typeset import Cell, Table
+from tests.chromium import Chromium, Tab
+from tests.invented_page import full_context, hostile, plain_context, render
 from tests.synthetic_study import write_study
 
 pytestmark = pytest.mark.system
 
-PROBE = """<script>window.addEventListener('load', () => {
-  const all = [...document.querySelectorAll('*')];
-  document.documentElement.dataset.probe = JSON.stringify({
-    broken: [...document.images].filter(image => !image.naturalWidth).length,
-    images: document.images.length,
-    outside: performance.getEntriesByType('resource').map(entry => entry.name)
-      .filter(name => !name.startsWith('data:')),
-    wider: document.documentElement.scrollWidth - document.documentElement.clientWidth,
-    headings: document.querySelectorAll('h2').length,
-  });
-});</script></body>"""
+VALUES = ("−1.20", "–", "+.5", "1,200", "12 %", "0", "3.5", "−.3", "", "3.5")
+GROUPS = ("Baseline", "", "", "", "", "Narrow", "", "", "", "")
 
 
 @pytest.fixture(scope="module")
-def seen(tmp_path_factory: pytest.TempPathFactory) -> dict:
-    folder = tmp_path_factory.mktemp("browser")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    with Chromium(tmp_path_factory.mktemp("chromium") / "profile") as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three pages: of a study, of invented content with every section and hostile names, of one table."""
+    folder = tmp_path_factory.mktemp("pages")
     study = write_study(folder / "study")
     subprocess.run(
         [sys.executable, "-m", "analysis.report", str(study), "--out", str(folder / "out")], check=True
     )
-    page = folder / "probe.html"
-    html = (folder / "out" / "report.html").read_text().replace("</body>", PROBE)
-    assert "default-src 'none';" in html  # the page forbids itself everything; the probe needs its script
-    page.write_text(html.replace("default-src 'none';", "default-src 'none'; script-src 'unsafe-inline';"))
-    dumped = subprocess.run(
-        [
-            "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
-            "--disable-background-networking", "--disable-component-update", "--window-size=1280,2000",
-            f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=10000", "--dump-dom",
-            page.as_uri(),
-        ],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    ).stdout  # fmt: skip
-    found = re.search(r'data-probe="([^"]*)"', dumped)
-    assert found, dumped[:500]
-    return json.loads(found[1].replace("&quot;", '"'))
+    (folder / "study.html").write_bytes((folder / "out" / "report.html").read_bytes())
+    (folder / "full.html").write_text(render(full_context(names=hostile("browser"))), encoding="utf-8")
+    rows = tuple(
+        (Cell(group), Cell(value, f"[{place}, 99]"), Cell(f"word {place}"))
+        for place, (group, value) in enumerate(zip(GROUPS, VALUES, strict=True))
+    )
+    sheet = Table("Sheet", ("arm", "value", "note"), rows)
+    (folder / "table.html").write_text(render(plain_context(sheet=sheet)), encoding="utf-8")
+    return folder
 
 
-def test_every_picture_is_there(seen: dict) -> None:
-    assert seen["images"] > 5
+@pytest.fixture(params=[1280, 390])
+def width(request: pytest.FixtureRequest) -> int:
+    return request.param
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no-scripts"])
+@pytest.mark.parametrize("name", ["study", "full", "table"])
+def test_the_page_is_whole_quiet_and_no_wider_than_the_window(
+    chromium: Chromium, folder: Path, name: str, width: int, scripts: bool
+) -> None:
+    tab = chromium.open((folder / f"{name}.html").as_uri(), width=width, scripts=scripts)
+    tab.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+    seen = tab.evaluate("""({
+        inner: innerWidth,
+        wide: document.documentElement.scrollWidth,
+        sideways: (scrollTo(500, 0), scrollX),
+        images: document.images.length,
+        broken: [...document.images].filter(image => !image.complete || !image.naturalWidth).length,
+        nameless: [...document.images].filter(image => !image.alt.trim()).length,
+        rows: [...document.querySelectorAll('tbody tr')].filter(row => !row.offsetHeight).length,
+        buttons: document.querySelectorAll('th button').length,
+        filters: document.querySelectorAll('input').length,
+    })""")
+    assert seen["inner"] == width
+    assert seen["wide"] <= width
+    assert seen["sideways"] == 0
+    assert seen["images"] >= 5
     assert seen["broken"] == 0
+    assert seen["nameless"] == 0
+    assert seen["rows"] == 0  # every row is shown
+    assert (seen["buttons"] > 0) is scripts
+    assert seen["filters"] == 0 or scripts
+    assert tab.problems() == []
+    assert tab.requests() == []
 
 
-def test_nothing_is_loaded_from_outside(seen: dict) -> None:
-    assert seen["outside"] == []
+def test_a_script_that_is_not_ours_is_refused_and_seen(chromium: Chromium, folder: Path) -> None:
+    html = (folder / "table.html").read_text(encoding="utf-8")
+    (folder / "changed.html").write_text(html.replace('"use strict";', '"use strict"; '), encoding="utf-8")
+    tab = chromium.open((folder / "changed.html").as_uri(), width=1280)
+    assert any("Content Security Policy" in problem for problem in tab.problems())
+    assert tab.evaluate("document.querySelectorAll('th button').length") == 0
 
 
-def test_the_page_is_no_wider_than_the_window(seen: dict) -> None:
-    assert seen["wider"] <= 0
-    assert seen["headings"] >= 5
+@pytest.fixture
+def tab(chromium: Chromium, folder: Path, width: int) -> Tab:
+    return chromium.open((folder / "table.html").as_uri(), width=width)
+
+
+TABLE = "document.querySelector('#headline .sheet table')"
+
+
+def column(tab: Tab, place: int) -> list[str]:
+    """Read the visible rows of a column without what stands in small type."""
+    return tab.evaluate(f"""[...{TABLE}.tBodies[0].rows].filter(row => row.offsetHeight).map(row => {{
+        const cell = row.cells[{place}].cloneNode(true);
+        cell.querySelectorAll('small').forEach(one => one.remove());
+        return cell.textContent.trim();
+    }})""")
+
+
+def press(tab: Tab, place: int) -> str | None:
+    """Click the head of a column and return how its table is then said to be sorted."""
+    head = f"{TABLE}.tHead.rows[0].cells[{place}]"
+    return tab.evaluate(f"({head}.querySelector('button').click(), {head}.getAttribute('aria-sort'))")
+
+
+def test_a_click_sorts_numbers_by_value_and_the_third_restores(tab: Tab) -> None:
+    before = column(tab, 2)
+    assert press(tab, 1) == "ascending"
+    assert column(tab, 1) == ["−1.20", "−.3", "0", "+.5", "3.5", "3.5", "12 %", "1,200", "–", ""]
+    assert column(tab, 2)[4:6] == ["word 6", "word 9"]  # equal values stay in their order
+    assert press(tab, 1) == "descending"
+    assert column(tab, 1) == ["1,200", "12 %", "3.5", "3.5", "+.5", "0", "−.3", "−1.20", "–", ""]
+    assert column(tab, 2)[2:4] == ["word 6", "word 9"]
+    assert press(tab, 1) is None
+    assert column(tab, 2) == before == [f"word {place}" for place in range(10)]
+
+
+def test_another_column_takes_the_order_over(tab: Tab) -> None:
+    press(tab, 1)
+    assert press(tab, 2) == "ascending"
+    assert tab.evaluate(f"{TABLE}.querySelectorAll('[aria-sort]').length") == 1
+    assert column(tab, 2) == [f"word {place}" for place in range(10)]
+
+
+def test_the_keyboard_sorts(tab: Tab) -> None:
+    tab.evaluate(f"{TABLE}.tHead.rows[0].cells[1].querySelector('button').focus()")
+    tab.press("Enter", 13, "\r")
+    assert column(tab, 1)[0] == "−1.20"
+    assert tab.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    tab.press(" ", 32, " ")
+    assert column(tab, 1)[0] == "1,200"
+
+
+def shown_names(tab: Tab) -> list[bool]:
+    """Say of each visible row whether the name of its group can be seen."""
+    return tab.evaluate(f"""[...{TABLE}.tBodies[0].rows].filter(row => row.offsetHeight).map(row => {{
+        const again = row.cells[0].querySelector('.again');
+        return !again || again.offsetWidth > 2;
+    }})""")
+
+
+def test_rows_that_leave_their_group_show_its_name(tab: Tab) -> None:
+    assert shown_names(tab) == [bool(name) for name in GROUPS]
+    press(tab, 1)
+    assert all(shown_names(tab))
+    assert column(tab, 0)[:4] == ["Baseline", "Narrow", "Narrow", "Baseline"]
+    press(tab, 1)
+    press(tab, 1)
+    assert shown_names(tab) == [bool(name) for name in GROUPS]
+
+
+def fill(tab: Tab, words: str) -> str:
+    """Type into the filter and return what it announces."""
+    return tab.evaluate(f"""(() => {{
+        const figure = {TABLE}.closest('figure');
+        const input = figure.querySelector('input');
+        input.value = {json.dumps(words)};
+        input.dispatchEvent(new Event('input'));
+        return figure.querySelector('[aria-live=polite]').textContent;
+    }})()""")
+
+
+def test_the_filter_keeps_rows_that_hold_the_words_and_announces_them(tab: Tab) -> None:
+    assert fill(tab, "WORD 3") == "1 of 10 rows"
+    assert column(tab, 2) == ["word 3"]
+    assert shown_names(tab) == [True]
+    assert fill(tab, "narrow") == "5 of 10 rows"  # also those that do not show their group's name
+    assert column(tab, 2) == [f"word {place}" for place in range(5, 10)]
+    press(tab, 1)
+    assert column(tab, 1) == ["−.3", "0", "3.5", "3.5", ""]
+    assert fill(tab, "nothing of the kind") == "0 of 10 rows"
+    assert column(tab, 1) == []
+    assert fill(tab, "") == ""
+    assert len(column(tab, 1)) == 10
+
+
+def test_a_table_wider_than_the_window_says_so_and_keeps_its_first_column(
+    chromium: Chromium, folder: Path, width: int
+) -> None:
+    tab = chromium.open((folder / "study.html").as_uri(), width=width)
+    seen = tab.evaluate("""new Promise(resolve => requestAnimationFrame(() => requestAnimationFrame(() => {
+        const boxes = [...document.querySelectorAll('.scroll')].filter(box => box.checkVisibility());
+        const wide = boxes.filter(box => box.scrollWidth > box.clientWidth + 1);
+        const table = wide.find(box => box.querySelector('table'));
+        table.scrollLeft = 200;
+        const cell = table.querySelector('tbody th');
+        resolve({
+            told: wide.every(box => !box.previousElementSibling.hidden && box.tabIndex === 0),
+            silent: boxes.filter(box => !wide.includes(box))
+                .every(box => box.previousElementSibling.hidden && box.tabIndex === -1),
+            moved: table.scrollLeft,
+            stays: Math.abs(cell.getBoundingClientRect().left - table.getBoundingClientRect().left),
+        });
+    })))""")
+    assert seen["told"]
+    assert seen["silent"]
+    assert seen["moved"] > 0
+    assert seen["stays"] < 1
+
+
+def test_figures_keep_a_white_card_in_the_dark(chromium: Chromium, folder: Path) -> None:
+    for scheme, dark in (("light", False), ("dark", True)):
+        media = {"prefers-color-scheme": scheme}
+        tab = chromium.open((folder / "study.html").as_uri(), width=1280, media=media)
+        ground, card = tab.evaluate("""[document.body, document.querySelector('.picture .scroll')]
+            .map(one => getComputedStyle(one).backgroundColor)""")
+        assert (ground != "rgb(255, 255, 255)") is dark
+        assert card == "rgb(255, 255, 255)"
+
+
+def test_the_contents_stand_beside_the_text_only_where_there_is_room(tab: Tab, width: int) -> None:
+    beside, unfolded = tab.evaluate("""[
+        document.querySelector('nav').getBoundingClientRect().right
+            < document.querySelector('main').getBoundingClientRect().left,
+        document.querySelector('nav details').open,
+    ]""")
+    assert beside is unfolded is (width == 1280)
+
+
+def test_print_shows_what_is_folded_and_no_controls(tab: Tab) -> None:
+    tab.send("Emulation.setEmulatedMedia", media="print")
+    seen = tab.evaluate("""(dispatchEvent(new Event('beforeprint')), {
+        folded: document.querySelectorAll('main details:not([open])').length,
+        controls: [...document.querySelectorAll('nav, .filter, .hint')]
+            .filter(one => one.offsetHeight).length,
+    })""")
+    assert seen == {"folded": 0, "controls": 0}
+    tab.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert tab.evaluate("document.querySelectorAll('main details:not([open])').length") > 0
+
+
+def test_the_first_stop_of_the_keyboard_leads_past_the_contents(tab: Tab) -> None:
+    tab.press("Tab", 9)
+    assert tab.evaluate("document.activeElement.hash") == "#main"
+    assert tab.evaluate("document.activeElement.getBoundingClientRect().top >= 0")
