@@ -19,7 +19,7 @@ from analysis.plots.histograms import HistogramInfo, draw_histograms, histogram_
 from analysis.plots.neighbours import Card, StripsInfo, decode, draw_strips, strips_infos
 from analysis.plots.projection import ProjectionInfo, draw_projection, projection_info
 from analysis.plots.setting_curves import SettingCurvesInfo, draw_setting_curves, setting_curves_info
-from analysis.plots.style import arm_styles, facet_shape, figure_bytes, plain, save_figure
+from analysis.plots.style import KINDS, arm_styles, facet_shape, figure_bytes, plain, save_figure
 from analysis.plots.training import TrainingInfo, draw_losses, draw_temperatures, training_info
 from analysis.stats.bootstrap import Bootstrap
 from analysis.study import Study, read_runs
@@ -190,7 +190,7 @@ def test_projection_shows_one_seed_an_arm(infos: Infos) -> None:
 
 
 def test_histogram_shares_of_each_kind_sum_to_one(infos: Infos) -> None:
-    sums = infos.histogram.bins.groupby(["arm", "kind"])["share"].sum()
+    sums = infos.histogram.bins.groupby(["arm", "route", "kind"])["share"].sum()
     np.testing.assert_allclose(sums, 1)
 
 
@@ -206,17 +206,17 @@ def test_strips_keep_the_order_of_queries_and_put_native_first(infos: Infos) -> 
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("headline", ["Modality gap", "unit vectors", "mAP(OTI) − mAP(native), in mAP points", "class-name"]),
+        ("headline", ["Modality gap", "unit vectors", "mAP points:\nmAP(OTI) − mAP(native)", "class-\nname"]),
         ("curves", ["Inversion steps (0 = untrained tokens)", "in mAP points", "quoted setting"]),
         (
             "setting curves",
             ["in mAP points", "Narrow gap: 2 tokens", "learning rate 0.005", "quoted setting"],
         ),
-        ("losses", ["Training step", "Loss (nats)"]),
+        ("losses", ["Training step", "Loss (nats)", "parts as weighted"]),
         ("temperatures", ["Training step", "Temperature τ (no unit)"]),
         ("projection", ["First coordinate of PCA of both modalities (no unit)", "image", "text"]),
-        ("histograms", ["Cosine similarity (no unit)", "Share of pairs of that kind (%)", "same class"]),
-        ("strips", ["native", "through OTI", "✓", "✗"]),
+        ("histograms", ["Cosine similarity (no unit)", "Share of pairs\nof that kind (%)", "same class"]),
+        ("strips", ["native", "through\nOTI", "✓", "✗"]),
     ],
 )
 def test_axes_say_what_they_show_and_in_which_unit(infos: Infos, name: str, expected: list[str]) -> None:
@@ -239,11 +239,13 @@ def test_the_legend_covers_no_axes_and_no_label(infos: Infos, name: str) -> None
     assert legend.x1 <= figure.bbox.width
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", DRAWINGS)
-def test_the_same_numbers_give_the_same_bytes(infos: Infos, name: str) -> None:
-    first, second = (figure_bytes(DRAWINGS[name](infos), "svg") for _ in range(2))
+def test_the_same_numbers_give_the_same_bytes(infos: Infos, name: str, kind: str) -> None:
+    first, second = (figure_bytes(DRAWINGS[name](infos), kind) for _ in range(2))
     assert first == second
     assert b"<dc:date>" not in first
+    assert b"CreationDate" not in first
 
 
 def test_drawing_leaves_no_global_state(infos: Infos) -> None:
@@ -256,11 +258,16 @@ def test_drawing_leaves_no_global_state(infos: Infos) -> None:
     assert plt.get_fignums() == []
 
 
-def test_figures_are_saved_as_png_and_svg(infos: Infos, tmp_path: Path) -> None:
+def test_figures_are_saved_as_pdf_png_and_svg(infos: Infos, tmp_path: Path) -> None:
     svg = save_figure(DRAWINGS["headline"](infos), tmp_path, "headline")
     assert (tmp_path / "headline.svg").read_bytes() == svg
     assert decode((tmp_path / "headline.png").read_bytes()) is not None
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["headline.png", "headline.svg"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "headline.pdf",
+        "headline.png",
+        "headline.svg",
+    ]
+    assert (tmp_path / "headline.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_every_interval_of_the_headline_is_inside_its_axes(infos: Infos) -> None:

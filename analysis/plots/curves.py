@@ -13,7 +13,20 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.plots.headline import POINTS
-from analysis.plots.style import INK, QUIET, facet_shape, facet_title, new_figure, theme
+from analysis.plots.style import (
+    INK,
+    MOST_FACETS,
+    QUIET,
+    SMALLEST,
+    facet_shape,
+    facet_title,
+    facet_width,
+    hide_spare,
+    legend_columns,
+    new_figure,
+    spread,
+    theme,
+)
 from analysis.stats.bootstrap import Bootstrap
 from analysis.tables import Headline, curve_gains, settings
 
@@ -27,6 +40,7 @@ class CurvesInfo:
 
     ``lines``: arm, num_tokens, steps, setting, value, low, high, n_queries, n_seeds.
     ``chosen``: arm, num_tokens, steps, setting, n_models, value: those quoted elsewhere, on their line.
+    ``left_out``: labels of arms that a figure of so many facets does not show.
     """
 
     where: Headline
@@ -34,6 +48,7 @@ class CurvesInfo:
     labels: tuple[str, ...]
     lines: pd.DataFrame
     chosen: pd.DataFrame
+    left_out: tuple[str, ...] = ()
 
 
 def curves_info(
@@ -56,13 +71,18 @@ def curves_info(
     return CurvesInfo(where, arms, tuple(labels[arm] for arm in arms), lines, chosen)
 
 
-def plain_curves(info: CurvesInfo) -> CurvesInfo:
-    """Leave out the arms inverted under several settings: their lines need a panel a token count."""
+def plain_curves(info: CurvesInfo, *, most: int = MOST_FACETS) -> CurvesInfo:
+    """Select the arms inverted under one setting, at most ``most``, evenly in the study's order.
+
+    Lines of several settings need a panel a token count: :mod:`analysis.plots.setting_curves`.
+    """
     counts = info.lines.groupby("arm")["setting"].nunique()
-    kept = [(arm, label) for arm, label in zip(info.arms, info.labels, strict=True) if counts[arm] == 1]
+    fitting = [(arm, label) for arm, label in zip(info.arms, info.labels, strict=True) if counts[arm] == 1]
+    kept = spread(fitting, most)
     arms = tuple(arm for arm, _ in kept)
     lines, chosen = (frame[frame["arm"].isin(arms)] for frame in (info.lines, info.chosen))
-    return CurvesInfo(info.where, arms, tuple(label for _, label in kept), lines, chosen)
+    left_out = tuple(label for arm, label in fitting if arm not in arms)
+    return CurvesInfo(info.where, arms, tuple(label for _, label in kept), lines, chosen, left_out)
 
 
 def draw_curves(info: CurvesInfo) -> Figure:
@@ -76,7 +96,8 @@ def draw_curves(info: CurvesInfo) -> Figure:
     shapes = {count: LINES[position % len(LINES)] for position, count in enumerate(tokens)}
     bottom, top, cut = limits(info.lines)
     with theme():
-        figure = new_figure(11 if columns > 1 else 7, 1.2 + 2.9 * rows)
+        width = facet_width(columns)
+        figure = new_figure(width, 0.85 + 1.55 * rows)
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for axes, arm, label in zip(grid.flat, info.arms, info.labels, strict=False):
             mine = info.lines[info.lines["arm"] == arm]
@@ -88,23 +109,21 @@ def draw_curves(info: CurvesInfo) -> Figure:
                 )
                 axes.plot(
                     line["steps"], line["value"], color=colours[count], marker=marker, linestyle=dash,
-                    markersize=4.5, linewidth=1.6,
+                    markersize=3.2,
                 )  # fmt: skip
             _mark(axes, info, arm)
-            axes.axhline(0, color=INK, linewidth=1.0, zorder=1.5)
+            axes.axhline(0, color=INK, linewidth=0.7, zorder=1.5)
             axes.set_title(facet_title(label, columns))
             axes.set_ylim(bottom, top)
             if cut:
-                name_what_is_below(axes, mine, bottom)
+                name_what_is_below(axes, mine, bottom, lines_of_text=2 if columns > 2 else 1)
             seaborn.despine(ax=axes, left=True)
-        for axes in grid.flat[len(info.arms) :]:
-            axes.set_axis_off()
+        hide_spare(grid.flat[len(info.arms) :])
         for column in range(columns):
             lowest = [axes for axes in grid[:, column] if axes.axison][-1]
             lowest.tick_params(labelbottom=True)
-        figure.supxlabel("Inversion steps (0 = untrained tokens)", fontsize=10)
-        route = info.where.route.upper()
-        figure.supylabel(f"mAP({route}) − mAP(native), in mAP points", fontsize=10)
+        figure.supxlabel("Inversion steps (0 = untrained tokens)")
+        figure.supylabel(gain_axis(info.where.route, lines=1 if rows > 1 else 2))
         handles = [
             Line2D(
                 [], [], color=colours[count], marker=shapes[count][0], linestyle=shapes[count][1],
@@ -113,8 +132,17 @@ def draw_curves(info: CurvesInfo) -> Figure:
             for count in tokens
         ]  # fmt: skip
         handles.append(ring([], [], label="quoted setting"))
-        figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+        figure.legend(
+            handles=handles,
+            loc="outside upper center",
+            ncols=legend_columns([str(handle.get_label()) for handle in handles], width),
+        )
     return figure
+
+
+def gain_axis(route: str, *, lines: int = 1) -> str:
+    """Name the gain of a route with its unit."""
+    return f"mAP({route.upper()}) − mAP(native)" + (", " if lines == 1 else "\n") + "in mAP points"
 
 
 def limits(lines: pd.DataFrame) -> tuple[float, float, bool]:
@@ -139,18 +167,20 @@ def _mark(axes: Axes, info: CurvesInfo, arm: str) -> None:
 def ring(x: list[float], y: list[float], label: str = "") -> Line2D:
     """Make the mark around quoted settings."""
     return Line2D(
-        x, y, color="none", marker="o", markersize=12, markerfacecolor="none", markeredgecolor="#c1121f",
-        markeredgewidth=1.8, zorder=4, label=label,
+        x, y, color="none", marker="o", markersize=7.5, markerfacecolor="none", markeredgecolor="#c1121f",
+        markeredgewidth=1.2, zorder=4, label=label,
     )  # fmt: skip
 
 
-def name_what_is_below(axes: Axes, lines: pd.DataFrame, bottom: float) -> None:
+def name_what_is_below(axes: Axes, lines: pd.DataFrame, bottom: float, *, lines_of_text: int = 1) -> None:
     """Write the gain of untrained tokens below a cut axis."""
     below = lines[(lines["steps"] == 0) & (lines["value"] < bottom)]
     if len(below):
         low, high = np.round([below["value"].min(), below["value"].max()], 1) + 0.0
+        separator = "\n" if lines_of_text > 1 else " "
         values = f"{low:.1f}" if low == high else f"{low:.1f} to {high:.1f}"
         axes.annotate(
-            f"▼ untrained tokens: {values}".replace("-", "−"), xy=(0, 0), xycoords="axes fraction",
-            xytext=(6, 5), textcoords="offset points", fontsize=8, color=QUIET,
+            f"▼ untrained tokens:{separator}{values}".replace("-", "−"), xy=(1, 0), xycoords="axes fraction",
+            xytext=(-1, 2), ha="right", textcoords="offset points", fontsize=SMALLEST, color=QUIET,
+            linespacing=1.1,
         )  # fmt: skip

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,23 +13,59 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.plots.style import INK, QUIET, arm_styles, legend_columns, new_figure, plain, theme
+from analysis.plots.place import Tag, place_tags
+from analysis.plots.style import (
+    DOUBLE,
+    INK,
+    QUIET,
+    SMALLEST,
+    ArmStyle,
+    arm_styles,
+    legend_columns,
+    new_figure,
+    short,
+    stem,
+    theme,
+)
 from analysis.stats.bootstrap import Bootstrap
 from analysis.tables import CONTROLS, Headline, at, model_gaps, route_difference
 
 POINTS = 100  # mAP points in a fraction
 GAP_AXIS = (
-    "Modality gap: distance between the centroids of image and text\nembeddings (unit vectors; 0 = none)"
+    "Modality gap: distance between the centroids\nof image and text embeddings (unit vectors; 0 = none)"
 )
 ROUTE_TICKS = {
-    "oti": "OTI\n(inversion)",
-    "ovi": "OVI\n(inversion)",
-    "class_pca": "class-name\nPCA",
-    "isoclip": "IsoCLIP\nband",
+    "oti": "OTI",
+    "ovi": "OVI",
+    "class_pca": "class-\nname\nPCA",
+    "isoclip": "IsoCLIP",
     "ridge": "ridge",
     "centred": "centred",
-    "random_subspace": "random\nsubspace",
+    "random_subspace": "random\nsub-\nspace",
 }
+MOST_ARMS = 12  # that a legend of arms and bars side by side can hold
+MOST_GROUPS = 20
+
+
+@dataclass(frozen=True)
+class Slope:
+    """A line through the models: gain = intercept + slope gap, and an interval of the slope.
+
+    In mAP points for each unit of the gap.
+    """
+
+    slope: float
+    intercept: float
+    low: float
+    high: float
+
+
+class Group(NamedTuple):
+    """Arms that share a colour, a marker and a line of the legend."""
+
+    label: str
+    arms: tuple[str, ...]
+    ladder: bool = False  # the arms differ in the strength of one thing: a line joins them
 
 
 @dataclass(frozen=True)
@@ -36,6 +74,7 @@ class HeadlineInfo:
 
     ``points``: arm, seed, gap, gap_low, gap_high, gain, low, high, n_queries: one row a model.
     ``controls``: arm, route, gain, low, high, n_seeds: the inversion and the controls, mean over seeds.
+    ``baseline``: the arm that is drawn larger (None: the study's first). ``slope``: a line to draw.
     """
 
     where: Headline
@@ -43,12 +82,14 @@ class HeadlineInfo:
     labels: tuple[str, ...]
     points: pd.DataFrame
     controls: pd.DataFrame
+    baseline: str | None = None
+    slope: Slope | None = None
 
     @property
     def gain_axis(self) -> str:
         """Name the gain with its unit."""
         route = self.where.route.upper()
-        return f"Inversion gain: mAP({route}) − mAP(native), in mAP points"
+        return f"Inversion gain in mAP points:\nmAP({route}) − mAP(native)"
 
 
 def headline_info(
@@ -58,6 +99,8 @@ def headline_info(
     labels: dict[str, str],
     *,
     bootstrap: Bootstrap,
+    baseline: str | None = None,
+    slope: Slope | None = None,
 ) -> HeadlineInfo:
     """Compute gain and gap of each model and the gains of the controls of each arm."""
     here = at(queries, where)
@@ -81,54 +124,167 @@ def headline_info(
         labels=tuple(labels[arm] for arm in arms),
         points=points[columns],
         controls=controls[["arm", "route", "gain", "low", "high", "n_seeds"]],
+        baseline=baseline,
+        slope=slope,
     )
 
 
-def draw_headline(info: HeadlineInfo, all_arms: list[str]) -> Figure:
-    """Draw gain over gap, one point a model, and beside it the controls on the same scale."""
-    styles = arm_styles(all_arms)
+def groups(info: HeadlineInfo, all_arms: Sequence[str]) -> tuple[Group, ...]:
+    """Decide what the legend names: each arm, or of many arms the ladders, or those at the edges.
+
+    The baseline comes first and stands alone. Arms whose labels differ in a last number are a ladder. Where
+    ladders do not make the legend short, the arms with the extreme gains and gaps are named, and the others
+    are one group without a name of its own.
+    """
+    labels = dict(zip(info.arms, info.labels, strict=True))
+    first = _baseline(info, all_arms)
+    own = [Group(f"{labels[first]} (baseline)", (first,))] if first in labels else []
+    others = [arm for arm in info.arms if arm != first]
+    if len(info.arms) <= MOST_ARMS:
+        return (*own, *(Group(labels[arm], (arm,)) for arm in others))
+    ladders: dict[str, list[str]] = {}
+    for arm in others:
+        ladders.setdefault(stem(labels[arm]), []).append(arm)
+    if 1 < len(ladders) <= min(MOST_GROUPS, 0.75 * len(others)):
+        found = (
+            Group(name if len(arms) > 1 else labels[arms[0]], tuple(arms), ladder=len(arms) > 1)
+            for name, arms in ladders.items()
+        )
+        return (*own, *found)
+    edges = edge_arms(info.points, others)
+    rest = tuple(arm for arm in others if arm not in edges)
+    return (*own, *(Group(labels[arm], (arm,)) for arm in edges), Group(f"{len(rest)} other arms", rest))
+
+
+def edge_arms(points: pd.DataFrame, arms: Sequence[str], *, each: int = 3) -> tuple[str, ...]:
+    """List the arms, in their order, whose mean gain or gap is among the ``each`` lowest or highest."""
+    means = points.groupby("arm")[["gap", "gain"]].mean().reindex(list(arms))
+    found: set[str] = set()
+    for column in ("gap", "gain"):
+        ordered = means[column].dropna().sort_values(kind="stable").index
+        found |= {*ordered[:each], *ordered[-each:]}
+    return tuple(arm for arm in arms if arm in found)
+
+
+def _baseline(info: HeadlineInfo, all_arms: Sequence[str]) -> str:
+    return info.baseline if info.baseline is not None else next(iter(all_arms), "")
+
+
+def draw_headline(info: HeadlineInfo, all_arms: Sequence[str]) -> Figure:
+    """Draw gain over gap, one point a model, and beside it the controls on the same scale.
+
+    Up to twelve arms have a colour, a marker and a line of the legend each; of more arms see :func:`groups`.
+    """
+    shown = groups(info, all_arms)
+    dense = len(info.arms) > MOST_ARMS
+    looks = _looks(info, shown, all_arms, dense=dense)
+    sizes = {arm: 1.6 if arm == _baseline(info, all_arms) else 1.0 for arm in info.arms}
     with theme():
-        figure = new_figure(11, 6)
-        left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1.35, 1])
-        _draw_models(left, info, all_arms)
-        _draw_controls(right, info, all_arms)
+        names = [short(group.label, 52) for group in shown]
+        ncols = legend_columns(names, DOUBLE) if names else 1
+        figure = new_figure(DOUBLE, 3.25 + 0.145 * (-(-len(names) // ncols)))
+        left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1.2, 1])
+        _draw_models(left, info, shown, looks, sizes, dense=dense)
+        _draw_controls(right, info, shown, looks, sizes, dense=dense)
         for axes in (left, right):
-            axes.axhline(0, color=INK, linewidth=1.1, zorder=1.5)
+            axes.axhline(0, color=INK, linewidth=0.8, zorder=1.5)
             seaborn.despine(ax=axes, left=True)
         left.set_ylabel(info.gain_axis)
         right.set_ylabel("Gain over native, in mAP points")
         right.tick_params(labelleft=True)
-        labels = [plain(label) for label in info.labels]
         handles = [
-            Line2D(
-                [], [], color=styles[arm].colour, marker=styles[arm].marker, linestyle="none", markersize=8,
-                markeredgecolor="white", label=label,
-            )
-            for arm, label in zip(info.arms, labels, strict=True)
-        ]  # fmt: skip
-        figure.legend(handles=handles, loc="outside lower center", ncols=legend_columns(labels, 11))
+            _point([], [], looks[group.arms[0]], sizes[group.arms[0]], joined=group.ladder) for group in shown
+        ]
+        if handles:
+            figure.legend(handles, names, loc="outside lower center", ncols=ncols)
+        if dense and not any(group.ladder for group in shown):
+            _tag_edges(figure, left, info, shown)
     return figure
 
 
-def _draw_models(axes: Axes, info: HeadlineInfo, all_arms: list[str]) -> None:
-    styles = arm_styles(all_arms)
-    points = info.points.dropna(subset=["gap", "gain"])
-    for arm, group in points.groupby("arm", sort=False):
-        axes.errorbar(
-            group["gap"], group["gain"],
-            xerr=_reach(group, "gap", "gap_low", "gap_high"), yerr=_reach(group, "gain", "low", "high"),
-            fmt="none", ecolor=styles[str(arm)].colour, elinewidth=1.4, alpha=0.75, zorder=2,
-        )  # fmt: skip
-    seaborn.scatterplot(
-        data=points, x="gap", y="gain", hue="arm", style="arm", hue_order=list(info.arms),
-        style_order=list(info.arms), palette={arm: styles[arm].colour for arm in info.arms},
-        markers={arm: styles[arm].marker for arm in info.arms}, s=80, edgecolor="white", linewidth=0.8,
-        legend=False, ax=axes, zorder=3,
+def _looks(
+    info: HeadlineInfo, shown: Sequence[Group], all_arms: Sequence[str], *, dense: bool
+) -> dict[str, ArmStyle]:
+    """Give arms their look: as in the other figures, or of many arms one a group, the rest in grey."""
+    if not dense:
+        return {arm: style for arm, style in arm_styles(all_arms).items() if arm in info.arms}
+    looks = {}
+    for group, style in zip(shown, arm_styles([group.label for group in shown]).values(), strict=True):
+        quiet = len(group.arms) > 1 and not group.ladder
+        looks.update(dict.fromkeys(group.arms, ArmStyle("#a3a9b3", "o") if quiet else style))
+    return looks
+
+
+def _point(
+    x: Sequence[float], y: Sequence[float], look: ArmStyle, size: float, *, joined: bool = False
+) -> Line2D:
+    return Line2D(
+        x, y, color=look.colour, marker=look.marker, markersize=4.6 * size, linestyle="-" if joined else "",
+        markeredgecolor=INK if size > 1 else "white", markeredgewidth=0.9 if size > 1 else 0.5, linewidth=0.8,
     )  # fmt: skip
-    axes.set_xlim(*_gap_limits(points))
+
+
+def _draw_models(
+    axes: Axes, info: HeadlineInfo, shown: Sequence[Group], looks: dict[str, ArmStyle],
+    sizes: dict[str, float], *, dense: bool,
+) -> None:  # fmt: skip
+    points = info.points.dropna(subset=["gap", "gain"])
+    for group in shown:
+        mine = points[points["arm"].isin(group.arms)]
+        look = looks[group.arms[0]]
+        size = sizes[group.arms[0]]
+        axes.errorbar(
+            mine["gap"], mine["gain"],
+            xerr=_reach(mine, "gap", "gap_low", "gap_high"), yerr=_reach(mine, "gain", "low", "high"),
+            fmt="none", ecolor=look.colour, elinewidth=0.5 if dense else 0.9, alpha=0.35 if dense else 0.8,
+            zorder=2,
+        )  # fmt: skip
+        if group.ladder:
+            path = mine.groupby("arm")[["gap", "gain"]].mean().reindex(list(group.arms)).dropna()
+            axes.plot(path["gap"], path["gain"], color=look.colour, linewidth=0.8, alpha=0.7, zorder=2.5)
+        small = 0.75 if dense and size == 1 else size
+        line = _point(list(mine["gap"]), list(mine["gain"]), look, small)
+        line.set_zorder(4 if size > 1 else 3)
+        axes.add_line(line)
+    axes.autoscale_view()
     axes.margins(y=0.08)
+    axes.set_xlim(*_gap_limits(points))
+    if info.slope is not None and len(points):
+        _draw_slope(axes, info.slope, points)
     axes.set_xlabel(GAP_AXIS)
-    axes.set_title(f"{info.where.modality.capitalize()} retrieval: gain over gap, one point a model")
+    axes.set_title(f"{info.where.modality.capitalize()} retrieval: one point a model")
+
+
+def _draw_slope(axes: Axes, line: Slope, points: pd.DataFrame) -> None:
+    """Draw the line over the models' gaps; the band turns it about their middle through the interval."""
+    ends = np.linspace(points["gap"].min(), points["gap"].max(), 50)
+    middle = float(points["gap"].mean())
+    height = line.intercept + line.slope * middle
+    edges = [height + slope * (ends - middle) for slope in (line.low, line.high)]
+    axes.fill_between(ends, np.minimum(*edges), np.maximum(*edges), color=QUIET, alpha=0.15, lw=0, zorder=1)
+    axes.plot(ends, line.intercept + line.slope * ends, color=QUIET, linestyle=(0, (5, 2)), zorder=1.6)
+    interval = "" if np.isnan(line.low + line.high) else f" [{line.low:.1f}, {line.high:.1f}]"
+    axes.annotate(
+        f"slope {line.slope:+.1f}{interval} points a unit of gap".replace("-", "−"), xy=(0, 1),
+        xycoords="axes fraction", xytext=(3, -3), textcoords="offset points", va="top", fontsize=SMALLEST,
+        color=QUIET, bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.6}, zorder=5,
+    )  # fmt: skip
+
+
+def _tag_edges(figure: Figure, axes: Axes, info: HeadlineInfo, shown: Sequence[Group]) -> None:
+    means = info.points.dropna(subset=["gap", "gain"]).groupby("arm")[["gap", "gain"]].mean()
+    names = dict(zip(info.arms, info.labels, strict=True))
+    tags = [
+        Tag(
+            x=float(means["gap"].loc[group.arms[0]]),
+            y=float(means["gain"].loc[group.arms[0]]),
+            text=names[group.arms[0]],
+            suffix="" if place else " (baseline)",
+        )
+        for place, group in enumerate(shown)
+        if len(group.arms) == 1 and group.arms[0] in means.index
+    ]
+    place_tags(figure, axes, tags, means.to_numpy(), limit=24)
 
 
 def _gap_limits(points: pd.DataFrame) -> tuple[float, float]:
@@ -139,26 +295,43 @@ def _gap_limits(points: pd.DataFrame) -> tuple[float, float]:
     return 0.0, 1.06 * high
 
 
-def _draw_controls(axes: Axes, info: HeadlineInfo, all_arms: list[str]) -> None:
-    styles = arm_styles(all_arms)
+def _draw_controls(
+    axes: Axes, info: HeadlineInfo, shown: Sequence[Group], looks: dict[str, ArmStyle],
+    sizes: dict[str, float], *, dense: bool,
+) -> None:  # fmt: skip
     measured = set(info.controls["route"])
     routes = [route for route in (info.where.route, *CONTROLS) if route in measured]
-    offsets = np.linspace(-0.32, 0.32, len(info.arms)) if len(info.arms) > 1 else np.zeros(1)
-    for arm, offset in zip(info.arms, offsets, strict=True):
-        group = info.controls[info.controls["arm"] == arm]
-        positions = group["route"].map({route: place for place, route in enumerate(routes)}) + offset
-        axes.errorbar(
-            positions, group["gain"], yerr=_reach(group, "gain", "low", "high"), color=styles[arm].colour,
-            fmt=styles[arm].marker, markersize=6.5, markeredgecolor="white", markeredgewidth=0.7,
-            elinewidth=1.4, zorder=3,
-        )  # fmt: skip
+    places = {route: float(place) for place, route in enumerate(routes)}
+    arms = [arm for group in shown for arm in group.arms]
+    offsets = np.linspace(-0.34, 0.34, len(arms)) if len(arms) > 1 else np.zeros(1)
+    for arm, offset in zip(arms, offsets, strict=False):
+        mine = info.controls[info.controls["arm"] == arm]
+        positions = mine["route"].map(places).astype(float) + offset
+        size = sizes[arm]
+        if not dense or size > 1:
+            axes.errorbar(
+                positions, mine["gain"], yerr=_reach(mine, "gain", "low", "high"), fmt="none",
+                ecolor=looks[arm].colour, elinewidth=0.9, zorder=2,
+            )  # fmt: skip
+        line = _point(list(positions), list(mine["gain"]), looks[arm], size if not dense else 0.6 * size)
+        line.set_zorder(4 if size > 1 else 3)
+        axes.add_line(line)
+    axes.autoscale_view()
+    if dense:
+        for route, place in places.items():
+            middle = info.controls.loc[info.controls["route"] == route, "gain"].median()
+            axes.plot([place - 0.42, place + 0.42], [middle] * 2, color=INK, linewidth=1.1, zorder=3.5)
     for edge in range(1, len(routes)):
-        axes.axvline(edge - 0.5, color=QUIET, linewidth=0.6, linestyle=":", zorder=1)
-    axes.set_xticks(range(len(routes)), [ROUTE_TICKS[route] for route in routes])
+        axes.axvline(edge - 0.5, color=QUIET, linewidth=0.5, linestyle=":", zorder=1)
+    names = [ROUTE_TICKS.get(route, route.replace("_", "\n")) for route in routes]
+    long = len(routes) > 6
+    if long:
+        names = [name.replace("-\n", "-").replace("\n", " ") for name in names]
+    axes.set_xticks(range(len(routes)), names, rotation=90 if long else 0, fontsize=SMALLEST)
     axes.set_xlim(-0.5, max(len(routes), 1) - 0.5)
     axes.grid(visible=False, axis="x")
-    axes.set_xlabel("How the query was made (mean over seeds)")
-    axes.set_title("The same gain beside controls, by arm")
+    axes.set_xlabel("How the query was made (bar: median of arms)" if dense else "How the query was made")
+    axes.set_title("Beside controls: means over seeds")
 
 
 def _reach(frame: pd.DataFrame, value: str, low: str, high: str) -> np.ndarray:

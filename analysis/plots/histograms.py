@@ -1,79 +1,135 @@
-"""Histograms of cosine similarity by kind of pair, one facet an arm."""
+"""Histograms of cosine similarity by kind of pair: a column an arm, a row a route."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import pandas as pd
 import seaborn
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.plots.style import colours, facet_shape, facet_title, new_figure, plain, theme
+from analysis.plots.style import (
+    DOUBLE,
+    INK,
+    MOST_FACETS,
+    SINGLE,
+    SMALL,
+    colours,
+    facet_shape,
+    facet_title,
+    facet_width,
+    hide_spare,
+    legend_columns,
+    new_figure,
+    short,
+    spread,
+    theme,
+)
 from analysis.tables import SIDE, reported
 
 LINES: tuple[Literal["-", "--", ":", "-."], ...] = ("-", "--", ":", "-.")
-
+ROUTES = ("native", "oti", "ovi", "centred")
+ROUTE_NAMES = {"native": "native", "oti": "through OTI", "ovi": "through OVI", "centred": "centred"}
+MOST_COLUMNS = 4
 NEGLIGIBLE = 5e-4
 
 
 @dataclass(frozen=True)
 class HistogramInfo:
-    """What a figure shows: ``bins`` with arm, kind, bin_low, bin_high, share (of the pairs of that kind)."""
+    """What a figure shows.
+
+    ``bins``: arm, route, kind, bin_low, bin_high, share (of the pairs of that kind, arm and route).
+    ``left_out``: labels of arms that a figure of this size does not show.
+    """
 
     task: str
     arms: tuple[str, ...]
     labels: tuple[str, ...]
     bins: pd.DataFrame
+    routes: tuple[str, ...] = ("native",)
+    left_out: tuple[str, ...] = ()
 
 
-def histogram_infos(histograms: pd.DataFrame, dataset: str, labels: dict[str, str]) -> list[HistogramInfo]:
-    """Make one info a task from the native route: one model an arm, its first seed."""
-    here = reported(histograms[(histograms["dataset"] == dataset) & (histograms["route"] == "native")])
+def histogram_infos(
+    histograms: pd.DataFrame, dataset: str, labels: dict[str, str], *, routes: Sequence[str] = ROUTES
+) -> list[HistogramInfo]:
+    """Make one info a task: one model an arm, its first seed; at most four arms where routes are compared."""
+    here = reported(histograms[(histograms["dataset"] == dataset) & histograms["route"].isin(routes)])
     first = here.groupby("arm")["seed"].min()
     here = here[here["seed"] == here["arm"].map(first)]
     infos = []
     for (_, _, task), group in here.groupby(SIDE, sort=False):
-        total = group.groupby(["arm", "kind"])["count"].transform("sum")
+        present = [arm for arm in labels if arm in set(group["arm"])]
+        measured = tuple(route for route in routes if route in set(group["route"]))
+        arms = spread(present, MOST_COLUMNS if len(measured) > 1 else MOST_FACETS)
+        group = group[group["arm"].isin(arms)]
+        total = group.groupby(["arm", "route", "kind"])["count"].transform("sum")
         bins = group.assign(share=group["count"] / total.where(total > 0))
-        bins = bins[["arm", "kind", "bin_low", "bin_high", "share"]].reset_index(drop=True)
-        arms = tuple(arm for arm in labels if arm in set(bins["arm"]))
-        infos.append(HistogramInfo(str(task), arms, tuple(labels[arm] for arm in arms), bins))
+        bins = bins[["arm", "route", "kind", "bin_low", "bin_high", "share"]].reset_index(drop=True)
+        infos.append(
+            HistogramInfo(
+                task=str(task),
+                arms=arms,
+                labels=tuple(labels[arm] for arm in arms),
+                bins=bins,
+                routes=measured,
+                left_out=tuple(labels[arm] for arm in present if arm not in arms),
+            )
+        )
     return infos
 
 
 def draw_histograms(info: HistogramInfo) -> Figure:
     """Draw the shares as steps on shared axes, cut to the similarities that occur more than rarely."""
-    rows, columns = facet_shape(len(info.arms))
     kinds = list(dict.fromkeys(info.bins["kind"]))
     palette = dict(zip(kinds, colours(len(kinds)), strict=True))
-    dashes = {kind: LINES[position % len(LINES)] for position, kind in enumerate(kinds)}
+    several = len(info.routes) > 1
+    rows, columns = (len(info.routes), len(info.arms)) if several else facet_shape(len(info.arms))
+    width = (SINGLE if columns == 1 else DOUBLE) if several else facet_width(columns)
     occupied = info.bins[info.bins["share"] > NEGLIGIBLE]
     with theme():
-        figure = new_figure(11 if columns > 1 else 7, 1.1 + 2.3 * rows)
+        figure = new_figure(width, 0.85 + (1.0 if several else 1.2) * rows)
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-        for axes, arm, label in zip(grid.flat, info.arms, info.labels, strict=False):
-            for kind, line in info.bins[info.bins["arm"] == arm].groupby("kind", sort=False):
-                line = line.sort_values("bin_low")
-                edges = [*line["bin_low"], line["bin_high"].iloc[-1]]
-                percent = 100 * line["share"]
-                axes.stairs(percent, edges, fill=True, color=palette[kind], alpha=0.16)
-                axes.stairs(percent, edges, color=palette[kind], linewidth=1.5, linestyle=dashes[kind])
+        facets = (
+            [(route, arm) for route in info.routes for arm in info.arms]
+            if several
+            else [(info.routes[0] if info.routes else "native", arm) for arm in info.arms]
+        )
+        for axes, (route, arm) in zip(grid.flat, facets, strict=False):
+            mine = info.bins[(info.bins["arm"] == arm) & (info.bins["route"] == route)]
+            _draw_facet(axes, mine, palette)
+        for axes, label in zip(grid.flat, info.labels, strict=False):
             axes.set_title(facet_title(label, columns))
-            seaborn.despine(ax=axes, left=True)
+        if several:
+            for axes, route in zip(grid[:, 0], info.routes, strict=True):
+                axes.set_ylabel(ROUTE_NAMES.get(route, route), fontsize=SMALL, color=INK, fontweight="bold")
         if len(occupied):
             grid.flat[0].set_xlim(occupied["bin_low"].min(), occupied["bin_high"].max())
             grid.flat[0].set_ylim(0, None)
-        for axes in grid.flat[len(info.arms) :]:
-            axes.set_axis_off()
+        hide_spare(grid.flat[len(facets) :])
         for column in range(columns):
             [axes for axes in grid[:, column] if axes.axison][-1].tick_params(labelbottom=True)
-        figure.supxlabel("Cosine similarity (no unit)", fontsize=10)
-        figure.supylabel("Share of pairs of that kind (%)", fontsize=10)
+        figure.supxlabel("Cosine similarity (no unit)")
+        figure.supylabel("Share of pairs" + (" " if rows > 1 else "\n") + "of that kind (%)")
+        names = [short(kind, 30) for kind in kinds]
         handles = [
-            Line2D([], [], color=palette[kind], linestyle=dashes[kind], label=f"{plain(kind)}")
-            for kind in kinds
+            Line2D([], [], color=palette[kind], linestyle=LINES[place % len(LINES)])
+            for place, kind in enumerate(kinds)
         ]
-        figure.legend(handles=handles, loc="outside upper center", ncols=len(kinds))
+        figure.legend(handles, names, loc="outside upper center", ncols=legend_columns(names, width))
     return figure
+
+
+def _draw_facet(axes: Axes, bins: pd.DataFrame, palette: dict[str, str]) -> None:
+    dashes = {kind: LINES[place % len(LINES)] for place, kind in enumerate(palette)}
+    for kind, line in bins.groupby("kind", sort=False):
+        line = line.sort_values("bin_low")
+        edges = [*line["bin_low"], line["bin_high"].iloc[-1]]
+        percent = 100 * line["share"]
+        axes.stairs(percent, edges, fill=True, color=palette[str(kind)], alpha=0.16)
+        axes.stairs(percent, edges, color=palette[str(kind)], linewidth=1.0, linestyle=dashes[str(kind)])
+    seaborn.despine(ax=axes, left=True)

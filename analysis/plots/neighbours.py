@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image, UnidentifiedImageError
 
-from analysis.plots.style import QUIET, new_figure, plain, theme
+from analysis.plots.style import DOUBLE, QUIET, SMALLEST, TEXT, new_figure, plain, short, theme
 from analysis.tables import reported
 
 RELEVANT, IRRELEVANT = "#1a7f37", "#c1121f"
@@ -130,18 +130,17 @@ def draw_strips(info: StripsInfo) -> Figure:
     A relevant neighbour has a solid green frame and a tick, another a dashed red frame and a cross.
     """
     depth = max(len(strip.neighbours) for strip in info.strips)
-    columns, rows = depth + 1.25, 1.22 * len(info.strips)
+    columns, rows = max(depth, 6) + 1.25, 1.22 * len(info.strips)
     with theme():
-        figure = new_figure(1.15 * columns + 1.1, 1.15 * rows + 0.5)
+        figure = new_figure(DOUBLE, (DOUBLE - 0.75) / max(columns, 7.25) * rows + 0.35)
         axes = figure.subplots()
         axes.set(xlim=(0, columns), ylim=(rows, 0), aspect="equal", xticks=[])
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
-        axes.set_title(plain(f"{info.label}, seed {info.seed}, {info.task}"), fontsize=10.5)
+        axes.set_title(f"{short(info.label, 50)}, seed {info.seed}, {short(info.task, 30)}")
         axes.set_yticks(
             [1.22 * place + 0.45 for place in range(len(info.strips))],
-            [ROUTE_NAMES[strip.route] for strip in info.strips],
-            fontsize=8.5,
+            [ROUTE_NAMES[strip.route].replace(" ", "\n") for strip in info.strips],
         )
         axes.tick_params(length=0)
         previous = None
@@ -162,27 +161,29 @@ def _draw_card(axes: Axes, card: Card, left: float, top: float) -> None:
     axes.add_patch(
         Rectangle(
             (left, top), side, side, facecolor="none", edgecolor=colour, linestyle=dash,
-            linewidth=1 if card.relevant is None else 2, zorder=2,
+            linewidth=0.7 if card.relevant is None else 1.3, zorder=2,
         )
     )  # fmt: skip
     pixels = decode(card.image)
     if pixels is None:
-        text = textwrap.fill(plain(card.text or card.item_id), 13, max_lines=5, placeholder=" …")
-        axes.text(middle, top + side / 2, text, ha="center", va="center", fontsize=7)
+        text = textwrap.fill(plain(card.text or card.item_id), 12, max_lines=5, placeholder=" …")
+        axes.text(middle, top + side / 2, text, ha="center", va="center", fontsize=SMALLEST)
     else:
         extent = (left + inner, left + side - inner, top + side - inner, top + inner)
         axes.imshow(pixels, extent=extent, interpolation="nearest", zorder=1)
         axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())
     axes.text(
-        middle, top + side + 0.03, _short(plain(card.label)), ha="center", va="top", fontsize=6.5, color=QUIET
+        middle,
+        top + side + 0.03,
+        short(card.label, 15),
+        ha="center",
+        va="top",
+        fontsize=SMALLEST,
+        color=QUIET,
     )
     if sign:
         axes.text(
-            left + side - 0.05, top + 0.04, sign, ha="right", va="top", fontsize=10, fontweight="bold",
+            left + side - 0.05, top + 0.04, sign, ha="right", va="top", fontsize=TEXT, fontweight="bold",
             color=colour, zorder=3,
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.4},
         )  # fmt: skip
-
-
-def _short(label: str, limit: int = 18) -> str:
-    return label if len(label) <= limit else label[: limit - 1] + "…"

@@ -10,35 +10,55 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from analysis.plots.style import facet_shape, facet_title, new_figure, plain, theme
+from analysis.plots.style import (
+    MOST_FACETS,
+    SMALLEST,
+    facet_shape,
+    facet_title,
+    facet_width,
+    hide_spare,
+    new_figure,
+    short,
+    spread,
+    theme,
+)
 
 MODALITIES = {"image": ("#0173b2", "o"), "text": ("#de8f05", "^")}
 
 
 @dataclass(frozen=True)
 class ProjectionInfo:
-    """What the figure shows: ``points`` with arm, modality, x, y of one model an arm (its first seed)."""
+    """What the figure shows: ``points`` with arm, modality, x, y of one model an arm (its first seed).
+
+    ``left_out``: labels of arms that a figure of so many facets does not show.
+    """
 
     arms: tuple[str, ...]
     labels: tuple[str, ...]
     seeds: tuple[int, ...]
     method: str
     points: pd.DataFrame
+    left_out: tuple[str, ...] = ()
 
 
-def projection_info(projection: pd.DataFrame, dataset: str, labels: dict[str, str]) -> ProjectionInfo:
+def projection_info(
+    projection: pd.DataFrame, dataset: str, labels: dict[str, str], *, most: int = MOST_FACETS
+) -> ProjectionInfo:
     """Take the first seed of each arm; of several methods or splits the first written."""
     here = projection[projection["dataset"] == dataset]
     here = here[(here["method"] == here["method"].iloc[0]) & (here["split"] == here["split"].iloc[0])]
     first = here.groupby("arm")["seed"].min()
     here = here[here["seed"] == here["arm"].map(first)]
-    arms = tuple(arm for arm in labels if arm in first.index)
+    present = tuple(arm for arm in labels if arm in first.index)
+    arms = spread(present, most)
+    here = here[here["arm"].isin(arms)]
     return ProjectionInfo(
         arms=arms,
         labels=tuple(labels[arm] for arm in arms),
         seeds=tuple(int(first[arm]) for arm in arms),
         method=str(here["method"].iloc[0]),
         points=here[["arm", "modality", "x", "y"]].reset_index(drop=True),
+        left_out=tuple(labels[arm] for arm in present if arm not in arms),
     )
 
 
@@ -46,7 +66,8 @@ def draw_projection(info: ProjectionInfo) -> Figure:
     """Draw the points of both modalities; each facet has its own axes, since each model has its own plane."""
     rows, columns = facet_shape(len(info.arms))
     with theme():
-        figure = new_figure(max(2.75 * columns, 5), 0.8 + 2.85 * rows)
+        width = facet_width(columns)
+        figure = new_figure(width, 0.65 + (0.95 * width / columns + 0.1) * rows)
         grid = figure.subplots(rows, columns, squeeze=False)
         for axes, arm, label in zip(grid.flat, info.arms, info.labels, strict=False):
             seaborn.scatterplot(
@@ -54,18 +75,17 @@ def draw_projection(info: ProjectionInfo) -> Figure:
                 hue_order=list(MODALITIES), style_order=list(MODALITIES),
                 palette={name: colour for name, (colour, _) in MODALITIES.items()},
                 markers={name: marker for name, (_, marker) in MODALITIES.items()},
-                s=11, linewidth=0, alpha=0.55, legend=False, rasterized=True, ax=axes,
+                s=4, linewidth=0, alpha=0.55, legend=False, rasterized=True, ax=axes,
             )  # fmt: skip
             axes.set_aspect("equal", adjustable="datalim")
-            axes.set_title(facet_title(label, columns), fontsize=9)
+            axes.set_title(facet_title(label, columns))
             axes.set(xlabel="", ylabel="")
-            axes.tick_params(labelsize=7.5)
-            axes.xaxis.set_major_locator(MaxNLocator(5))
-            axes.yaxis.set_major_locator(MaxNLocator(5))
-        for axes in grid.flat[len(info.arms) :]:
-            axes.set_axis_off()
-        figure.supxlabel(f"First coordinate of {plain(info.method)} (no unit)", fontsize=9.5)
-        figure.supylabel("Second coordinate (no unit)", fontsize=9.5)
+            axes.tick_params(labelsize=SMALLEST)
+            axes.xaxis.set_major_locator(MaxNLocator(3))
+            axes.yaxis.set_major_locator(MaxNLocator(3))
+        hide_spare(grid.flat[len(info.arms) :])
+        figure.supxlabel(f"First coordinate of {short(info.method, 30 if columns > 1 else 20)} (no unit)")
+        figure.supylabel("Second coordinate (no unit)")
         handles = [
             Line2D([], [], color=colour, marker=marker, linestyle="none", label=name)
             for name, (colour, marker) in MODALITIES.items()

@@ -9,8 +9,18 @@ import seaborn
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.plots.curves import LINES, CurvesInfo, limits, name_what_is_below, ring
-from analysis.plots.style import INK, facet_title, legend_columns, new_figure, plain, theme
+from analysis.plots.curves import LINES, CurvesInfo, gain_axis, limits, name_what_is_below, ring
+from analysis.plots.style import (
+    DOUBLE,
+    INK,
+    SINGLE,
+    facet_title,
+    legend_columns,
+    new_figure,
+    plain,
+    spread,
+    theme,
+)
 from analysis.tables import Headline
 from crossgap.inversion_axes import AXES, read_axes
 
@@ -23,6 +33,7 @@ class SettingCurvesInfo:
 
     ``settings``: the lines in their order, as rows write them; ``legend`` the words for readers. ``lines``
     and ``chosen``: as in :class:`analysis.plots.curves.CurvesInfo`, of the arms that have several settings.
+    ``left_out``: labels of such arms that are not shown.
     """
 
     where: Headline
@@ -33,24 +44,27 @@ class SettingCurvesInfo:
     token_counts: tuple[int, ...]
     lines: pd.DataFrame
     chosen: pd.DataFrame
+    left_out: tuple[str, ...] = ()
 
 
-def setting_curves_info(curves: CurvesInfo) -> SettingCurvesInfo:
-    """Select the arms that were inverted under several settings, and put the settings in order by axis."""
+def setting_curves_info(curves: CurvesInfo, *, most: int = 4) -> SettingCurvesInfo:
+    """Select at most ``most`` arms inverted under several settings, and put the settings in order by axis."""
     counts = curves.lines.groupby("arm")["setting"].nunique()
-    several = [arm for arm in curves.arms if counts[arm] > 1]
+    fitting = [arm for arm in curves.arms if counts[arm] > 1]
+    several = spread(fitting, most)
     names = dict(zip(curves.arms, curves.labels, strict=True))
     lines = curves.lines[curves.lines["arm"].isin(several)].reset_index(drop=True)
     settings = tuple(sorted(set(lines["setting"]), key=_order))
     return SettingCurvesInfo(
         where=curves.where,
-        arms=tuple(several),
+        arms=several,
         labels=tuple(names[arm] for arm in several),
         settings=settings,
         legend=tuple(plain(setting) or PLAIN for setting in settings),
         token_counts=tuple(sorted(set(lines["num_tokens"]))),
         lines=lines,
         chosen=curves.chosen[curves.chosen["arm"].isin(several)].reset_index(drop=True),
+        left_out=tuple(names[arm] for arm in fitting if arm not in several),
     )
 
 
@@ -70,8 +84,10 @@ def draw_setting_curves(info: SettingCurvesInfo) -> Figure:
     }
     bottom, top, cut = limits(info.lines)
     with theme():
-        width = 7 if columns == 1 else 11
-        figure = new_figure(width, 1.4 + 2.7 * rows)
+        width = SINGLE if columns == 1 else DOUBLE
+        names = [*info.legend, "quoted setting"]
+        ncols = legend_columns(names, width)
+        figure = new_figure(width, 0.7 + 1.6 * rows + 0.14 * (-(-len(names) // ncols)))
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for row, (arm, label) in enumerate(zip(info.arms, info.labels, strict=True)):
             for column, tokens in enumerate(info.token_counts):
@@ -84,25 +100,23 @@ def draw_setting_curves(info: SettingCurvesInfo) -> Figure:
                     )
                     axes.plot(
                         line["steps"], line["value"], color=colour, marker=marker, linestyle=dash,
-                        markersize=4, linewidth=1.5,
+                        markersize=3,
                     )  # fmt: skip
                 here = info.chosen[(info.chosen["arm"] == arm) & (info.chosen["num_tokens"] == tokens)]
                 axes.add_line(ring(list(here["steps"]), list(here["value"])))
-                axes.axhline(0, color=INK, linewidth=1.0, zorder=1.5)
+                axes.axhline(0, color=INK, linewidth=0.7, zorder=1.5)
                 counted = f"{tokens} token" + "s" * (tokens > 1)
                 axes.set_title(facet_title(counted if rows == 1 else f"{label}: {counted}", columns))
                 axes.set_ylim(bottom, top)
                 if cut:
-                    name_what_is_below(axes, mine, bottom)
+                    name_what_is_below(axes, mine, bottom, lines_of_text=2 if columns > 2 else 1)
                 seaborn.despine(ax=axes, left=True)
-        figure.supxlabel("Inversion steps (0 = untrained tokens)", fontsize=10)
-        route = info.where.route.upper()
-        figure.supylabel(f"mAP({route}) − mAP(native), in mAP points", fontsize=10)
+        figure.supxlabel("Inversion steps (0 = untrained tokens)")
+        figure.supylabel(gain_axis(info.where.route, lines=1 if rows > 1 else 2))
         handles = [
             Line2D([], [], color=colour, marker=marker, linestyle=dash, label=words)
             for (colour, marker, dash), words in zip(looks.values(), info.legend, strict=True)
         ]
         handles.append(ring([], [], label="quoted setting"))
-        ncols = legend_columns([*info.legend, "quoted setting"], width)
         figure.legend(handles=handles, loc="outside upper center", ncols=ncols)
     return figure

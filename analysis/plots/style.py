@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import matplotlib
 import seaborn
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 
@@ -22,25 +24,61 @@ INK = "#22272e"
 QUIET = "#6b7280"
 GRID = "#e3e6ea"
 
+DOUBLE, SINGLE = 7.0, 3.4  # inches: the widths of a journal's page and column; figures are drawn at this size
+TEXT, SMALL, SMALLEST = 8.0, 7.0, 6.5  # points
+MOST_FACETS = 12
+Item = TypeVar("Item")
+_INCHES_A_CHARACTER = 0.6 / 72  # of DejaVu Sans, an inch for each point of its size
+_BOLD = 1.2  # how much wider
+
 _SETTINGS = {
     "font.family": "DejaVu Sans",  # shipped with matplotlib: the same file on every machine
-    "font.size": 10,
+    "font.size": TEXT,
     "text.parse_math": False,  # labels come from data: a dollar sign is a dollar sign
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.edgecolor": "#9aa1ab",
-    "axes.titlesize": 10.5,
+    "axes.linewidth": 0.6,
+    "axes.titlesize": TEXT,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
-    "axes.labelsize": 10,
+    "axes.titlepad": 4,
+    "axes.labelsize": TEXT,
+    "axes.labelpad": 3,
+    "figure.labelsize": TEXT,
+    "figure.titlesize": TEXT,
     "grid.color": GRID,
+    "grid.linewidth": 0.5,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 3.5,
+    "lines.markeredgewidth": 0.5,
+    "patch.linewidth": 0.6,
+    "hatch.linewidth": 0.5,
     "xtick.color": INK,
     "ytick.color": INK,
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL,
+    "xtick.major.pad": 2.5,
+    "ytick.major.pad": 2.5,
     "legend.frameon": False,
-    "legend.fontsize": 9.5,
-    "savefig.dpi": 150,
+    "legend.fontsize": SMALL,
+    "legend.handlelength": 1.8,
+    "legend.handletextpad": 0.5,
+    "legend.columnspacing": 1.2,
+    "legend.labelspacing": 0.35,
+    "figure.dpi": 200,  # the layout is computed at the resolution of the PNG
+    "figure.constrained_layout.h_pad": 0.04,
+    "figure.constrained_layout.w_pad": 0.04,
+    "savefig.dpi": 200,
     "svg.hashsalt": "crossgap",
     "svg.fonttype": "path",
+    "pdf.fonttype": 42,  # text stays text, which journals ask for
+}
+KINDS = ("svg", "png", "pdf")
+_METADATA: dict[str, dict[str, None]] = {
+    "svg": {"Date": None, "Creator": None},
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
 
 
@@ -95,36 +133,96 @@ def _characters() -> frozenset[str]:
     return frozenset(map(chr, font.get_charmap()))
 
 
+def characters(inches: float, size: float = SMALL) -> int:
+    """Say about how many characters of ``size`` points fit into ``inches``."""
+    return max(int(inches / (size * _INCHES_A_CHARACTER)), 4)
+
+
+def short(text: str, limit: int) -> str:
+    """Cut a label in its middle, since labels of one study often differ at their ends; one line."""
+    text = " ".join(plain(text).split())
+    if len(text) <= limit:
+        return text
+    tail = (limit - 1) // 2
+    return text[: limit - 1 - tail].rstrip() + "…" + text[len(text) - tail :].lstrip()
+
+
+def wrapped(text: str, width: int, lines: int = 2) -> str:
+    """Break a label into at most ``lines`` lines of ``width`` characters; what is too long is cut."""
+    text = re.sub(r"\b(x|n) (?=[\d.])", "\\1\N{NO-BREAK SPACE}", short(text, width * lines))
+    broken = textwrap.wrap(text, width)
+    if len(broken) > lines:  # words did not fall well
+        text = short(text, max(width * lines - width // 2, width))
+        broken = textwrap.wrap(text, width)
+    return "\n".join(broken if len(broken) <= lines else [*broken[: lines - 1], broken[-1][:width]])
+
+
+def spread(items: Sequence[Item], most: int) -> tuple[Item, ...]:
+    """Take at most ``most`` items, the first and the last among them, evenly in their order."""
+    if len(items) <= most:
+        return tuple(items)
+    return tuple(items[round(place * (len(items) - 1) / max(most - 1, 1))] for place in range(most))
+
+
+def stem(label: str) -> str:
+    """Cut the number off a label: what the arms of one ladder (weights, temperatures) have in common."""
+    return re.sub(r"[,:]?\s*(?:\bx|×|\bweight)?\s*[-−]?\d*\.?\d+$", "", label) or label
+
+
 def facet_shape(count: int) -> tuple[int, int]:
     """Choose rows and columns for ``count`` facets: at most four columns, few empty places."""
-    columns = {1: 1, 2: 2, 3: 3, 4: 4, 5: 3, 6: 3, 9: 3}.get(count, 4)
-    return -(-count // columns), columns
+    columns = {0: 1, 1: 1, 2: 2, 3: 3, 4: 4, 5: 3, 6: 3, 9: 3}.get(count, 4)
+    return max(-(-count // columns), 1), columns
+
+
+def facet_width(columns: int) -> float:
+    """Choose a figure's width: one facet needs a column of a journal only."""
+    return SINGLE if columns == 1 else DOUBLE
 
 
 def facet_title(label: str, columns: int) -> str:
     """Break a facet's title so that it does not run into its neighbour's."""
-    return textwrap.fill(plain(label), {1: 70, 2: 44, 3: 34}.get(columns, 26), max_lines=2, placeholder=" …")
+    width = (facet_width(columns) - 0.55) / columns - 0.1
+    return wrapped(label, characters(width, TEXT * _BOLD))
 
 
 def legend_columns(labels: Sequence[str], width: float) -> int:
     """Choose how many legend columns fit a figure ``width`` inches wide."""
-    longest = max(len(label) for label in labels)
-    return max(1, min(len(labels), int(width / (0.08 * longest + 0.55))))
+    longest = max((len(label) for label in labels), default=1)
+    room = longest * SMALL * _INCHES_A_CHARACTER + 0.4
+    most = max(1, min(len(labels), int((width - 0.1) / room)))
+    rows = -(-len(labels) // most)
+    return -(-len(labels) // rows)
+
+
+def hide_spare(axes: Iterable[Axes]) -> None:
+    """Take the places of a grid that hold no facet away."""
+    for one in axes:
+        one.set_axis_off()
+
+
+def freeze(figure: Figure) -> Figure:
+    """Compute the layout once and keep it, so that saving in several formats does not compute it again."""
+    if figure.get_layout_engine() is not None:
+        with theme():
+            figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+    return figure
 
 
 def figure_bytes(figure: Figure, kind: str) -> bytes:
-    """Render a figure as ``svg`` or ``png`` without a date or a version in it."""
-    metadata: dict[str, None] = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
+    """Render a figure as ``svg``, ``png`` or ``pdf`` without a date or a version in it."""
     buffer = io.BytesIO()
     with theme():
-        figure.savefig(buffer, format=kind, metadata=metadata)
+        figure.savefig(buffer, format=kind, metadata=_METADATA[kind])
     return buffer.getvalue()
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> bytes:
-    """Write ``name.svg`` and ``name.png`` into ``folder``, each atomically; return the SVG."""
-    svg = figure_bytes(figure, "svg")
-    for kind, content in (("svg", svg), ("png", figure_bytes(figure, "png"))):
+    """Write ``name`` as SVG, PNG and PDF into ``folder``, each atomically; return the SVG."""
+    freeze(figure)
+    contents = {kind: figure_bytes(figure, kind) for kind in KINDS}
+    for kind, content in contents.items():
         with atomic_path(folder / f"{name}.{kind}") as temporary:
             temporary.write_bytes(content)
-    return svg
+    return contents["svg"]

@@ -12,13 +12,21 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from analysis.plots.style import (
+    DOUBLE,
+    MOST_FACETS,
+    QUIET,
+    ArmStyle,
     arm_styles,
     colours,
     facet_shape,
     facet_title,
+    facet_width,
+    hide_spare,
     legend_columns,
     new_figure,
     plain,
+    short,
+    spread,
     theme,
 )
 
@@ -38,6 +46,44 @@ class TrainingInfo:
     losses: pd.DataFrame
     temperatures: pd.DataFrame
 
+    @property
+    def facets(self) -> dict[str, str]:
+        """Name the arms whose losses are drawn, with labels: not all of many, evenly in their order."""
+        return dict(spread(list(zip(self.arms, self.labels, strict=True)), MOST_FACETS))
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Name the arms whose losses are not drawn."""
+        shown = self.facets
+        return tuple(label for arm, label in zip(self.arms, self.labels, strict=True) if arm not in shown)
+
+
+@dataclass(frozen=True)
+class Course:
+    """Arms whose temperature takes the same course, and what the legend calls them."""
+
+    arms: tuple[str, ...]
+    label: str
+
+
+def courses(info: TrainingInfo) -> tuple[Course, ...]:
+    """Put together the arms whose temperature takes the same course, to three digits at each step."""
+    groups: dict[tuple[object, ...], list[int]] = {}
+    by_arm = dict(iter(info.temperatures.groupby("arm", sort=False)))
+    for place, arm in enumerate(info.arms):
+        if arm in by_arm:
+            mine = by_arm[arm].sort_values(["step", "seed"])
+            steps = (0, len(mine) // 2, len(mine) - 1)
+            known = tuple(f"{mine['temperature'].iloc[step]:.3g}" for step in steps)
+            groups.setdefault((*known, mine["step"].iloc[-1]), []).append(place)
+    return tuple(
+        Course(
+            tuple(info.arms[place] for place in places),
+            info.labels[places[0]] + (f" and {len(places) - 1} more" if len(places) > 1 else ""),
+        )
+        for places in groups.values()
+    )
+
 
 def training_info(training: pd.DataFrame, labels: dict[str, str]) -> TrainingInfo:
     """Bring the lines of metrics.jsonl into long form; a term with one part is its total and not repeated."""
@@ -56,64 +102,81 @@ def training_info(training: pd.DataFrame, labels: dict[str, str]) -> TrainingInf
 
 def draw_losses(info: TrainingInfo) -> Figure:
     """Draw the loss and its weighted parts, one facet an arm, one line a seed."""
-    rows, columns = facet_shape(len(info.arms))
-    parts = [TOTAL, *dict.fromkeys(part for part in info.losses["part"] if part != TOTAL)]
+    shown = info.facets
+    rows, columns = facet_shape(len(shown))
+    losses = info.losses[info.losses["arm"].isin(shown)]
+    parts = [TOTAL, *dict.fromkeys(part for part in losses["part"] if part != TOTAL)]
     palette = dict(zip(parts, ["#22272e", *colours(len(parts) - 1)], strict=True))
     dashes = dict(zip(parts, ["", *[(4, 1.5), (1, 1), (6, 1, 1, 1), (3, 1)] * len(parts)], strict=False))
     with theme():
-        figure = new_figure(11 if columns > 1 else 7, 1.1 + 2.5 * rows)
+        names = [plain(part) for part in parts]
+        width = facet_width(columns)
+        ncols = legend_columns(names, width)
+        figure = new_figure(width, 0.6 + 1.45 * rows + 0.14 * (-(-len(names) // ncols)))
         grid = figure.subplots(rows, columns, sharex=True, squeeze=False)
-        for axes, arm, label in zip(grid.flat, info.arms, info.labels, strict=False):
-            mine = info.losses[info.losses["arm"] == arm]
+        for axes, arm, label in zip(grid.flat, shown, shown.values(), strict=False):
+            mine = losses[losses["arm"] == arm]
             seaborn.lineplot(
                 data=mine, x="step", y="loss", hue="part", style="part", hue_order=parts, style_order=parts,
-                palette=palette, dashes=dashes, units="seed", estimator=None, linewidth=1.2, legend=False,
+                palette=palette, dashes=dashes, units="seed", estimator=None, linewidth=0.9, legend=False,
                 ax=axes,
             )  # fmt: skip
             axes.set(title=facet_title(label, columns), xlabel="", ylabel="")
             seaborn.despine(ax=axes, left=True)
-        for axes in grid.flat[len(info.arms) :]:
-            axes.set_axis_off()
+        hide_spare(grid.flat[len(shown) :])
         for column in range(columns):
             [axes for axes in grid[:, column] if axes.axison][-1].tick_params(labelbottom=True)
-        figure.supxlabel("Training step", fontsize=10)
-        figure.supylabel("Loss (nats), parts as weighted", fontsize=10)
-        names = [plain(part) for part in parts]
+        figure.supxlabel("Training step")
+        figure.supylabel("Loss (nats)," + (" " if rows > 1 else "\n") + "parts as weighted")
         handles = [
             Line2D([], [], color=palette[part], linestyle=(0, dashes[part] or (1, 0)), label=name)
             for part, name in zip(parts, names, strict=True)
         ]
-        figure.legend(handles=handles, loc="outside upper center", ncols=legend_columns(names, 11))
+        figure.legend(handles=handles, loc="outside upper center", ncols=ncols)
     return figure
 
 
 def draw_temperatures(info: TrainingInfo, all_arms: Sequence[str]) -> Figure:
-    """Draw the temperature of every model on one logarithmic axis."""
+    """Draw the temperature of every model on one logarithmic axis.
+
+    Of more arms than a legend can hold, those of one course share a line of it; further courses are grey.
+    """
     styles = arm_styles(all_arms)
+    groups: tuple[Course, ...] = tuple(map(Course, ((arm,) for arm in info.arms), info.labels))
+    if len(groups) > MOST_FACETS:
+        groups = courses(info)
+    named = spread(groups, MOST_FACETS)
+    rest = len(groups) - len(named)
+    labels = [short(group.label, 44) for group in named] + ([f"{rest} other courses"] if rest else [])
     with theme():
-        figure = new_figure(9, 4.2)
+        ncols = legend_columns(labels, DOUBLE)
+        figure = new_figure(DOUBLE, 2.5 + 0.14 * (-(-len(labels) // ncols)))
         axes = figure.subplots()
-        for position, arm in enumerate(info.arms):
-            mine = info.temperatures[info.temperatures["arm"] == arm]
+        handles = []
+        for position, group in enumerate(groups):
+            style = styles[group.arms[0]] if group in named else ArmStyle(QUIET, "none")
+            mine = info.temperatures[info.temperatures["arm"] == group.arms[0]]
             for _, line in mine.groupby("seed"):
                 axes.plot(
-                    line["step"], line["temperature"], color=styles[arm].colour, marker=styles[arm].marker,
-                    markevery=_spread(position, len(line)), markersize=5, markeredgecolor="white",
-                    linewidth=1.3,
+                    line["step"], line["temperature"], markevery=_spread(position, len(line)),
+                    markersize=4, markeredgecolor="white", linewidth=1.0, zorder=2 + (group in named),
+                    color=style.colour, marker=style.marker,
                 )  # fmt: skip
+            if group in named:
+                handles.append(Line2D([], [], markersize=4, color=style.colour, marker=style.marker))
+        if rest:
+            handles.append(Line2D([], [], color=QUIET))
         if (info.temperatures["temperature"] > 0).all():
             axes.set_yscale("log")
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9), numticks=12))
             axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axes.yaxis.set_minor_formatter(NullFormatter())
+            low, high = axes.get_ylim()
+            if high > 12 * low:
+                axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
         axes.set(xlabel="Training step", ylabel="Temperature τ (no unit)")
         seaborn.despine(ax=axes, left=True)
-        labels = [plain(label) for label in info.labels]
-        handles = [
-            Line2D([], [], color=styles[arm].colour, marker=styles[arm].marker, label=label)
-            for arm, label in zip(info.arms, labels, strict=True)
-        ]
-        figure.legend(handles=handles, loc="outside upper center", ncols=legend_columns(labels, 9))
+        figure.legend(handles, labels, loc="outside upper center", ncols=ncols)
     return figure
 
 

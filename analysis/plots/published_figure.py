@@ -1,0 +1,162 @@
+"""Published averages beside ours: native and by a route, joined by a line, in panels that stay apart."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis.plots.style import (
+    DOUBLE,
+    INK,
+    QUIET,
+    SMALLEST,
+    colours,
+    new_figure,
+    plain,
+    short,
+    spread,
+    theme,
+)
+from analysis.published import PUBLISHED, Published
+
+MOST_ARMS = 8
+_COLUMNS = ["group", "name", "native", "value"]
+
+
+@dataclass(frozen=True)
+class PublishedInfo:
+    """What the figure shows, in percent.
+
+    ``published``: group (source, what was measured and by which route), name (the model), native, value.
+    ``ours``: group (what was measured), name (the arm's label), native, value. ``left_out``: labels of arms
+    that are not shown.
+    """
+
+    published: pd.DataFrame
+    ours: pd.DataFrame
+    left_out: tuple[str, ...] = ()
+
+
+def published_info(
+    ours: pd.DataFrame,
+    labels: dict[str, str],
+    *,
+    published: tuple[Published, ...] = PUBLISHED,
+    most: int = MOST_ARMS,
+) -> PublishedInfo:
+    """Put published averages and ours into groups that measure one thing, each published one with its source.
+
+    Args:
+        ours: columns what, arm, native, value (percent).
+        labels: names of arms.
+    """
+    theirs = pd.DataFrame(
+        [
+            (f"{one.source}: {one.what}; {one.route}", _model(one.model), one.native, one.value)
+            for one in published
+        ],
+        columns=_COLUMNS,
+    )
+    present = [arm for arm in labels if arm in set(ours["arm"])]
+    shown = spread(present, most)
+    order = {arm: place for place, arm in enumerate(shown)}
+    mine = ours[ours["arm"].isin(shown)]
+    mine = mine.assign(group=mine["what"], name=mine["arm"].map(labels), order=mine["arm"].map(order))
+    first = {group: place for place, group in reversed(list(enumerate(mine["group"])))}
+    mine = mine.assign(first=mine["group"].map(first)).sort_values(["first", "order"], kind="stable")
+    return PublishedInfo(
+        published=theirs,
+        ours=mine[_COLUMNS].reset_index(drop=True),
+        left_out=tuple(labels[arm] for arm in present if arm not in shown),
+    )
+
+
+def draw_published(info: PublishedInfo) -> Figure:
+    """Draw the two panels side by side, a block a group with its heading, the change written at the right."""
+    depth = max(_depth(info.published), _depth(info.ours), 6)
+    with theme():
+        figure = new_figure(DOUBLE, 0.85 + 0.132 * depth)
+        left, right = figure.subplots(1, 2, sharex=True)
+        for axes, frame, title in (
+            (left, info.published, "Published, released models"),
+            (right, info.ours, "This study"),
+        ):
+            _draw_panel(axes, frame, depth)
+            axes.set_title(title, fontsize=9)
+            axes.set_xlabel("percent")
+        right.set_facecolor("#f6f7f9")
+        gain, loss = colours(2)
+        handles = [
+            Line2D([], [], color=INK, marker="o", markerfacecolor="white", linestyle="", label="native"),
+            Line2D([], [], color=gain, marker=">", label="by the route: higher"),
+            Line2D([], [], color=loss, marker="<", linestyle=(0, (2, 1)), label="by the route: lower"),
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    return figure
+
+
+def _model(name: str) -> str:
+    """Shorten a model's name where the heading says the rest."""
+    return name.replace("(with an image-image loss)", "(image loss)").replace("fixed temperature", "τ =")
+
+
+def _depth(frame: pd.DataFrame) -> int:
+    groups = list(dict.fromkeys(frame["group"]))
+    return len(frame) + sum(len(_heading(group)) for group in groups) + max(len(groups) - 1, 0)
+
+
+def _heading(group: str) -> list[str]:
+    source, _, rest = group.partition(": ")
+    if not rest:
+        return textwrap.wrap(plain(group), 42, break_on_hyphens=False)
+    return [source, *textwrap.wrap(plain(rest), 46, break_on_hyphens=False)]
+
+
+def _draw_panel(axes: Axes, frame: pd.DataFrame, depth: int) -> None:
+    row = 0.0
+    ticks: list[float] = []
+    names: list[str] = []
+    gain, loss = colours(2)
+    for group, mine in frame.groupby("group", sort=False):
+        for line in _heading(str(group)):
+            axes.annotate(
+                line, xy=(0, row), xycoords=("axes fraction", "data"), va="center", fontsize=SMALLEST,
+                fontweight="bold" if line == _heading(str(group))[0] else "normal", color=INK,
+                xytext=(-106, 0), textcoords="offset points", annotation_clip=False,
+            )  # fmt: skip
+            row += 1
+        for one in mine.to_dict("records"):
+            native, value = float(one["native"]), float(one["value"])
+            up = value >= native
+            colour = gain if up else loss
+            axes.plot(
+                [native, value], [row, row], color=colour, linestyle="-" if up else (0, (2, 1)), zorder=2
+            )
+            axes.plot(
+                native, row, color=INK, marker="o", markerfacecolor="white", markersize=3.4, zorder=3,
+                markeredgewidth=0.8,
+            )  # fmt: skip
+            axes.plot(value, row, color=colour, marker=">" if up else "<", markersize=3.8, zorder=4)
+            if not np.isnan(value - native):
+                axes.annotate(
+                    f"{value - native:+.1f}".replace("-", "−"), xy=(1, row), xytext=(3, 0), va="center",
+                    xycoords=("axes fraction", "data"), textcoords="offset points", fontsize=SMALLEST,
+                    color=QUIET, annotation_clip=False,
+                )  # fmt: skip
+            ticks.append(row)
+            names.append(short(str(one["name"]), 26))
+            row += 1
+        row += 1
+    axes.set_yticks(ticks, names, fontsize=SMALLEST)
+    axes.set_ylim(depth - 0.4, -0.7)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+    axes.locator_params(axis="x", nbins=6)
+    seaborn.despine(ax=axes, left=True)

@@ -1,0 +1,395 @@
+"""Every figure at its final size: no text is small, cut off or on top of another."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+from analysis.plots.class_gains import class_gain_info, draw_class_gains
+from analysis.plots.curves import curves_info, draw_curves, plain_curves
+from analysis.plots.dose_response import dose_info, draw_doses
+from analysis.plots.factorial import draw_factorial, factorial_info
+from analysis.plots.front import draw_front, front_info
+from analysis.plots.headline import Slope, draw_headline, headline_info
+from analysis.plots.histograms import draw_histograms, histogram_infos
+from analysis.plots.neighbours import draw_strips, strips_infos
+from analysis.plots.projection import draw_projection, projection_info
+from analysis.plots.published_figure import draw_published, published_info
+from analysis.plots.seed_effects import draw_seed_effects, seed_effects_info
+from analysis.plots.style import DOUBLE, SINGLE, theme
+from analysis.plots.temperature_ladder import draw_ladder, ladder_info
+from analysis.plots.training import draw_losses, draw_temperatures, training_info
+from analysis.stats.bootstrap import Bootstrap
+from analysis.study import read_runs
+from analysis.tables import headlines, quoted, quoted_queries
+from tests.synthetic_study import SyntheticArm, SyntheticStudy, write_study
+
+FEW = Bootstrap(resamples=50)
+SMALLEST = 6.5  # points
+HOSTILE = "$\\frac{1}{2}$ <b>'🦐' a_very_long_label_without_any_break_in_it_whatsoever_number"
+LADDERS = (
+    "+ centroid penalty", "+ pair alignment", "+ cross-modal uniformity", "+ alignment and uniformity (CUA)",
+    "+ CUA and cross-modal uniformity", "+ alignment and midpoint uniformity (ModGap)",
+    "+ cross-modal consistency", "+ sliced Wasserstein", "+ MMD", "+ CORAL", "+ adversarial classifier",
+    "+ random feature alignment (RaFA)", "label smoothing .1", "modality swapping, hard",
+    "modality swapping, soft", "+ image-image and text-text",
+)  # fmt: skip
+
+
+@contextlib.contextmanager
+def recorded() -> Iterator[list[Text]]:
+    """List the texts that are drawn, which are fewer than those a figure holds (ticks beyond its limits)."""
+    drawn: list[Text] = []
+    original = Text.draw
+
+    def draw(self: Text, renderer: object, *args: object, **kwargs: object) -> None:
+        original(self, renderer, *args, **kwargs)  # type: ignore[call-arg, arg-type]
+        if self.get_visible() and self.get_text().strip():
+            drawn.append(self)
+
+    Text.draw = draw  # type: ignore[method-assign, assignment]
+    try:
+        yield drawn
+    finally:
+        Text.draw = original  # type: ignore[method-assign]
+
+
+def faults(figure: Figure) -> list[str]:
+    """Say what a reader of the printed figure could not read."""
+    canvas = FigureCanvasAgg(figure)
+    with theme():
+        canvas.draw()  # the layout
+        with recorded() as texts:
+            canvas.draw()
+    renderer = canvas.get_renderer()
+    unit = figure.dpi / 72
+    page = figure.bbox.padded(0.5 * unit)
+    found = []
+    if figure.get_figwidth() not in (SINGLE, DOUBLE):
+        found.append(f"{figure.get_figwidth()} inches wide")
+    boxes: list[tuple[str, Bbox]] = []
+    for text in texts:
+        words = text.get_text()
+        if text.get_fontsize() < SMALLEST:
+            found.append(f"{words!r} has {text.get_fontsize()} points")
+        box = text.get_window_extent(renderer)
+        if box.x0 < page.x0 or box.y0 < page.y0 or box.x1 > page.x1 or box.y1 > page.y1:
+            found.append(f"{words!r} leaves the figure: {box.extents / unit}")
+        boxes.append((words, box.padded(-0.4 * unit)))
+    for place, (words, box) in enumerate(boxes):
+        found += [f"{words!r} lies on {other!r}" for other, over in boxes[:place] if box.overlaps(over)]
+    return found
+
+
+def arms_of(kind: str) -> tuple[SyntheticArm, ...]:
+    """Invent arms as studies have them."""
+    labels = {
+        "one": ["Baseline"],
+        "demo": ["CLIP, temperature .01", "+ image-image", "+ centroid penalty", "learnable temperature"],
+        "twelve": ["CLIP, temperature .01", *LADDERS[:11]],
+        "ladders": [
+            "CLIP, temperature .01",
+            *(f"{name}, x {multiple}" for name in LADDERS for multiple in (0.25, 1, 4)),
+            *(f"temperature {value}" for value in (0.02, 0.04, 0.07, 0.1, 0.2, 0.4, 1, 2)),
+        ],
+        "hostile": [f"{HOSTILE} {number} 🦐" for number in range(57)],
+    }[kind]
+    return tuple(
+        SyntheticArm(
+            name=f"arm-{place}", label=label, gap=0.1 + 0.9 * ((place * 0.37) % 1),
+            gain=0.03 * ((place * 0.61) % 1) - 0.01, cooling=0.1 * (place % 4),
+        )
+        for place, label in enumerate(labels)
+    )  # fmt: skip
+
+
+def figures_of(folder: Path, kind: str) -> dict[str, Figure]:
+    """Draw every figure of a study of this kind."""
+    arms = arms_of(kind)
+    seeds = (0,) if kind in ("one", "hostile") else (0, 1)
+    small = SyntheticStudy(
+        arms=arms, seeds=seeds, n_queries=24, num_tokens=(1, 2, 4) if len(arms) < 9 else (1,)
+    )
+    study = read_runs([write_study(folder / "plain", small)])
+    rows = quoted(study.rows)
+    queries = quoted_queries(study.per_query, rows)
+    labels = {arm.name: arm.label for arm in study.arms}
+    where = headlines(rows)[0]
+    names = study.arm_names
+    info = headline_info(rows, queries, where, labels, bootstrap=FEW, slope=Slope(2.5, -0.5, 0.4, 4.6))
+    curves = curves_info(study.rows, rows, study.per_query, where, labels, bootstrap=FEW)
+    training = training_info(study.training, labels)
+    figures = {
+        "headline": draw_headline(info, names),
+        "curves": draw_curves(plain_curves(curves)),
+        "losses": draw_losses(training),
+        "temperatures": draw_temperatures(training, names),
+        "projection": draw_projection(projection_info(study.projection, "emoji", labels)),
+    }
+    for shown in histogram_infos(study.histograms, "emoji", labels):
+        figures[f"histograms {shown.task}"] = draw_histograms(shown)
+    for strips in strips_infos(study.neighbours, labels)[:: len(arms)]:
+        figures[f"strips {strips.task}"] = draw_strips(strips)
+    return figures
+
+
+@pytest.mark.parametrize("kind", ["one", "demo", "twelve", "ladders", "hostile"])
+def test_every_text_is_legible_at_the_final_size(kind: str, tmp_path: Path) -> None:
+    found = {name: faults(figure) for name, figure in figures_of(tmp_path, kind).items()}
+    assert {name: said for name, said in found.items() if said} == {}
+
+
+def test_faults_are_found() -> None:
+    with theme():
+        figure = Figure(figsize=(DOUBLE, 2))
+        figure.text(0.5, 0.5, "one")
+        figure.text(0.5, 0.52, "another")
+        figure.text(0.1, 0.5, "small", fontsize=5)
+        figure.text(0.99, 0.1, "beyond the edge")
+        figure.text(0.5, 0.5, "hidden", visible=False)
+    assert [fault.split(":")[0] for fault in faults(figure)] == [
+        "'small' has 5.0 points",
+        "'beyond the edge' leaves the figure",
+        "'another' lies on 'one'",
+    ]
+
+
+# Frames of the figures that are drawn from statistics, with what is awkward in them
+def effects_of(labels: list[str], seeds: int) -> pd.DataFrame:
+    """Invent differences to the baseline for four quantities."""
+    rng = np.random.default_rng(3)
+    units = {"native mAP, image-subgroup": "mAP points", "inversion gain (OTI)": "mAP points",
+             "modality gap": "distance", "hit@1, image-text": "points", "hit@1, text-image": "points",
+             "uniformity of image embeddings": "log mean"}  # fmt: skip
+    rows = []
+    for quantity, unit in units.items():
+        for place, label in enumerate(labels):
+            values = rng.normal(place % 5 - 2, 0.8, seeds)
+            mean, half = values.mean(), 1.5
+            rows.append((quantity, f"arm-{place}", label, mean, mean - half, mean + half, seeds,
+                         tuple(enumerate(values)), unit))  # fmt: skip
+    columns = ["quantity", "arm", "label", "value", "low", "high", "n_seeds", "seeds", "unit"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def factors(names: list[str]) -> pd.DataFrame:
+    """Invent the effects of a factorial study of these factors."""
+    rng = np.random.default_rng(4)
+    terms = [(name, 1) for name in names]
+    terms += [(f"{a} × {b}", 2) for place, a in enumerate(names) for b in names[place + 1 :]]
+    rows = []
+    for quantity, unit in (
+        ("native mAP", "mAP points"),
+        ("inversion gain", "mAP points"),
+        ("gap", "distance"),
+    ):
+        for term, order in terms[::-1]:
+            estimate = rng.normal(0, 2)
+            rows.append(
+                (quantity, term, order, estimate, estimate - 1.2, estimate + 1.2, rng.random() ** 4, unit)
+            )
+    rows[0] = (*rows[0][:4], np.nan, np.nan, np.nan, rows[0][7])
+    columns = ["quantity", "term", "order", "estimate", "low", "high", "p", "unit"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def doses(ladders: list[str], strengths: tuple[float, ...], seeds: int, quantities: int = 4) -> pd.DataFrame:
+    """Invent ladders of strengths."""
+    rng = np.random.default_rng(5)
+    units = {"native mAP": "mAP points", "inversion gain": "mAP points", "gap": "distance",
+             "hit@1 image-text": "points"}  # fmt: skip
+    rows = [
+        (ladder, dose, f"{ladder}-{dose:g}" if dose else "baseline", seed, quantity, unit,
+         place + np.log1p(dose) * (number - 1.5) + rng.normal(0, 0.2))
+        for number, (quantity, unit) in enumerate(list(units.items())[:quantities])
+        for place, ladder in enumerate(ladders)
+        for dose in (0.0, *strengths)
+        for seed in range(seeds)
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=["ladder", "dose", "arm", "seed", "quantity", "unit", "value"])
+
+
+def temperatures(values: tuple[float, ...], seeds: int) -> pd.DataFrame:
+    """Invent a ladder of temperatures with a learnable one."""
+    rng = np.random.default_rng(6)
+    units = {"gap": "distance", "native mAP": "mAP (%)", "inverted mAP": "mAP (%)",
+             "inversion gain": "mAP points", "hit@1 image-text": "%", "hit@1 text-image": "%"}  # fmt: skip
+    rows = [
+        (temperature * (1 + 0.02 * seed * learnable), f"τ {temperature}", seed, quantity, unit,
+         10 + 3 * number - 2 * np.log10(temperature) * number + rng.normal(0, 0.3), learnable)
+        for number, (quantity, unit) in enumerate(units.items())
+        for temperature, learnable in [*((value, False) for value in values), (0.033, True)]
+        for seed in range(seeds)
+    ]  # fmt: skip
+    columns = ["temperature", "arm", "seed", "quantity", "unit", "value", "learnable"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def models(labels: list[str], seeds: int) -> pd.DataFrame:
+    """Invent two goals and a gap that one arm lacks."""
+    rng = np.random.default_rng(7)
+    rows = []
+    for place, label in enumerate(labels):
+        x, y = rng.normal(30, 5), rng.normal(20, 3)
+        gap = np.nan if place == 1 else rng.uniform(0.1, 1)
+        rows += [
+            (f"arm-{place}", label, seed, x + rng.normal(0, 1), y + rng.normal(0, 1), gap)
+            for seed in range(seeds)
+        ]
+    frame = pd.DataFrame(rows, columns=["arm", "label", "seed", "x", "y", "gap"])
+    return frame.assign(y_low=frame["y"] - 0.8, y_high=frame["y"] + 0.8, x_low=np.nan, x_high=np.nan)
+
+
+def class_differences(arms: int, classes: int, seeds: int) -> pd.DataFrame:
+    """Invent gains of queries of named classes."""
+    rng = np.random.default_rng(8)
+    rows = [
+        (f"arm-{arm}", seed, f"{'a class of a rather long name' if number % 7 == 3 else 'name'} {number} 🦐",
+         f"{number}/{query}", rng.normal((number % 9 - 4) / 80, 0.03))
+        for arm in range(arms)
+        for seed in range(seeds)
+        for number in range(classes)
+        for query in range(1 + number % 4)
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=["arm", "seed", "query_class", "query_id", "value"])
+
+
+def our_averages(arms: int) -> pd.DataFrame:
+    """Invent our own averages."""
+    rng = np.random.default_rng(9)
+    rows = [
+        (what, f"arm-{arm}", native, native + rng.normal(0, 3))
+        for what in ("image retrieval, mAP, OTI (emoji)", "text retrieval, mAP, OVI (emoji)")
+        for arm in range(arms)
+        for native in [rng.uniform(10, 30)]
+    ]
+    return pd.DataFrame(rows, columns=["what", "arm", "native", "value"])
+
+
+def histograms(arms: int) -> pd.DataFrame:
+    """Invent similarities by four routes."""
+    edges = np.linspace(-1, 1, 81)
+    middles = (edges[:-1] + edges[1:]) / 2
+    rows = []
+    for arm in range(arms):
+        for route, centre in (("native", 0.6), ("oti", 0.3), ("centred", 0.0)):
+            for kind, shift in (("same class", 0.15), ("other class", 0.0)):
+                counts = 1e5 * np.exp(-((middles - centre - shift - 0.02 * arm) ** 2) / 0.02)
+                rows += [
+                    (
+                        "s",
+                        f"arm-{arm}",
+                        0,
+                        "emoji",
+                        "test",
+                        "image-subgroup",
+                        route,
+                        kind,
+                        low,
+                        high,
+                        int(count),
+                    )
+                    for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True)
+                ]
+    columns = [
+        "study",
+        "arm",
+        "seed",
+        "dataset",
+        "split",
+        "task",
+        "route",
+        "kind",
+        "bin_low",
+        "bin_high",
+        "count",
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def names_of(count: int, kind: str) -> list[str]:
+    """Name arms as studies do, or as nobody should."""
+    if kind == "hostile":
+        return [f"{HOSTILE} {number} 🦐" for number in range(count)]
+    every = [
+        "CLIP, temperature .01",
+        *(f"{name}, x {multiple}" for name in LADDERS for multiple in (0.25, 1, 4)),
+    ]
+    return (every * 2)[:count]
+
+
+STATISTICS: dict[str, Callable[[], Figure]] = {
+    **{
+        f"seed effects, {count} {kind} arms, {seeds} seeds": lambda count=count, kind=kind, seeds=seeds: (
+            draw_seed_effects(seed_effects_info(effects_of(names_of(count, kind), seeds)))
+        )
+        for count, kind, seeds in ((1, "plain", 1), (4, "plain", 3), (57, "plain", 2), (12, "hostile", 5))
+    },
+    "factorial, 3 factors": lambda: draw_factorial(
+        factorial_info(factors(["image ntxent", "centroid penalty", "temperature"]))
+    ),
+    "factorial, hostile": lambda: draw_factorial(factorial_info(factors([HOSTILE, HOSTILE[::-1]]))),
+    "factorial, one": lambda: draw_factorial(factorial_info(factors(["a"]).query("quantity == 'gap'"))),
+    "doses, 3 ladders": lambda: draw_doses(
+        dose_info(
+            doses(["image_ntxent weight", "text_ntxent weight", "both, weight"], (0.25, 0.5, 1, 2), 3), {}
+        )
+    ),
+    "doses, 16 ladders": lambda: draw_doses(dose_info(doses(list(LADDERS), (0.25, 1, 4), 2), {})),
+    "doses, many doses": lambda: draw_doses(
+        dose_info(doses([HOSTILE], (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 11, 12, 100), 1), {})
+    ),
+    "doses, one quantity": lambda: draw_doses(dose_info(doses(["weight"], (1,), 1, quantities=1), {})),
+    "ladder": lambda: draw_ladder(
+        ladder_info(temperatures((0.01, 0.02, 0.04, 0.07, 0.1, 0.2, 0.4, 1), seeds=3))
+    ),
+    "ladder, two close": lambda: draw_ladder(ladder_info(temperatures((0.07, 0.071), seeds=1))),
+    **{
+        f"front, {count} {kind} arms, {seeds} seeds": lambda count=count, kind=kind, seeds=seeds: draw_front(
+            front_info(
+                models(names_of(count, kind), seeds),
+                x="hit@1 across modalities, image to text (%)",
+                y="mAP, image-subgroup (%)",
+                colour="modality gap (distance of centroids)",
+            )
+        )
+        for count, kind, seeds in ((1, "plain", 1), (4, "plain", 2), (57, "plain", 3), (57, "hostile", 3))
+    },
+    **{
+        f"class gains, {arms} arms, {classes} classes": lambda arms=arms, classes=classes: draw_class_gains(
+            class_gain_info(class_differences(arms, classes, 2), dict(enumerate_names(arms)))
+        )
+        for arms, classes in ((1, 3), (2, 31), (5, 90))
+    },
+    **{
+        f"published, {arms} arms": lambda arms=arms: draw_published(
+            published_info(our_averages(arms), dict(enumerate_names(arms)))
+        )
+        for arms in (1, 4, 20)
+    },
+    **{
+        f"histograms, {arms} arms": lambda arms=arms: draw_histograms(
+            histogram_infos(histograms(arms), "emoji", dict(enumerate_names(arms)))[0]
+        )
+        for arms in (1, 2, 9)
+    },
+}
+
+
+def enumerate_names(count: int) -> list[tuple[str, str]]:
+    """Pair arms with labels."""
+    return [(f"arm-{place}", label) for place, label in enumerate(names_of(count, "plain"))]
+
+
+@pytest.mark.parametrize("name", STATISTICS)
+def test_figures_of_statistics_are_legible(name: str) -> None:
+    assert faults(STATISTICS[name]()) == []
