@@ -73,7 +73,7 @@ def main(
     """Measure an encoder on data; write rows, print and return a table of routes for each.
 
     Args:
-        data: what --dataset of crossgap.evaluate takes; default: emoji, written to out/data.
+        data: folders, tables, shards, as --dataset of crossgap.evaluate; default: emoji, written to out/data.
         encoder: as of crossgap.evaluate; default: a small CLIP, trained to out/clip.
         pretrained: as of crossgap.evaluate.
         out: folder for what is written.
@@ -102,7 +102,7 @@ def main(
     for path in data or write_data(out / "data", classes):
         test, val = load_dataset(str(path), limit=limit), validation(path, limit)
         found = evaluate(model, test, val, config=config, provenance=provenance, cache=out / "features")
-        found.write(out / "measured" / path.stem)
+        found.write(out / "measured" / path.name)
         values = found.tables["per_query"].query("metric == 'mAP' and selection != 'curve'")
         gains = paired_difference(values, values.query("route == 'native'"), on=["task"], by=by)
         table = mean_interval(values, by).merge(mean_interval(gains, by), on=by, suffixes=("", "_gain"))

@@ -77,7 +77,7 @@ def test_data_of_ones_own_are_measured(tmp_path: Path, capsys: pytest.CaptureFix
     assert len(captions) == len(pictures)
     assert set(captions["label"]) == {path.parent.name for path in pictures}
     shown = capsys.readouterr().out
-    for (name, table), folder in zip(tables.items(), ("data", "captions"), strict=True):
+    for (name, table), folder in zip(tables.items(), ("data", "captions.csv"), strict=True):
         assert name in shown
         written = rows_of(tmp_path / "measured" / folder)
         for row in table.itertuples():
