@@ -18,6 +18,7 @@ from tests.synthetic_study import write_study
 pytestmark = pytest.mark.system
 
 VALUES = ("−1.20", "–", "+.5", "1,200", "12 %", "0", "3.5", "−.3", "", "3.5")
+BOUNDS = ("[.5, 1]", "[−2.0, 3.1]", "[10, 11]", "25 × 2", "25 × 1", "> 1,000", "", "ab12", "12ab", "ab2")
 GROUPS = ("Baseline", "", "", "", "", "Narrow", "", "", "", "")
 
 
@@ -38,10 +39,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "study.html").write_bytes((folder / "out" / "report.html").read_bytes())
     (folder / "full.html").write_text(render(full_context(names=hostile("browser"))), encoding="utf-8")
     rows = tuple(
-        (Cell(group), Cell(value, f"[{place}, 99]"), Cell(f"word {place}"))
+        (Cell(group), Cell(value, f"[{place}, 99]"), Cell(f"word {place}"), Cell(BOUNDS[place]))
         for place, (group, value) in enumerate(zip(GROUPS, VALUES, strict=True))
     )
-    sheet = Table("Sheet", ("arm", "value", "note"), rows)
+    sheet = Table("Sheet", ("arm", "value", "note", "bounds"), rows)
     (folder / "table.html").write_text(render(plain_context(sheet=sheet)), encoding="utf-8")
     return folder
 
@@ -123,6 +124,13 @@ def test_a_click_sorts_numbers_by_value_and_the_third_restores(tab: Tab) -> None
     assert column(tab, 2)[2:4] == ["word 6", "word 9"]
     assert press(tab, 1) is None
     assert column(tab, 2) == before == [f"word {place}" for place in range(10)]
+
+
+def test_intervals_lists_and_words_sort_by_what_they_open_with(tab: Tab) -> None:
+    press(tab, 3)
+    assert column(tab, 3) == [
+        "[−2.0, 3.1]", "[.5, 1]", "[10, 11]", "25 × 1", "25 × 2", "> 1,000", "12ab", "ab2", "ab12", "",
+    ]  # fmt: skip
 
 
 def test_another_column_takes_the_order_over(tab: Tab) -> None:

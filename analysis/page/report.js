@@ -4,7 +4,8 @@
 (() => {
   const FILTER_FROM = 9; // rows
   const ABSENT = new Set(["", "–", "—"]);
-  const NUMBER = /^[<>≤≥≈]?\s*([+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?)\s*%?$/i;
+  // the number that a cell opens with: of an interval its lower bound, of a list its first entry
+  const NUMBER = /^[[(<>≤≥≈]?\s*([+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?)(?!\w)/i;
   const collator = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
 
   function element(name, properties, ...children) {
@@ -20,13 +21,13 @@
     if (ABSENT.has(text)) return { rank: 2 };
     const plain = text.replaceAll("−", "-").replace(/(\d)[,\u00a0\u2009\u202f](?=\d{3})/g, "$1");
     const match = NUMBER.exec(plain);
-    return match ? { rank: 0, value: Number(match[1]) } : { rank: 1, value: text };
+    return match ? { rank: 0, value: Number(match[1]), text } : { rank: 1, value: 0, text };
   }
 
   /** Compare two keys; a descending order turns values around, never the place of what is absent. */
   function compare(a, b, direction) {
     if (a.rank !== b.rank || a.rank === 2) return a.rank - b.rank;
-    return direction * (a.rank === 0 ? a.value - b.value : collator.compare(a.value, b.value));
+    return direction * (a.value - b.value || collator.compare(a.text, b.text));
   }
 
   /** Give a table its sorting buttons and, where it is long, a filter. */
