@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis.stats.bootstrap import Bootstrap, FloatArray, resample_counts
-from analysis.stats.seeds import EXACT_UP_TO, FLIPS
+from analysis.stats.seeds import flip_p_values
 from crossgap.command import run_command
 from crossgap.errors import InputError
 from crossgap.records import write_text
@@ -80,7 +80,7 @@ SCENARIOS: dict[str, Model] = {
 
 
 class Sample(NamedTuple):
-    """Paired differences of X repetitions, S seeds, Q queries; ``these_X``: the mean that seeds vary around."""
+    """Paired differences of X repetitions, S seeds, Q queries; ``these_X``: what the seeds vary around."""
 
     values_XSQ: FloatArray
     class_Q: IntArray
@@ -95,7 +95,7 @@ class Bounds(NamedTuple):
 
 
 def class_sizes(n_queries: int, n_classes: int) -> IntArray:
-    """Spread queries unevenly over classes: two each, the rest by rank^-.8 (32 to 2 for 300 in 60)."""
+    """Spread queries unevenly over classes: two each, the rest by rank^-.8 (29 to 2 for 300 in 60)."""
     weights = np.arange(1, n_classes + 1) ** -0.8
     sizes = 2 + np.floor((n_queries - 2 * n_classes) * weights / weights.sum()).astype(np.int64)
     sizes[: n_queries - sizes.sum()] += 1
@@ -195,22 +195,6 @@ def two_level_t(sample: Sample, level: float = LEVEL) -> Bounds:
     return Bounds(value_X - half_X, value_X + half_X)
 
 
-def flip_p_values(means_XS: FloatArray, seed: int = 0) -> FloatArray:
-    """Compute the p of the sign-flip test of each row as :func:`analysis.stats.seeds.sign_flip` does."""
-    n = means_XS.shape[1]
-    exact = n <= EXACT_UP_TO
-    if exact:
-        signs_SF = 1.0 - 2.0 * (np.arange(2**n)[None, :] >> np.arange(n)[:, None] & 1)
-    else:
-        signs_SF = np.random.default_rng(seed).choice((-1.0, 1.0), (n, FLIPS))
-    flipped_XF = means_XS @ signs_SF
-    sums_X1 = means_XS.sum(axis=1, keepdims=True)
-    slack_X1 = 1e-12 * np.abs(means_XS).sum(axis=1, keepdims=True)
-    counts = ((flipped_XF >= sums_X1 - slack_X1).sum(1), (flipped_XF <= sums_X1 + slack_X1).sum(1))
-    more = 0 if exact else 1
-    return np.minimum(1.0, 2 * (np.minimum(*counts) + more) / (signs_SF.shape[1] + more))
-
-
 def simulate_seeds(scenario: str, n_seeds: int, repetitions: int, seed: int = 0) -> pd.DataFrame:
     """Simulate one scenario with one number of seeds: coverage of each interval, errors of each test."""
     model = SCENARIOS[scenario]
@@ -287,7 +271,7 @@ def simulate(n_seeds: tuple[int, ...], repetitions: int, seed: int = 0) -> pd.Da
     tables = [
         simulate_seeds(scenario, number, repetitions, seed) for scenario in SCENARIOS for number in n_seeds
     ]
-    tables += [simulate_slope(arms, number, repetitions, seed) for arms in N_ARMS for number in n_seeds]
+    tables += [simulate_slope(arms, number, repetitions, seed) for arms in N_ARMS for number in (1, *n_seeds)]
     return pd.concat(tables, ignore_index=True)
 
 
@@ -313,18 +297,19 @@ def _tests(centred_XS: FloatArray, model: Model, seed: int) -> Iterator[tuple[st
         bounds = t_over_seeds(means_XS, 1 - ALPHA)
         return (bounds.low_X > 0) | (bounds.high_X < 0)
 
-    def level_with(means_XS: FloatArray) -> BoolArray:
-        bounds = t_over_seeds(means_XS, 1 - 2 * ALPHA)
+    def level_with(means_XS: FloatArray, alpha: float) -> BoolArray:
+        bounds = t_over_seeds(means_XS, 1 - 2 * alpha)
         return (bounds.low_X > -model.margin) & (bounds.high_X < model.margin)
 
     moved_XS = centred_XS + model.effect
     yield "paired t test", apart(centred_XS), apart(moved_XS)
     yield (
         "sign-flip test",
-        flip_p_values(centred_XS, seed) <= ALPHA,
-        flip_p_values(moved_XS, seed) <= ALPHA,
+        flip_p_values(centred_XS, seed=seed) <= ALPHA,
+        flip_p_values(moved_XS, seed=seed) <= ALPHA,
     )
-    yield "TOST", level_with(centred_XS + model.margin), level_with(centred_XS)
+    for method, alpha in (("TOST", ALPHA), ("TOST at .025", ALPHA / 2)):
+        yield method, level_with(centred_XS + model.margin, alpha), level_with(centred_XS, alpha)
 
 
 def _chunks(repetitions: int) -> list[int]:
@@ -366,8 +351,8 @@ def _percentiles(drawn_RX: FloatArray, level: float) -> Bounds:
 
 def print_table(table: pd.DataFrame, console: Console) -> None:
     """Print one table a scenario: rate ± its Monte-Carlo error, and the median width or the power."""
-    numbers = sorted(set(table["n_seeds"]))
     for scenario, part in table.groupby("scenario", sort=False):
+        numbers = sorted(set(part["n_seeds"]))
         shown = Table(title=f"{scenario}: coverage (width); errors of tests (power)", title_justify="left")
         for title in ("method", "of"):
             shown.add_column(title)

@@ -10,7 +10,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.stats.seeds import Record, paired_seeds, sign_flip, t_interval, win_tie_loss
+from analysis.stats.seeds import Record, flip_p_values, paired_seeds, sign_flip, t_interval, win_tie_loss
 from crossgap.errors import InputError
 
 SLEEP = [1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4]  # Student, 1908: hours gained
@@ -45,6 +45,19 @@ def test_fisher_s_maize_data() -> None:
 @given(WHOLE)
 def test_the_exact_test_lists_every_pattern(differences: list[int]) -> None:
     assert sign_flip([float(d) for d in differences]) == pytest.approx(listed_p(differences))
+
+
+@pytest.mark.parametrize("n", [2, 3, 7, 12, 14])
+def test_the_test_is_scipy_s(n: int) -> None:
+    values_XN = np.random.default_rng(1).normal(0.4, 1, (4, n))
+    expected = [
+        scipy.stats.permutation_test(
+            (row,), np.sum, permutation_type="samples", vectorized=True, n_resamples=20_000, random_state=2
+        ).pvalue
+        for row in values_XN
+    ]
+    assert flip_p_values(values_XN) == pytest.approx(expected, abs=1e-12 if n <= 12 else 0.03)
+    assert list(flip_p_values(values_XN)) == [sign_flip(row) for row in values_XN]
 
 
 @given(WHOLE, st.floats(0.1, 50))

@@ -123,7 +123,11 @@ def test_one_seed_or_one_class_has_no_interval() -> None:
 
 def test_seeds_that_answered_different_queries_are_refused() -> None:
     frame = crossed(arm="a")
-    for wrong, said in ((frame.iloc[1:], "c0-0"), (pd.concat([frame, frame.iloc[:1]]), "twice")):
+    for wrong, said in (
+        (frame.iloc[1:], "c0-0"),
+        (pd.concat([frame, frame.iloc[:1]]), "twice"),
+        (frame.assign(query_class=None), "without a class"),
+    ):
         for function in (
             lambda rows: two_level_interval(rows, ["arm"], bootstrap=FEW),
             lambda rows: two_level_t_interval(rows, ["arm"]),

@@ -155,18 +155,33 @@ def sign_flip(
     if clusters is not None:
         if len(clusters) != len(d):
             raise InputError(f"{len(clusters)} clusters for {len(d)} differences: give one a difference")
-        d = np.asarray(pd.Series(d).groupby(np.asarray(clusters)).sum(), dtype=np.float64)
-    if len(d) < 2 or not d.any():
-        return 1.0
-    result = scipy.stats.permutation_test(
-        (d,),
-        np.sum,
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=np.inf if len(d) <= EXACT_UP_TO else flips,
-        random_state=seed,
-    )
-    return min(1.0, float(result.pvalue))
+        d = np.asarray(pd.Series(d).groupby(np.asarray(clusters), dropna=False).sum(), dtype=np.float64)
+    return float(flip_p_values(d[None], flips=flips, seed=seed)[0])
+
+
+def flip_p_values(values_XN: FloatArray, *, flips: int = FLIPS, seed: int = 0) -> FloatArray:
+    """Compute the p of the sign-flip test of each row, two-sided.
+
+    Args:
+        values_XN: shape (X, N), N differences of each of X tests, which share the patterns that are drawn.
+
+    Returns:
+        p-values, shape (X,).
+    """
+    n = values_XN.shape[1]
+    exact = n <= EXACT_UP_TO
+    if exact:
+        signs_NF = 1.0 - 2.0 * (np.arange(2**n)[None, :] >> np.arange(n)[:, None] & 1)
+    else:
+        signs_NF = np.random.default_rng(seed).choice((-1.0, 1.0), (n, flips))
+    flipped_XF = values_XN @ signs_NF
+    sums_X1 = values_XN.sum(axis=1, keepdims=True)
+    slack_X1 = 1e-12 * np.abs(values_XN).sum(axis=1, keepdims=True)  # patterns equal but for rounding count
+    above_X = (flipped_XF >= sums_X1 - slack_X1).sum(axis=1)
+    below_X = (flipped_XF <= sums_X1 + slack_X1).sum(axis=1)
+    more = 0 if exact else 1
+    p_X: FloatArray = 2 * (np.minimum(above_X, below_X) + more) / (signs_NF.shape[1] + more)
+    return np.minimum(1.0, p_X)
 
 
 def win_tie_loss(differences: Sequence[float] | FloatArray) -> Record:
@@ -199,7 +214,8 @@ def two_level_interval(frame: pd.DataFrame, by: Sequence[str], *, bootstrap: Boo
         or two classes.
 
     Raises:
-        InputError: a query stands twice in a seed, or the seeds of a group answered different queries.
+        InputError: a query stands twice in a seed or has no class, or the seeds of a group answered different
+            queries.
     """
     return _two_levels(frame, by, lambda crossing: _crossed(crossing, bootstrap))
 
@@ -240,6 +256,11 @@ def _two_levels(
             raise InputError(
                 f"{dict(zip(by, key, strict=True))}: a query id stands twice in one seed; keep one value a "
                 "query and seed"
+            )
+        if group["query_class"].isna().any():
+            raise InputError(
+                f"{dict(zip(by, key, strict=True))}: a query without a class; give each its own if there "
+                "are none"
             )
         valued = group[group["value"].notna()]
         n_seeds = valued["seed"].nunique()

@@ -1,0 +1,161 @@
+"""The simulation: its vectorised statistics are the shipped ones, its model has the spread it states."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+import statsmodels.formula.api as smf
+
+from analysis import simulate
+from analysis.simulate import Model, Sample
+from analysis.stats.association import line_of
+from analysis.stats.bootstrap import Bootstrap, average_models, mean_interval
+from analysis.stats.equivalence import equivalence
+from analysis.stats.seeds import paired_seeds, two_level_interval, two_level_t_interval
+from crossgap.command import run_command
+
+SMALL = Model(n_queries=40, n_classes=8)
+BOOTSTRAP = Bootstrap(resamples=80, seed=5)
+
+
+def sample(n_seeds: int = 4, model: Model = SMALL, repetitions: int = 3) -> Sample:
+    return simulate.draw(model, n_seeds, repetitions, np.random.default_rng(0))
+
+
+def as_frame(drawn: Sample, repetition: int) -> pd.DataFrame:
+    values_SQ = drawn.values_XSQ[repetition]
+    n_seeds, n_queries = values_SQ.shape
+    return pd.DataFrame(
+        {
+            "seed": np.repeat(np.arange(n_seeds), n_queries),
+            "query_id": np.tile([f"q{number:03}" for number in range(n_queries)], n_seeds),
+            "query_class": np.tile(drawn.class_Q, n_seeds),
+            "value": values_SQ.ravel(),
+        }
+    )
+
+
+def test_intervals_are_the_shipped_ones() -> None:
+    drawn = sample()
+    means_XS = drawn.values_XSQ.mean(axis=2)
+    over_t, two, two_t = (
+        simulate.t_over_seeds(means_XS),
+        simulate.two_level(drawn, BOOTSTRAP),
+        simulate.two_level_t(drawn),
+    )
+    for place in range(3):
+        frame = as_frame(drawn, place)
+        seeds = paired_seeds(means_XS[place])
+        assert (over_t.low_X[place], over_t.high_X[place]) == pytest.approx((seeds.low, seeds.high))
+        for bounds, table in (
+            (two, two_level_interval(frame, [], bootstrap=BOOTSTRAP)),
+            (two_t, two_level_t_interval(frame, [])),
+        ):
+            assert (bounds.low_X[place], bounds.high_X[place]) == pytest.approx(
+                (table.loc[0, "low"], table.loc[0, "high"])
+            )
+        for method in ("cluster", "query"):
+            bootstrap = Bootstrap(method=method, resamples=80, seed=5)
+            table = mean_interval(average_models(frame, []), [], bootstrap=bootstrap)
+            bounds = simulate.over_queries(drawn, bootstrap)
+            assert (bounds.low_X[place], bounds.high_X[place]) == pytest.approx(
+                (table.loc[0, "low"], table.loc[0, "high"])
+            )
+
+
+def test_percentiles_and_bca_are_scipy_s() -> None:
+    d = np.array([[0.2, 1.5, -0.4, 0.9, 3.0, 0.1, 0.7, 0.8]])
+    many = Bootstrap(resamples=20_000)
+    for function, method in (
+        (simulate.percentile_over_seeds, "percentile"),
+        (simulate.bca_over_seeds, "BCa"),
+    ):
+        bounds = function(d, many)
+        expected = scipy.stats.bootstrap(
+            (d[0],), np.mean, method=method, n_resamples=20_000, random_state=0, vectorized=True
+        ).confidence_interval
+        assert (bounds.low_X[0], bounds.high_X[0]) == pytest.approx(tuple(expected), abs=0.04)
+
+
+def test_equivalence_is_the_shipped_one() -> None:
+    means_XS = np.random.default_rng(2).normal(0, 0.8, (40, 5))
+    bounds = simulate.t_over_seeds(means_XS, 0.9)
+    inside = (bounds.low_X > -1) & (bounds.high_X < 1)
+    assert inside.any()
+    assert list(inside) == [equivalence(row, 1.0).equivalent for row in means_XS]
+
+
+def test_slopes_are_those_of_regression() -> None:
+    generator = np.random.default_rng(3)
+    x, y = generator.random((1, 6, 3)), generator.random((1, 6, 3))
+    bounds = simulate.slope_intervals(x, y)
+    arms = np.repeat(np.arange(6), 3)
+    flat = pd.DataFrame({"x": x.ravel(), "y": y.ravel(), "arm": arms})
+    plain = smf.ols("y ~ x", flat).fit()
+    clustered = plain.get_robustcov_results("cluster", groups=arms, use_t=True)
+    expected = {
+        "slope over arm means": line_of(x[0].mean(axis=1), y[0].mean(axis=1))[1:],
+        "slope over models (arms ignored)": tuple(plain.conf_int().loc["x"]),
+        "slope over models (errors by arm)": tuple(clustered.conf_int()[1]),
+    }
+    for method, ends in expected.items():
+        assert (bounds[method].low_X[0], bounds[method].high_X[0]) == pytest.approx(ends)
+
+
+@pytest.mark.parametrize("shape", ["normal", "heavy-tailed", "skewed"])
+def test_the_model_has_the_spread_it_states(shape: str) -> None:
+    model = Model(shape=shape)
+    drawn = simulate.draw(model, 6, 150, np.random.default_rng(4))
+    sizes = np.bincount(drawn.class_Q)
+    assert (sizes.sum(), len(sizes), sizes.min()) == (300, 60, 2)
+    assert (np.diff(sizes) <= 0).all()
+    between = drawn.values_XSQ.mean(axis=2).std(axis=1, ddof=1)
+    share = (sizes**2).sum() / 300**2
+    stated = model.seed**2 + model.seed_by_class**2 * share + model.rest**2 / 300
+    assert np.mean(between**2) == pytest.approx(stated, rel=0.15)
+    per_query = drawn.values_XSQ[:, 0].std(axis=1)
+    assert per_query.mean() == pytest.approx(9.2, abs=0.4)
+    assert np.mean(drawn.these_X) == pytest.approx(model.effect, abs=0.3)
+
+
+def test_numbers_do_not_change_with_the_other_cells() -> None:
+    alone = simulate.simulate_seeds("skewed", 3, 20)
+    among = simulate.simulate((2, 3), 20)
+    here = among[(among["scenario"] == "skewed") & (among["n_seeds"] == 3)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(here, alone)
+
+
+def test_the_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "coverage.csv"
+    assert run_command(simulate.main, ["--repetitions", "12", "--seeds", "2", "6", "--out", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert "two-level bootstrap" in shown
+    assert "6 seeds" in shown
+    assert list(pd.read_csv(out).columns) == simulate.COLUMNS
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--repetitions", "3"], "--repetitions 3"),
+        (["--seeds", "1", "2"], "--seeds 1 2"),
+        (["--seeds", "3", "3"], "each once"),
+        (["--seed", "-1"], "--seed -1"),
+        (["--out", "/nowhere/at/all.csv"], "/nowhere/at/all.csv"),
+    ],
+)
+def test_wrong_options_end_with_code_2(
+    argv: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(simulate.main, argv) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_options_that_cannot_be_read_end_with_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ending:
+        run_command(simulate.main, ["--repetitions", "many"])
+    assert ending.value.code == 2
