@@ -15,7 +15,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from analysis.plots.class_gains import class_gain_info, draw_class_gains
-from analysis.plots.curves import curves_info, draw_curves, plain_curves
+from analysis.plots.curves import CurvesInfo, curves_info, draw_curves, plain_curves
 from analysis.plots.dose_response import dose_info, draw_doses
 from analysis.plots.factorial import draw_factorial, factorial_info
 from analysis.plots.front import draw_front, front_info
@@ -25,11 +25,12 @@ from analysis.plots.neighbours import draw_strips, strips_infos
 from analysis.plots.projection import draw_projection, projection_info
 from analysis.plots.published_figure import draw_published, published_info
 from analysis.plots.seed_effects import draw_seed_effects, seed_effects_info
+from analysis.plots.setting_curves import draw_setting_curves, setting_curves_info
 from analysis.plots.style import DOUBLE, SINGLE, theme
 from analysis.plots.temperature_ladder import draw_ladder, ladder_info
 from analysis.plots.training import draw_losses, draw_temperatures, training_info
 from analysis.stats.bootstrap import Bootstrap
-from analysis.study import read_runs
+from analysis.study import Study, read_runs
 from analysis.tables import headlines, quoted, quoted_queries
 from tests.synthetic_study import SyntheticArm, SyntheticStudy, write_study
 
@@ -90,61 +91,78 @@ def faults(figure: Figure) -> list[str]:
     return found
 
 
-def arms_of(kind: str) -> tuple[SyntheticArm, ...]:
-    """Invent arms as studies have them."""
-    labels = {
-        "one": ["Baseline"],
-        "demo": ["CLIP, temperature .01", "+ image-image", "+ centroid penalty", "learnable temperature"],
-        "twelve": ["CLIP, temperature .01", *LADDERS[:11]],
-        "ladders": [
-            "CLIP, temperature .01",
-            *(f"{name}, x {multiple}" for name in LADDERS for multiple in (0.25, 1, 4)),
-            *(f"temperature {value}" for value in (0.02, 0.04, 0.07, 0.1, 0.2, 0.4, 1, 2)),
-        ],
-        "hostile": [f"{HOSTILE} {number} 🦐" for number in range(57)],
-    }[kind]
-    return tuple(
-        SyntheticArm(
-            name=f"arm-{place}", label=label, gap=0.1 + 0.9 * ((place * 0.37) % 1),
-            gain=0.03 * ((place * 0.61) % 1) - 0.01, cooling=0.1 * (place % 4),
-        )
-        for place, label in enumerate(labels)
-    )  # fmt: skip
+LABELS = {
+    "one": ["Baseline"],
+    "demo": ["CLIP, temperature .01", "+ image-image", "+ centroid penalty", "learnable temperature"],
+    "twelve": ["CLIP, temperature .01", *LADDERS[:11]],
+    "ladders": [
+        "CLIP, temperature .01",
+        *(f"{name}, x {multiple}" for name in LADDERS for multiple in (0.25, 1, 4)),
+        *(f"temperature {value}" for value in (0.02, 0.04, 0.07, 0.1, 0.2, 0.4, 1, 2)),
+    ],
+    "hostile": [f"{HOSTILE} {number} 🦐" for number in range(57)],
+}
 
 
-def figures_of(folder: Path, kind: str) -> dict[str, Figure]:
-    """Draw every figure of a study of this kind."""
-    arms = arms_of(kind)
-    seeds = (0,) if kind in ("one", "hostile") else (0, 1)
-    small = SyntheticStudy(
-        arms=arms, seeds=seeds, n_queries=24, num_tokens=(1, 2, 4) if len(arms) < 9 else (1,)
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return one_arm(tmp_path_factory.mktemp("legible"))
+
+
+def one_arm(folder: Path) -> Study:
+    """Write and read a study of one arm, which the studies here repeat: quicker than writing them all."""
+    arm = SyntheticArm(name="narrow", label="Narrow", gap=0.1)
+    return read_runs([write_study(folder, SyntheticStudy(arms=(arm,), n_queries=24, num_tokens=(1, 2)))])
+
+
+def repeated(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    """Repeat the rows of one arm under other names; ``place`` numbers the copies."""
+    copies = [frame.assign(arm=name, place=place) for place, name in enumerate(names)]
+    return pd.concat(copies, ignore_index=True)
+
+
+def figures_of(study: Study, kind: str) -> dict[str, Figure]:
+    """Draw every figure of a study whose arms have the labels of this kind."""
+    names = [f"arm-{place}" for place in range(len(LABELS[kind]))]
+    labels = dict(zip(names, LABELS[kind], strict=True))
+    rows, per_query, training = (
+        repeated(frame, names) for frame in (study.rows, study.per_query, study.training)
     )
-    study = read_runs([write_study(folder / "plain", small)])
-    rows = quoted(study.rows)
-    queries = quoted_queries(study.per_query, rows)
-    labels = {arm.name: arm.label for arm in study.arms}
-    where = headlines(rows)[0]
-    names = study.arm_names
-    info = headline_info(rows, queries, where, labels, bootstrap=FEW, slope=Slope(2.5, -0.5, 0.4, 4.6))
-    curves = curves_info(study.rows, rows, study.per_query, where, labels, bootstrap=FEW)
-    training = training_info(study.training, labels)
+    apart = 0.9 * ((rows["place"] * 0.37) % 1) * (rows["task"] == "gap")
+    rows[["value", "low", "high"]] = rows[["value", "low", "high"]].add(apart, axis=0)
+    gains = 0.03 * ((per_query["place"] * 0.61) % 1) * (per_query["route"] == "oti")
+    per_query["value"] = per_query["value"] + gains
+    cooling = 0.03 * (training["place"] % 4) * training["step"] / 300
+    training["temperature"] = training["temperature"] * (1 - cooling)
+    if kind == "one":
+        rows, per_query = (frame[frame["seed"] == 0] for frame in (rows, per_query))
+    chosen = quoted(rows)
+    queries = quoted_queries(per_query, chosen)
+    where = headlines(chosen)[0]
+    slope = Slope(2.5, -0.5, 0.4, 4.6)
+    info = headline_info(chosen, queries, where, labels, bootstrap=FEW, slope=slope)
+    curves = curves_info(rows, chosen, per_query, where, labels, bootstrap=FEW)
     figures = {
         "headline": draw_headline(info, names),
         "curves": draw_curves(plain_curves(curves)),
-        "losses": draw_losses(training),
-        "temperatures": draw_temperatures(training, names),
-        "projection": draw_projection(projection_info(study.projection, "emoji", labels)),
+        "losses": draw_losses(training_info(training, labels)),
+        "temperatures": draw_temperatures(training_info(training, labels), names),
+        "projection": draw_projection(projection_info(repeated(study.projection, names), "emoji", labels)),
     }
-    for shown in histogram_infos(study.histograms, "emoji", labels):
+    for shown in histogram_infos(repeated(study.histograms, names), "emoji", labels):
         figures[f"histograms {shown.task}"] = draw_histograms(shown)
-    for strips in strips_infos(study.neighbours, labels)[:: len(arms)]:
+    for strips in strips_infos(repeated(study.neighbours, names[:1]), labels):
         figures[f"strips {strips.task}"] = draw_strips(strips)
+    if len(names) <= 4:
+        several = pd.concat([curves.lines.assign(setting=f"learning rate {rate}") for rate in (0.01, 0.1)])
+        settings = CurvesInfo(curves.where, curves.arms, curves.labels, several, curves.chosen)
+        figures["settings"] = draw_setting_curves(setting_curves_info(settings))
     return figures
 
 
-@pytest.mark.parametrize("kind", ["one", "demo", "twelve", "ladders", "hostile"])
-def test_every_text_is_legible_at_the_final_size(kind: str, tmp_path: Path) -> None:
-    found = {name: faults(figure) for name, figure in figures_of(tmp_path, kind).items()}
+@pytest.mark.parametrize("kind", LABELS)
+def test_every_text_is_legible_at_the_final_size(written: Study, kind: str) -> None:
+    found = {name: faults(figure) for name, figure in figures_of(written, kind).items()}
     assert {name: said for name, said in found.items() if said} == {}
 
 
