@@ -54,7 +54,7 @@ def plain_context(*, names: str = "Invented", sheet: Table | None = None) -> dic
     image = Card(names, names, thumbnail((90, 20, 20)), names, relevant=False)
     strips = (Strip("native", card, (card, image)), Strip("oti", card, (image,)))
     arm = SimpleNamespace(name="baseline", label=names, description=names)
-    shown = SimpleNamespace(name="figure", caption=names, alt=names, uri=PIXEL)
+    shown = SimpleNamespace(name="a-long-file-name" * 6, caption=names, alt=names, uri=PIXEL)
     return {
         "study": SimpleNamespace(
             name=names, description=names, smoke=True, selection=names, baseline="baseline", arms=[arm]

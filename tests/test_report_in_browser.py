@@ -247,6 +247,17 @@ def test_print_shows_what_is_folded_and_no_controls(tab: Tab) -> None:
     assert tab.evaluate("document.querySelectorAll('main details:not([open])').length") > 0
 
 
+def test_a_sheet_of_paper_is_wide_enough(chromium: Chromium, folder: Path) -> None:
+    tab = chromium.open(
+        (folder / "study.html").as_uri(), width=720
+    )  # A4 at 96 dots an inch, less its margins
+    tab.send("Emulation.setEmulatedMedia", media="print")
+    tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+    wide = tab.evaluate("""[...document.querySelectorAll('.sheet .scroll')]
+        .filter(box => box.scrollWidth > box.clientWidth + 1).map(box => box.getAttribute('aria-label'))""")
+    assert wide == []
+
+
 def test_the_first_stop_of_the_keyboard_leads_past_the_contents(tab: Tab) -> None:
     tab.press("Tab", 9)
     assert tab.evaluate("document.activeElement.hash") == "#main"
