@@ -15,6 +15,7 @@ from analysis.stats.seeds import paired_seeds
 from analysis.study import Study
 from analysis.tables import CROSS_TASKS, MODEL, Headline
 
+REGIME = "objective.temperature.regime"
 FAIR_MODES = ("grid", "qmc")  # points drawn without regard to what was found before
 POINTS = 100
 
@@ -99,6 +100,117 @@ def along(
         found = paired_seeds(group["value"].tolist(), level=level)
         rows.append((*key, found.value, found.low, found.high, found.n))
     return frame[columns], pd.DataFrame(rows, columns=[*by, "value", "low", "high", "n_seeds"])
+
+
+def differences(quantities: Sequence[Quantity], baseline: str | None, *, level: float) -> pd.DataFrame:
+    """Subtract the baseline from every arm, seed by seed.
+
+    Returns:
+        columns quantity, unit, arm, value, low, high (t over seeds), n_seeds, seeds (tuple of (seed,
+        difference)); arms and quantities in their order. Empty without a baseline that was measured.
+    """
+    rows = []
+    for quantity in quantities:
+        reference = quantity.values[quantity.values["arm"] == baseline]
+        others = quantity.values[quantity.values["arm"] != baseline]
+        joined = others.merge(reference[["seed", "value"]], on="seed", suffixes=("", "_baseline"))
+        joined["value"] = joined["value"] - joined["value_baseline"]
+        for arm, group in joined.sort_values("seed").groupby("arm", sort=False):
+            found = paired_seeds(group["value"].tolist(), level=level)
+            seeds = tuple(zip(group["seed"], group["value"], strict=True))
+            rows.append(
+                (quantity.name, quantity.unit, arm, found.value, found.low, found.high, found.n, seeds)
+            )
+    columns = ["quantity", "unit", "arm", "value", "low", "high", "n_seeds", "seeds"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def over_temperatures(
+    study: Study, values: pd.DataFrame, where: Headline, *, level: float
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Put gap, native and inverted mAP, gain and hit@1 of a leading task along the ladder of temperatures.
+
+    Arms that change nothing but how the temperature is learned stand at its last value, as ``learnable``.
+
+    Returns:
+        points: temperature, arm, seed, quantity, unit, value, learnable; summary: arm, quantity, value, low,
+        high. Empty without a ladder.
+    """
+    rung = temperatures(study)
+    if rung is None:
+        return pd.DataFrame(), pd.DataFrame()
+    native, gain = (of_headline(values, where, name) for name in ("native", "gain"))
+    inverted = native.merge(gain, on=MODEL, suffixes=("", "_gain"))
+    inverted["value"] = inverted["value"] + inverted["value_gain"]
+    route = where.route.upper()
+    quantities = [
+        Quantity("native mAP", "%", _scaled(native)),
+        Quantity(f"mAP by {route}", "%", _scaled(inverted[[*MODEL, "value"]])),
+        Quantity(f"{route} gain", "points", _scaled(gain)),
+        *(one for one in key_quantities(values, [where]) if one.name in ("modality gap", "hit@1 across")),
+    ]
+    learned = _learned_temperatures(study)
+    whole = Ladder(rung.name, rung.doses | dict.fromkeys(learned["arm"], float("nan")))
+    points, summary = along(quantities, [whole], level=level)
+    points = points.merge(learned, on=MODEL, how="left")
+    points["learnable"] = points["last"].notna()
+    points["temperature"] = points["last"].fillna(points["dose"])
+    return points[points["temperature"] > 0].drop(columns=["ladder", "dose", "last"]), summary
+
+
+def _learned_temperatures(study: Study) -> pd.DataFrame:
+    """Find the last temperature of each model whose arm differs in the temperature's regime alone."""
+    arms = [
+        arm
+        for arm, changed in changes(study.configs, study.baseline).items()
+        if any(name == REGIME for name in changed)
+        and all(name.startswith("objective.temperature.") for name in changed)
+    ]
+    if not {"step", "temperature"} <= set(study.training.columns):
+        return pd.DataFrame(columns=[*MODEL, "last"])
+    logged = study.training[study.training["arm"].isin(arms)].dropna(subset=["temperature"])
+    last = logged.sort_values("step", kind="stable").groupby(MODEL, sort=False)["temperature"].last()
+    return last.rename("last").reset_index()
+
+
+def trade_offs(quantities: Sequence[Quantity], modality: str) -> pd.DataFrame:
+    """Join hit@1 across modalities (x), native mAP within one (y) and the gap: one row a model."""
+    named = {quantity.name: quantity.values.set_index(MODEL)["value"] for quantity in quantities}
+    wanted = {"x": "hit@1 across", "y": f"native mAP, {modality}s", "gap": "modality gap"}
+    if wanted["x"] not in named or wanted["y"] not in named:
+        return pd.DataFrame()
+    found = {column: named[name] for column, name in wanted.items() if name in named}
+    table = pd.concat(found, axis=1).dropna(subset=["x", "y"]).reset_index()
+    return table if "gap" in table else table.assign(gap=float("nan"))
+
+
+def beside_published(values: pd.DataFrame, wheres: Sequence[Headline]) -> pd.DataFrame:
+    """Give this study's averages in the form of the published ones: columns what, arm, native, value (%).
+
+    Means over seeds, and over the datasets of a modality.
+    """
+    tables = []
+    for modality in dict.fromkeys(where.modality for where in wheres):
+        here = [where for where in wheres if where.modality == modality]
+        parts = [
+            of_headline(values, where, "native").merge(
+                of_headline(values, where, "gain"), on=MODEL, suffixes=("", "_gain")
+            )
+            for where in here
+        ]
+        means = pd.concat(parts).groupby("arm", sort=False)[["value", "value_gain"]].mean().reset_index()
+        data = here[0].dataset if len(here) == 1 else f"mean of {len(here)} sets"
+        tables.append(
+            pd.DataFrame(
+                {
+                    "what": f"{modality} retrieval, mAP, {data}; {here[0].route.upper()}",
+                    "arm": means["arm"],
+                    "native": POINTS * means["value"],
+                    "value": POINTS * (means["value"] + means["value_gain"]),
+                }
+            )
+        )
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
 def effects(study: Study, quantities: Sequence[Quantity], *, level: float) -> pd.DataFrame:

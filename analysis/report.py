@@ -8,26 +8,21 @@ from __future__ import annotations
 import base64
 import hashlib
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import jinja2
 import tyro
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
-from analysis import findings, sheets
-from analysis.plots.curves import draw_curves
-from analysis.plots.headline import draw_headline
-from analysis.plots.histograms import draw_histograms, histogram_infos
-from analysis.plots.neighbours import ROUTE_NAMES, Card, StripsInfo, decode, draw_strips, strips_infos
-from analysis.plots.projection import draw_projection, projection_info
-from analysis.plots.setting_curves import draw_setting_curves
-from analysis.plots.style import save_figure
-from analysis.plots.training import draw_losses, draw_temperatures, training_info
-from analysis.results import Results, Within, compute
+from analysis import findings, seed_sheets, sheets
+from analysis.claims import RULE
+from analysis.comparisons import MARGIN
+from analysis.export import write_frames
+from analysis.figures import Figures
+from analysis.plots.neighbours import ROUTE_NAMES, Card, StripsInfo, decode, strips_infos
+from analysis.protocol import protocol, reproduce
+from analysis.results import Results, compute
 from analysis.stats.bootstrap import Bootstrap
 from analysis.study import Study, read_runs
 from analysis.typeset import Table, counted, latex, markdown
@@ -35,32 +30,16 @@ from crossgap.command import run_command
 from crossgap.errors import InputError
 from crossgap.records import write_text
 
-Format = Literal["html", "md", "tex"]
+Format = Literal["html", "md", "tex", "csv", "parquet"]
 _PAGE = Path(__file__).parent / "page"
 _MEDIA = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
 
-_HEADLINE_CAPTION = (
-    "One point a trained model. Up: the mAP points that inverting the query ({route}) adds on {task} "
-    "({dataset}, {split}). Right: how far the model's image and text embeddings lie apart. Bars are 95 % "
-    "intervals, over queries (up) and over pairs (right). Beside it, on the same scale, what linear "
-    "controls add: an inversion gain says little about misalignment where a control that inverts nothing "
-    "gains as much."
-)
 
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure on the page: its file name without suffix, what it shows in words, and its data URI."""
-
-    name: str
-    caption: str
-    alt: str
-    uri: str
-
-
-def write_report(study: Study, out: Path, formats: tuple[Format, ...], bootstrap: Bootstrap) -> Path:
+def write_report(
+    study: Study, out: Path, formats: tuple[Format, ...], bootstrap: Bootstrap, *, margin: float = MARGIN
+) -> Path:
     """Write the report of a study into ``out`` and return the path of its page, or of its first file."""
-    results = compute(study, bootstrap)
+    results = compute(study, bootstrap, margin=margin)
     written = []
     if "html" in formats:
         page = _environment().get_template("report.html.jinja").render(**_context(study, results, out))
@@ -71,7 +50,11 @@ def write_report(study: Study, out: Path, formats: tuple[Format, ...], bootstrap
             for name, tables in _table_files(study, results).items():
                 write_text(out / f"{name}.{kind}", typeset(tables))
                 written.append(out / f"{name}.{kind}")
-    return written[0]
+    frames: tuple[Literal["csv", "parquet"], ...] = ("csv", "parquet")
+    for kind in frames:
+        if kind in formats:
+            written += write_frames(results, out / "tables", kind)
+    return written[0] if written else out
 
 
 def _environment() -> jinja2.Environment:
@@ -96,7 +79,7 @@ def _environment() -> jinja2.Environment:
 
 def _context(study: Study, results: Results, out: Path) -> dict[str, object]:
     labels = {arm.name: arm.label for arm in study.arms}
-    figures = _Figures(out / "figures")
+    figures = Figures(out / "figures")
     complete = int((study.trials["state"] == "complete").sum())
     return {
         "study": study,
@@ -106,6 +89,8 @@ def _context(study: Study, results: Results, out: Path) -> dict[str, object]:
             f"{complete} of {counted(len(study.trials), 'model')} complete",
             *dict.fromkeys(f"{name} data" for name in study.rows["dataset"]),
         ],
+        "claims": seed_sheets.claims(results),
+        "rule": RULE.format(margin=100 * results.margin, alpha=1 - results.bootstrap.level),
         "found": findings.found(study, results),
         "limits": findings.cannot_tell(study, results),
         "level": f"{100 * results.bootstrap.level:g} %",
@@ -130,6 +115,10 @@ def _context(study: Study, results: Results, out: Path) -> dict[str, object]:
         "routes": ROUTE_NAMES,
         "training": figures.training(study, labels),
         "published": sheets.published(),
+        "more_figures": figures.more(study, results, labels),
+        "more_tables": _more_tables(study, results),
+        "protocol": protocol(results),
+        "reproduce": reproduce(study),
         "provenance": _provenance(study, results),
         "logs": [
             (f"{study.label(trial['arm'])} seed {trial['seed']}", trial["log"])
@@ -142,7 +131,14 @@ def _table_files(study: Study, results: Results) -> dict[str, list[Table]]:
     glance, baseline = sheets.glance(study, results), sheets.against_baseline(study, results)
     grids = [sheets.grid(study, results, within) for within in results.within]
     settings = [sheets.chosen_settings(study, within) for within in results.within]
+    more = _more_tables(study, results)
     return {
+        "claims": [seed_sheets.statements(claim) for claim in results.claims],
+        "seeds": [
+            table
+            for part in ("seeds", "power", "association", "factorial", "importances", "over_datasets")
+            for table in more[part]
+        ],
         "arms": [
             *([glance] if glance else []),
             *sheets.arms(study, results),
@@ -156,130 +152,25 @@ def _table_files(study: Study, results: Results) -> dict[str, list[Table]]:
     }
 
 
+def _more_tables(study: Study, results: Results) -> dict[str, list[Table]]:
+    power, association = seed_sheets.power(study, results), seed_sheets.association(results)
+    return {
+        "seeds": seed_sheets.differences(study, results),
+        "power": [power] if power else [],
+        "association": [association] if association else [],
+        "factorial": seed_sheets.factorial(results),
+        "importances": seed_sheets.importances(results),
+        "over_datasets": seed_sheets.over_datasets(study, results),
+    }
+
+
 def _provenance(study: Study, results: Results) -> list[Table]:
     skipped = sheets.skipped(results)
     return [sheets.trials(study), *([skipped] if skipped else []), sheets.sources(study, results)]
 
 
-def _histogram_caption(task: str, dataset: str) -> str:
-    shares = "as shares of each kind of pair; one model an arm, its first seed."
-    if task == "gap":
-        return f"Cosine similarities within and across modalities ({dataset}), {shares}"
-    return (
-        f"Cosine similarities of native embeddings on {task} ({dataset}), {shares} Overlap alone does not "
-        "show misalignment: models trained with an image-image loss overlap too."
-    )
-
-
-class _Figures:
-    """Draws figures, saves them as PNG and SVG, and hands the page what to embed."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def picture(self, draw: Callable[[], Figure], name: str, caption: str, alt: str) -> Picture:
-        svg = save_figure(draw(), self.folder, name)
-        return Picture(name, caption, alt, f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}")
-
-    def headline(self, study: Study, within: Within) -> Picture | None:
-        info, where = within.headline, within.where
-        if info.points["gap"].isna().all():
-            return None
-        route = where.route.upper()
-        return self.picture(
-            lambda: draw_headline(info, study.arm_names),
-            _slug(f"misalignment-against-gap-{where.modality}", where.dataset, study),
-            _HEADLINE_CAPTION.format(route=route, task=where.task, dataset=where.dataset, split=where.split),
-            f"{route} gain against modality gap for {counted(len(info.points), 'model')}, with controls",
-        )
-
-    def curves(self, within: Within) -> Picture | None:
-        info, where = within.curves, within.where
-        if not info.arms:
-            return None
-        return self.picture(
-            lambda: draw_curves(info),
-            _slug(f"inversion-curves-{where.modality}", where.dataset),
-            f"Gain of {where.route.upper()} over native by number of inversion steps on {where.task} "
-            f"({where.dataset}, {where.split}), one line a token count, mean over seeds; bands are 95 % "
-            "intervals over queries. Red rings mark the settings quoted elsewhere. Step 0 is untrained "
-            "tokens, the placebo.",
-            f"Inversion curves of {counted(len(info.arms), 'arm')}",
-        )
-
-    def setting_curves(self, within: Within) -> Picture | None:
-        info, where = within.setting_curves, within.where
-        if not info.arms:
-            return None
-        return self.picture(
-            lambda: draw_setting_curves(info),
-            _slug(f"inversion-settings-{where.modality}", where.dataset),
-            f"Gain of {where.route.upper()} over native by number of inversion steps on {where.task} "
-            f"({where.dataset}, {where.split}), one panel a token count, one line a setting, mean over "
-            "seeds; bands are 95 % intervals over queries. Red rings mark the settings quoted "
-            "elsewhere. Of so many points the highest is too high by chance alone.",
-            f"Inversion curves of {counted(len(info.settings), 'setting')}",
-        )
-
-    def training(self, study: Study, labels: dict[str, str]) -> list[Picture]:
-        if not {"step", "loss", "temperature"} <= set(study.training.columns):
-            return []
-        info = training_info(study.training, labels)
-        return [
-            self.picture(
-                lambda: draw_losses(info),
-                "training-loss",
-                "Loss and its parts as weighted in the objective, one line a seed. Models that failed or "
-                "have not finished are drawn as far as they came.",
-                f"Training loss of {counted(len(info.arms), 'arm')}",
-            ),
-            self.picture(
-                lambda: draw_temperatures(info, study.arm_names),
-                "training-temperature",
-                "Temperature of the contrastive loss during training, on a logarithmic axis, one line a "
-                "seed.",
-                f"Temperature of {counted(len(info.arms), 'arm')} during training",
-            ),
-        ]
-
-    def projections(self, study: Study, labels: dict[str, str]) -> list[Picture]:
-        pictures = []
-        for dataset in dict.fromkeys(study.projection["dataset"]):
-            info = projection_info(study.projection, dataset, labels)
-            pictures.append(
-                self.picture(
-                    lambda info=info: draw_projection(info),  # type: ignore[misc]
-                    _slug("projection", dataset),
-                    f"Both modalities' embeddings of {dataset} in two dimensions ({info.method}), one "
-                    "model an arm (its first seed). Two coordinates of many: distances here are not the "
-                    "gap that is reported.",
-                    f"Image and text embeddings of {counted(len(info.arms), 'arm')} in two dimensions",
-                )
-            )
-        return pictures
-
-    def histograms(self, study: Study, results: Results, labels: dict[str, str]) -> dict[str, list[Picture]]:
-        """Draw the leading tasks and the pairs of the gap (``main``), and the other tasks (``more``)."""
-        leading = {"gap", *(within.where.task for within in results.within)}
-        pictures: dict[str, list[Picture]] = {"main": [], "more": []}
-        for dataset in dict.fromkeys(study.histograms["dataset"]):
-            for info in histogram_infos(study.histograms, dataset, labels):
-                pictures["main" if info.task in leading else "more"].append(
-                    self.picture(
-                        lambda info=info: draw_histograms(info),  # type: ignore[misc]
-                        _slug(f"similarities-{info.task}", dataset),
-                        _histogram_caption(info.task, dataset),
-                        f"Histograms of cosine similarity on {info.task}",
-                    )
-                )
-        return pictures
-
-    def strips(self, info: StripsInfo) -> None:
-        save_figure(draw_strips(info), self.folder, _slug(f"neighbours-{info.task}-{info.arm}", info.dataset))
-
-
 def _strips(
-    study: Study, results: Results, labels: dict[str, str], figures: _Figures
+    study: Study, results: Results, labels: dict[str, str], figures: Figures
 ) -> dict[str, list[StripsInfo]]:
     """Group strips by task for the page; those of the leading tasks are saved as figures too."""
     leading = {within.where.task for within in results.within}
@@ -299,29 +190,31 @@ def data_uri(card: Card) -> str | None:
     return f"data:{media};base64,{base64.b64encode(card.image).decode()}"
 
 
-def _slug(*parts: object) -> str:
-    text = "-".join(str(part) for part in parts if isinstance(part, str))
-    return "".join(character if character.isalnum() or character in "-_" else "_" for character in text)
-
-
 def main(
     runs: tyro.conf.Positional[tuple[Path, ...]],
     /,
     *,
     out: Path | None = None,
-    format: Annotated[tuple[Format, ...], tyro.conf.arg(help="html, md, tex: one or more")] = ("html",),
+    format: Annotated[tuple[Format, ...], tyro.conf.arg(help="html, md, tex, csv, parquet: one or more")] = (
+        "html",
+    ),
+    margin: float = 100 * MARGIN,
 ) -> int:
-    """Write a report: one page with its figures, and the tables as Markdown or LaTeX.
+    """Write a report: one page with its figures, and the tables as Markdown, LaTeX, CSV or parquet.
 
     Args:
         runs: study folders, or the --out folders of evaluations.
         out: folder for the report; default: 'report' inside the first run.
         format: what to write.
+        margin: points of mAP or accuracy that count as nothing in tests of equivalence; to be fixed before
+            the results are looked at.
     """
     if not format:
-        raise InputError("--format needs at least one of html, md, tex")
+        raise InputError("--format needs at least one of html, md, tex, csv, parquet")
+    if not 0 < margin < 100:
+        raise InputError(f"--margin {margin:g}: a margin lies between 0 and 100 points")
     study = read_runs(runs)
-    print(write_report(study, out or runs[0] / "report", format, Bootstrap()))
+    print(write_report(study, out or runs[0] / "report", format, Bootstrap(), margin=margin / 100))
     return 0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -12,6 +12,7 @@ from analysis.designed import Importances, Quantity, effects, importances, key_q
 from analysis.over_datasets import over_datasets
 from analysis.plots.curves import CurvesInfo, curves_info, plain_curves
 from analysis.plots.headline import POINTS, HeadlineInfo, headline_info
+from analysis.plots.headline import Slope as Line
 from analysis.plots.setting_curves import SettingCurvesInfo, setting_curves_info
 from analysis.stats.association import Association, Slope, rank_association, slope_over_models
 from analysis.stats.bootstrap import Bootstrap
@@ -26,6 +27,7 @@ from analysis.tables import (
     grid_gains,
     headlines,
     measurements,
+    query_gains,
     quoted,
     quoted_queries,
     route_difference,
@@ -39,7 +41,9 @@ class Within:
 
     ``gains`` and ``over_pca`` bound mAP(inverted) - mAP(native) and mAP(inverted) - mAP(class PCA) by arm, as
     fractions. ``curves`` holds the arms inverted under one setting, ``setting_curves`` and ``grid`` those
-    inverted under several. ``slope`` and the associations describe the models with a known gap: gap with
+    inverted under several. ``query_gains``: the gain of each model on each query (arm, seed, query_class,
+    query_id, value). ``slope`` (points for each unit of
+    the gap) and the associations describe the models with a known gap: gap with
     gain, gap with native mAP.
     """
 
@@ -51,6 +55,7 @@ class Within:
     settings: pd.DataFrame
     gains: pd.DataFrame
     over_pca: pd.DataFrame
+    query_gains: pd.DataFrame
     slope: Slope
     gap_gain: Association
     gap_native: Association
@@ -130,7 +135,7 @@ def _within(
     bootstrap: Bootstrap,
 ) -> Within:
     here = at(queries, where)
-    headline = headline_info(rows, queries, where, labels, bootstrap=bootstrap)
+    headline = headline_info(rows, queries, where, labels, bootstrap=bootstrap, baseline=study.baseline)
     native = at(rows[(rows["route"] == "native") & (rows["metric"] == "mAP")], where)
     models = headline.points.merge(
         native[["arm", "seed", "value"]].rename(columns={"value": "native"}), on=["arm", "seed"], how="left"
@@ -138,16 +143,27 @@ def _within(
     curves = curves_info(study.rows, rows, study.per_query, where, labels, bootstrap=bootstrap)
     fractions = curves.lines.assign(**{name: curves.lines[name] / POINTS for name in INTERVAL})
     gains = route_difference(here, where.route, "native", ["arm"], bootstrap=bootstrap)
+    slope = slope_over_models(models, "gap", "gain", held="native", level=bootstrap.level)
     return Within(
         where=where,
-        headline=headline,
+        headline=replace(headline, slope=_line(models, slope)),
         curves=plain_curves(curves),
         setting_curves=setting_curves_info(curves),
         grid=grid_gains(fractions, gains),
         settings=settings(study.rows, rows, where),
         gains=gains,
         over_pca=route_difference(here, where.route, "class_pca", ["arm"], bootstrap=bootstrap),
-        slope=slope_over_models(models, "gap", "gain", held="native", level=bootstrap.level),
+        query_gains=query_gains(here, where.route),
+        slope=slope,
         gap_gain=rank_association(models, "gap", "gain"),
         gap_native=rank_association(models, "gap", "native"),
     )
+
+
+def _line(models: pd.DataFrame, slope: Slope) -> Line | None:
+    """Give the line through the arm means that the figure draws where the slope has an interval."""
+    if pd.isna(slope.low):
+        return None
+    means = models.dropna(subset=["gap", "gain"]).groupby("arm")[["gap", "gain"]].mean().mean()
+    intercept = float(means["gain"] - slope.slope * means["gap"])
+    return Line(slope=slope.slope, intercept=intercept, low=slope.low, high=slope.high)

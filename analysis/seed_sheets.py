@@ -23,8 +23,22 @@ NAMES = {
     "centroid_distance": "modality gap, centroid distance",
     "RMG": "modality gap, RMG",
 }
+MODALITY_LETTERS = {"image": "a", "text": "b"}
 EFFECTS = (0.005, 0.01, 0.02)  # differences, as fractions, whose price in seeds is told
 GAP_STEP = 0.1  # slopes are told for this much of the gap
+
+
+def claims(results: Results) -> list[dict[str, Any]]:
+    """Give each claim with its verdict and the table of its statements."""
+    return [
+        {
+            "number": f"{claim.number}{MODALITY_LETTERS[claim.modality]}",
+            "title": claim.title,
+            "verdict": claim.verdict,
+            "statements": statements(claim),
+        }
+        for claim in results.claims
+    ]
 
 
 def statements(claim: Claim) -> Table:
@@ -35,7 +49,8 @@ def statements(claim: Claim) -> Table:
         rows.append((Cell(words, one.note), *_numbers(one), Cell(one.verdict)))
     columns = ("statement", "estimate (points)", "interval over queries", "interval over models", "models",
                "p (Holm)", "verdict")  # fmt: skip
-    return Table(f"Claim {claim.number}, {claim.modality}s: {claim.title}", columns, tuple(rows))
+    name = f"Claim {claim.number}{MODALITY_LETTERS[claim.modality]}"
+    return Table(f"{name}: {claim.title}", columns, tuple(rows))
 
 
 def _numbers(one: Statement) -> tuple[Cell, ...]:
@@ -164,12 +179,11 @@ def association(results: Results) -> Table | None:
 
 def _slope_row(within: Within) -> tuple[Cell, ...]:
     slope = within.slope
-    scale = 100 * GAP_STEP
     return (
         Cell(f"{within.where.task} ({within.where.dataset})", within.where.route.upper()),
         Cell(
-            number(scale * slope.slope, 2, signed=True),
-            interval(scale * slope.low, scale * slope.high, 2),
+            number(GAP_STEP * slope.slope, 2, signed=True),
+            interval(GAP_STEP * slope.low, GAP_STEP * slope.high, 2),
         ),
         Cell(number(slope.spearman, 2, signed=True)),
         Cell(number(slope.partial, 2, signed=True), interval(slope.partial_low, slope.partial_high, 2)),

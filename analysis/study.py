@@ -246,8 +246,8 @@ def _read_rows(folders: Sequence[Path]) -> pd.DataFrame:
     return _numeric(read_rows(folder / "rows.jsonl" for folder in folders))
 
 
-def _read_tables(folders: Sequence[Path]) -> dict[str, pd.DataFrame]:
-    tables = {}
+def _read_tables(folders: Sequence[Path]) -> dict[str, Any]:
+    tables: dict[str, Any] = {}
     for name, columns in TABLES.items():
         frames = []
         for folder in folders:

@@ -212,6 +212,16 @@ def route_difference(
     return table[[*by, *INTERVAL, "n_queries", "n_skipped"]].merge(seeds, on=by, how="left")
 
 
+def query_gains(queries: pd.DataFrame, route: str) -> pd.DataFrame:
+    """Subtract native mAP from that by ``route`` for each model and query of one task.
+
+    Returns:
+        columns arm, seed, query_class, query_id, value (fractions), averaged over inversion seeds.
+    """
+    change = to_native(queries[(queries["metric"] == "mAP") & queries["route"].isin(["native", route])])
+    return change.groupby([*MODEL, "query_class", "query_id"], sort=False)["value"].mean().reset_index()
+
+
 def curve_gains(
     rows: pd.DataFrame, per_query: pd.DataFrame, where: Headline, *, bootstrap: Bootstrap
 ) -> pd.DataFrame:
