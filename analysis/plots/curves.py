@@ -97,7 +97,7 @@ def draw_curves(info: CurvesInfo) -> Figure:
     bottom, top, cut = limits(info.lines)
     with theme():
         width = facet_width(columns)
-        figure = new_figure(width, 0.85 + 1.55 * rows)
+        figure = new_figure(width, 0.85 + (1.55 if rows > 1 else 1.9) * rows)
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for axes, arm, label in zip(grid.flat, info.arms, info.labels, strict=False):
             mine = info.lines[info.lines["arm"] == arm]

@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import seaborn
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -142,6 +144,7 @@ def draw_front(info: FrontInfo) -> Figure:
             info.points["x"], info.points["y"], color=QUIET, marker="o", markersize=2, linestyle="",
             alpha=0.45, markeredgecolor="none", zorder=1.5,
         )  # fmt: skip
+        _join_models(axes, info)
         for row in means.to_dict("records"):
             unknown = np.isnan(row["colour"])
             face = "white" if unknown else mapping.to_rgba(row["colour"])
@@ -164,7 +167,7 @@ def draw_front(info: FrontInfo) -> Figure:
             bar.outline.set_visible(False)
         firm = front["on_front_share"].notna().any()
         handles = [
-            _mark("D", INK, 5, "on the front" + (" (in so many resamples of seeds)" if firm else "")),
+            _mark("D", INK, 5, "on the front" + (" (share of resamples of seeds)" if firm else "")),
             _mark("o", QUIET, 4, "another arm"),
             _mark("o", QUIET, 2, "one model"),
         ]
@@ -184,6 +187,13 @@ def draw_front(info: FrontInfo) -> Figure:
             figure, axes, tags, np.concatenate([means[["x", "y"]].to_numpy(np.float64), _along(front)])
         )
     return figure
+
+
+def _join_models(axes: Axes, info: FrontInfo) -> None:
+    """Join each model with the mean of its arm."""
+    middle = info.points[["arm"]].merge(info.means[["arm", "x", "y"]], on="arm", how="left")
+    ends = np.stack([info.points[["x", "y"]].to_numpy(), middle[["x", "y"]].to_numpy()], axis=1)
+    axes.add_collection(LineCollection(list(ends), colors=QUIET, linewidths=0.4, alpha=0.4, zorder=1.4))
 
 
 def _along(front: pd.DataFrame) -> FloatArray:

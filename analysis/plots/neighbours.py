@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image, UnidentifiedImageError
 
-from analysis.plots.style import DOUBLE, QUIET, SMALLEST, TEXT, new_figure, plain, short, theme
+from analysis.plots.style import DOUBLE, QUIET, SMALLEST, TEXT, new_figure, short, theme
 from analysis.tables import reported
 
 RELEVANT, IRRELEVANT = "#1a7f37", "#c1121f"
@@ -166,11 +166,12 @@ def _draw_card(axes: Axes, card: Card, left: float, top: float) -> None:
     )  # fmt: skip
     pixels = decode(card.image)
     if pixels is None:
-        text = textwrap.fill(plain(card.text or card.item_id), 12, max_lines=5, placeholder=" …")
+        words = [short(word, 12) for word in (card.text or card.item_id).split()]
+        text = textwrap.fill(" ".join(words), 12, max_lines=5, placeholder=" …")
         axes.text(middle, top + side / 2, text, ha="center", va="center", fontsize=SMALLEST)
     else:
         extent = (left + inner, left + side - inner, top + side - inner, top + inner)
-        axes.imshow(pixels, extent=extent, interpolation="nearest", zorder=1)
+        axes.imshow(pixels, extent=extent, interpolation="none", zorder=1)
         axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())
     axes.text(
         middle,

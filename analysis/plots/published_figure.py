@@ -107,6 +107,12 @@ def _model(name: str) -> str:
     return name.replace("(with an image-image loss)", "(image loss)").replace("fixed temperature", "τ =")
 
 
+def change(native: float, value: float) -> str:
+    """Print a difference of percentages; one that rounds to nothing has no sign."""
+    said = f"{value - native:+.1f}"
+    return said[1:] if float(said) == 0 else said.replace("-", "−")
+
+
 def _depth(frame: pd.DataFrame) -> int:
     groups = list(dict.fromkeys(frame["group"]))
     return len(frame) + sum(len(_heading(group)) for group in groups) + max(len(groups) - 1, 0)
@@ -146,7 +152,7 @@ def _draw_panel(axes: Axes, frame: pd.DataFrame, depth: int) -> None:
             axes.plot(value, row, color=colour, marker=">" if up else "<", markersize=3.8, zorder=4)
             if not np.isnan(value - native):
                 axes.annotate(
-                    f"{value - native:+.1f}".replace("-", "−"), xy=(1, row), xytext=(3, 0), va="center",
+                    change(native, value), xy=(1, row), xytext=(3, 0), va="center",
                     xycoords=("axes fraction", "data"), textcoords="offset points", fontsize=SMALLEST,
                     color=QUIET, annotation_clip=False,
                 )  # fmt: skip

@@ -70,6 +70,7 @@ _SETTINGS = {
     "figure.constrained_layout.h_pad": 0.04,
     "figure.constrained_layout.w_pad": 0.04,
     "savefig.dpi": 200,
+    "image.composite_image": False,  # thumbnails are embedded as they are, not at the figure's resolution
     "svg.hashsalt": "crossgap",
     "svg.fonttype": "path",
     "pdf.fonttype": 42,  # text stays text, which journals ask for
@@ -218,11 +219,11 @@ def figure_bytes(figure: Figure, kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def save_figure(figure: Figure, folder: Path, name: str) -> bytes:
+def save_figure(figure: Figure, folder: Path, name: str, *, kinds: Sequence[str] = KINDS) -> bytes:
     """Write ``name`` as SVG, PNG and PDF into ``folder``, each atomically; return the SVG."""
     freeze(figure)
-    contents = {kind: figure_bytes(figure, kind) for kind in KINDS}
-    for kind, content in contents.items():
+    contents = {kind: figure_bytes(figure, kind) for kind in dict.fromkeys(("svg", *kinds))}
+    for kind in kinds:
         with atomic_path(folder / f"{name}.{kind}") as temporary:
-            temporary.write_bytes(content)
+            temporary.write_bytes(contents[kind])
     return contents["svg"]
