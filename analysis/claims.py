@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import pandas as pd
 
 from analysis.comparisons import of_headline
 from analysis.design import WEIGHT, Value, changes
-from analysis.evidence import Evidence, Verdict, average_arms, gather, side, subtract
+from analysis.evidence import Evidence, Verdict, average_arms, gather, negligible, side, subtract
 from analysis.stats.association import Slope, slope_over_models
 from analysis.stats.bootstrap import Bootstrap, paired_difference
 from analysis.stats.families import holm
@@ -33,14 +34,14 @@ INTRA_TERMS = {
 }  # fmt: skip
 CLOSED = 0.5  # share of the baseline's gap that an arm may keep, in every seed, to count as closing it
 RULE = (
-    "A statement is supported where all its intervals lie on the side that it names: that over queries "
-    "(classes resampled) and, where there are several models, that over models (t). It is contradicted "
-    "where they lie on the other side, or where the difference is shown to be negligible, within "
-    "±{margin:g} points (two one-sided tests); otherwise it is undecided. The effects of all claims are one "
-    "family: they count only where Holm's corrected p is at most {alpha:g}. A claim is contradicted where "
-    "its effect or a control is, supported where all of them are, and undecided otherwise; a control that "
-    "was not measured leaves it undecided. One seed decides nothing about a difference between arms; about "
-    "a model it speaks for that model alone."
+    "A statement is supported where its interval lies on the side that it names: the interval over models "
+    "and queries at once; where there are too few models for one, both the interval over queries (classes "
+    "resampled) and that over models (t). It is contradicted where the interval lies on the other side, or "
+    "within ±{margin:g} points, which count as nothing (two one-sided tests); otherwise it is undecided. "
+    "The effects of all claims are one family: they count only where Holm's corrected p is at most "
+    "{alpha:g}. A claim is contradicted where its effect or a control is, supported where all of them are, "
+    "and undecided otherwise; a control that was not measured leaves it undecided. One seed decides "
+    "nothing about a difference between arms; about a model it speaks for that model alone."
 )
 
 
@@ -129,15 +130,16 @@ def decide(statement: Statement, alpha: float, margin: float) -> Statement:
     if statement.between_arms and evidence.models.n < 2:
         note = "; ".join(filter(None, (statement.note, "one seed cannot tell arms apart")))
         return replace(statement, verdict="undecided", note=note)
+    small = negligible(evidence, margin)
     if statement.kind == "negligible":
         outside = side(evidence, beyond=margin) != 0
-        verdict = "supported" if evidence.negligible else "contradicted" if outside else "undecided"
+        verdict = "supported" if small else "contradicted" if outside else "undecided"
         return replace(statement, verdict=verdict)
     found = side(evidence)
     if statement.role == "effect" and not statement.p_holm <= alpha:
         found = 0
     wanted = 1 if statement.kind == "above" else -1
-    if evidence.negligible or found == -wanted:
+    if small or found == -wanted:
         return replace(statement, verdict="contradicted")
     return replace(statement, verdict="supported" if found == wanted else "undecided")
 
@@ -167,7 +169,7 @@ class _Data:
     bootstrap: Bootstrap
     margin: float
 
-    @property
+    @cached_property
     def changed(self) -> dict[str, dict[str, Value]]:
         return changes(self.study.configs, self.study.baseline)
 
@@ -179,18 +181,32 @@ class _Data:
     def inverted(self, modality: str) -> str:
         return next(where.route for where in self.wheres if where.modality == modality)
 
+    @cached_property
+    def leading(self) -> dict[str, dict[str, pd.DataFrame]]:
+        """Per-query mAP of the leading tasks by modality and route."""
+        mean_ap = self.queries[self.queries["metric"] == "mAP"]
+        found = {}
+        for modality in dict.fromkeys(where.modality for where in self.wheres):
+            here = pd.concat([at(mean_ap, where) for where in self.wheres if where.modality == modality])
+            found[str(modality)] = {str(route): rows for route, rows in here.groupby("route", sort=False)}
+        return found
+
     def within(self, modality: str, route: str, reference: str) -> pd.DataFrame:
         """Subtract mAP by ``reference`` from that by ``route`` for each model and query."""
-        here = [at(self.queries, where) for where in self.wheres if where.modality == modality]
-        queries = pd.concat(here)
-        return _paired(queries[queries["metric"] == "mAP"], route, reference)
+        return _paired(self.leading[modality], route, reference)
 
     def zero_shot(self, route: str) -> pd.DataFrame:
         """Subtract native zero-shot accuracy from that by ``route`` for each model and query."""
+        return _paired(self.classified, route, "native")
+
+    @cached_property
+    def classified(self) -> dict[str, pd.DataFrame]:
+        """Per-query accuracy of the first zero-shot task of each dataset, by route."""
         tasks = self.queries["task"].str.startswith("zero-shot") & (self.queries["metric"] == "hit@1")
         queries = self.queries[tasks]
         first = queries.groupby("dataset")["task"].transform("first")
-        return _paired(queries[queries["task"] == first], route, "native")
+        here = queries[queries["task"] == first]
+        return {str(route): rows for route, rows in here.groupby("route", sort=False)}
 
     def of(self, differences: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
         """Average over arms, seed by seed; without a baseline every model stands for itself."""
@@ -200,7 +216,7 @@ class _Data:
         return average_arms(differences, arms)
 
     def evidence(self, differences: pd.DataFrame) -> Evidence | None:
-        return gather(differences, bootstrap=self.bootstrap, margin=self.margin)
+        return gather(differences, bootstrap=self.bootstrap)
 
     def arms_with_term(self, modality: str) -> list[str]:
         """Name the arms that only add terms within the modalities, at least one of them within this one."""
@@ -265,15 +281,12 @@ _FURTHER_CONTROLS = (*CONTROLS, "shuffled_targets", "random_rotation", "oti_both
                      "whitened", "caption_pca", "image_pca")  # fmt: skip
 
 
-def _paired(queries: pd.DataFrame, route: str, reference: str) -> pd.DataFrame:
-    on = [*SIDE, *MODEL]
-    change = paired_difference(
-        queries[queries["route"] == route],
-        queries[queries["route"] == reference],
-        on=on,
-        by=[*on, "inversion_seed"],
-    )
+def _paired(by_route: dict[str, pd.DataFrame], route: str, reference: str) -> pd.DataFrame:
     keys = ["arm", "seed", "dataset", "query_id", "query_class"]
+    if route not in by_route or reference not in by_route:
+        return pd.DataFrame(columns=[*keys, "value"])
+    on = [*SIDE, *MODEL]
+    change = paired_difference(by_route[route], by_route[reference], on=on, by=[*on, "inversion_seed"])
     return change.groupby(keys, sort=False)["value"].mean().reset_index()
 
 
@@ -313,7 +326,7 @@ def _misaligned(data: _Data, modality: str) -> Claim:
 
 def _crossing_helps(data: _Data, modality: str) -> Claim:
     route = data.inverted(modality)
-    measured = set(data.queries["route"])
+    measured = data.leading[modality].keys()
     controls = [
         name for name in dict.fromkeys((*_ALWAYS, *_FURTHER_CONTROLS)) if name in (*_ALWAYS, *measured)
     ]
@@ -358,7 +371,7 @@ def _crossing_hurts(data: _Data, modality: str) -> Claim:
                 evidence=data.evidence(data.of(data.zero_shot(route), data.lead)),
             ),
             Statement(
-                text=f"it is lower, too, where ridge regression takes {what} across without inverting",
+                text=f"it is lower, too, where ridge regression takes {what} across instead",
                 role="control",
                 kind="below",
                 evidence=data.evidence(data.of(data.zero_shot("ridge"), data.lead))

@@ -9,11 +9,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.stats.bootstrap import Bootstrap, FloatArray, average_models, resample_counts
-from analysis.stats.equivalence import equivalence, equivalent_within
-from analysis.stats.seeds import Paired, paired_seeds, sign_flip
+from analysis.stats.bootstrap import Bootstrap, average_models, resample_counts
+from analysis.stats.equivalence import equivalent_within
+from analysis.stats.seeds import Paired, paired_seeds, sign_flip, two_level_t_interval
+from analysis.stats.support import supported
 
 Verdict = Literal["supported", "contradicted", "undecided", "not measured"]
+TWO_LEVEL = "two-level t"
 QUERY = ["dataset", "query_id", "query_class"]
 
 
@@ -22,21 +24,23 @@ class Evidence(NamedTuple):
 
     ``value`` is the mean over datasets of the mean over queries, averaged over models; ``low`` and ``high``
     bound it over queries (whole classes resampled, within each dataset), ``models`` over models: the seeds of
-    an arm, or released models. ``p`` is that of the paired t test over models, of one model that of flipping
-    the signs of whole classes. ``negligible``: both find the difference within the margin.
+    an arm, or released models. ``both_low`` and ``both_high`` bound it over models and queries at once, where
+    the simulation supports such an interval for so few models (else NaN). ``p`` is that of the paired t test
+    over models, of one model that of flipping the signs of whole classes.
     """
 
     value: float
     low: float
     high: float
     models: Paired
+    both_low: float
+    both_high: float
     n_queries: int
     n_datasets: int
     p: float
-    negligible: bool
 
 
-def gather(differences: pd.DataFrame, *, bootstrap: Bootstrap, margin: float) -> Evidence | None:
+def gather(differences: pd.DataFrame, *, bootstrap: Bootstrap) -> Evidence | None:
     """Summarise paired differences, one row a model, dataset and query; None without any.
 
     Args:
@@ -49,71 +53,87 @@ def gather(differences: pd.DataFrame, *, bootstrap: Bootstrap, margin: float) ->
     per_model = valued.groupby(["seed", "dataset"])["value"].mean().groupby("seed").mean()
     models = paired_seeds(per_model.tolist(), level=bootstrap.level)
     queries = average_models(valued, ["dataset"])
-    alpha = 1 - bootstrap.level
-    means_R = _resampled(queries, bootstrap)
-    low, high = _percentiles(means_R, bootstrap.level)
-    negligible = equivalent_within(*_percentiles(means_R, 1 - 2 * alpha), margin)
-    if models.n > 1:
-        negligible = negligible and equivalence(per_model.tolist(), margin, alpha=alpha).equivalent
-        p = models.p_t
-    else:
+    low, high = _over_queries(queries, bootstrap)
+    both = float("nan"), float("nan")
+    if supported(TWO_LEVEL, models.n):
+        bounds = two_level_t_interval(_weighted(valued), [], level=bootstrap.level)
+        both = float(bounds["low"].iloc[0]), float(bounds["high"].iloc[0])
+    p = models.p_t
+    if models.n == 1:
         weighted = _weighted(queries)
-        classes = weighted["dataset"].str.cat(weighted["query_class"], sep="\n")
-        p = sign_flip(weighted["value"].to_numpy(float), classes.to_numpy(str))
+        p = sign_flip(weighted["value"].to_numpy(float), weighted["query_class"].to_numpy(str))
     return Evidence(
         value=models.value,
         low=low,
         high=high,
         models=models,
+        both_low=both[0],
+        both_high=both[1],
         n_queries=len(queries),
         n_datasets=queries["dataset"].nunique(),
         p=p,
-        negligible=negligible,
     )
 
 
+def deciding(evidence: Evidence) -> list[tuple[float, float]]:
+    """List the intervals that have to agree.
+
+    That over models and queries at once, if there is one; else that over queries and, of several models, that
+    over models.
+    """
+    if not np.isnan(evidence.both_low):
+        return [(evidence.both_low, evidence.both_high)]
+    over_queries = [(evidence.low, evidence.high)]
+    return over_queries + [(evidence.models.low, evidence.models.high)] * (evidence.models.n > 1)
+
+
 def side(evidence: Evidence, *, beyond: float = 0.0) -> int:
-    """Tell on which side of zero all intervals lie: 1, -1, or 0 where they do not agree or include it.
+    """Tell on which side of zero all deciding intervals lie: 1, -1, or 0 where they do not or include it.
 
     ``beyond``: how far from zero they must lie at least.
     """
-    bounds = [(evidence.low, evidence.high)]
-    if evidence.models.n > 1:
-        bounds.append((evidence.models.low, evidence.models.high))
+    bounds = deciding(evidence)
     if all(low > beyond for low, _ in bounds):
         return 1
     return -1 if all(high < -beyond for _, high in bounds) else 0
 
 
-def _resampled(queries: pd.DataFrame, bootstrap: Bootstrap) -> FloatArray:
-    """Resample the mean over datasets of the means over queries, whole classes within each dataset.
+def negligible(evidence: Evidence, margin: float) -> bool:
+    """Tell whether all deciding intervals lie within the margin: two one-sided tests at half of 1 - level.
 
-    Empty where a dataset has fewer than two classes.
+    Half, because the simulation finds that at .05 the test claims too much where seeds are skewed.
+    """
+    return all(equivalent_within(low, high, margin) for low, high in deciding(evidence))
+
+
+def _over_queries(queries: pd.DataFrame, bootstrap: Bootstrap) -> tuple[float, float]:
+    """Bound the mean over datasets of the means over queries; classes are resampled within each dataset.
+
+    NaN where a dataset has fewer than two classes.
     """
     means_R = np.zeros(bootstrap.resamples)
     groups = list(queries.groupby("dataset", sort=True))
     for place, (_, group) in enumerate(groups):
         classes = group.groupby("query_class")["value"].agg(["sum", "size"])
         if len(classes) < 2:
-            return np.empty(0)
+            return float("nan"), float("nan")
         drawn = resample_counts(len(classes), replace(bootstrap, seed=bootstrap.seed + place))
         sums, sizes = (classes[name].to_numpy(np.float64) for name in ("sum", "size"))
         means_R += (drawn @ sums) / (drawn @ sizes) / len(groups)
-    return means_R
-
-
-def _percentiles(means_R: FloatArray, level: float) -> tuple[float, float]:
-    if not len(means_R):
-        return float("nan"), float("nan")
-    low, high = np.percentile(means_R, [50 * (1 - level), 50 * (1 + level)])
+    tail = 50 * (1 - bootstrap.level)
+    low, high = np.percentile(means_R, [tail, 100 - tail])
     return float(low), float(high)
 
 
-def _weighted(queries: pd.DataFrame) -> pd.DataFrame:
-    """Scale the values so that their mean is the mean over datasets."""
-    sizes = queries.groupby("dataset")["value"].transform("size")
-    share = len(queries) / (queries["dataset"].nunique() * sizes)
-    return queries.assign(value=queries["value"] * share)
+def _weighted(values: pd.DataFrame) -> pd.DataFrame:
+    """Scale per-query values so that their mean is the mean over datasets; classes of datasets stay apart."""
+    by = [name for name in ("seed",) if name in values]
+    sizes = values.groupby([*by, "dataset"])["value"].transform("size")
+    total = values.groupby(by)["value"].transform("size") if by else len(values)
+    share = total / (values["dataset"].nunique() * sizes)
+    classes = values["dataset"].str.cat(values["query_class"], sep="\n")
+    ids = values["dataset"].str.cat(values["query_id"], sep="\n")
+    return values.assign(value=values["value"] * share, query_class=classes, query_id=ids)
 
 
 def subtract(frame: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:

@@ -72,17 +72,28 @@ def _statement(claim: Claim, one: Statement) -> dict[str, Any]:
     }
     if one.slope is not None:
         slope = one.slope
-        bounds = (slope.partial, float("nan"), float("nan"), slope.partial_low, slope.partial_high)
+        nan = float("nan")
+        bounds = (slope.partial, nan, nan, slope.partial_low, slope.partial_high, nan, nan)
         counts = (0, slope.n_models)
         unit = "partial correlation"
     elif one.evidence is not None:
         found = one.evidence
-        bounds = (found.value, found.low, found.high, found.models.low, found.models.high)
+        models = found.models
+        bounds = (
+            found.value,
+            found.low,
+            found.high,
+            models.low,
+            models.high,
+            found.both_low,
+            found.both_high,
+        )
         counts = (found.n_queries, found.models.n)
         unit = "fraction"
     else:
-        bounds, counts, unit = (float("nan"),) * 5, (0, 0), ""
-    names = ("value", "queries_low", "queries_high", "models_low", "models_high", "n_queries", "n_models")
+        bounds, counts, unit = (float("nan"),) * 7, (0, 0), ""
+    names = ("value", "queries_low", "queries_high", "models_low", "models_high", "both_low", "both_high",
+             "n_queries", "n_models")  # fmt: skip
     return row | dict(zip(names, (*bounds, *counts), strict=True)) | {"unit": unit}
 
 

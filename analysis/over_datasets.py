@@ -14,9 +14,7 @@ from analysis.tables import INTERVAL, MODEL, SIDE, Headline, at, to_native
 COLUMNS = ["modality", "route", "arm", "native", *INTERVAL, "wins", "ties", "losses", "n_datasets", "n_seeds"]
 
 
-def over_datasets(
-    queries: pd.DataFrame, wheres: Sequence[Headline], *, bootstrap: Bootstrap, margin: float
-) -> pd.DataFrame:
+def over_datasets(queries: pd.DataFrame, wheres: Sequence[Headline], *, bootstrap: Bootstrap) -> pd.DataFrame:
     """Average native mAP, and what each route adds to it, over the datasets of a modality.
 
     An arm counts with the datasets that it was measured on by both; a modality with one dataset has no rows.
@@ -41,7 +39,7 @@ def over_datasets(
         for (route, arm), changes in to_native(values).groupby(["route", "arm"], sort=False):
             keys = ["dataset", "seed", "query_id", "query_class"]
             differences = changes.groupby(keys, sort=False)["value"].mean().reset_index()
-            evidence = gather(differences, bootstrap=bootstrap, margin=margin)
+            evidence = gather(differences, bootstrap=bootstrap)
             if evidence is None:
                 continue
             mine = native[(native["arm"] == arm) & native["dataset"].isin(differences["dataset"])]

@@ -172,11 +172,12 @@ def _provenance(study: Study, results: Results) -> list[Table]:
 def _strips(
     study: Study, results: Results, labels: dict[str, str], figures: Figures
 ) -> dict[str, list[StripsInfo]]:
-    """Group strips by task for the page; those of the leading tasks are saved as figures too."""
+    """Group strips by task for the page; one arm's on the leading tasks become figures too."""
     leading = {within.where.task for within in results.within}
+    first = study.baseline or study.arm_names[0]
     by_task: dict[str, list[StripsInfo]] = {}
     for info in strips_infos(sheets.leading_first(results, study.neighbours), labels):
-        if info.task in leading:
+        if info.task in leading and info.arm == first:
             figures.strips(info)
         by_task.setdefault(f"{info.task} ({info.dataset})", []).append(info)
     return by_task

@@ -116,7 +116,7 @@ def compute(study: Study, bootstrap: Bootstrap, *, margin: float = MARGIN) -> Re
         comparisons=comparisons,
         effects=effects(study, quantities, level=bootstrap.level),
         importances=importances(study, quantities),
-        over_datasets=over_datasets(queries, wheres, bootstrap=bootstrap, margin=margin),
+        over_datasets=over_datasets(queries, wheres, bootstrap=bootstrap),
         mean_ap=measurements(rows, queries, "mAP", bootstrap=bootstrap),
         hit_at_1=measurements(rows, queries, "hit@1", bootstrap=bootstrap),
         gaps=gap_values(rows),

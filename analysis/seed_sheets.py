@@ -47,8 +47,8 @@ def statements(claim: Claim) -> Table:
     for one in claim.statements:
         words = one.text + (" (further, does not count)" if one.role == "further" else "")
         rows.append((Cell(words, one.note), *_numbers(one), Cell(one.verdict)))
-    columns = ("statement", "estimate (points)", "interval over queries", "interval over models", "models",
-               "p (Holm)", "verdict")  # fmt: skip
+    columns = ("statement", "estimate (points)", "interval over queries", "over models", "over both",
+               "models", "p (Holm)", "verdict")  # fmt: skip
     name = f"Claim {claim.number}{MODALITY_LETTERS[claim.modality]}"
     return Table(f"{name}: {claim.title}", columns, tuple(rows))
 
@@ -57,14 +57,22 @@ def _numbers(one: Statement) -> tuple[Cell, ...]:
     if one.slope is not None:
         bounds = interval(one.slope.partial_low, one.slope.partial_high, 2)
         partial = Cell(f"partial r {number(one.slope.partial, 2, signed=True)}")
-        return (partial, Cell(ABSENT), Cell(bounds), Cell(str(one.slope.n_models)), Cell(ABSENT))
+        return (
+            partial,
+            Cell(ABSENT),
+            Cell(bounds),
+            Cell(ABSENT),
+            Cell(str(one.slope.n_models)),
+            Cell(ABSENT),
+        )
     if one.evidence is None:
-        return (Cell(ABSENT),) * 5
+        return (Cell(ABSENT),) * 6
     found = one.evidence
     return (
         Cell(number(100 * found.value, 2, signed=True)),
         Cell(interval(100 * found.low, 100 * found.high, 2) or ABSENT, f"{found.n_queries:,} queries"),
         Cell(interval(100 * found.models.low, 100 * found.models.high, 2) or ABSENT),
+        Cell(interval(100 * found.both_low, 100 * found.both_high, 2) or ABSENT),
         Cell(str(found.models.n)),
         Cell(p_value(one.p_holm)),
     )

@@ -32,6 +32,9 @@ class SyntheticArm:
     cooling: float = 0.3  # share of the temperature that training takes away; 0: a fixed temperature
     loss: float | None = None  # 1 - cosine after inversion; None: not written
     description: str = ""
+    weights: dict[str, float] = field(default_factory=dict)  # of terms beside clip
+    temperature: float = 0.01
+    steps: int = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +62,8 @@ class SyntheticStudy:
     missing: tuple[tuple[str, int], ...] = ()
     smoke: bool = False
     pictures: bool = True
+    mode: str = "grid"
+    noise: float = 0.04  # of an inverted query beside its native value
 
 
 def write_study(folder: Path, study: SyntheticStudy | None = None) -> Path:
@@ -73,6 +78,7 @@ def write_study(folder: Path, study: SyntheticStudy | None = None) -> Path:
             "baseline": study.arms[0].name,
             "seeds": list(study.seeds),
             "smoke": study.smoke,
+            "mode": study.mode,
             "selection": "Steps and token count were chosen on the validation split.",
         },
     )
@@ -218,7 +224,7 @@ class _Run:
         for steps in self.study.steps:
             distance = np.log(steps / self.arm.best_step) ** 2
             level = self.arm.gain + more - 0.02 * distance - 0.004 * (tokens - 1)
-            values = native + level + self.rng.normal(0, 0.04, len(native))
+            values = native + level + self.rng.normal(0, self.study.noise, len(native))
             selections = ["curve"]
             if split == "test" and (steps, tokens, words) == self.best:
                 selections.append("val")
@@ -269,7 +275,16 @@ class _Run:
 
 def _write_training(folder: Path, arm: SyntheticArm, seed: int, position: int) -> None:
     rng = np.random.default_rng([seed, position])
-    write_json(folder / "config.json", {"recipe": arm.name, "seed": seed})
+    config = {
+        "recipe": arm.name,
+        "seed": seed,
+        "steps": arm.steps,
+        "objective": {
+            "weights": {"clip": 1.0, **arm.weights},
+            "temperature": {"regime": "fixed", "initial": arm.temperature},
+        },
+    }
+    write_json(folder / "config.json", {"config": config, "config_hash": f"hash-{arm.name}"})
     terms = {"contrastive": 1.0} if position == 0 else {"contrastive": 1.0, "centroid": 0.5}
     with open(folder / "metrics.jsonl", "w", encoding="utf-8") as stream:
         for step in range(0, 310, 10):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -13,6 +14,7 @@ import pandas as pd
 from crossgap.errors import InputError, check_known
 
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +43,18 @@ def resample_counts(n_clusters: int, bootstrap: Bootstrap) -> FloatArray:
     """Draw how often each of ``n_clusters`` clusters enters each resample.
 
     Returns:
-        counts of shape (resamples, n_clusters); every row sums to ``n_clusters``. The same arguments give the
-        same counts, so statistics over the same clusters share their resamples.
+        counts of shape (resamples, n_clusters), not to be written to; every row sums to ``n_clusters``. The
+        same arguments give the same counts, so statistics over the same clusters share their resamples.
     """
-    generator = np.random.default_rng(bootstrap.seed)
+    return _drawn(n_clusters, bootstrap.resamples, bootstrap.seed)
+
+
+@functools.lru_cache(maxsize=8)  # a report draws for few sizes again and again
+def _drawn(n_clusters: int, resamples: int, seed: int) -> FloatArray:
     shares = np.full(n_clusters, 1.0 / n_clusters)
-    return generator.multinomial(n_clusters, shares, size=bootstrap.resamples).astype(np.float64)
+    counts = np.random.default_rng(seed).multinomial(n_clusters, shares, size=resamples).astype(np.float64)
+    counts.flags.writeable = False
+    return counts
 
 
 def mean_interval(
@@ -76,20 +84,20 @@ def mean_interval(
     bootstrap = bootstrap or Bootstrap()
     results: list[dict[Hashable, object]] = []
     clusters: list[tuple[_Clusters, _Clusters]] = []
-    for key, group in (
-        frame.groupby(list(by), sort=False, dropna=False, observed=True) if by else [((), frame)]
-    ):
-        if group["query_id"].duplicated().any():
+    values = frame["value"].to_numpy(np.float64)
+    classes, queries = (_codes(frame[column]) for column in ("query_class", "query_id"))
+    for key, places in _groups(frame, by):
+        if len(np.unique(queries[places])) < len(places):
             raise ValueError(f"{dict(zip(by, key, strict=True))}: a query id stands twice in this group")
-        valued = group.loc[group["value"].notna(), ["query_id", "query_class", "value"]]
-        per_class = _clusters(valued, "query_class")
-        unit = per_class if bootstrap.method == "cluster" else _clusters(valued, "query_id")
+        valued = places[~np.isnan(values[places])]
+        per_class = _clusters(values[valued], classes[valued])
+        unit = per_class if bootstrap.method == "cluster" else _clusters(values[valued], queries[valued])
         clusters.append((unit, _Clusters(per_class.sums / per_class.counts, np.ones_like(per_class.counts))))
         results.append(
             {
                 **dict(zip(by, key, strict=True)),
                 "n_queries": len(valued),
-                "n_skipped": len(group) - len(valued),
+                "n_skipped": len(places) - len(valued),
                 "n_clusters": len(unit.counts),
             }
         )
@@ -144,17 +152,16 @@ def paired_difference(
         counted = right.groupby(list(on), sort=False, dropna=False, observed=True).size().rename("size")
         sizes = joined[list(on)].merge(counted.reset_index(), on=list(on), how="left")["size"].fillna(0)
     joined["size"] = sizes.to_numpy()
-    joined["matched"] = joined["side"] == "both"
     joined = joined[joined["size"] > 0]
-    for key, group in (
-        joined.groupby(list(by), sort=False, dropna=False, observed=True) if by else [((), joined)]
-    ):
-        if not group["matched"].all() or len(group) != group["size"].iloc[0]:
-            strange = sorted(group.loc[~group["matched"], "query_id"])[:3]
+    matched, wanted = (joined["side"] == "both").to_numpy(), joined["size"].to_numpy()
+    for key, places in _groups(joined, by):
+        if not matched[places].all() or len(places) != wanted[places[0]]:
+            strangers = places[~matched[places]]
+            strange = sorted(joined["query_id"].iloc[strangers])[:3]
             raise InputError(
-                f"{dict(zip(by, key, strict=True))}: {len(group)} queries against "
-                f"{int(group['size'].iloc[0])} of the reference, {int((~group['matched']).sum())} unknown "
-                f"there {strange}; a paired difference needs the same queries on both sides"
+                f"{dict(zip(by, key, strict=True))}: {len(places)} queries against "
+                f"{int(wanted[places[0]])} of the reference, {len(strangers)} unknown there {strange}; a "
+                "paired difference needs the same queries on both sides"
             )
     joined["value"] = joined["value"] - joined["reference_value"]
     return joined[columns].reset_index(drop=True)
@@ -185,9 +192,26 @@ def average_models(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     return result
 
 
-def _clusters(valued: pd.DataFrame, column: str) -> _Clusters:
-    grouped = valued.groupby(column, sort=True, observed=True)["value"].agg(["sum", "size"])
-    return _Clusters(grouped["sum"].to_numpy(np.float64), grouped["size"].to_numpy(np.float64))
+def _groups(frame: pd.DataFrame, by: Sequence[str]) -> list[tuple[tuple[Hashable, ...], IntArray]]:
+    """List the keys of groups, in order of first appearance, with the places of their rows."""
+    if not by:
+        return [((), np.arange(len(frame)))]
+    numbers = frame.groupby(list(by), sort=False, dropna=False, observed=True).ngroup().to_numpy()
+    order = np.argsort(numbers, kind="stable")
+    starts = np.flatnonzero(np.diff(numbers[order], prepend=-1))
+    firsts = frame[list(by)].iloc[order[starts]].itertuples(index=False, name=None)
+    return list(zip(firsts, np.split(order, starts[1:]), strict=True)) if len(frame) else []
+
+
+def _codes(column: pd.Series) -> IntArray:
+    """Number the distinct values of a column in sorted order."""
+    return pd.factorize(column, sort=True)[0]
+
+
+def _clusters(values: FloatArray, codes: IntArray) -> _Clusters:
+    known, places = np.unique(codes, return_inverse=True)
+    sums = np.bincount(places, weights=values, minlength=len(known))
+    return _Clusters(sums.astype(np.float64), np.bincount(places, minlength=len(known)).astype(np.float64))
 
 
 def _bounds(clusters: Sequence[_Clusters], bootstrap: Bootstrap) -> FloatArray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -296,7 +297,8 @@ def _two_levels(
 
 def _crossed(crossing: _Crossing, bootstrap: Bootstrap) -> tuple[float, float]:
     seeds_RS = resample_counts(crossing.sums_SC.shape[0], bootstrap)
-    classes_RC = resample_counts(crossing.sums_SC.shape[1], bootstrap)
+    # another stream: as many classes as seeds would otherwise be drawn alike
+    classes_RC = resample_counts(crossing.sums_SC.shape[1], replace(bootstrap, seed=bootstrap.seed + 1))
     sums_R = ((seeds_RS @ crossing.sums_SC) * classes_RC).sum(axis=1)
     means_R = sums_R / (len(crossing.sums_SC) * (classes_RC @ crossing.counts_C))
     tail = 50 * (1 - bootstrap.level)
