@@ -1,0 +1,119 @@
+"""How sure a mean is: closed forms, and the rule of which intervals have to agree."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from analysis.evidence import average_arms, deciding, gather, negligible, side, subtract
+from analysis.stats.bootstrap import Bootstrap, mean_interval
+
+FEW = Bootstrap(resamples=400)
+
+
+def frame(values: dict[tuple[str, int], list[float]], classes: int = 5) -> pd.DataFrame:
+    """Write (dataset, seed) -> values of queries 0, 1, ... as a frame; classes go round."""
+    return pd.DataFrame(
+        [
+            (dataset, seed, f"q{number}", f"c{number % classes}", value)
+            for (dataset, seed), mine in values.items()
+            for number, value in enumerate(mine)
+        ],
+        columns=["dataset", "seed", "query_id", "query_class", "value"],
+    )
+
+
+def noisy(seeds: int, *, level: float = 0.0, spread: float = 1.0, queries: int = 60) -> pd.DataFrame:
+    generator = np.random.default_rng(seeds)
+    return frame({("d", s): list(level + spread * generator.normal(size=queries)) for s in range(seeds)})
+
+
+def test_one_model_has_the_interval_over_queries_alone() -> None:
+    values = noisy(1, level=0.3)
+    found = gather(values, bootstrap=FEW)
+    assert found is not None
+    expected = mean_interval(values.drop(columns="seed"), ["dataset"], bootstrap=FEW).iloc[0]
+    assert (found.value, found.low, found.high) == pytest.approx(tuple(expected[["value", "low", "high"]]))
+    assert deciding(found) == [(found.low, found.high)]
+    assert (found.models.n, found.n_queries, found.n_datasets) == (1, 60, 1)
+
+
+def test_two_models_need_both_intervals() -> None:
+    found = gather(frame({("d", 0): [1.0] * 9 + [1.2], ("d", 1): [3.0] * 9 + [3.2]}), bootstrap=FEW)
+    assert found is not None
+    assert math.isnan(found.both_low)  # no simulated support for two
+    assert len(deciding(found)) == 2
+    assert found.low > 0  # every query gains, the seeds differ: two of them say nothing of others
+    assert found.models.low < 0
+    assert side(found) == 0
+    low, high = stats.t.interval(0.95, 1, loc=2.02, scale=1.0)
+    assert (found.models.low, found.models.high) == pytest.approx((low, high))
+
+
+def test_from_three_models_on_one_interval_covers_both() -> None:
+    found = gather(noisy(4, level=0.8), bootstrap=FEW)
+    assert found is not None
+    assert deciding(found) == [(found.both_low, found.both_high)]
+    assert found.both_high - found.both_low > 0.9 * (found.high - found.low)
+    assert side(found) == 1
+    assert side(found, beyond=2.0) == 0
+    assert found.p == pytest.approx(
+        stats.ttest_1samp(noisy(4, level=0.8).groupby("seed").value.mean(), 0).pvalue
+    )
+
+
+def test_the_sign_is_told_and_little_is_negligible() -> None:
+    down = gather(noisy(3, level=-0.9, spread=0.5), bootstrap=FEW)
+    assert down is not None
+    assert side(down) == -1
+    assert not negligible(down, 0.5)
+    nothing = gather(noisy(3, spread=0.01), bootstrap=FEW)
+    assert nothing is not None
+    assert side(nothing) == 0
+    assert negligible(nothing, 0.1)
+    assert not negligible(nothing, 1e-6)
+
+
+def test_datasets_count_alike_whatever_their_size() -> None:
+    values = pd.concat([frame({("small", 0): [4.0] * 10}), frame({("large", 0): [0.0] * 90})])
+    found = gather(values, bootstrap=FEW)
+    assert found is not None
+    assert found.value == pytest.approx(2.0)
+    assert (found.low, found.high) == pytest.approx((2.0, 2.0))
+    assert (found.n_queries, found.n_datasets) == (100, 2)
+    several = pd.concat([values, values.assign(seed=1), values.assign(seed=2)])
+    both = gather(several, bootstrap=FEW)
+    assert both is not None
+    assert both.both_low < 2.0 < both.both_high
+
+
+def test_nothing_measured_is_no_evidence() -> None:
+    assert gather(frame({}), bootstrap=FEW) is None
+    assert gather(frame({("d", 0): [math.nan]}), bootstrap=FEW) is None
+
+
+def test_one_class_has_no_interval_and_decides_nothing() -> None:
+    found = gather(frame({("d", 0): [1.0, 2.0]}, classes=1), bootstrap=FEW)
+    assert found is not None
+    assert side(found) == 0
+    assert not negligible(found, 100.0)
+
+
+def test_differences_join_by_model_and_query() -> None:
+    left = frame({("d", 0): [1.0, 2.0], ("d", 1): [5.0, 6.0]})
+    right = frame({("d", 1): [1.0, 1.5], ("d", 2): [0.0, 0.0]}).sample(frac=1, random_state=0)
+    found = subtract(left, right)
+    assert found["value"].tolist() == [4.0, 4.5]
+    assert set(found["seed"]) == {1}
+
+
+def test_arms_are_averaged_over_the_seeds_that_all_have() -> None:
+    one = frame({("d", 0): [1.0], ("d", 1): [3.0]}).assign(arm="a")
+    other = frame({("d", 1): [5.0], ("d", 2): [9.0]}).assign(arm="b")
+    found = average_arms(pd.concat([one, other]), ["a", "b"])
+    assert found[["seed", "value"]].to_numpy().tolist() == [[1, 4.0]]
+    assert average_arms(pd.concat([one, other]), ["a"])["value"].tolist() == [1.0, 3.0]
