@@ -20,6 +20,7 @@ from analysis.plots.place import Tag, place_tags
 from analysis.plots.style import DOUBLE, INK, QUIET, new_figure, theme, wrapped
 
 FloatArray = npt.NDArray[np.float64]
+_SAMPLES = 40  # along each step of the line
 BOUNDS = ["x_low", "x_high", "y_low", "y_high"]
 
 
@@ -158,7 +159,7 @@ def draw_front(info: FrontInfo) -> Figure:
                 markeredgecolor=edge, markersize=6 if row["on_front"] else 4.2, linestyle="",
                 markeredgewidth=1.0 if row["on_front"] else 0.6, zorder=4 if row["on_front"] else 3,
             )  # fmt: skip
-        axes.margins(0.08)
+        axes.margins(x=0.14, y=0.08)
         axes.set(xlabel=wrapped(info.x, 70), ylabel=wrapped(info.y, 40))
         seaborn.despine(ax=axes)
         if high > low:
@@ -183,9 +184,8 @@ def draw_front(info: FrontInfo) -> Figure:
             )
             for row in front.to_dict("records")
         ]  # fmt: skip
-        place_tags(
-            figure, axes, tags, np.concatenate([means[["x", "y"]].to_numpy(np.float64), _along(front)])
-        )
+        goals = means[["x", "y"]].to_numpy(np.float64)
+        place_tags(figure, axes, tags, goals, along=_along(front))
     return figure
 
 
@@ -201,9 +201,9 @@ def _along(front: pd.DataFrame) -> FloatArray:
     x, y = front["x"].to_numpy(np.float64), front["y"].to_numpy(np.float64)
     if len(x) < 2:
         return np.empty((0, 2))
-    share = np.linspace(0, 1, 8)[:, None]
-    down = np.stack([np.broadcast_to(x[:-1], (8, len(x) - 1)), y[:-1] + share * np.diff(y)], axis=-1)
-    right = np.stack([x[:-1] + share * np.diff(x), np.broadcast_to(y[1:], (8, len(x) - 1))], axis=-1)
+    share = np.linspace(0, 1, _SAMPLES)[:, None]
+    down = np.stack([np.broadcast_to(x[:-1], (_SAMPLES, len(x) - 1)), y[:-1] + share * np.diff(y)], axis=-1)
+    right = np.stack([x[:-1] + share * np.diff(x), np.broadcast_to(y[1:], (_SAMPLES, len(x) - 1))], axis=-1)
     return np.concatenate([down.reshape(-1, 2), right.reshape(-1, 2)])
 
 

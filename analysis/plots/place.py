@@ -15,7 +15,7 @@ from matplotlib.transforms import Bbox
 from analysis.plots.style import INK, QUIET, SMALLEST, freeze, short
 
 _DIRECTIONS = ((1, 0), (1, 1), (1, -1), (0, 1), (0, -1), (-1, 1), (-1, -1), (-1, 0))
-_DISTANCES = (6.5, 11, 17, 26, 38, 52)  # points
+_DISTANCES = (6.5, 10, 14, 19, 26, 38, 52)  # points
 
 
 class Tag(NamedTuple):
@@ -28,14 +28,21 @@ class Tag(NamedTuple):
 
 
 def place_tags(
-    figure: Figure, axes: Axes, tags: Sequence[Tag], points: npt.NDArray[np.float64], *, limit: int = 30
+    figure: Figure,
+    axes: Axes,
+    tags: Sequence[Tag],
+    points: npt.NDArray[np.float64],
+    *,
+    along: npt.NDArray[np.float64] | None = None,
+    limit: int = 26,
 ) -> tuple[str, ...]:
     """Write each tag near its point, off other tags, inside the axes and over as few points as can be.
 
-    Freezes the layout, since places depend on it: call it last. Each tag in turn takes the best of 48 places.
+    Freezes the layout, since places depend on it: call it last. Each tag in turn takes the best of 56 places.
 
     Args:
         points: (N, 2) in the data's units, what the tags should not cover.
+        along: (M, 2), close places along a line that they should not cross.
         limit: characters of a tag; a longer one is cut.
 
     Returns:
@@ -45,13 +52,17 @@ def place_tags(
     renderer = FigureCanvasAgg(figure).get_renderer()
     unit = figure.dpi / 72
     inside = axes.get_window_extent(renderer).padded(-unit)
-    dots = axes.transData.transform(points) if len(points) else np.empty((0, 2))
+    dots, line = (
+        axes.transData.transform(places) if places is not None and len(places) else np.empty((0, 2))
+        for places in (points, along)
+    )
     taken: list[Bbox] = [text.get_window_extent(renderer) for text in axes.texts]
     missed = []
     for tag in tags:
         words = axes.annotate(
             short(tag.text, limit) + tag.suffix, xy=(tag.x, tag.y), xytext=(0, 0), textcoords="offset points",
             fontsize=SMALLEST, color=INK, va="center", zorder=6, annotation_clip=False,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.4},
         )  # fmt: skip
         words.set_in_layout(False)
         extent = words.get_window_extent(renderer)
@@ -65,8 +76,9 @@ def place_tags(
                 box = Bbox.from_bounds(left, bottom, width, height)
                 if not _within(box, inside) or any(box.overlaps(other) for other in taken):
                     continue
-                covered = int(box.padded(2 * unit).count_contains(dots)) if len(dots) else 0
-                cost = 6.0 * min(covered, 6) + distance + 2 * (right < 0)
+                covered = box.padded(2 * unit).count_contains(dots)
+                crosses = box.padded(unit).count_contains(line) > 0
+                cost = 8.0 * min(covered, 6) + 16 * crosses + distance + 2 * (right < 0)
                 if best is None or cost < best[0]:
                     best = (cost, left, bottom, box)
         if best is None:
