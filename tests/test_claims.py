@@ -1,0 +1,177 @@
+"""Claims on invented studies whose truth is known: supported, contradicted, undecided, not measured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from analysis.claims import Claim, Statement, decide
+from analysis.evidence import Evidence
+from analysis.results import Results, compute
+from analysis.stats.bootstrap import Bootstrap
+from analysis.stats.seeds import paired_seeds
+from analysis.study import read_runs
+from tests.synthetic_study import SyntheticArm, SyntheticStudy, write_study
+
+FEW = Bootstrap(resamples=300)
+PLAN = SyntheticStudy(
+    seeds=(0, 1, 2, 3, 4),
+    n_queries=240,
+    n_classes=24,
+    steps=(25,),
+    num_tokens=(1,),
+    noise=0.02,
+    pictures=False,
+)
+
+
+def judged(folder: Path, *arms: SyntheticArm, plan: SyntheticStudy = PLAN) -> Results:
+    study = read_runs([write_study(folder, replace(plan, arms=arms))])
+    return compute(study, FEW)
+
+
+def claim(results: Results, number: int, modality: str = "image") -> Claim:
+    return next(one for one in results.claims if (one.number, one.modality) == (number, modality))
+
+
+def statement(found: Claim, role: str, words: str = "") -> Statement:
+    return next(one for one in found.statements if one.role == role and words in one.text)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    return judged(
+        tmp_path_factory.mktemp("claims") / "study",
+        SyntheticArm(name="baseline", label="Baseline", gain=0.06),
+        SyntheticArm(name="term", label="With a term", gain=0.0, weights={"image_ntxent": 1.0}),
+        SyntheticArm(name="views", label="Views", gain=0.06, weights={"clip": 0.5, "clip_second_view": 0.5}),
+        SyntheticArm(name="hot", label="Hot", gain=0.06, gap=0.1, temperature=1.0),
+        SyntheticArm(name="cool", label="Cool", gain=0.06, gap=0.7, temperature=0.02),
+        SyntheticArm(name="longer", label="Longer", gain=0.07, steps=900),
+    )
+
+
+def test_a_gain_above_every_control_is_supported(results: Results) -> None:
+    found = claim(results, 2)
+    assert found.verdict == "supported"
+    assert {one.verdict for one in found.statements} == {"supported"}
+    effect = statement(found, "effect").evidence
+    assert effect is not None
+    assert effect.value == pytest.approx(0.06, abs=0.005)
+    assert effect.models.n == 5
+    assert {one.text.split("than ")[1] for one in found.statements} == {
+        "native features", "untrained tokens", "class-name PCA", "centring", "a random subspace",
+    }  # fmt: skip
+
+
+def test_a_term_that_takes_the_gain_is_told_from_its_views(results: Results) -> None:
+    found = claim(results, 4)
+    assert found.verdict == "supported"
+    effect, control = statement(found, "effect"), statement(found, "control")
+    assert effect.note == "mean over With a term"
+    assert effect.evidence is not None
+    assert effect.evidence.value == pytest.approx(-0.06, abs=0.006)
+    assert control.note == "against Views; Longer"
+    assert control.evidence is not None
+    assert control.evidence.value == pytest.approx(-0.065, abs=0.006)
+    assert statement(found, "further").verdict == "supported"  # what is left is negligible
+    assert claim(results, 4, "text").verdict == "not measured"
+
+
+def test_a_closed_gap_that_changes_nothing_contradicts(results: Results) -> None:
+    found = claim(results, 5)
+    assert statement(found, "effect").verdict == "contradicted"
+    assert statement(found, "effect").note == "mean over Hot"  # Cool keeps most of the gap
+    assert found.verdict == "contradicted"
+    slope = statement(found, "control").slope
+    assert slope is not None
+    assert slope.n_arms == 6
+
+
+def test_what_was_not_measured_leaves_a_claim_undecided(results: Results) -> None:
+    found = claim(results, 1)
+    assert statement(found, "effect").verdict == "supported"
+    assert statement(found, "control", "random").verdict == "supported"
+    alone = statement(found, "control", "alone")
+    assert (alone.verdict, alone.note) == ("not measured", "no arm was trained on images alone")
+    assert found.verdict == "undecided"
+
+
+def test_effects_share_one_correction_and_controls_do_not(results: Results) -> None:
+    effects = [one for found in results.claims for one in found.statements if one.role == "effect"]
+    measured = [one for one in effects if one.evidence]
+    raw = sorted((one.evidence.p, one.p_holm) for one in measured if one.evidence)
+    assert raw[0][1] == pytest.approx(min(1, len(raw) * raw[0][0]))
+    assert all(p_holm >= p for p, p_holm in raw)
+    others = [one for found in results.claims for one in found.statements if one.role != "effect"]
+    assert all(one.p_holm != one.p_holm for one in others)
+
+
+def test_a_gain_below_its_control_contradicts_and_no_gain_does(tmp_path: Path) -> None:
+    small = judged(tmp_path / "small", SyntheticArm(name="baseline", label="B", gain=0.01))
+    found = claim(small, 2)
+    assert statement(found, "effect").verdict == "supported"
+    assert statement(found, "control", "class-name PCA").verdict == "contradicted"  # .01 against .02
+    assert found.verdict == "contradicted"
+    none = claim(judged(tmp_path / "none", SyntheticArm(name="baseline", label="B", gain=0.0)), 2)
+    assert statement(none, "effect").verdict == "contradicted"  # negligible, and shown to be
+    harm = claim(judged(tmp_path / "harm", SyntheticArm(name="baseline", label="B", gain=-0.05)), 2)
+    assert statement(harm, "effect").verdict == "contradicted"
+
+
+def test_one_seed_speaks_of_a_model_but_not_of_arms(tmp_path: Path) -> None:
+    arms = (
+        SyntheticArm(name="baseline", label="B", gain=0.06),
+        SyntheticArm(name="term", label="T", gain=0.0, weights={"image_ntxent": 1.0}),
+    )
+    results = judged(tmp_path / "study", *arms, plan=replace(PLAN, seeds=(0,)))
+    assert statement(claim(results, 2), "effect").verdict == "supported"
+    effect = statement(claim(results, 4), "effect")
+    assert effect.verdict == "undecided"
+    assert effect.note.endswith("one seed cannot tell arms apart")
+
+
+def test_two_seeds_decide_only_what_both_intervals_show(tmp_path: Path) -> None:
+    plan = replace(PLAN, seeds=(0, 1), noise=0.2)
+    results = judged(tmp_path / "study", SyntheticArm(name="baseline", label="B", gain=0.03), plan=plan)
+    effect = statement(claim(results, 2), "effect")
+    assert effect.verdict == "undecided"
+
+
+def made(value: float, half: float, *, n: int = 5) -> Evidence:
+    bounds = (value - half, value + half)
+    models = paired_seeds([value] * n)
+    return Evidence(value, *bounds, models, *bounds, 100, 1, 0.001)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "half", "p_holm", "verdict"),
+    [
+        ("above", 0.02, 0.01, 0.01, "supported"),
+        ("above", 0.02, 0.01, 0.06, "undecided"),  # lost by the correction
+        ("above", -0.02, 0.01, 0.01, "contradicted"),
+        ("above", -0.02, 0.01, 0.06, "undecided"),
+        ("above", 0.001, 0.003, 0.9, "contradicted"),  # shown to be nothing
+        ("above", 0.002, 0.001, 0.01, "contradicted"),  # above zero, and shown to be too little to count
+        ("above", 0.004, 0.006, 0.9, "undecided"),
+        ("below", -0.02, 0.01, 0.01, "supported"),
+        ("below", 0.02, 0.01, 0.01, "contradicted"),
+        ("negligible", 0.001, 0.003, 1.0, "supported"),
+        ("negligible", 0.02, 0.01, 1.0, "contradicted"),
+        ("negligible", 0.004, 0.006, 1.0, "undecided"),
+    ],
+)
+def test_the_rule(kind: str, value: float, half: float, p_holm: float, verdict: str) -> None:
+    one = Statement(text="", role="effect", kind=kind, evidence=made(value, half), p_holm=p_holm)  # type: ignore[arg-type]
+    assert decide(one, 0.05, 0.005).verdict == verdict
+
+
+def test_without_a_baseline_every_model_counts_for_itself(tmp_path: Path) -> None:
+    arms = tuple(SyntheticArm(name=name, label=name, gain=0.06) for name in ("a", "b", "c"))
+    folder = write_study(tmp_path / "study", replace(PLAN, arms=arms, seeds=(0,)))
+    study = replace(read_runs([folder]), baseline=None)
+    effect = statement(claim(compute(study, FEW), 2), "effect").evidence
+    assert effect is not None
+    assert effect.models.n == 3
