@@ -1,0 +1,149 @@
+"""What designed studies answer, on invented models whose numbers are known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from scipy import stats
+
+from analysis import designed
+from analysis.results import Results, compute
+from analysis.stats.bootstrap import Bootstrap
+from analysis.study import Study, read_runs
+from tests.synthetic_study import SyntheticArm, SyntheticStudy, write_study
+
+FEW = Bootstrap(resamples=50)
+
+
+def measured(folder: Path, *arms: SyntheticArm, **plan: object) -> tuple[Study, Results]:
+    whole = replace(SyntheticStudy(pictures=False, steps=(25,), num_tokens=(1,)), arms=arms, **plan)  # type: ignore[arg-type]
+    study = read_runs([write_study(folder, whole)])
+    return study, compute(study, FEW)
+
+
+def arm(name: str, **truth: object) -> SyntheticArm:
+    return SyntheticArm(name=name, label=f"Arm {name}", **truth)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def crossed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, Results]:
+    """Give a 2 x 2 of a term (halves the gap's distance to .1) and a temperature, three seeds."""
+    return measured(
+        tmp_path_factory.mktemp("designed") / "study",
+        arm("baseline", gap=0.8),
+        arm("term", gap=0.6, weights={"mmd": 1.0}),
+        arm("hot", gap=0.4, temperature=0.1),
+        arm("both", gap=0.3, weights={"mmd": 1.0}, temperature=0.1),
+        seeds=(0, 1, 2),
+    )
+
+
+def test_key_quantities_are_those_of_the_leading_tasks(crossed: tuple[Study, Results]) -> None:
+    quantities = crossed[1].quantities
+    assert [(one.name, one.unit) for one in quantities] == [
+        ("native mAP, images", "%"), ("OTI gain", "points"), ("native mAP, texts", "%"),
+        ("OVI gain", "points"), ("modality gap", "distance"), ("hit@1 across", "%"),
+    ]  # fmt: skip
+    assert all(len(one.values) == 12 for one in quantities)
+    native = quantities[0].values.set_index(["arm", "seed"])["value"]
+    assert native["baseline", 0] == pytest.approx(24, abs=3)
+
+
+def test_effects_are_those_of_the_cells(crossed: tuple[Study, Results]) -> None:
+    found = crossed[1].effects
+    gap = found[found["quantity"] == "modality gap"].set_index("term")["estimate"]
+    assert gap["mmd weight"] == pytest.approx(((0.6 - 0.8) + (0.3 - 0.4)) / 2)
+    assert gap["temperature"] == pytest.approx(((0.4 - 0.8) + (0.3 - 0.6)) / 2)
+    (interaction,) = [term for term in gap.index if "mmd weight" in term and "temperature" in term]
+    assert gap[interaction] == pytest.approx(((0.3 - 0.4) - (0.6 - 0.8)) / 2)
+    assert set(found["n_seeds"]) == {3}
+
+
+def test_differences_are_paired(crossed: tuple[Study, Results]) -> None:
+    table = designed.differences(crossed[1].quantities, "baseline", level=0.95)
+    row = table[(table["quantity"] == "modality gap") & (table["arm"] == "hot")].iloc[0]
+    assert row["value"] == pytest.approx(-0.4)
+    assert [seed for seed, _ in row["seeds"]] == [0, 1, 2]
+    assert designed.differences(crossed[1].quantities, None, level=0.95).empty
+
+
+def test_a_study_that_crosses_nothing_has_no_effects(tmp_path: Path) -> None:
+    _, results = measured(tmp_path / "study", arm("baseline"), arm("term", weights={"mmd": 1.0}))
+    assert results.effects.empty
+    assert results.importances.table.empty
+
+
+def test_quantities_lie_along_ladders(tmp_path: Path) -> None:
+    study, results = measured(
+        tmp_path / "study",
+        arm("baseline"),
+        arm("weak", gap=0.5, weights={"mmd": 0.5}),
+        arm("strong", gap=0.2, weights={"mmd": 2.0}),
+        seeds=(0, 1, 2),
+    )
+    points, summary = designed.along(results.quantities, designed.ladders(study), level=0.9)
+    gap = points[points["quantity"] == "modality gap"]
+    assert gap.groupby("dose")["value"].mean().to_dict() == pytest.approx({0.0: 0.81, 0.5: 0.51, 2.0: 0.21})
+    row = summary[(summary["quantity"] == "modality gap") & (summary["dose"] == 2.0)].iloc[0]
+    values = gap[gap["dose"] == 2.0]["value"]
+    low, high = stats.t.interval(0.9, 2, loc=values.mean(), scale=values.sem())
+    assert (row["low"], row["high"]) == pytest.approx((low, high))
+    assert set(points["ladder"]) == {"mmd"}
+
+
+def test_temperatures_hold_inverted_map_beside_native(tmp_path: Path) -> None:
+    study, results = measured(
+        tmp_path / "study", arm("baseline"), arm("warm", temperature=0.1), arm("hot", temperature=1.0)
+    )
+    where = results.within[0].where
+    points, _ = designed.over_temperatures(study, results.values, where, level=0.95)
+    wide = points.pivot(index=["arm", "seed"], columns="quantity", values="value")
+    assert (wide["mAP by OTI"] - wide["native mAP"]).tolist() == pytest.approx(wide["OTI gain"].tolist())
+    assert points.groupby("arm")["temperature"].first().to_dict() == {
+        "baseline": 0.01, "warm": 0.1, "hot": 1.0,
+    }  # fmt: skip
+    assert not points["learnable"].any()
+
+
+@pytest.mark.parametrize(
+    ("mode", "given"), [("qmc", True), ("grid", False), ("tune", False), ("pareto", False)]
+)
+def test_importances_need_points_drawn_without_regard_to_values(
+    tmp_path: Path, mode: str, given: bool
+) -> None:
+    arms = [arm("baseline")]
+    for number in range(1, 12):
+        weight, temperature = number / 12, 0.01 + 0.01 * (number * 5 % 12)
+        arms.append(
+            arm(f"p{number}", gap=0.8 - 0.5 * weight, weights={"mmd": weight}, temperature=temperature)
+        )
+    _, results = measured(tmp_path / "study", *arms, seeds=(0,), mode=mode)
+    table, note = results.importances
+    assert len(table) == (12 if given else 0)
+    if given:
+        gap = table[table["quantity"] == "modality gap"].set_index("axis")["share"]
+        assert gap["mmd weight"] > 0.8
+        assert (table["low"] <= table["high"]).all()
+    else:
+        assert ("drawn towards good values" in note) == (mode != "grid")
+
+
+def test_trade_offs_join_models(crossed: tuple[Study, Results]) -> None:
+    table = designed.trade_offs(crossed[1].quantities, "image")
+    assert len(table) == 12
+    assert table["gap"].notna().all()
+    assert designed.trade_offs((), "image").empty
+
+
+def test_averages_beside_the_published_ones(crossed: tuple[Study, Results]) -> None:
+    _, results = crossed
+    table = designed.beside_published(results.values, [within.where for within in results.within])
+    assert set(table["what"]) == {"image retrieval, mAP, emoji; OTI", "text retrieval, mAP, emoji; OVI"}
+    gains = results.alone[(results.alone["quantity"] == "gain") & (results.alone["task"] == "image-subgroup")]
+    mine = table[table["what"].str.startswith("image")].set_index("arm")
+    expected = (100 * gains.set_index("arm")["value"]).to_dict()
+    assert (mine["value"] - mine["native"]).to_dict() == pytest.approx(expected)
+    assert isinstance(table, pd.DataFrame)
