@@ -76,7 +76,7 @@ def _interval(values: Sequence[float], *, level: float) -> tuple[float, float, f
 
 
 def against_baseline(
-    values: pd.DataFrame, baseline: str, *, level: float, margin: float = MARGIN
+    values: pd.DataFrame, baseline: str | None, *, level: float, margin: float = MARGIN
 ) -> pd.DataFrame:
     """Subtract the baseline from every arm, seed by seed, and say how sure the difference is over seeds.
 
@@ -88,7 +88,8 @@ def against_baseline(
     Returns:
         columns quantity, dataset, split, task, unit, arm, value, low, high, sd, effect_size, n_seeds, p_t,
         p_flip, p_flip_least, q, p_equivalence, equivalent, wins, ties, losses, seeds_needed, per_seed (tuple
-        of (seed, difference)). Seeds that one side lacks are left out; an arm that shares none has no row.
+        of (seed, difference)). Seeds that one side lacks are left out; an arm that shares none has no row,
+        and without a baseline there are none at all.
     """
     reference = values[values["arm"] == baseline].drop(columns="arm")
     on = [*WHAT, "unit", "seed"]

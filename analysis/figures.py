@@ -20,9 +20,9 @@ from analysis.plots.histograms import draw_histograms, histogram_infos
 from analysis.plots.neighbours import StripsInfo, draw_strips
 from analysis.plots.projection import draw_projection, projection_info
 from analysis.plots.published_figure import draw_published, published_info
+from analysis.plots.saving import Saver
 from analysis.plots.seed_effects import draw_seed_effects, seed_effects_info
 from analysis.plots.setting_curves import draw_setting_curves
-from analysis.plots.style import save_figure
 from analysis.plots.temperature_ladder import draw_ladder, ladder_info
 from analysis.plots.training import draw_losses, draw_temperatures, training_info
 from analysis.results import Results, Within
@@ -62,11 +62,12 @@ def _histogram_caption(task: str, dataset: str) -> str:
 class Figures:
     """Draws figures, saves them as PNG, SVG and PDF, and hands the page what to embed."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, saver: Saver) -> None:
         self.folder = folder
+        self.saver = saver
 
     def picture(self, draw: Callable[[], Figure], name: str, caption: str, alt: str) -> Picture:
-        svg = save_figure(draw(), self.folder, name)
+        svg = self.saver.save(draw(), self.folder, name)
         return Picture(name, caption, alt, f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}")
 
     def headline(self, study: Study, within: Within) -> Picture | None:
@@ -146,20 +147,21 @@ class Figures:
             )
         return pictures
 
-    def histograms(self, study: Study, results: Results, labels: dict[str, str]) -> dict[str, list[Picture]]:
-        """Draw the leading tasks and the pairs of the gap (``main``), and the other tasks (``more``)."""
+    def histograms(self, study: Study, results: Results, labels: dict[str, str]) -> list[Picture]:
+        """Draw the similarities of the leading tasks and the pairs of the gap."""
         leading = {"gap", *(within.where.task for within in results.within)}
-        pictures: dict[str, list[Picture]] = {"main": [], "more": []}
+        pictures = []
         for dataset in dict.fromkeys(study.histograms["dataset"]):
             for info in histogram_infos(study.histograms, dataset, labels):
-                pictures["main" if info.task in leading else "more"].append(
-                    self.picture(
-                        lambda info=info: draw_histograms(info),  # type: ignore[misc]
-                        _slug(f"similarities-{info.task}", dataset),
-                        _histogram_caption(info.task, dataset),
-                        f"Histograms of cosine similarity on {info.task}",
+                if info.task in leading:
+                    pictures.append(
+                        self.picture(
+                            lambda info=info: draw_histograms(info),  # type: ignore[misc]
+                            _slug(f"similarities-{info.task}", dataset),
+                            f"{_histogram_caption(info.task, dataset)}{_left_out(info.left_out)}",
+                            f"Histograms of cosine similarity on {info.task}",
+                        )
                     )
-                )
         return pictures
 
     def more(self, study: Study, results: Results, labels: dict[str, str]) -> dict[str, list[Picture]]:
@@ -307,7 +309,8 @@ class Figures:
 
     def strips(self, info: StripsInfo) -> None:
         """Save the nearest neighbours of a model; the page shows them as pictures of their own."""
-        save_figure(draw_strips(info), self.folder, _slug(f"neighbours-{info.task}-{info.arm}", info.dataset))
+        name = _slug(f"neighbours-{info.task}-{info.arm}", info.dataset)
+        self.saver.save(draw_strips(info), self.folder, name)
 
 
 def _said(note: str) -> str:

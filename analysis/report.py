@@ -21,6 +21,7 @@ from analysis.comparisons import MARGIN
 from analysis.export import write_frames
 from analysis.figures import Figures
 from analysis.plots.neighbours import ROUTE_NAMES, Card, StripsInfo, decode, strips_infos
+from analysis.plots.saving import Saver
 from analysis.protocol import protocol, reproduce
 from analysis.results import Results, compute
 from analysis.stats.bootstrap import Bootstrap
@@ -42,7 +43,9 @@ def write_report(
     results = compute(study, bootstrap, margin=margin)
     written = []
     if "html" in formats:
-        page = _environment().get_template("report.html.jinja").render(**_context(study, results, out))
+        with Saver() as saver:
+            context = _context(study, results, Figures(out / "figures", saver))
+        page = _environment().get_template("report.html.jinja").render(**context)
         write_text(out / "report.html", page)
         written.append(out / "report.html")
     for kind, typeset in (("md", markdown), ("tex", latex)):
@@ -77,9 +80,8 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _context(study: Study, results: Results, out: Path) -> dict[str, object]:
+def _context(study: Study, results: Results, figures: Figures) -> dict[str, object]:
     labels = {arm.name: arm.label for arm in study.arms}
-    figures = Figures(out / "figures")
     complete = int((study.trials["state"] == "complete").sum())
     return {
         "study": study,
@@ -133,12 +135,6 @@ def _table_files(study: Study, results: Results) -> dict[str, list[Table]]:
     settings = [sheets.chosen_settings(study, within) for within in results.within]
     more = _more_tables(study, results)
     return {
-        "claims": [seed_sheets.statements(claim) for claim in results.claims],
-        "seeds": [
-            table
-            for part in ("seeds", "power", "association", "factorial", "importances", "over_datasets")
-            for table in more[part]
-        ],
         "arms": [
             *([glance] if glance else []),
             *sheets.arms(study, results),
@@ -146,6 +142,12 @@ def _table_files(study: Study, results: Results) -> dict[str, list[Table]]:
             *baseline,
             *(grid for grid in grids if grid is not None),
             *settings,
+        ],
+        "claims": [seed_sheets.statements(claim) for claim in results.claims],
+        "seeds": [
+            table
+            for part in ("seeds", "power", "association", "factorial", "importances", "over_datasets")
+            for table in more[part]
         ],
         "gap": sheets.gaps(study, results),
         "provenance": _provenance(study, results),

@@ -98,10 +98,9 @@ def compute(study: Study, bootstrap: Bootstrap, *, margin: float = MARGIN) -> Re
     labels = {arm.name: arm.label for arm in study.arms}
     off, without = disagreement(rows, queries)
     values = model_values(rows)
-    differences, comparisons = pd.DataFrame(), pd.DataFrame()
+    differences = pd.DataFrame()
     if study.baseline is not None and study.baseline in set(rows["arm"]) and rows["arm"].nunique() > 1:
         differences = baseline_differences(rows, queries, study.baseline, bootstrap=bootstrap)
-        comparisons = against_baseline(values, study.baseline, level=bootstrap.level, margin=margin)
     wheres = [where for where in headlines(rows) if len(at(queries, where))]
     quantities = tuple(key_quantities(values, wheres))
     return Results(
@@ -113,7 +112,7 @@ def compute(study: Study, bootstrap: Bootstrap, *, margin: float = MARGIN) -> Re
         quantities=quantities,
         values=values,
         alone=over_seeds(values, level=bootstrap.level),
-        comparisons=comparisons,
+        comparisons=against_baseline(values, study.baseline, level=bootstrap.level, margin=margin),
         effects=effects(study, quantities, level=bootstrap.level),
         importances=importances(study, quantities),
         over_datasets=over_datasets(queries, wheres, bootstrap=bootstrap),

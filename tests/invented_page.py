@@ -72,7 +72,7 @@ def plain_context(*, names: str = "Invented", sheet: Table | None = None) -> dic
         "across": [sheet],
         "gaps": [sheet],
         "projections": [shown],
-        "histograms": {"main": [shown], "more": [shown]},
+        "histograms": [shown, shown],
         "strips": {names: [StripsInfo("emoji", names, "baseline", names, 0, strips)]},
         "routes": ROUTE_NAMES,
         "training": [shown],

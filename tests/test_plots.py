@@ -259,7 +259,7 @@ def test_drawing_leaves_no_global_state(infos: Infos) -> None:
 
 
 def test_figures_are_saved_as_pdf_png_and_svg(infos: Infos, tmp_path: Path) -> None:
-    svg = save_figure(DRAWINGS["headline"](infos), tmp_path, "headline")
+    svg = save_figure(DRAWINGS["headline"](infos), tmp_path, "headline")["svg"]
     assert (tmp_path / "headline.svg").read_bytes() == svg
     assert decode((tmp_path / "headline.png").read_bytes()) is not None
     assert sorted(path.name for path in tmp_path.iterdir()) == [

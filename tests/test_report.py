@@ -78,8 +78,9 @@ def page(html: str) -> Page:
 def test_every_section_is_there(page: Page, html: str) -> None:
     anchors = re.findall(r'<a href="#(\w+)">', html)
     assert anchors == [
-        "words", "claims", "headline", "curves", "arms", "across", "gap", "neighbours", "training",
-        "published", "provenance",
+        "words", "claims", "headline", "curves", "front", "arms", "seeds", "power", "across", "classes",
+        "gap", "neighbours", "training",
+        "published", "protocol", "provenance", "reproduce",
     ]  # fmt: skip
     assert set(anchors) <= {value for name, value in page.attributes if name == "id"}
 

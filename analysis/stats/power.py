@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
 import scipy.stats
 from statsmodels.stats.power import TTestPower
 
@@ -55,9 +55,13 @@ def seeds_needed(
     ratio = abs(effect) / sd if sd > 0 else math.inf
     if ratio > 1e4:  # beyond the range of the noncentral t: two seeds are enough at any usual alpha
         return 2
-    n_seeds = np.arange(2, most + 1)
-    reached = TTestPower().power(ratio, n_seeds, alpha / 2, alternative="larger") >= power
-    return int(n_seeds[np.argmax(reached)]) if reached.any() else None
+    tested = range(2, most + 1)
+
+    def reached(n_seeds: int) -> bool:
+        return bool(TTestPower().power(ratio, n_seeds, alpha / 2, alternative="larger") >= power)
+
+    place = bisect.bisect_left(tested, True, key=reached)  # power grows with n
+    return tested[place] if place < len(tested) else None
 
 
 def sd_interval(differences: Sequence[float] | FloatArray, *, level: float = 0.95) -> Spread:
