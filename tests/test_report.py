@@ -78,7 +78,7 @@ def page(html: str) -> Page:
 def test_every_section_is_there(page: Page, html: str) -> None:
     anchors = re.findall(r'<a href="#(\w+)">', html)
     assert anchors == [
-        "words", "claims", "headline", "curves", "front", "arms", "seeds", "power", "across", "classes",
+        "words", "claims", "headline", "curves", "front", "arms", "seeds", "across", "classes",
         "gap", "neighbours", "training",
         "published", "protocol", "provenance", "reproduce",
     ]  # fmt: skip
@@ -148,7 +148,7 @@ def test_provenance_names_its_sources(page: Page) -> None:
 
 
 def test_every_figure_is_also_a_png_and_an_svg(out: Path, html: str) -> None:
-    names = set(re.findall(r"figures/([\w-]+)\.png", html))
+    names = set(re.findall(r"figures/([\w-]+)\.svg", html))
     assert {"misalignment-against-gap-image-emoji", "misalignment-against-gap-text-emoji"} <= names
     files = {path.name for path in (out / "figures").iterdir()}
     assert {f"{name}.{kind}" for name in names for kind in ("png", "svg")} <= files
