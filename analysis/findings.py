@@ -6,7 +6,10 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from analysis.evidence import deciding
 from analysis.results import Results, Within
+from analysis.stats.seeds import paired_seeds
+from analysis.stats.support import supported
 from analysis.study import Study
 from analysis.typeset import counted, interval, joined, number, points, points_interval
 
@@ -45,7 +48,8 @@ def found(study: Study, results: Results) -> list[Finding]:
     if results.quoted_rows.empty:
         sentence = "No model has been evaluated yet: there is nothing to report but the state of the trials."
         return [Finding("Nothing yet", (sentence,))]
-    findings = [_within(study, results, within) for within in results.within]
+    findings = [_claims(results)] if results.claims else []
+    findings += [_within(study, results, within) for within in results.within]
     if not findings:
         sentence = (
             "No inverted queries were measured one by one on a task within one modality, so these data say "
@@ -93,6 +97,42 @@ def cannot_tell(study: Study, results: Results) -> list[str]:
     statements += _still_temperatures(study)
     statements += _data_and_models(results)
     return statements
+
+
+def _claims(results: Results) -> Finding:
+    """Say in a sentence each what became of the claims; the rule and the numbers stand in their section."""
+    sentences = []
+    for claim in results.claims:
+        if claim.verdict == "not measured":
+            continue
+        effect = next(one for one in claim.statements if one.role == "effect")
+        found = effect.evidence
+        size = ""
+        if found is not None:
+            low, high = deciding(found)[-1]
+            models = counted(found.models.n, "model")
+            size = (
+                f" ({points(found.value, 2, signed=True)} points {points_interval(low, high, 2)}, {models})"
+            )
+        controls = [one for one in claim.statements if one.role == "control"]
+        parts = [
+            f"{words} {count}"
+            for words, count in (
+                ("supported", sum(one.verdict == "supported" for one in controls)),
+                ("contradicted", sum(one.verdict == "contradicted" for one in controls)),
+                ("undecided", sum(one.verdict == "undecided" for one in controls)),
+                ("not measured", sum(one.verdict == "not measured" for one in controls)),
+            )
+            if count
+        ]
+        sentences.append(
+            f"{claim.title}: {claim.verdict}. Its effect is {effect.verdict}{size}; of its controls, "
+            f"{joined(parts)}."
+        )
+    unmeasured = [claim.title for claim in results.claims if claim.verdict == "not measured"]
+    if unmeasured:
+        sentences.append(f"Not measured here: {'; '.join(unmeasured)}.")
+    return Finding("The claims, by the rule below", tuple(sentences))
 
 
 def _within(study: Study, results: Results, within: Within) -> Finding:
@@ -272,6 +312,28 @@ def _seeds(study: Study, results: Results) -> str:
     counts = results.quoted_rows.groupby("arm")["seed"].nunique()
     low, high = int(counts.min()), int(counts.max())
     words = _NUMBER_WORDS.get(low, f"{low} seeds") if low == high else f"{low} to {high} seeds"
+    if low > 1:
+        least = paired_seeds([0.0] * low).p_flip_least
+        over_both = "claims and differences between arms also have intervals over seeds"
+        if low == 2:
+            return (
+                f"With {words}, most intervals are over queries and do not cover seed variation; "
+                f"{over_both}, but two seeds say next to nothing about other seeds: a t interval of two "
+                "reaches 12.7 standard errors to each side, and no test over two signs can find anything "
+                "(least p .5)."
+            )
+        floor = (
+            ""
+            if supported("sign-flip test", low)
+            else (
+                f" A sign-flip test of so few cannot go below p = {number(least, 3)}: the t test is read "
+                "instead."
+            )
+        )
+        return (
+            f"With {words}, most intervals are over queries and do not cover seed variation; {over_both}."
+            f"{floor}"
+        )
     sentence = f"With {words}, the intervals are over queries; they do not cover seed variation."
     if high > 1:
         return (
