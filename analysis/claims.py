@@ -393,14 +393,7 @@ def _term_removes(data: _Data, modality: str) -> Claim:
         modality=modality,
         title=f"{within.capitalize()} in training takes the gain of {data.inverted(modality).upper()} away",
         statements=(
-            Statement(
-                text="the gain is smaller than the baseline's",
-                role="effect",
-                kind="below",
-                evidence=_less(data, gain, arms, data.lead),
-                between_arms=True,
-                note=of,
-            ),
+            _shrinks(data, gain, arms, of),
             Statement(
                 text="it is smaller than with the views or the time of the term alone",
                 role="control",
@@ -436,14 +429,7 @@ def _closing_removes(data: _Data, modality: str) -> Claim:
         modality=modality,
         title=f"Closing the modality gap takes the gain of {route.upper()} away",
         statements=(
-            Statement(
-                text="the gain is smaller than the baseline's",
-                role="effect",
-                kind="below",
-                evidence=_less(data, gain, arms, data.lead),
-                between_arms=True,
-                note=of,
-            ),
+            _shrinks(data, gain, arms, of),
             Statement(
                 text="over arms, the gain grows with the gap where native mAP is held equal",
                 role="control",
@@ -455,6 +441,17 @@ def _closing_removes(data: _Data, modality: str) -> Claim:
             ),
             _gone(data, gain, arms, of),
         ),
+    )
+
+
+def _shrinks(data: _Data, gain: pd.DataFrame, arms: Sequence[str], of: str) -> Statement:
+    return Statement(
+        text="the gain is smaller than the baseline's",
+        role="effect",
+        kind="below",
+        evidence=_less(data, gain, arms, data.lead),
+        between_arms=True,
+        note=of,
     )
 
 
