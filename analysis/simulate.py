@@ -173,7 +173,8 @@ def two_level(sample: Sample, bootstrap: Bootstrap, *, nested: bool = False) -> 
         generator = np.random.default_rng(bootstrap.seed)
         weights_RSC = generator.multinomial(draws_RS, np.full(len(n_C), 1 / len(n_C))).astype(np.float64)
     else:
-        weights_RSC = seeds_RS[:, :, None] * resample_counts(len(n_C), bootstrap)[:, None, :]
+        classes_RC = resample_counts(len(n_C), replace(bootstrap, seed=bootstrap.seed + 1))
+        weights_RSC = seeds_RS[:, :, None] * classes_RC[:, None, :]
     sums_XSC = _by_class(sample.values_XSQ, sample.class_Q)
     sums_RX = weights_RSC.reshape(len(weights_RSC), -1) @ sums_XSC.reshape(len(sums_XSC), -1).T
     return _percentiles(sums_RX / (weights_RSC.sum(axis=1) @ n_C)[:, None], bootstrap.level)

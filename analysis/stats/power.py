@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import bisect
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import scipy.stats
 from statsmodels.stats.power import TTestPower
 
 from analysis.stats.bootstrap import FloatArray
 from analysis.stats.seeds import checked, spread
 from crossgap.errors import InputError
+
+FEW = 40
 
 
 class Spread(NamedTuple):
@@ -55,13 +57,15 @@ def seeds_needed(
     ratio = abs(effect) / sd if sd > 0 else math.inf
     if ratio > 1e4:  # beyond the range of the noncentral t: two seeds are enough at any usual alpha
         return 2
-    tested = range(2, most + 1)
-
-    def reached(n_seeds: int) -> bool:
-        return bool(TTestPower().power(ratio, n_seeds, alpha / 2, alternative="larger") >= power)
-
-    place = bisect.bisect_left(tested, True, key=reached)  # power grows with n
-    return tested[place] if place < len(tested) else None
+    for first, last in (
+        (2, min(most, FEW)),
+        (FEW + 1, most),
+    ):  # mostly few seeds are enough: look there first
+        n_seeds = np.arange(first, last + 1)
+        reached = TTestPower().power(ratio, n_seeds, alpha / 2, alternative="larger") >= power
+        if reached.any():
+            return int(n_seeds[np.argmax(reached)])
+    return None
 
 
 def sd_interval(differences: Sequence[float] | FloatArray, *, level: float = 0.95) -> Spread:
