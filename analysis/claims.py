@@ -93,7 +93,7 @@ def judge(
         margin: what counts as nothing, a fraction of mAP or accuracy.
     """
     alpha = 1 - bootstrap.level
-    data = _Data(study, queries, values, tuple(wheres), bootstrap, margin)
+    data = _Data(study, queries, values, tuple(wheres), bootstrap)
     drafts = sorted(
         (
             claim
@@ -167,7 +167,6 @@ class _Data:
     values: pd.DataFrame
     wheres: tuple[Headline, ...]
     bootstrap: Bootstrap
-    margin: float
 
     @cached_property
     def changed(self) -> dict[str, dict[str, Value]]:
@@ -220,8 +219,8 @@ class _Data:
 
     def arms_with_term(self, modality: str) -> list[str]:
         """Name the arms that only add terms within the modalities, at least one of them within this one."""
-        intra = {f"{WEIGHT}{term}" for terms in INTRA_TERMS.values() for term in terms}
-        mine = {f"{WEIGHT}{term}" for term in INTRA_TERMS[modality]}
+        intra = _weights(*INTRA_TERMS)
+        mine = _weights(modality)
         return [
             arm
             for arm, changed in self.changed.items()
@@ -230,19 +229,17 @@ class _Data:
 
     def arms_with_views(self) -> list[str]:
         """Name the controls that have the second view or the time of a term, but not the term."""
+        steps = {arm: int(config.get("steps", 0)) for arm, config in self.study.configs.items()}
+        own = steps.get(self.study.baseline or "", 0)
         return [
             arm
             for arm, changed in self.changed.items()
-            if f"{WEIGHT}clip_second_view" in changed or (set(changed) == {"steps"} and self._longer(arm))
+            if f"{WEIGHT}clip_second_view" in changed or (set(changed) == {"steps"} and steps[arm] > own)
         ]
-
-    def _longer(self, arm: str) -> bool:
-        steps = [self.study.configs[name]["steps"] for name in (arm, self.study.baseline) if name]
-        return bool(steps[0] > steps[-1])
 
     def arms_of_images_alone(self) -> list[str]:
         """Name the arms that were trained without a loss between the modalities, on images."""
-        terms = {f"{WEIGHT}{term}" for term in INTRA_TERMS["image"]}
+        terms = _weights("image")
         known = {f"{WEIGHT}clip"} | terms
         return [
             arm
@@ -257,7 +254,7 @@ class _Data:
         base = self.study.baseline
         if base is None or base not in gaps.columns:
             return []
-        intra = {f"{WEIGHT}{term}" for terms in INTRA_TERMS.values() for term in terms}
+        intra = _weights(*INTRA_TERMS)
         closed = []
         for arm in gaps.columns.drop(base):
             both = gaps[[arm, base]].dropna()
@@ -279,6 +276,11 @@ _WORDS = {
 _ALWAYS = ("untrained_tokens", "class_pca")
 _FURTHER_CONTROLS = (*CONTROLS, "shuffled_targets", "random_rotation", "oti_both", "ovi_both", "procrustes",
                      "whitened", "caption_pca", "image_pca")  # fmt: skip
+
+
+def _weights(*modalities: str) -> set[str]:
+    """Name the settings that hold the weights of the terms within these modalities."""
+    return {f"{WEIGHT}{term}" for modality in modalities for term in INTRA_TERMS[modality]}
 
 
 def _paired(by_route: dict[str, pd.DataFrame], route: str, reference: str) -> pd.DataFrame:

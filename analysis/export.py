@@ -23,7 +23,8 @@ def frames(results: Results) -> dict[str, pd.DataFrame]:
     ``gaps``; ``claims``: one row a statement; ``effects`` and ``importances`` of designed studies;
     ``over_datasets``.
     """
-    measured = [table.assign(metric=name) for name, table in _by_metric(results).items() if len(table)]
+    by_metric = {"mAP": results.mean_ap, "hit@1": results.hit_at_1}
+    measured = [table.assign(metric=name) for name, table in by_metric.items() if len(table)]
     found = {
         "models": results.values,
         "arms": results.alone,
@@ -95,10 +96,6 @@ def _statement(claim: Claim, one: Statement) -> dict[str, Any]:
     names = ("value", "queries_low", "queries_high", "models_low", "models_high", "both_low", "both_high",
              "n_queries", "n_models")  # fmt: skip
     return row | dict(zip(names, (*bounds, *counts), strict=True)) | {"unit": unit}
-
-
-def _by_metric(results: Results) -> dict[str, pd.DataFrame]:
-    return {"mAP": results.mean_ap, "hit@1": results.hit_at_1}
 
 
 def _plain(frame: pd.DataFrame) -> pd.DataFrame:

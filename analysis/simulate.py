@@ -45,8 +45,7 @@ class Model:
 
     value of query q, of class c, in seed s = effect + a_s + b_c + g_sc + e_q + r_sq. Chosen after the demo's
     models: a query's difference varies by some 9 points, its class explains about a quarter of that, and the
-        mean
-    over 300 queries varies by .8 points from seed to seed.
+    mean over 300 queries varies by .8 points from seed to seed.
     """
 
     shape: Shape = "normal"  # of a
