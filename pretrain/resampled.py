@@ -165,7 +165,7 @@ class ResampledBatches(ViewMaker):
 
         Raises:
             InputError: more bad samples than are tolerated, no sample that can be used, a reader that stands
-                still, or ``concept_B`` of data without concepts.
+                still or was killed, or ``concept_B`` of data without concepts.
         """
         pairs = self._next()
         given = {}
@@ -194,8 +194,11 @@ class ResampledBatches(ViewMaker):
 
     def _next(self) -> _Pairs:
         while True:
-            with readers_named():
-                item = next(self._items)
+            try:
+                with readers_named():
+                    item = next(self._items)
+            except (ConnectionError, EOFError) as error:  # killed while its batch was being taken over
+                raise InputError(f"reading the shards failed: a reader ended ({error!r})") from error
             if isinstance(item, _Pairs):
                 return item
             if isinstance(item, _Refused):

@@ -390,3 +390,15 @@ def test_a_reader_that_is_killed_ends_the_run_with_a_message(tmp_path: Path) -> 
     assert process.returncode == 2
     assert "reading the shards failed" in errors
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "reset by peer"), EOFError()])
+def test_a_reader_killed_while_its_batch_is_taken_over_is_named(tmp_path: Path, error: Exception) -> None:
+    class Killed:
+        def __next__(self) -> None:
+            raise error
+
+    batches = streamed([write_shard(tmp_path / "a.tar")])
+    batches.__dict__["_items"] = Killed()
+    with pytest.raises(InputError, match=f"a reader ended .*{type(error).__name__}"):
+        batches.batch(0)
