@@ -91,13 +91,10 @@ def against_baseline(
         of (seed, difference)). Seeds that one side lacks are left out; an arm that shares none has no row,
         and without a baseline there are none at all.
     """
-    reference = values[values["arm"] == baseline].drop(columns="arm")
-    on = [*WHAT, "unit", "seed"]
-    joined = values[values["arm"] != baseline].merge(reference, on=on, suffixes=("", "_baseline"))
-    joined["value"] = joined["value"] - joined["value_baseline"]
     found = []
     by = [*WHAT, "unit", "arm"]
-    for key, group in joined.groupby(by, sort=False, dropna=False):
+    changes = minus_baseline(values, baseline, [*WHAT, "unit", "seed"])
+    for key, group in changes.groupby(by, sort=False, dropna=False):
         group = group.sort_values("seed")
         differences = group["value"].tolist()
         paired = paired_seeds(differences, level=level)
@@ -120,6 +117,17 @@ def against_baseline(
     q = benjamini_hochberg(table["p_t"].to_numpy(float))
     table.insert(columns.index("p_equivalence"), "q", q)
     return table
+
+
+def minus_baseline(values: pd.DataFrame, baseline: str | None, on: Sequence[str]) -> pd.DataFrame:
+    """Subtract the baseline's ``value`` from that of every other arm's rows that share the columns ``on``.
+
+    Rows without a counterpart are left out.
+    """
+    reference = values.loc[values["arm"] == baseline, [*on, "value"]]
+    joined = values[values["arm"] != baseline].merge(reference, on=list(on), suffixes=("", "_baseline"))
+    joined["value"] -= joined.pop("value_baseline")
+    return joined
 
 
 def of_headline(values: pd.DataFrame, where: Headline, quantity: str) -> pd.DataFrame:

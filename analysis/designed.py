@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from analysis.comparisons import of_headline
+from analysis.comparisons import minus_baseline, of_headline
 from analysis.design import Ladder, changes, crossing, levels, short, temperature_ladder, weight_ladders
 from analysis.stats.factorial import factorial_effects
 from analysis.stats.importances import LEAST_POINTS, axis_importances
@@ -111,11 +111,8 @@ def differences(quantities: Sequence[Quantity], baseline: str | None, *, level: 
     """
     rows = []
     for quantity in quantities:
-        reference = quantity.values[quantity.values["arm"] == baseline]
-        others = quantity.values[quantity.values["arm"] != baseline]
-        joined = others.merge(reference[["seed", "value"]], on="seed", suffixes=("", "_baseline"))
-        joined["value"] = joined["value"] - joined["value_baseline"]
-        for arm, group in joined.sort_values("seed").groupby("arm", sort=False):
+        changed = minus_baseline(quantity.values, baseline, ["seed"])
+        for arm, group in changed.sort_values("seed").groupby("arm", sort=False):
             found = paired_seeds(group["value"].tolist(), level=level)
             seeds = tuple(zip(group["seed"], group["value"], strict=True))
             rows.append(

@@ -94,6 +94,7 @@ def cannot_tell(study: Study, results: Results) -> list[str]:
             "Some inversion settings were fixed beforehand, not chosen on a validation split: a gain that "
             "is absent at such a setting may be present at another."
         )
+    statements += [results.importances.note] * bool(results.importances.note)
     statements += _still_temperatures(study)
     statements += _data_and_models(results)
     return statements

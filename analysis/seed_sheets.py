@@ -12,7 +12,7 @@ from analysis.results import Results, Within
 from analysis.sheets import level_words, records
 from analysis.stats.power import sd_interval, seeds_needed
 from analysis.study import Study
-from analysis.typeset import ABSENT, Cell, Table, interval, number, points, points_interval
+from analysis.typeset import ABSENT, Cell, Table, interval, number, p_value, points, points_interval
 
 NAMES = {
     "native": "native",
@@ -76,13 +76,6 @@ def _numbers(one: Statement) -> tuple[Cell, ...]:
         Cell(str(found.models.n)),
         Cell(p_value(one.p_holm)),
     )
-
-
-def p_value(p: float) -> str:
-    """Write a p value; none smaller than .001 is told apart from it."""
-    if pd.isna(p):
-        return ABSENT
-    return "< .001" if p < 0.001 else number(p, 3).removeprefix("0")
 
 
 def differences(study: Study, results: Results) -> list[Table]:

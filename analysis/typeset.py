@@ -59,6 +59,11 @@ def points_interval(low: float, high: float, digits: int = 1) -> str:
     return interval(100 * low, 100 * high, digits)
 
 
+def p_value(p: float) -> str:
+    """Write a p value; none smaller than .001 is told apart from it."""
+    return "< .001" if p < 0.001 else number(p, 3).removeprefix("0")
+
+
 def joined(names: Sequence[str]) -> str:
     """List names in a sentence: a, b and c."""
     if len(names) < 2:

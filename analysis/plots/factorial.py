@@ -22,6 +22,7 @@ from analysis.plots.style import (
     theme,
     wrapped,
 )
+from analysis.typeset import p_value
 
 MOST_QUANTITIES = 6
 
@@ -84,7 +85,7 @@ def draw_factorial(info: FactorialInfo) -> Figure:
             for term, p in zip(effects["term"], effects["p"], strict=True):
                 if not pd.isna(p):
                     axes.annotate(
-                        p_value(float(p)), xy=(1, place[str(term)]), xytext=(3, 0), va="center",
+                        _p_words(float(p)), xy=(1, place[str(term)]), xytext=(3, 0), va="center",
                         xycoords=("axes fraction", "data"), textcoords="offset points", fontsize=SMALLEST,
                         color=QUIET, annotation_clip=False,
                     )  # fmt: skip
@@ -108,9 +109,9 @@ def draw_factorial(info: FactorialInfo) -> Figure:
     return figure
 
 
-def p_value(p: float) -> str:
-    """Print a p value for the margin."""
-    return "p < .001" if p < 0.001 else f"p = {p:.3f}".replace("0.", ".", 1)
+def _p_words(p: float) -> str:
+    words = p_value(p)
+    return f"p {words}" if words.startswith("<") else f"p = {words}"
 
 
 def _part(axes: Axes, info: FactorialInfo) -> None:
