@@ -43,10 +43,14 @@ _TELLTALE = ["", "A photo of two cats, 1984.", "naïve café 写真"]
 
 
 class Encoder(Protocol):
-    """A frozen two-tower model. All features have unit rows.
+    """A frozen two-tower model. All features have unit rows, shape (B, ``embed_dim``).
 
     ``fingerprint`` hashes weights, preprocessing and tokenisation: equal fingerprints give equal features,
-    so it is the key of every cache.
+    so it is the key of every cache. ``preprocess`` gives pixels (B, C, H, W), ``tokenize`` ids (B, L);
+    ``prompt`` gives ids at full context length and where ``num_tokens`` pseudo-tokens go in place of the
+    template's ``{}``. ``encode_text_with`` takes pseudo-tokens (B, K, ``text_width``) for those places, and
+    ``encode_image_with`` embedded patches (B, ``num_patches``, ``image_width``) without positions; both have
+    to pass gradients on. [0] arXiv 2502.04263 (what inversion asks of a model)
     """
 
     name: str

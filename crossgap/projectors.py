@@ -8,7 +8,8 @@ from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from crossgap.encoders import OpenClipEncoder
+from crossgap.encoders import Encoder, OpenClipEncoder
+from crossgap.feature_files import FeatureTable
 from crossgap.slip import SlipImageTower
 
 
@@ -19,7 +20,7 @@ class Projectors(NamedTuple):
     text: Tensor  # (D, V)
 
 
-def linear_projectors(encoder: object) -> Projectors | str:
+def linear_projectors(source: Encoder | FeatureTable) -> Projectors | str:
     """Return the projectors of both towers, or the reason, in words, why the model has none.
 
     A projector is linear if the shared feature is ``P x`` of the tower's last feature x: a bias, a perceptron
@@ -27,10 +28,12 @@ def linear_projectors(encoder: object) -> Projectors | str:
 
     Shape: -> (D, W), (D, V).
     """
-    if not isinstance(encoder, OpenClipEncoder):
+    if isinstance(source, FeatureTable):
         return "features that come without their model come without projectors"
-    image = _image_projector(encoder.image_tower)
-    text = _matrix(getattr(encoder.text_tower, "text_projection", None), "text")
+    if not isinstance(source, OpenClipEncoder):
+        return f"projectors are known of open_clip's towers alone, not of {type(source).__name__}"
+    image = _image_projector(source.image_tower)
+    text = _matrix(getattr(source.text_tower, "text_projection", None), "text")
     for found in (image, text):
         if isinstance(found, str):
             return found

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import open_clip
 import pytest
 import torch
 from torch.nn import functional as F
 
+from crossgap.encoders import Encoder
+from crossgap.feature_files import FeatureTable
 from crossgap.projectors import linear_projectors
 from crossgap.slip import SlipModel, SlipSize
 from tests.conftest import CONTEXT, tiny_encoder
@@ -68,4 +70,12 @@ def test_slip_ends_in_linear_projections() -> None:
 
 
 def test_features_without_towers_have_no_projectors() -> None:
-    assert "without projectors" in str(linear_projectors(object()))
+    table = FeatureTable(name="given", fingerprint="0", embed_dim=4, sides={})
+    assert linear_projectors(table) == "features that come without their model come without projectors"
+
+
+def test_towers_of_another_kind_are_named() -> None:
+    class OwnEncoder:
+        pass
+
+    assert "not of OwnEncoder" in str(linear_projectors(cast("Encoder", OwnEncoder())))
