@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-from matplotlib.figure import Figure
 
 from analysis import designed
 from analysis.plots.class_gains import class_gain_info, draw_class_gains
@@ -20,7 +17,7 @@ from analysis.plots.histograms import draw_histograms, histogram_infos
 from analysis.plots.neighbours import StripsInfo, draw_strips
 from analysis.plots.projection import draw_projection, projection_info
 from analysis.plots.published_figure import draw_published, published_info
-from analysis.plots.saving import Saver
+from analysis.plots.saving import Draw, Saver
 from analysis.plots.seed_effects import draw_seed_effects, seed_effects_info
 from analysis.plots.setting_curves import draw_setting_curves
 from analysis.plots.temperature_ladder import draw_ladder, ladder_info
@@ -40,12 +37,16 @@ _HEADLINE_CAPTION = (
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure on the page: its file name without suffix, what it shows in words, and its data URI."""
+    """A figure on the page: its file, and what it shows in words; the file may be written later."""
 
-    name: str
+    path: Path
     caption: str
     alt: str
-    uri: str
+
+    @property
+    def uri(self) -> str:
+        """The figure as a data URI."""
+        return f"data:image/svg+xml;base64,{base64.b64encode(self.path.read_bytes()).decode()}"
 
 
 def _histogram_caption(task: str, dataset: str) -> str:
@@ -60,24 +61,26 @@ def _histogram_caption(task: str, dataset: str) -> str:
 
 
 class Figures:
-    """Draws figures, saves them as PNG, SVG and PDF, and hands the page what to embed."""
+    """Has figures drawn and saved as PNG, SVG and PDF, and hands the page what to embed."""
 
-    def __init__(self, folder: Path, saver: Saver) -> None:
+    def __init__(self, study: Study, folder: Path, saver: Saver) -> None:
+        self.study = study
+        self.labels = {arm.name: arm.label for arm in study.arms}
         self.folder = folder
         self.saver = saver
 
-    def picture(self, draw: Callable[[], Figure], name: str, caption: str, alt: str) -> Picture:
-        svg = self.saver.save(draw(), self.folder, name)
-        return Picture(name, caption, alt, f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}")
+    def picture(self, draw: Draw, name: str, caption: str, alt: str) -> Picture:
+        self.saver.save(draw, self.folder, name)
+        return Picture(self.folder / f"{name}.svg", caption, alt)
 
-    def headline(self, study: Study, within: Within) -> Picture | None:
+    def headline(self, within: Within) -> Picture | None:
         info, where = within.headline, within.where
         if info.points["gap"].isna().all():
             return None
         route = where.route.upper()
         return self.picture(
-            lambda: draw_headline(info, study.arm_names),
-            _slug(f"misalignment-against-gap-{where.modality}", where.dataset, study),
+            lambda: draw_headline(info, self.study.arm_names),
+            _slug(f"misalignment-against-gap-{where.modality}", where.dataset),
             _HEADLINE_CAPTION.format(route=route, task=where.task, dataset=where.dataset, split=where.split),
             f"{route} gain against modality gap for {counted(len(info.points), 'model')}, with controls",
         )
@@ -110,10 +113,10 @@ class Figures:
             f"Inversion curves of {counted(len(info.settings), 'setting')}",
         )
 
-    def training(self, study: Study, labels: dict[str, str]) -> list[Picture]:
-        if not {"step", "loss", "temperature"} <= set(study.training.columns):
+    def training(self) -> list[Picture]:
+        if not {"step", "loss", "temperature"} <= set(self.study.training.columns):
             return []
-        info = training_info(study.training, labels)
+        info = training_info(self.study.training, self.labels)
         return [
             self.picture(
                 lambda: draw_losses(info),
@@ -123,7 +126,7 @@ class Figures:
                 f"Training loss of {counted(len(info.arms), 'arm')}",
             ),
             self.picture(
-                lambda: draw_temperatures(info, study.arm_names),
+                lambda: draw_temperatures(info, self.study.arm_names),
                 "training-temperature",
                 "Temperature of the contrastive loss during training, on a logarithmic axis, one line a "
                 "seed.",
@@ -131,10 +134,10 @@ class Figures:
             ),
         ]
 
-    def projections(self, study: Study, labels: dict[str, str]) -> list[Picture]:
+    def projections(self) -> list[Picture]:
         pictures = []
-        for dataset in dict.fromkeys(study.projection["dataset"]):
-            info = projection_info(study.projection, dataset, labels)
+        for dataset in dict.fromkeys(self.study.projection["dataset"]):
+            info = projection_info(self.study.projection, dataset, self.labels)
             pictures.append(
                 self.picture(
                     lambda info=info: draw_projection(info),  # type: ignore[misc]
@@ -147,12 +150,12 @@ class Figures:
             )
         return pictures
 
-    def histograms(self, study: Study, results: Results, labels: dict[str, str]) -> list[Picture]:
+    def histograms(self, results: Results) -> list[Picture]:
         """Draw the similarities of the leading tasks and the pairs of the gap."""
         leading = {"gap", *(within.where.task for within in results.within)}
         pictures = []
-        for dataset in dict.fromkeys(study.histograms["dataset"]):
-            for info in histogram_infos(study.histograms, dataset, labels):
+        for dataset in dict.fromkeys(self.study.histograms["dataset"]):
+            for info in histogram_infos(self.study.histograms, dataset, self.labels):
                 if info.task in leading:
                     pictures.append(
                         self.picture(
@@ -164,23 +167,23 @@ class Figures:
                     )
         return pictures
 
-    def more(self, study: Study, results: Results, labels: dict[str, str]) -> dict[str, list[Picture]]:
+    def more(self, results: Results) -> dict[str, list[Picture]]:
         """Draw what only some studies can show, by the section of the page; empty where there is nothing."""
         return {
-            "seeds": self.seed_effects(study, results, labels),
-            "dose": self.doses(study, results, labels),
-            "ladder": self.ladders(study, results),
-            "front": self.front(study, results, labels),
+            "seeds": self.seed_effects(results),
+            "dose": self.doses(results),
+            "ladder": self.ladders(results),
+            "front": self.front(results),
             "factorial": self.factorial(results),
-            "classes": self.classes(study, results, labels),
-            "published_figure": self.published(results, labels),
+            "classes": self.classes(results),
+            "published_figure": self.published(results),
         }
 
-    def seed_effects(self, study: Study, results: Results, labels: dict[str, str]) -> list[Picture]:
-        table = designed.differences(results.quantities, study.baseline, level=results.bootstrap.level)
+    def seed_effects(self, results: Results) -> list[Picture]:
+        table = designed.differences(results.quantities, self.study.baseline, level=results.bootstrap.level)
         if table.empty:
             return []
-        info = seed_effects_info(table.assign(label=table["arm"].map(labels)), most=6)
+        info = seed_effects_info(table.assign(label=table["arm"].map(self.labels)), most=6)
         return [
             self.picture(
                 lambda: draw_seed_effects(info),
@@ -192,12 +195,12 @@ class Figures:
             )
         ]
 
-    def doses(self, study: Study, results: Results, labels: dict[str, str]) -> list[Picture]:
-        rungs = designed.ladders(study)
+    def doses(self, results: Results) -> list[Picture]:
+        rungs = designed.ladders(self.study)
         points, summary = designed.along(results.quantities, rungs, level=results.bootstrap.level)
         if points.empty:
             return []
-        info = dose_info(points, labels, summary)
+        info = dose_info(points, self.labels, summary)
         return [
             self.picture(
                 lambda: draw_doses(info),
@@ -209,11 +212,11 @@ class Figures:
             )
         ]
 
-    def ladders(self, study: Study, results: Results) -> list[Picture]:
+    def ladders(self, results: Results) -> list[Picture]:
         pictures = []
         for within in results.within:
             points, summary = designed.over_temperatures(
-                study, results.values, within.where, level=results.bootstrap.level
+                self.study, results.values, within.where, level=results.bootstrap.level
             )
             if points.empty:
                 continue
@@ -232,14 +235,14 @@ class Figures:
             )
         return pictures
 
-    def front(self, study: Study, results: Results, labels: dict[str, str]) -> list[Picture]:
+    def front(self, results: Results) -> list[Picture]:
         pictures = []
         for modality in ("image", "text"):
             models = designed.trade_offs(results.quantities, modality)
             if models.empty or models["arm"].nunique() < 3:
                 continue
             info = front_info(
-                models.assign(label=models["arm"].map(labels)),
+                models.assign(label=models["arm"].map(self.labels)),
                 x="hit@1 across modalities (%)",
                 y=f"native mAP among {modality}s (%)",
                 colour="modality gap (centroid distance)",
@@ -271,12 +274,12 @@ class Figures:
             )
         ]
 
-    def classes(self, study: Study, results: Results, labels: dict[str, str]) -> list[Picture]:
-        first = sorted(labels, key=lambda arm: arm != study.baseline)
+    def classes(self, results: Results) -> list[Picture]:
+        first = sorted(self.labels, key=lambda arm: arm != self.study.baseline)
         pictures = []
         for within in results.within:
             where = within.where
-            info = class_gain_info(within.query_gains, {arm: labels[arm] for arm in first})
+            info = class_gain_info(within.query_gains, {arm: self.labels[arm] for arm in first})
             if not info.arms:
                 continue
             pictures.append(
@@ -292,11 +295,11 @@ class Figures:
             )
         return pictures
 
-    def published(self, results: Results, labels: dict[str, str]) -> list[Picture]:
+    def published(self, results: Results) -> list[Picture]:
         ours = designed.beside_published(results.values, [within.where for within in results.within])
         if ours.empty:
             return []
-        info = published_info(ours, labels)
+        info = published_info(ours, self.labels)
         return [
             self.picture(
                 lambda: draw_published(info),
@@ -310,7 +313,7 @@ class Figures:
     def strips(self, info: StripsInfo) -> None:
         """Save the nearest neighbours of a model; the page shows them as pictures of their own."""
         name = _slug(f"neighbours-{info.task}-{info.arm}", info.dataset)
-        self.saver.save(draw_strips(info), self.folder, name)
+        self.saver.save(lambda: draw_strips(info), self.folder, name)
 
 
 def _said(note: str) -> str:
@@ -321,6 +324,6 @@ def _left_out(names: tuple[str, ...]) -> str:
     return f" Not shown: {'; '.join(names)}." if names else ""
 
 
-def _slug(*parts: object) -> str:
-    text = "-".join(str(part) for part in parts if isinstance(part, str))
+def _slug(*parts: str) -> str:
+    text = "-".join(parts)
     return "".join(character if character.isalnum() or character in "-_" else "_" for character in text)

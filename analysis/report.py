@@ -40,11 +40,15 @@ def write_report(
     study: Study, out: Path, formats: tuple[Format, ...], bootstrap: Bootstrap, *, margin: float = MARGIN
 ) -> Path:
     """Write the report of a study into ``out`` and return the path of its page, or of its first file."""
-    results = compute(study, bootstrap, margin=margin)
     written = []
-    if "html" in formats:
-        with Saver() as saver:
-            context = _context(study, results, Figures(out / "figures", saver))
+    html = "html" in formats
+    with Saver() as saver:
+        figures = Figures(study, out / "figures", saver)
+        # what needs no results is drawn while these are computed
+        drawn = {"training": figures.training(), "projections": figures.projections()} if html else {}
+        results = compute(study, bootstrap, margin=margin)
+        context = _context(study, results, figures) | drawn if html else {}
+    if html:
         page = _environment().get_template("report.html.jinja").render(**context)
         write_text(out / "report.html", page)
         written.append(out / "report.html")
@@ -81,7 +85,6 @@ def _environment() -> jinja2.Environment:
 
 
 def _context(study: Study, results: Results, figures: Figures) -> dict[str, object]:
-    labels = {arm.name: arm.label for arm in study.arms}
     complete = int((study.trials["state"] == "complete").sum())
     return {
         "study": study,
@@ -99,7 +102,7 @@ def _context(study: Study, results: Results, figures: Figures) -> dict[str, obje
         "glance": sheets.glance(study, results),
         "within": [
             {
-                "headline": figures.headline(study, within),
+                "headline": figures.headline(within),
                 "curves": figures.curves(within),
                 "setting_curves": figures.setting_curves(within),
                 "grid": sheets.grid(study, results, within),
@@ -111,13 +114,11 @@ def _context(study: Study, results: Results, figures: Figures) -> dict[str, obje
         "baseline": sheets.against_baseline(study, results),
         "across": sheets.across(study, results),
         "gaps": sheets.gaps(study, results),
-        "projections": figures.projections(study, labels),
-        "histograms": figures.histograms(study, results, labels),
-        "strips": _strips(study, results, labels, figures),
+        "histograms": figures.histograms(results),
+        "strips": _strips(study, results, figures),
         "routes": ROUTE_NAMES,
-        "training": figures.training(study, labels),
         "published": sheets.published(),
-        "more_figures": figures.more(study, results, labels),
+        "more_figures": figures.more(results),
         "more_tables": _more_tables(study, results),
         "protocol": protocol(results),
         "reproduce": reproduce(study),
@@ -171,14 +172,12 @@ def _provenance(study: Study, results: Results) -> list[Table]:
     return [sheets.trials(study), *([skipped] if skipped else []), sheets.sources(study, results)]
 
 
-def _strips(
-    study: Study, results: Results, labels: dict[str, str], figures: Figures
-) -> dict[str, list[StripsInfo]]:
+def _strips(study: Study, results: Results, figures: Figures) -> dict[str, list[StripsInfo]]:
     """Group strips by task for the page; one arm's on the leading tasks become figures too."""
     leading = {within.where.task for within in results.within}
     first = study.baseline or study.arm_names[0]
     by_task: dict[str, list[StripsInfo]] = {}
-    for info in strips_infos(sheets.leading_first(results, study.neighbours), labels):
+    for info in strips_infos(sheets.leading_first(results, study.neighbours), figures.labels):
         if info.task in leading and info.arm == first:
             figures.strips(info)
         by_task.setdefault(f"{info.task} ({info.dataset})", []).append(info)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,7 +33,9 @@ def table(title: str = "Invented", rows: int = 2) -> Table:
 
 def picture(name: str) -> SimpleNamespace:
     """Make a picture of one disc."""
-    return SimpleNamespace(name=name, caption=f"Caption of {name}.", alt=f"A disc for {name}", uri=PIXEL)
+    return SimpleNamespace(
+        path=Path(f"{name}.svg"), caption=f"Caption of {name}.", alt=f"A disc for {name}", uri=PIXEL
+    )
 
 
 def claim(number: int, verdict: str, title: str = "A gap makes inversion gain") -> dict[str, Any]:
@@ -54,7 +57,7 @@ def plain_context(*, names: str = "Invented", sheet: Table | None = None) -> dic
     image = Card(names, names, thumbnail((90, 20, 20)), names, relevant=False)
     strips = (Strip("native", card, (card, image)), Strip("oti", card, (image,)))
     arm = SimpleNamespace(name="baseline", label=names, description=names)
-    shown = SimpleNamespace(name="a-long-file-name" * 6, caption=names, alt=names, uri=PIXEL)
+    shown = SimpleNamespace(path=Path("a-long-file-name" * 6), caption=names, alt=names, uri=PIXEL)
     return {
         "study": SimpleNamespace(
             name=names, description=names, smoke=True, selection=names, baseline="baseline", arms=[arm]

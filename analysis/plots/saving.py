@@ -1,4 +1,4 @@
-"""Saving figures beside the work that goes on: the page needs the SVG at once, the other files later."""
+"""Drawing and saving figures beside the work that goes on."""
 
 from __future__ import annotations
 
@@ -6,22 +6,24 @@ import multiprocessing
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import TracebackType
 
 from matplotlib.figure import Figure
 
-from analysis.plots.style import KINDS, save_figure
+from analysis.plots.style import save_figure
 
-LATER = tuple(kind for kind in KINDS if kind != "svg")
+Draw = Callable[[], Figure]
 
 
 class Saver:
-    """Saves figures; the files that nobody waits for are written by forked processes, on Linux.
+    """Draws figures and writes their files, all of them there when the ``with`` statement ends.
 
-    Half of a report's time goes into PNG and PDF. A forked process has the figure without being sent it.
-    Elsewhere, and on one core, all is written at once, with the same bytes.
+    Most of a report's time goes into figures, which need nothing of each other: on Linux each is drawn by a
+    forked process, which has what it draws without being sent it. Elsewhere, and on one core, each is drawn
+    at once, with the same bytes.
     """
 
     def __init__(self) -> None:
@@ -38,29 +40,31 @@ class Saver:
         while self._running:
             self._wait(quiet=error is not None)
 
-    def save(self, figure: Figure, folder: Path, name: str) -> bytes:
-        """Write ``name`` in all formats and return the SVG; PNG and PDF may come later, by the end at last.
+    def save(self, draw: Draw, folder: Path, name: str) -> None:
+        """Write the figure that ``draw`` gives as ``name`` in all formats, now or by the end.
 
         Raises:
-            OSError: a file of this or of an earlier figure could not be written.
+            OSError: this or an earlier figure could not be written.
         """
-        svg = save_figure(figure, folder, name, kinds=("svg",))["svg"]
         if not self._most:
-            save_figure(figure, folder, name, kinds=LATER)
-            return svg
+            _draw_and_save(draw, folder, name)
+            return
         while len(self._running) >= self._most:
             self._wait()
         process = multiprocessing.get_context("fork").Process(
-            target=save_figure, args=(figure, folder, name), kwargs={"kinds": LATER}, name=name
+            target=_draw_and_save, args=(draw, folder, name), name=name
         )
         with warnings.catch_warnings():  # newer Pythons warn of threads: the child touches none of them
             warnings.simplefilter("ignore", DeprecationWarning)
             process.start()
         self._running.append(process)
-        return svg
 
     def _wait(self, *, quiet: bool = False) -> None:
         process = self._running.pop(0)
         process.join()
         if process.exitcode and not quiet:
-            raise OSError(f"figure {process.name}: its PNG and PDF could not be written; see the error above")
+            raise OSError(f"figure {process.name} could not be drawn and written; see the error above")
+
+
+def _draw_and_save(draw: Draw, folder: Path, name: str) -> None:
+    save_figure(draw(), folder, name)

@@ -235,9 +235,9 @@ def figure_bytes(figure: Figure, kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def save_figure(figure: Figure, folder: Path, name: str, *, kinds: Sequence[str] = KINDS) -> dict[str, bytes]:
-    """Write ``name`` in the formats of ``kinds`` into ``folder``, each atomically; return their contents."""
-    contents = {kind: figure_bytes(figure, kind) for kind in kinds}
+def save_figure(figure: Figure, folder: Path, name: str) -> dict[str, bytes]:
+    """Write ``name`` in all formats into ``folder``, each atomically; return their contents."""
+    contents = {kind: figure_bytes(figure, kind) for kind in KINDS}
     for kind, content in contents.items():
         with atomic_path(folder / f"{name}.{kind}") as temporary:
             temporary.write_bytes(content)
