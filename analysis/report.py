@@ -95,7 +95,7 @@ def _context(study: Study, results: Results, figures: Figures) -> dict[str, obje
             *dict.fromkeys(f"{name} data" for name in study.rows["dataset"]),
         ],
         "claims": seed_sheets.claims(results),
-        "rule": RULE.format(margin=100 * results.margin, alpha=1 - results.bootstrap.level),
+        "rule": _rule(results),
         "found": findings.found(study, results),
         "limits": findings.cannot_tell(study, results),
         "level": f"{100 * results.bootstrap.level:g} %",
@@ -130,6 +130,10 @@ def _context(study: Study, results: Results, figures: Figures) -> dict[str, obje
     }
 
 
+def _rule(results: Results) -> str:
+    return RULE.format(margin=100 * results.margin, alpha=1 - results.bootstrap.level)
+
+
 def _table_files(study: Study, results: Results) -> dict[str, list[Table]]:
     glance, baseline = sheets.glance(study, results), sheets.against_baseline(study, results)
     grids = [sheets.grid(study, results, within) for within in results.within]
@@ -144,7 +148,7 @@ def _table_files(study: Study, results: Results) -> dict[str, list[Table]]:
             *(grid for grid in grids if grid is not None),
             *settings,
         ],
-        "claims": [seed_sheets.statements(claim) for claim in results.claims],
+        "claims": seed_sheets.claims_in_files(results, _rule(results)),
         "seeds": [
             table
             for part in ("seeds", "power", "association", "factorial", "importances", "over_datasets")

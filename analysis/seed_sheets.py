@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -39,6 +40,14 @@ def claims(results: Results) -> list[dict[str, Any]]:
         }
         for claim in results.claims
     ]
+
+
+def claims_in_files(results: Results, rule: str) -> list[Table]:
+    """Give the tables of the claims with their verdicts, as the page says them, and the rule at the end."""
+    tables = [replace(statements(claim), note=f"The claim is {claim.verdict}.") for claim in results.claims]
+    if tables:
+        tables[-1] = replace(tables[-1], note=f"{tables[-1].note} {rule}")
+    return tables
 
 
 def statements(claim: Claim) -> Table:

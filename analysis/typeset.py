@@ -93,16 +93,19 @@ def markdown(tables: Sequence[Table]) -> str:
 def latex(tables: Sequence[Table]) -> str:
     """Write tables as LaTeX ``table`` environments; the first lines name the packages they need.
 
-    A table too wide for a page is scaled down to the line. A little space parts the groups of rows.
+    Long words are broken into lines, and a table that is too wide still is scaled down to the line. A little
+    space parts the groups of rows.
     """
     return "\n".join([_PREAMBLE, *(_latex_table(table) for table in tables)])
 
 
 def _latex_table(table: Table) -> str:
-    alignment = "".join("l" if place < table.text_columns else "r" for place in range(len(table.columns)))
     texts = [[_flat(cell) for cell in row] for row in table.rows]
     widths = [max(map(len, column)) for column in zip(table.columns, *texts, strict=True)]
-    scaled = sum(widths) + 2 * len(widths) > _LINE
+    words = widths[: table.text_columns]
+    alignment = "".join("l" if width <= _LONG else r"p{0.4\linewidth}" for width in words)
+    alignment += "r" * (len(widths) - len(words))
+    scaled = sum(min(width, _LONG) for width in words) + sum(widths[len(words) :]) + 2 * len(widths) > _LINE
     grouped = any(not row[0].text for row in table.rows)
     body = []
     for position, (row, text) in enumerate(zip(table.rows, texts, strict=True)):
@@ -134,7 +137,8 @@ def _latex_row(texts: Sequence[str]) -> str:
 
 
 def _flat(cell: Cell) -> str:
-    return " ".join(f"{cell.text} {cell.detail}".split())
+    apart = " " if cell.detail.startswith(("[", "(")) or not cell.text else "; "
+    return " ".join(f"{cell.text}{apart * bool(cell.detail)}{cell.detail}".split())
 
 
 def _pipe(cells: Sequence[str]) -> str:
@@ -148,6 +152,7 @@ def _markdown(text: str) -> str:
 
 
 _LINE = 90  # characters that fit in a line of an article, roughly
+_LONG = 44  # characters from which words are broken into lines
 _PREAMBLE = r"""% Needs \usepackage{booktabs} and, for wide tables, \usepackage{graphicx}.
 % Names in other scripts than Latin need LuaLaTeX or XeLaTeX and a font that has them.
 """

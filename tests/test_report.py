@@ -191,6 +191,7 @@ def test_every_figure_is_also_a_png_and_an_svg(out: Path, html: str) -> None:
 
 
 def test_tables_are_written_as_markdown_and_latex(out: Path) -> None:
+    assert re.search(r"The claim is \w+", (out / "claims.md").read_text())
     for name in ("arms", "gap", "provenance"):
         assert (out / f"{name}.md").read_text().startswith("## ")
         assert r"\toprule" in (out / f"{name}.tex").read_text()

@@ -87,9 +87,19 @@ def test_latex_parts_groups_of_rows_and_scales_what_is_wide() -> None:
     text = latex([Table("Wide", ("arm", "what"), rows, text_columns=2)])
     assert text.count(r"\addlinespace") == 1
     assert text.index("one &") < text.index(r"\addlinespace") < text.index("two &")
-    assert "\\resizebox{\\linewidth}{!}{%\n\\begin{tabular}{ll}" in text
-    assert "\\end{tabular}}\n" in text
+    assert "\\resizebox" not in text
+    assert r"\begin{tabular}{lp{0.4\linewidth}}" in text
     assert r"\addlinespace" not in latex([TABLE])
+    text = latex([Table("Wider", ("arm", *"abcdef"), ((Cell("one"), *[Cell("1234567890123456")] * 6),))])
+    assert "\\resizebox{\\linewidth}{!}{%\n\\begin{tabular}{lrrrrrr}" in text
+    assert "\\end{tabular}}\n" in text
+
+
+def test_words_below_a_cell_are_told_from_it_on_one_line() -> None:
+    row = (Cell("within", "p .012"), Cell("1.20", "[1.00, 1.40]"), Cell("", "alone"))
+    assert "| within; p .012 | 1.20 \\[1.00, 1.40\\] | alone |" in markdown(
+        [Table("T", ("a", "b", "c"), (row,))]
+    )
 
 
 @pytest.mark.parametrize(
