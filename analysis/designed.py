@@ -112,12 +112,12 @@ def differences(quantities: Sequence[Quantity], baseline: str | None, *, level: 
     rows = []
     for quantity in quantities:
         changed = minus_baseline(quantity.values, baseline, ["seed"])
-        for arm, group in changed.sort_values("seed").groupby("arm", sort=False):
+        unit = "points" if quantity.unit == "%" else quantity.unit
+        for arm, group in changed.groupby("arm", sort=False):
+            group = group.sort_values("seed")
             found = paired_seeds(group["value"].tolist(), level=level)
             seeds = tuple(zip(group["seed"], group["value"], strict=True))
-            rows.append(
-                (quantity.name, quantity.unit, arm, found.value, found.low, found.high, found.n, seeds)
-            )
+            rows.append((quantity.name, unit, arm, found.value, found.low, found.high, found.n, seeds))
     columns = ["quantity", "unit", "arm", "value", "low", "high", "n_seeds", "seeds"]
     return pd.DataFrame(rows, columns=columns)
 

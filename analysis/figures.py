@@ -207,7 +207,7 @@ class Figures:
                 "dose-response",
                 "What each model shows over the strength of what was added to the objective; 0 is the "
                 "baseline. One dot a model, lines join the means over seeds, bars are t intervals over "
-                f"seeds.{_left_out(info.left_out)}",
+                f"seeds, from three on.{_left_out(info.left_out)}",
                 f"Response to {counted(len(rungs), 'ladder')} of strengths",
             )
         ]
@@ -228,8 +228,8 @@ class Figures:
                     _slug(f"temperature-ladder-{where.modality}", where.dataset),
                     f"The ladder of temperatures on {where.task} ({where.dataset}, {where.split}). A gain "
                     "that vanishes where the gap closes says little where native retrieval fell as well. "
-                    "One dot a model, lines join the means, bars are t intervals over seeds; diamonds: a "
-                    "temperature that was learned, at its last value.",
+                    "One dot a model, lines join the means, bars are t intervals over seeds, from three "
+                    "on; diamonds: a temperature that was learned, at its last value.",
                     "Gap, mAP, inversion gain and hit@1 over the temperature of the contrastive loss",
                 )
             )

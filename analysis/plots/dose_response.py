@@ -70,7 +70,7 @@ def dose_info(
     most: int = MOST_LADDERS,
     most_quantities: int = MOST_PANELS,
 ) -> DoseInfo:
-    """Average the seeds of each ladder's doses; intervals are those given, or Student's t of three seeds.
+    """Average the seeds of each ladder's doses; intervals are those given, or Student's t.
 
     Args:
         points: columns ladder, dose (0: the baseline, once for each ladder), arm, seed, quantity, unit,
@@ -105,7 +105,10 @@ def dose_info(
 
 
 def average(points: pd.DataFrame, by: Sequence[str], summary: pd.DataFrame | None) -> pd.DataFrame:
-    """Average ``value`` over seeds, with Student's interval from three seeds on; a summary goes before.
+    """Average ``value`` over seeds, with Student's interval; a summary goes before.
+
+    Fewer than three seeds have no interval: that of two reaches 12.7 standard errors, and nothing else would
+    be seen beside it.
 
     Returns:
         columns ``by``, value, low, high, n_seeds.
@@ -113,19 +116,19 @@ def average(points: pd.DataFrame, by: Sequence[str], summary: pd.DataFrame | Non
     rows: list[dict[str, object]] = []
     for key, group in points.groupby(list(by), sort=False):
         values = group["value"].dropna().to_numpy(np.float64)
-        low, high = t_interval(values) if len(values) >= FEWEST else (np.nan, np.nan)
+        low, high = t_interval(values) if len(values) > 1 else (np.nan, np.nan)
         mean = float(values.mean()) if len(values) else np.nan
         counted = {"value": mean, "low": low, "high": high, "n_seeds": len(values)}
         rows.append({**dict(zip(by, key, strict=True)), **counted})
     means = pd.DataFrame(rows, columns=[*by, "value", "low", "high", "n_seeds"])
-    if summary is None or means.empty:
-        return means
     bounds = ["value", "low", "high"]
-    known_once = summary[[*by, *bounds]].drop_duplicates(list(by))
-    given = means[list(by)].merge(known_once, on=list(by), how="left", indicator=True)
-    known = (given["_merge"] == "both").to_numpy()
-    for column in bounds:
-        means[column] = np.where(known, given[column], means[column])
+    if summary is not None and len(means):
+        known_once = summary[[*by, *bounds]].drop_duplicates(list(by))
+        given = means[list(by)].merge(known_once, on=list(by), how="left", indicator=True)
+        known = (given["_merge"] == "both").to_numpy()
+        for column in bounds:
+            means[column] = np.where(known, given[column], means[column])
+    means.loc[means["n_seeds"] < FEWEST, ["low", "high"]] = np.nan
     return means
 
 

@@ -110,8 +110,9 @@ def draw_ladder(info: LadderInfo) -> Figure:
             if any("gain" in quantity for quantity in quantities):
                 axes.axhline(0, color=INK, linewidth=0.7, zorder=1.5)
             if len(quantities) > 1:
-                axes.margins(y=0.1)
-                axes.legend(loc="best", handlelength=2.2)
+                low, high = axes.get_ylim()
+                axes.set_ylim(low, high + 0.2 * (high - low))  # room for the legend above all that is drawn
+                axes.legend(loc="upper right", handlelength=2.2, ncols=len(quantities), borderaxespad=0.1)
             seaborn.despine(ax=axes, left=True)
         _temperature_axis(grid.flat[0], info, width / columns - 0.6)
         hide_spare(grid.flat[len(info.panels) :])
