@@ -8,8 +8,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import jinja2
 import tyro
@@ -20,7 +21,7 @@ from analysis.claims import RULE
 from analysis.comparisons import MARGIN
 from analysis.export import write_frames
 from analysis.figures import Figures
-from analysis.plots.neighbours import ROUTE_NAMES, Card, StripsInfo, decode, strips_infos
+from analysis.plots.neighbours import ROUTE_NAMES, StripsInfo, decode, strips_infos
 from analysis.plots.saving import Saver
 from analysis.protocol import protocol, reproduce
 from analysis.results import Results, compute
@@ -72,7 +73,6 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["data_uri"] = data_uri
     style, script = ((_PAGE / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     # our own files, written into the page as they are; the policy of the page allows this script alone
@@ -86,6 +86,7 @@ def _environment() -> jinja2.Environment:
 
 def _context(study: Study, results: Results, figures: Figures) -> dict[str, object]:
     complete = int((study.trials["state"] == "complete").sum())
+    strips = _strips(study, results, figures)
     return {
         "study": study,
         "facts": [
@@ -115,7 +116,8 @@ def _context(study: Study, results: Results, figures: Figures) -> dict[str, obje
         "across": sheets.across(study, results),
         "gaps": sheets.gaps(study, results),
         "histograms": figures.histograms(results),
-        "strips": _strips(study, results, figures),
+        "strips": strips,
+        "thumbnails": thumbnails(info for infos in strips.values() for info in infos),
         "routes": ROUTE_NAMES,
         "published": sheets.published(),
         "more_figures": figures.more(results),
@@ -188,12 +190,24 @@ def _strips(study: Study, results: Results, figures: Figures) -> dict[str, list[
     return by_task
 
 
-def data_uri(card: Card) -> str | None:
-    """Return a card's thumbnail as a data URI; None when it is absent or not a readable PNG, JPEG or WebP."""
-    if card.image is None or decode(card.image) is None:
-        return None
-    media = next(media for magic, media in _MEDIA.items() if card.image.startswith(magic))
-    return f"data:{media};base64,{base64.b64encode(card.image).decode()}"
+class Thumbnail(NamedTuple):
+    """A picture that the page holds once and shows wherever it stands: its id on the page, its data URI."""
+
+    id: str
+    uri: str
+
+
+def thumbnails(infos: Iterable[StripsInfo]) -> dict[bytes, Thumbnail]:
+    """Give each picture of the strips once; what is no readable PNG, JPEG or WebP is left out."""
+    cards = (card for info in infos for strip in info.strips for card in (strip.query, *strip.neighbours))
+    images = dict.fromkeys(card.image for card in cards if card.image is not None)
+    readable = [image for image in images if decode(image) is not None]
+    return {image: Thumbnail(f"thumbnail-{place}", _data_uri(image)) for place, image in enumerate(readable)}
+
+
+def _data_uri(image: bytes) -> str:
+    media = next(media for magic, media in _MEDIA.items() if image.startswith(magic))
+    return f"data:{media};base64,{base64.b64encode(image).decode()}"
 
 
 def main(

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from analysis.plots.neighbours import ROUTE_NAMES, Card, Strip, StripsInfo
-from analysis.report import _environment
+from analysis.report import _environment, thumbnails
 from analysis.typeset import Cell, Table
 from tests.synthetic_study import thumbnail
 
@@ -56,6 +56,7 @@ def plain_context(*, names: str = "Invented", sheet: Table | None = None) -> dic
     card = Card(names, names, None, names, relevant=True)
     image = Card(names, names, thumbnail((90, 20, 20)), names, relevant=False)
     strips = (Strip("native", card, (card, image)), Strip("oti", card, (image,)))
+    info = StripsInfo("emoji", names, "baseline", names, 0, strips)
     arm = SimpleNamespace(name="baseline", label=names, description=names)
     shown = SimpleNamespace(path=Path("a-long-file-name" * 6), caption=names, alt=names, uri=PIXEL)
     return {
@@ -76,7 +77,8 @@ def plain_context(*, names: str = "Invented", sheet: Table | None = None) -> dic
         "gaps": [sheet],
         "projections": [shown],
         "histograms": [shown, shown],
-        "strips": {names: [StripsInfo("emoji", names, "baseline", names, 0, strips)]},
+        "strips": {names: [info]},
+        "thumbnails": thumbnails([info]),
         "routes": ROUTE_NAMES,
         "training": [shown],
         "published": sheet,

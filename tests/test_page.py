@@ -83,7 +83,7 @@ def test_nothing_carries_a_handler_or_an_address(full: Tree) -> None:
     for tag, attributes in full.elements:
         assert not [name for name in attributes if name.startswith("on") or name == "style"], tag
         assert attributes.get("src", "data:").startswith("data:")
-        assert attributes.get("href", "#").startswith("#")
+        assert attributes.get("href", "#").startswith("data:image/" if tag == "image" else "#")
 
 
 def test_style_and_script_cannot_end_early_or_load_anything() -> None:
@@ -110,6 +110,7 @@ def test_hostile_names_stay_text() -> None:
     for tag in ("title", "h1", "h3", "h4", "li", "th", "td", "small", "summary", "pre", "dd", "figcaption"):
         assert any(words in text for _, text in tree.all(tag)), tag
     assert any(found["alt"] == words for found, _ in tree.all("img"))
+    assert any(found.get("aria-label") == words for found, _ in tree.all("svg"))
     assert any(found == {"class": "badge other"} and text == words for found, text in tree.all("span"))
 
 
@@ -133,8 +134,14 @@ def test_headings_descend_one_level_at_a_time_and_anchors_are_unique(full: Tree)
     assert targets <= set(anchors)
 
 
+def test_a_thumbnail_stands_on_the_page_once(full: Tree) -> None:
+    assert len(full.all("image")) == 1
+    assert [found["href"] for found, _ in full.all("use")] == [f"#{full.all('image')[0][0]['id']}"] * 2
+
+
 def test_pictures_have_words_and_captions(full: Tree) -> None:
     assert all(found["alt"].strip() for found, _ in full.all("img"))
+    assert all(found["aria-label"].strip() for found, _ in full.all("svg") if "role" in found)
     pictures = [text for found, text in full.all("figure") if found["class"] == "picture"]
     assert len(pictures) > len(PLACES)
     assert all("figures/" in text for text in pictures)

@@ -65,7 +65,11 @@ def test_the_page_is_whole_quiet_and_no_wider_than_the_window(
         sideways: (scrollTo(500, 0), scrollX),
         images: document.images.length,
         broken: [...document.images].filter(image => !image.complete || !image.naturalWidth).length,
-        nameless: [...document.images].filter(image => !image.alt.trim()).length,
+        nameless: [...document.images].filter(image => !image.alt.trim()).length
+            + document.querySelectorAll('svg[role=img]:not([aria-label])').length,
+        thumbnails: document.querySelectorAll('svg[role=img]').length,
+        blank: [...document.querySelectorAll('details[open] svg[role=img]')].filter(
+            shown => !shown.querySelector('use').getBBox().width).length,
         rows: [...document.querySelectorAll('tbody tr')].filter(row => !row.offsetHeight).length,
         buttons: document.querySelectorAll('th button').length,
         filters: document.querySelectorAll('input').length,
@@ -76,6 +80,8 @@ def test_the_page_is_whole_quiet_and_no_wider_than_the_window(
     assert seen["images"] >= 5
     assert seen["broken"] == 0
     assert seen["nameless"] == 0
+    assert seen["thumbnails"] >= 2
+    assert seen["blank"] == 0
     assert seen["rows"] == 0  # every row is shown
     assert (seen["buttons"] > 0) is scripts
     assert seen["filters"] == 0 or scripts
