@@ -18,6 +18,7 @@ from analysis.tables import CROSS_TASKS, MODEL, Headline
 REGIME = "objective.temperature.regime"
 FAIR_MODES = ("grid", "qmc")  # points drawn without regard to what was found before
 POINTS = 100
+NULL = "none"  # how a level that is null is called
 
 
 class Quantity(NamedTuple):
@@ -213,7 +214,8 @@ def beside_published(values: pd.DataFrame, wheres: Sequence[Headline]) -> pd.Dat
 def effects(study: Study, quantities: Sequence[Quantity], *, level: float) -> pd.DataFrame:
     """Estimate main effects and two-way interactions where the arms are a full crossing of factors.
 
-    Only seeds that every cell has count.
+    Only seeds that every cell has count. A level that is null (no moving average, say) is the lowest level of
+    its factor, named "none".
 
     Returns:
         columns quantity, unit, term, order, estimate, low, high, p, df, n_seeds; empty without a crossing.
@@ -223,7 +225,7 @@ def effects(study: Study, quantities: Sequence[Quantity], *, level: float) -> pd
     if design.empty:
         return pd.DataFrame()
     factors = [name for name in design.columns if name != "arm"]
-    design = design.rename(columns={name: short(name) for name in factors})
+    design = _null_named(design.rename(columns={name: short(name) for name in factors}))
     factors = [short(name) for name in factors]
     found = []
     for quantity in quantities:
@@ -236,6 +238,17 @@ def effects(study: Study, quantities: Sequence[Quantity], *, level: float) -> pd
                 table.assign(quantity=quantity.name, unit=quantity.unit, n_seeds=cells["seed"].nunique())
             )
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+
+
+def _null_named(settings: pd.DataFrame) -> pd.DataFrame:
+    """Make null a level of its own, the first: numbers follow in ascending order, others as they come."""
+    named = settings.copy()
+    for name, column in settings.items():
+        if column.isna().any():
+            others = column.dropna().unique().tolist()
+            order = [NULL, *(sorted(others) if pd.api.types.is_numeric_dtype(column) else others)]
+            named[name] = pd.Categorical(column.astype(object).where(column.notna(), NULL), order)
+    return named
 
 
 class Importances(NamedTuple):

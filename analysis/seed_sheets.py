@@ -219,8 +219,8 @@ def factorial(results: Results) -> list[Table]:
             for row in records(group)
         )
         note = (
-            "Change from the lowest level of a factor to its highest; an interaction is half of how much one "
-            "factor changes the other's effect. Least squares with seeds as blocks, "
+            "Change from the lowest level of a factor (none, if there is one) to its highest; an interaction "
+            "is half of how much one factor changes the other's effect. Least squares with seeds as blocks, "
             f"{group['n_seeds'].iloc[0]} seeds, {int(group['df'].iloc[0])} degrees of freedom."
         )
         columns = ("term", "kind", f"effect ({unit})", "p")

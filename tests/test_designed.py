@@ -62,6 +62,34 @@ def test_effects_are_those_of_the_cells(crossed: tuple[Study, Results]) -> None:
     assert set(found["n_seeds"]) == {3}
 
 
+@pytest.mark.parametrize("levels", [(None, 0.99), (0.99, None), (None, "cosine"), (None, True)])
+def test_a_null_level_is_the_lowest_of_its_factor(tmp_path: Path, levels: tuple[object, object]) -> None:
+    gaps = {(None, 0.01): 0.8, (None, 0.1): 0.6, (0.99, 0.01): 0.5, (0.99, 0.1): 0.1}
+    arms = [
+        arm(
+            f"{'off' if level is None else 'on'}-{temperature}",
+            gap=gaps[None if level is None else 0.99, temperature],
+            settings={"ema": level},
+            temperature=temperature,
+        )
+        for level in levels
+        for temperature in (0.01, 0.1)
+    ]
+    _, results = measured(tmp_path / "study", *arms)
+    found = results.effects
+    gap = found[found["quantity"] == "modality gap"].set_index("term")["estimate"]
+    assert gap["ema"] == pytest.approx((0.5 + 0.1 - 0.8 - 0.6) / 2)
+    assert gap["temperature"] == pytest.approx((0.6 + 0.1 - 0.8 - 0.5) / 2)
+
+
+def test_null_goes_before_numbers_in_ascending_order() -> None:
+    settings = pd.DataFrame({"arm": list("abc"), "ema": [0.999, None, 0.99], "steps": [1, 2, 3]})
+    named = designed._null_named(settings)
+    assert named["ema"].cat.categories.tolist() == ["none", 0.99, 0.999]
+    assert named["ema"].tolist() == [0.999, "none", 0.99]
+    assert named[["arm", "steps"]].equals(settings[["arm", "steps"]])
+
+
 def test_differences_are_paired(crossed: tuple[Study, Results]) -> None:
     table = designed.differences(crossed[1].quantities, "baseline", level=0.95)
     row = table[(table["quantity"] == "modality gap") & (table["arm"] == "hot")].iloc[0]
