@@ -10,6 +10,7 @@ import pandas as pd
 from analysis.comparisons import minus_baseline, of_headline
 from analysis.design import Ladder, changes, crossing, levels, short, temperature_ladder, weight_ladders
 from analysis.stats.factorial import factorial_effects
+from analysis.stats.families import benjamini_hochberg
 from analysis.stats.importances import LEAST_POINTS, axis_importances
 from analysis.stats.seeds import paired_seeds
 from analysis.study import Study
@@ -215,10 +216,10 @@ def effects(study: Study, quantities: Sequence[Quantity], *, level: float) -> pd
     """Estimate main effects and two-way interactions where the arms are a full crossing of factors.
 
     Only seeds that every cell has count. A level that is null (no moving average, say) is the lowest level of
-    its factor, named "none".
+    its factor, named "none". q: Benjamini-Hochberg over all rows of the table, every term of every quantity.
 
     Returns:
-        columns quantity, unit, term, order, estimate, low, high, p, df, n_seeds; empty without a crossing.
+        columns term, order, estimate, low, high, p, q, df, quantity, unit, n_seeds; empty without a crossing.
     """
     arms = changes(study.configs, study.baseline)
     design = crossing(arms, study.configs) if arms else pd.DataFrame()
@@ -237,7 +238,12 @@ def effects(study: Study, quantities: Sequence[Quantity], *, level: float) -> pd
             found.append(
                 table.assign(quantity=quantity.name, unit=quantity.unit, n_seeds=cells["seed"].nunique())
             )
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+    if not found:
+        return pd.DataFrame()
+    effects = pd.concat(found, ignore_index=True)
+    q = benjamini_hochberg(effects["p"].to_numpy(float))
+    effects.insert(list(effects).index("df"), "q", q)
+    return effects
 
 
 def _null_named(settings: pd.DataFrame) -> pd.DataFrame:

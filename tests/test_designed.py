@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
 from analysis import designed
+from analysis.export import frames
 from analysis.results import Results, compute
+from analysis.seed_sheets import factorial
 from analysis.stats.bootstrap import Bootstrap
 from analysis.study import Study, read_runs
+from analysis.typeset import p_value
 from tests.synthetic_study import SyntheticArm, SyntheticStudy, write_study
 
 FEW = Bootstrap(resamples=50)
@@ -60,6 +64,21 @@ def test_effects_are_those_of_the_cells(crossed: tuple[Study, Results]) -> None:
     (interaction,) = [term for term in gap.index if "mmd weight" in term and "temperature" in term]
     assert gap[interaction] == pytest.approx(((0.3 - 0.4) - (0.6 - 0.8)) / 2)
     assert set(found["n_seeds"]) == {3}
+
+
+def test_effects_carry_q_over_every_quantity(crossed: tuple[Study, Results]) -> None:
+    found = crossed[1].effects
+    p = found["p"].to_numpy()
+    assert len(p) == 6 * 3
+    known = ~np.isnan(p)
+    np.testing.assert_allclose(found["q"][known], stats.false_discovery_control(p[known]))
+    assert (found["q"].isna() == found["p"].isna()).all()
+    tables = factorial(crossed[1])
+    assert {table.columns for table in tables} >= {("term", "kind", "effect (points)", "p", "q")}
+    shown = [row[-1].text for table in tables for row in table.rows]
+    assert shown == [p_value(q) for q in found["q"]]
+    assert f"over the {known.sum()} tests of these tables" in tables[0].note
+    assert "q" in frames(crossed[1])["effects"].columns
 
 
 @pytest.mark.parametrize("levels", [(None, 0.99), (0.99, None), (None, "cosine"), (None, True)])
