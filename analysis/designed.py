@@ -186,18 +186,19 @@ def trade_offs(quantities: Sequence[Quantity], modality: str) -> pd.DataFrame:
 def beside_published(values: pd.DataFrame, wheres: Sequence[Headline]) -> pd.DataFrame:
     """Give this study's averages in the form of the published ones: columns what, arm, native, value (%).
 
-    Means over seeds, and over the datasets of a modality.
+    Means over the datasets of a modality of the means over seeds, so that datasets weigh alike.
     """
     tables = []
     for modality in dict.fromkeys(where.modality for where in wheres):
         here = [where for where in wheres if where.modality == modality]
         parts = [
-            of_headline(values, where, "native").merge(
-                of_headline(values, where, "gain"), on=MODEL, suffixes=("", "_gain")
-            )
+            of_headline(values, where, "native")
+            .merge(of_headline(values, where, "gain"), on=MODEL, suffixes=("", "_gain"))
+            .groupby("arm", sort=False)[["value", "value_gain"]]
+            .mean()
             for where in here
         ]
-        means = pd.concat(parts).groupby("arm", sort=False)[["value", "value_gain"]].mean().reset_index()
+        means = pd.concat(parts).groupby("arm", sort=False).mean().reset_index()
         data = here[0].dataset if len(here) == 1 else f"mean of {len(here)} sets"
         tables.append(
             pd.DataFrame(

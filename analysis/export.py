@@ -21,7 +21,7 @@ def frames(results: Results) -> dict[str, pd.DataFrame]:
     ``models``: every quantity of every model; ``arms``: means over seeds with t intervals; ``comparisons``:
     arms minus the baseline over paired seeds; ``measurements``: tasks by arm and route;
     ``gaps``; ``claims``: one row a statement; ``effects`` and ``importances`` of designed studies;
-    ``over_datasets``.
+    ``over_datasets``: routes minus native; ``arms_over_datasets``: arms minus the baseline.
     """
     by_metric = {"mAP": results.mean_ap, "hit@1": results.hit_at_1}
     measured = [table.assign(metric=name) for name, table in by_metric.items() if len(table)]
@@ -35,6 +35,7 @@ def frames(results: Results) -> dict[str, pd.DataFrame]:
         "effects": results.effects,
         "importances": results.importances.table,
         "over_datasets": results.over_datasets,
+        "arms_over_datasets": results.arms_over_datasets,
     }
     return {name: _plain(frame) for name, frame in found.items() if len(frame)}
 

@@ -169,7 +169,10 @@ def _more_tables(study: Study, results: Results) -> dict[str, list[Table]]:
         "association": [association] if association else [],
         "factorial": seed_sheets.factorial(results),
         "importances": seed_sheets.importances(results),
-        "over_datasets": seed_sheets.over_datasets(study, results),
+        "over_datasets": [
+            *seed_sheets.over_datasets(study, results),
+            *seed_sheets.arms_over_datasets(study, results),
+        ],
     }
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from analysis.claims import Claim, judge
 from analysis.comparisons import MARGIN, against_baseline, model_values, over_seeds
 from analysis.designed import Importances, Quantity, effects, importances, key_quantities
-from analysis.over_datasets import over_datasets
+from analysis.over_datasets import arms_over_datasets, over_datasets
 from analysis.plots.curves import CurvesInfo, curves_info, plain_curves
 from analysis.plots.headline import POINTS, HeadlineInfo, headline_info
 from analysis.plots.headline import Slope as Line
@@ -68,7 +68,8 @@ class Results:
     ``values`` holds every quantity of every model, ``alone`` its mean by arm, ``comparisons`` each arm minus
     the baseline over paired seeds, ``differences`` the same over queries; the last two are empty without a
     baseline that was measured. ``effects`` and ``importances`` are empty where the arms are no crossing,
-    ``over_datasets`` where there is one dataset. ``margin`` is what counts as nothing, a fraction.
+    ``over_datasets`` (routes minus native) and ``arms_over_datasets`` (arms minus the baseline) where there
+    is one dataset. ``margin`` is what counts as nothing, a fraction.
     """
 
     bootstrap: Bootstrap
@@ -83,6 +84,7 @@ class Results:
     effects: pd.DataFrame
     importances: Importances
     over_datasets: pd.DataFrame
+    arms_over_datasets: pd.DataFrame
     mean_ap: pd.DataFrame
     hit_at_1: pd.DataFrame
     gaps: pd.DataFrame
@@ -116,6 +118,7 @@ def compute(study: Study, bootstrap: Bootstrap, *, margin: float = MARGIN) -> Re
         effects=effects(study, quantities, level=bootstrap.level),
         importances=importances(study, quantities),
         over_datasets=over_datasets(queries, wheres, bootstrap=bootstrap),
+        arms_over_datasets=arms_over_datasets(queries, wheres, study.baseline, bootstrap=bootstrap),
         mean_ap=measurements(rows, queries, "mAP", bootstrap=bootstrap),
         hit_at_1=measurements(rows, queries, "hit@1", bootstrap=bootstrap),
         gaps=gap_values(rows),

@@ -27,6 +27,10 @@ NAMES = {
 MODALITY_LETTERS = {"image": "a", "text": "b"}
 EFFECTS = (0.005, 0.01, 0.02)  # differences, as fractions, whose price in seeds is told
 GAP_STEP = 0.1  # slopes are told for this much of the gap
+CELLS = (
+    "Cells are pairs of seed and dataset; left out are those that make no complete crossing of what both "
+    "sides have."
+)
 
 
 def claims(results: Results) -> list[dict[str, Any]]:
@@ -261,18 +265,62 @@ def over_datasets(study: Study, results: Results) -> list[Table]:
                 Cell(f"{row['wins']} / {row['ties']} / {row['losses']}"),
                 Cell(str(row["n_datasets"])),
                 Cell(str(row["n_seeds"])),
+                Cell(str(row["n_left_out"])),
             )
             for row in records(table)
         )
         columns = ("arm", "native mAP (%)", f"{route} − native (points)", "datasets up / same / down",
-                   "datasets", "seeds")  # fmt: skip
+                   "datasets", "seeds", "cells left out")  # fmt: skip
         tables.append(
             Table(
                 f"{str(modality).capitalize()} retrieval over {table['n_datasets'].max()} datasets: {route}",
                 columns,
                 rows,
                 f"Means over datasets of the means over queries. Brackets: {level_words(results)} intervals "
-                "over queries, classes resampled within each dataset: they hold for these datasets.",
+                f"over queries, classes resampled within each dataset: they hold for these datasets. {CELLS}",
             )
         )
     return tables
+
+
+def arms_over_datasets(study: Study, results: Results) -> list[Table]:
+    """Show each arm minus the baseline over datasets, one table a modality and quantity."""
+    tables = []
+    columns = ("arm", "difference (points)", "t interval over seeds", "over both",
+               "datasets up / same / down", "datasets", "seeds", "cells left out", "p", "q")  # fmt: skip
+    for (modality, quantity), table in results.arms_over_datasets.groupby(
+        ["modality", "quantity"], sort=False
+    ):
+        found = {row["arm"]: row for row in records(table)}
+        rows = tuple(
+            (Cell(study.label(arm)), *_over_datasets(found[arm])) for arm in study.arm_names if arm in found
+        )
+        what = "native mAP" if quantity == "native" else f"{str(quantity).split()[0].upper()} gain"
+        name = study.label(study.baseline) if study.baseline else ""
+        tables.append(
+            Table(
+                f"Each arm minus {name} over {table['n_datasets'].max()} datasets: {what}, {modality}s",
+                columns,
+                rows,
+                "Means over datasets of the means over queries, paired by seed and query. Below the "
+                f"difference: {level_words(results)} interval over queries, classes resampled within each "
+                "dataset; over both: over seeds and queries, from three seeds. All hold for these datasets. "
+                f"{CELLS} p: t test over seeds, with one seed by flipping signs class by class; q: "
+                f"Benjamini-Hochberg over {len(results.arms_over_datasets)} rows.",
+            )
+        )
+    return tables
+
+
+def _over_datasets(row: dict[str, Any]) -> tuple[Cell, ...]:
+    return (
+        Cell(points(row["value"], 2, signed=True), points_interval(row["low"], row["high"], 2)),
+        Cell(points_interval(row["models_low"], row["models_high"], 2) or ABSENT),
+        Cell(points_interval(row["both_low"], row["both_high"], 2) or ABSENT),
+        Cell(f"{row['wins']} / {row['ties']} / {row['losses']}"),
+        Cell(str(row["n_datasets"])),
+        Cell(str(row["n_seeds"])),
+        Cell(str(row["n_left_out"])),
+        Cell(p_value(row["p"])),
+        Cell(p_value(row["q"])),
+    )
