@@ -8,13 +8,14 @@ import pandas as pd
 
 from analysis.stats.equivalence import equivalence
 from analysis.stats.families import benjamini_hochberg
-from analysis.stats.power import seeds_needed
+from analysis.stats.power import sd_interval, seeds_needed
 from analysis.stats.seeds import paired_seeds, win_tie_loss
 from analysis.tables import MODEL, SIDE, Headline, at, headlines, is_cross_modal
 
 WHAT = ["quantity", *SIDE]
 MARGIN = 0.005  # half a point of mAP: what counts as nothing in a test of equivalence (methods: +-0.5 mAP)
 EFFECT = 0.01  # one point: the effect whose price in seeds is told
+EFFECTS = (0.005, EFFECT, 0.02)  # those of the table of prices
 GAPS = ("centroid_distance", "RMG")
 FRACTION = "fraction"  # the unit that is printed as points
 
@@ -117,6 +118,32 @@ def against_baseline(
     q = benjamini_hochberg(table["p_t"].to_numpy(float))
     table.insert(columns.index("p_equivalence"), "q", q)
     return table
+
+
+def price_in_seeds(comparisons: pd.DataFrame) -> pd.DataFrame:
+    """Tell how many seeds differences of some sizes would need, by the spread that these seeds show.
+
+    Each quantity that is a fraction is told by the arm whose differences have the median spread.
+
+    Args:
+        comparisons: what :func:`against_baseline` returns.
+
+    Returns:
+        one row a quantity and effect: columns quantity, dataset, split, task, arm, sd, sd_low, sd_high (95 %
+        interval; fractions), n_seeds, effect (a fraction), seeds, seeds_low, seeds_high: for a two-sided t
+        test at .05 with power .8 at sd, sd_low and sd_high; missing: more than 1,000.
+    """
+    table = comparisons[(comparisons["unit"] == FRACTION) & (comparisons["n_seeds"] > 1)]
+    rows = []
+    for key, group in table.groupby(WHAT, sort=False):
+        middle = group.sort_values("sd", kind="stable").iloc[(len(group) - 1) // 2]
+        spread = sd_interval([value for _, value in middle["per_seed"]])
+        for effect in EFFECTS:
+            needed = [seeds_needed(sd, effect) for sd in spread]
+            rows.append((*key, middle["arm"], *spread, middle["n_seeds"], effect, *needed))
+    counts = ["seeds", "seeds_low", "seeds_high"]
+    columns = [*WHAT, "arm", "sd", "sd_low", "sd_high", "n_seeds", "effect", *counts]
+    return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(counts, "Int64"))
 
 
 def minus_baseline(values: pd.DataFrame, baseline: str | None, on: Sequence[str]) -> pd.DataFrame:

@@ -9,7 +9,8 @@ from typing import Any, Literal
 import pandas as pd
 
 from analysis.claims import Claim, Statement
-from analysis.results import Results
+from analysis.comparisons import price_in_seeds
+from analysis.results import Results, Within
 from crossgap.records import atomic_path
 
 Kind = Literal["csv", "parquet"]
@@ -19,7 +20,9 @@ def frames(results: Results) -> dict[str, pd.DataFrame]:
     """Give the frames of a report by file name; empty ones are left out. Values keep their full precision.
 
     ``models``: every quantity of every model; ``arms``: means over seeds with t intervals; ``comparisons``:
-    arms minus the baseline over paired seeds; ``measurements``: tasks by arm and route;
+    arms minus the baseline over paired seeds; ``differences``: the same with intervals over queries;
+    ``power``: seeds that differences would need; ``slopes``: gain against gap on the leading tasks;
+    ``measurements``: tasks by arm and route;
     ``gaps``; ``claims``: one row a statement; ``effects`` and ``importances`` of designed studies;
     ``over_datasets``: routes minus native; ``arms_over_datasets``: arms minus the baseline.
     """
@@ -29,6 +32,9 @@ def frames(results: Results) -> dict[str, pd.DataFrame]:
         "models": results.values,
         "arms": results.alone,
         "comparisons": results.comparisons,
+        "differences": results.differences,
+        "power": price_in_seeds(results.comparisons),
+        "slopes": slopes_frame(results.within),
         "measurements": pd.concat(measured, ignore_index=True) if measured else pd.DataFrame(),
         "gaps": results.gaps,
         "claims": claims_frame(results.claims),
@@ -52,6 +58,24 @@ def write_frames(results: Results, folder: Path, kind: Kind) -> list[Path]:
                 frame.to_parquet(temporary, index=False)
         written.append(path)
     return written
+
+
+def slopes_frame(within: tuple[Within, ...]) -> pd.DataFrame:
+    """Tabulate how the gain moves with the gap over arms, one row a leading task of two arms or more.
+
+    Returns:
+        columns modality, dataset, split, task, route, slope, low, high (points for each unit of the gap),
+        spearman, partial, partial_low, partial_high (native mAP held), n_models, n_arms,
+        gap_native_spearman, gap_native_n_models (over models).
+    """
+    rows = [
+        one.where._asdict()
+        | one.slope._asdict()
+        | {f"gap_native_{name}": value for name, value in one.gap_native._asdict().items()}
+        for one in within
+        if one.slope.n_arms > 1
+    ]
+    return pd.DataFrame(rows)
 
 
 def claims_frame(claims: tuple[Claim, ...]) -> pd.DataFrame:

@@ -46,7 +46,7 @@ def over_datasets(queries: pd.DataFrame, wheres: Sequence[Headline], *, bootstra
         for (route, arm), changes in to_native(values).groupby(["route", "arm"], sort=False):
             keys = [*CELL, "query_id", "query_class"]
             differences = changes.groupby(keys, sort=False)["value"].mean().dropna().reset_index()
-            kept = complete_crossing(differences[CELL].drop_duplicates())
+            kept = complete_crossing(differences[CELL].drop_duplicates(), least_datasets=2)
             differences = differences.merge(kept, on=CELL)
             evidence = gather(differences, bootstrap=bootstrap)
             if evidence is None:
@@ -108,7 +108,7 @@ def arms_over_datasets(
             )
             cells = valued[["arm", *CELL]].drop_duplicates()
             for arm, mine in changes.groupby("arm", sort=False):
-                kept = complete_crossing(mine[CELL].drop_duplicates())
+                kept = complete_crossing(mine[CELL].drop_duplicates(), least_datasets=2)
                 differences = mine.merge(kept, on=CELL)
                 evidence = gather(differences, bootstrap=bootstrap)
                 if evidence is None:

@@ -8,10 +8,9 @@ from typing import Any
 import pandas as pd
 
 from analysis.claims import Claim, Statement
-from analysis.comparisons import FRACTION, WHAT
+from analysis.comparisons import EFFECTS, FRACTION, WHAT, price_in_seeds
 from analysis.results import Results, Within
 from analysis.sheets import level_words, records
-from analysis.stats.power import sd_interval, seeds_needed
 from analysis.study import Study
 from analysis.typeset import ABSENT, Cell, Table, interval, number, p_value, points, points_interval
 
@@ -25,7 +24,6 @@ NAMES = {
     "RMG": "modality gap, RMG",
 }
 MODALITY_LETTERS = {"image": "a", "text": "b"}
-EFFECTS = (0.005, 0.01, 0.02)  # differences, as fractions, whose price in seeds is told
 GAP_STEP = 0.1  # slopes are told for this much of the gap
 CELLS = (
     "Cells are pairs of seed and dataset; left out are those that make no complete crossing of what both "
@@ -138,22 +136,19 @@ def _scale(unit: str) -> tuple[float, int, str]:
 
 def power(study: Study, results: Results) -> Table | None:
     """Show how many seeds a difference of some size would need, by the spread that these seeds show."""
-    table = results.comparisons
-    table = table[(table["unit"] == FRACTION) & (table["n_seeds"] > 1)]
+    prices = price_in_seeds(results.comparisons)
     rows = []
-    for key, group in table.groupby(WHAT, sort=False):
-        quantity, dataset, _, task = key
-        ordered = group.sort_values("sd", kind="stable")
-        middle = records(ordered)[(len(ordered) - 1) // 2]
-        spread = sd_interval([value for _, value in middle["per_seed"]])
+    for _, group in prices.groupby(WHAT, sort=False):
+        of_effect = records(group)
+        row = of_effect[0]
         cells = [
-            Cell(f"{NAMES.get(str(quantity), str(quantity))}, {task} ({dataset})"),
-            Cell(study.label(middle["arm"])),
-            Cell(number(100 * spread.sd, 2), interval(100 * spread.low, 100 * spread.high, 2)),
+            Cell(f"{NAMES.get(row['quantity'], row['quantity'])}, {row['task']} ({row['dataset']})"),
+            Cell(study.label(row["arm"])),
+            Cell(number(100 * row["sd"], 2), interval(100 * row["sd_low"], 100 * row["sd_high"], 2)),
         ]
-        for effect in EFFECTS:
-            at, low, high = (seeds_needed(sd, effect) for sd in spread)
-            cells.append(Cell(_count(at), f"{_count(low)} to {_count(high)}"))
+        for row in of_effect:
+            bounds = f"{_count(row['seeds_low'])} to {_count(row['seeds_high'])}"
+            cells.append(Cell(_count(row["seeds"]), bounds))
         rows.append(tuple(cells))
     if not rows:
         return None
@@ -169,8 +164,8 @@ def power(study: Study, results: Results) -> Table | None:
     )
 
 
-def _count(needed: int | None) -> str:
-    return "> 1,000" if needed is None else f"{needed:,}"
+def _count(needed: Any) -> str:
+    return "> 1,000" if pd.isna(needed) else f"{needed:,}"
 
 
 def association(results: Results) -> Table | None:

@@ -125,8 +125,14 @@ def test_only_a_complete_crossing_of_shared_cells_counts() -> None:
 def test_the_largest_complete_crossing_is_kept(cells: str, kept: str) -> None:
     frame = pd.DataFrame([(int(cell[0]), cell[1]) for cell in cells.split()], columns=["seed", "dataset"])
     for given in (frame, frame[::-1]):
-        found = complete_crossing(given)
+        found = complete_crossing(given, least_datasets=2)
         assert {f"{seed}{dataset}" for seed, dataset in found.itertuples(index=False)} == set(kept.split())
+
+
+def test_one_dataset_may_be_the_largest_crossing() -> None:
+    cells = pd.DataFrame({"seed": [0, 0, 1, 2], "dataset": ["a", "b", "a", "a"]})
+    assert complete_crossing(cells).index.tolist() == [0, 2, 3]
+    assert complete_crossing(cells, least_datasets=2).index.tolist() == [0, 1]
 
 
 def test_nothing_is_said_without_a_baseline_or_a_second_dataset() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -12,10 +13,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from analysis.export import frames
 from analysis.findings import cannot_tell, found
 from analysis.published import PUBLISHED
 from analysis.report import main, write_report
 from analysis.results import compute
+from analysis.seed_sheets import power
 from analysis.sheets import glance
 from analysis.stats.bootstrap import Bootstrap
 from analysis.study import read_runs
@@ -131,14 +134,56 @@ def test_the_claims_are_said_in_a_sentence_each(page: Page) -> None:
 def test_tables_are_written_as_csv_and_parquet(study_folder: Path, tmp_path: Path) -> None:
     path = write_report(read_runs([study_folder]), tmp_path, ("csv", "parquet"), FEW)
     assert path == tmp_path / "tables" / "models.csv"
-    for name in ("models", "arms", "comparisons", "measurements", "gaps", "claims"):
+    names = {path.stem for path in (tmp_path / "tables").glob("*.parquet")}
+    assert names == {
+        "models",
+        "arms",
+        "comparisons",
+        "differences",
+        "slopes",
+        "measurements",
+        "gaps",
+        "claims",
+    }
+    for name in names:
         of_csv = pd.read_csv(tmp_path / "tables" / f"{name}.csv")
         of_parquet = pd.read_parquet(tmp_path / "tables" / f"{name}.parquet")
         assert list(of_csv.columns) == list(of_parquet.columns)
         assert len(of_csv) == len(of_parquet) > 0
     claims = pd.read_parquet(tmp_path / "tables" / "claims.parquet")
     assert set(claims["verdict"]) <= {"supported", "contradicted", "undecided", "not measured"}
+    differences = pd.read_csv(tmp_path / "tables" / "differences.csv")
+    assert json.loads(differences["per_seed"].iloc[0])[0][0] == 0
     assert not list((tmp_path / "tables").glob(".*"))  # nothing half-written
+
+
+def test_slopes_and_seeds_needed_are_exported_as_the_page_shows_them(tmp_path: Path) -> None:
+    arms = (
+        *ARMS,
+        SyntheticArm(name="middle", label="Middle", gap=0.5),
+        SyntheticArm(name="e", label="E", gap=1),
+    )
+    study = read_runs([write_study(tmp_path / "study", SyntheticStudy(arms=arms, pictures=False))])
+    results = compute(study, FEW)
+    found = frames(results)
+    for row, within in zip(found["slopes"].to_dict("records"), results.within, strict=True):
+        assert (row["modality"], row["route"], row["task"]) == (within.where.modality, within.where.route,
+                                                                within.where.task)  # fmt: skip
+        assert (row["slope"], row["low"], row["high"]) == within.slope[:3]
+        assert (row["partial"], row["n_arms"]) == (within.slope.partial, 5)
+        assert row["gap_native_spearman"] == within.gap_native.spearman
+    shown = power(study, results)
+    assert shown is not None
+    one_point = found["power"][found["power"]["effect"] == 0.01]
+    column = shown.columns.index("seeds for 1 points")
+    assert [row[column].text for row in shown.rows] == [
+        "> 1,000" if pd.isna(seeds) else f"{seeds:,}" for seeds in one_point["seeds"]
+    ]
+    assert [row[2].text for row in shown.rows] == [f"{100 * sd:.2f}" for sd in one_point["sd"]]
+    write_report(study, tmp_path / "out", ("csv", "parquet"), FEW)
+    for name in ("power", "slopes"):
+        again = pd.read_parquet(tmp_path / "out" / "tables" / f"{name}.parquet")
+        pd.testing.assert_frame_equal(again, found[name], check_dtype=False)
 
 
 @pytest.mark.parametrize("margin", ["0", "-1", "100"])
