@@ -269,7 +269,8 @@ def importances(study: Study, quantities: Sequence[Quantity]) -> Importances:
     """Tell how much of what makes a value good lies with each varied setting, over the arms of a study.
 
     Only where points were not drawn towards good values (grid, QMC): a sampler that learns looks longest
-    where it already likes what it sees, and importances of its points are of its liking.
+    where it already likes what it sees, and importances of its points are of its liking. In a full grid a
+    null setting is a level like others; elsewhere it is a setting that the point does not have.
     """
     arms = changes(study.configs, study.baseline)
     varied = list(dict.fromkeys(name for changed in arms.values() for name in changed))
@@ -281,6 +282,8 @@ def importances(study: Study, quantities: Sequence[Quantity]) -> Importances:
         return Importances(pd.DataFrame(), "")
     axes = [short(name) for name in varied]
     settings = levels(arms, study.configs, varied).set_axis(["arm", *axes], axis=1)
+    if study.mode == "grid":
+        settings = _null_named(settings)
     found = []
     for quantity in quantities:
         means = quantity.values.groupby("arm")["value"].mean().rename("value").reset_index()

@@ -237,14 +237,21 @@ def importances(results: Results) -> list[Table]:
     tables = []
     for quantity, group in table.groupby("quantity", sort=False):
         rows = tuple(
-            (Cell(row["axis"]), Cell(number(row["share"], 2), interval(row["low"], row["high"], 2)))
+            (
+                Cell(row["axis"]),
+                Cell(number(row["share"], 2), interval(row["low"], row["high"], 2)),
+                Cell(number(row["chance"], 2)),
+            )
             for row in records(group)
         )
         note = (
             f"Optuna's PED-ANOVA over {group['n_points'].iloc[0]} points that were laid out beforehand; "
-            "brackets: 95 % intervals when points are resampled."
+            "brackets: 95 % intervals when points are resampled. By chance: what the setting comes to in 95 "
+            "of 100 cases when the values are shuffled among the points, more where it has more levels; a "
+            "share up to that says nothing."
         )
-        tables.append(Table(f"What mattered for {quantity}", ("setting", "share"), rows, note))
+        columns = ("setting", "share", "share by chance, up to")
+        tables.append(Table(f"Importance of settings for {quantity}", columns, rows, note))
     return tables
 
 

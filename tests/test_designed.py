@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from scipy import stats
 from analysis import designed
 from analysis.export import frames
 from analysis.results import Results, compute
-from analysis.seed_sheets import factorial
+from analysis.seed_sheets import factorial, importances
 from analysis.stats.bootstrap import Bootstrap
 from analysis.study import Study, read_runs
 from analysis.typeset import p_value
@@ -174,8 +175,27 @@ def test_importances_need_points_drawn_without_regard_to_values(
         gap = table[table["quantity"] == "modality gap"].set_index("axis")["share"]
         assert gap["mmd weight"] > 0.8
         assert (table["low"] <= table["high"]).all()
+        sheets = importances(results)
+        assert sheets[4].title == "Importance of settings for modality gap"
+        assert sheets[4].columns == ("setting", "share", "share by chance, up to")
+        assert [row[2].text for sheet in sheets for row in sheet.rows] == [
+            f"{one:.2f}" for one in table["chance"]
+        ]
     else:
         assert ("drawn towards good values" in note) == (mode != "grid")
+
+
+def test_a_null_level_of_a_grid_has_its_importance(tmp_path: Path) -> None:
+    arms = [
+        arm(
+            f"p{place}", gap=0.2 if ema else 0.8, settings={"ema": ema}, temperature=tau, weights={"mmd": mmd}
+        )
+        for place, (ema, tau, mmd) in enumerate(product((None, 0.99), (0.01, 0.1), (0.0, 1.0, 2.0)))
+    ]
+    _, results = measured(tmp_path / "study", *arms, seeds=(0,))
+    table = results.importances.table
+    gap = table[table["quantity"] == "modality gap"].set_index("axis")["share"]
+    assert gap["ema"] > 0.8
 
 
 def test_trade_offs_join_models(crossed: tuple[Study, Results]) -> None:

@@ -25,7 +25,7 @@ def grid() -> tuple[pd.DataFrame, np.ndarray]:
 def test_the_axis_that_decides_comes_first() -> None:
     points, objective = grid()
     table = axis_importances(points, objective, resamples=20)
-    assert list(table.columns) == ["axis", "share", "low", "high", "n_points"]
+    assert list(table.columns) == ["axis", "share", "low", "high", "chance", "n_points"]
     assert set(table["axis"].iloc[:2]) == {"term", "weight"}
     assert table["share"].iloc[2] < 0.1
     assert table["share"].sum() == pytest.approx(1)
@@ -87,6 +87,31 @@ def test_axes_that_are_constant_or_exist_at_some_points_only() -> None:
     assert table["share"].sum() == pytest.approx(1)
 
 
+def uneven_grid() -> pd.DataFrame:
+    """Lay out four levels by two by two."""
+    return pd.DataFrame(product("abcd", (True, False), (True, False)), columns=["four", "two", "too"])
+
+
+def test_noise_seldom_lies_above_chance_which_is_more_where_an_axis_has_more_levels() -> None:
+    points, generator = uneven_grid(), np.random.default_rng(3)
+    tables = pd.concat(
+        axis_importances(points, generator.standard_normal(16), resamples=1, permutations=20)
+        for _ in range(30)
+    )
+    assert (tables["share"] > tables["chance"]).mean() < 0.12  # 1 in 20 expected
+    means = tables.groupby("axis")[["share", "chance"]].mean()
+    assert (means.loc["four"] > means.loc[["two", "too"]].max()).all()
+    assert tables["chance"].max() == 1
+
+
+def test_axes_that_decide_lie_above_chance_and_others_do_not() -> None:
+    points, objective = grid()
+    table = axis_importances(points, objective, resamples=2).set_index("axis")
+    above = table["share"] > table["chance"]
+    assert above[["term", "weight"]].all()  # though they share what there is to share
+    assert not above[["flag", "seedlike"]].any()
+
+
 def test_points_without_an_objective_are_left_out() -> None:
     points, objective = grid()
     objective[:4] = np.nan
@@ -98,7 +123,7 @@ def test_points_without_an_objective_are_left_out() -> None:
 def test_a_tie_of_all_points_has_no_shares() -> None:
     points, _ = grid()
     table = axis_importances(points, np.zeros(48), resamples=3)
-    assert table[["share", "low", "high"]].isna().all(axis=None)
+    assert table[["share", "low", "high", "chance"]].isna().all(axis=None)
 
 
 def test_too_little_is_refused() -> None:
@@ -112,4 +137,6 @@ def test_too_little_is_refused() -> None:
             axis_importances(*wrong)
     with pytest.raises(InputError, match="resamples"):
         axis_importances(points, objective, resamples=0)
+    with pytest.raises(InputError, match="permutations"):
+        axis_importances(points, objective, permutations=0)
     assert len(axis_importances(points.iloc[:10], objective[:10], resamples=2)) == 4

@@ -27,6 +27,7 @@ def axis_importances(
     *,
     maximise: bool = True,
     resamples: int = 200,
+    permutations: int = 100,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Share out, over the axes of a grid, what sets its best points apart from all points (PED-ANOVA).
@@ -34,6 +35,9 @@ def axis_importances(
     share_a is proportional to sum_x p(x) (p_best(x) / p(x) - 1)², with p and p_best Parzen estimates of axis
     a over all points and over the best quantile: the best tenth, or the five best where a tenth holds fewer,
     never more than half. low, high = 2.5 and 97.5 percentiles when points are resampled with replacement.
+    chance = 95th percentile of the sum of axis a when the objectives are permuted among the points, over the
+    total of all sums as they are, at most 1: share > chance is a permutation test at .05 of that axis alone,
+    whatever the others do. Without any effect an axis of more levels gets a larger share, and none gets 0.
 
     Only for points that were laid out beforehand: a full grid, or quasi-random (QMC) or random points. Points
     that a sampler chose to do well crowd around the best, and their importances describe the sampler.
@@ -50,8 +54,8 @@ def axis_importances(
         maximise: whether the highest objective is best (the evaluator minimises: such values are negated).
 
     Returns:
-        columns axis, share, low, high, n_points, most important first; shares sum to 1. Where the best points
-        differ from the others along no axis, shares are NaN.
+        columns axis, share, low, high, chance, n_points, most important first; shares sum to 1. Where the
+        best points differ from the others along no axis, shares are NaN.
 
     Raises:
         InputError: another number of objectives than points, no axis, or fewer than ten points with an
@@ -62,22 +66,32 @@ def axis_importances(
         raise InputError(f"{len(points)} points and objectives of shape {values.shape}: give one a point")
     if points.shape[1] == 0:
         raise InputError("points without an axis: give one column for each axis that was varied")
-    if resamples < 1:
-        raise InputError(f"resamples={resamples}: at least one resample is needed")
+    if resamples < 1 or permutations < 1:
+        raise InputError(f"resamples={resamples}, permutations={permutations}: at least one each is needed")
     finite = np.isfinite(values)
     n = int(finite.sum())
     if n < LEAST_POINTS:
         raise InputError(f"{n} points with an objective: importances need at least {LEAST_POINTS}")
-    trials = _trials(points[finite], -values[finite] if maximise else values[finite])
+    measured, ranked = points[finite], -values[finite] if maximise else values[finite]
+    trials = _trials(measured, ranked)
     axes = [str(axis) for axis in points.columns]
-    shares = _shares(trials, axes)
     generator = np.random.default_rng(seed)
-    drawn = np.stack(
-        [_shares([trials[place] for place in generator.integers(0, n, n)], axes) for _ in range(resamples)]
+    drawn = [_sums([trials[place] for place in generator.integers(0, n, n)], axes) for _ in range(resamples)]
+    permuted = [_sums(_trials(measured, generator.permutation(ranked)), axes) for _ in range(permutations)]
+    sums = _sums(trials, axes)
+    shares = [_shares(one) for one in drawn if one.sum() > 0]
+    low, high = np.percentile(shares, [2.5, 97.5], axis=0) if shares else np.full((2, len(axes)), np.nan)
+    table = pd.DataFrame(
+        {
+            "axis": axes,
+            "share": _shares(sums),
+            "low": low,
+            "high": high,
+            "chance": np.nan if sums.sum() == 0 else np.percentile(permuted, 95, axis=0) / sums.sum(),
+            "n_points": n,
+        }
     )
-    drawn = drawn[np.isfinite(drawn).all(axis=1)]
-    bounds = np.percentile(drawn, [2.5, 97.5], axis=0) if len(drawn) else np.full((2, len(axes)), np.nan)
-    table = pd.DataFrame({"axis": axes, "share": shares, "low": bounds[0], "high": bounds[1], "n_points": n})
+    table["chance"] = table["chance"].clip(upper=1)
     return table.sort_values("share", ascending=False, kind="stable", ignore_index=True)
 
 
@@ -113,7 +127,11 @@ def _axis(column: pd.Series) -> tuple[list[Any], BaseDistribution]:
     return values, FloatDistribution(low, high, log=log)
 
 
-def _shares(trials: list[FrozenTrial], axes: list[str]) -> FloatArray:
+def _shares(sums: FloatArray) -> FloatArray:
+    return sums / sums.sum() if sums.sum() > 0 else np.full(len(sums), np.nan)
+
+
+def _sums(trials: list[FrozenTrial], axes: list[str]) -> FloatArray:
     import optuna
 
     verbosity = optuna.logging.get_verbosity()
@@ -128,5 +146,4 @@ def _shares(trials: list[FrozenTrial], axes: list[str]) -> FloatArray:
     with warnings.catch_warnings():  # a resample may hold one point of a kind, or ties among all
         warnings.filterwarnings("ignore", message=_EXPECTED)
         found = evaluator.evaluate(study)
-    raw = np.array([found.get(axis, 0.0) for axis in axes])
-    return raw / raw.sum() if raw.sum() > 0 else np.full(len(axes), np.nan)
+    return np.array([found.get(axis, 0.0) for axis in axes])
