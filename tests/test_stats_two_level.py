@@ -70,6 +70,16 @@ def test_the_variances_are_those_of_regression_with_clusters() -> None:
     df = variance**2 / (of_seeds**2 / 3 + of_classes**2 / 4)
     half = scipy.stats.t.ppf(0.95, df) * np.sqrt(variance)
     assert (result["low"], result["high"]) == pytest.approx((means.mean() - half, means.mean() + half))
+    assert result["p"] == pytest.approx(2 * scipy.stats.t.sf(means.mean() / np.sqrt(variance), df))
+
+
+@pytest.mark.parametrize("shift", [-2.0, -1.0, 0.0])
+def test_the_p_is_what_the_interval_at_that_level_touches_zero_with(shift: float) -> None:
+    frame = crossed(2).assign(value=lambda rows: rows["value"] + shift - 1.0)
+    p = two_level_t_interval(frame, []).loc[0, "p"]
+    touching = two_level_t_interval(frame, [], level=1 - p).iloc[0]
+    assert 0 < p < 1
+    assert min(abs(touching["low"]), abs(touching["high"])) == pytest.approx(0, abs=1e-9)
 
 
 def test_without_class_effects_it_is_the_t_interval_over_seeds() -> None:
@@ -91,6 +101,7 @@ def test_without_seed_effects_it_is_the_bootstrap_over_classes() -> None:
 def test_all_equal_values_leave_no_width() -> None:
     for table in both(crossed().assign(value=0.5), []):
         assert tuple(table.loc[0, ["value", "low", "high"]]) == pytest.approx((0.5, 0.5, 0.5))
+    assert np.isnan(table.loc[0, "p"])  # of the t interval, the second: nothing to divide by
 
 
 def test_groups_keep_their_order_and_equal_each_alone() -> None:

@@ -226,17 +226,18 @@ def two_level_t_interval(frame: pd.DataFrame, by: Sequence[str], *, level: float
 
     value ∓ t_df sqrt(V), V = V_seed + V_class, V_seed = s² of the seeds' means / S, V_class = C/(C-1)
     sum_c (D_c - n_c value)² / N² with D_c the sum over the queries of class c, averaged over seeds;
-    df = V² / (V_seed²/(S-1) + V_class²/(C-1)). What a class does in one seed only is counted in both: the
-    interval is a little wide rather than narrow.
+    df = V² / (V_seed²/(S-1) + V_class²/(C-1)); p = 2 P(t_df > |value| / sqrt(V)), two-sided. What a class
+    does in one seed only is counted in both: the interval is a little wide rather than narrow.
 
     [0] Cameron, Gelbach and Miller, Journal of Business and Economic Statistics 29(2), 2011 (two-way
     clusters, without their subtraction); Satterthwaite, Biometrics Bulletin 2, 1946 (df)
 
-    Args, Returns, Raises: as :func:`two_level_interval`; InputError for a level outside (0, 1) as well.
+    Args, Returns, Raises: as :func:`two_level_interval`, and p; where all values are equal the interval
+    shrinks to the value and p is NaN. InputError for a level outside (0, 1) as well.
     """
     if not 0 < level < 1:
         raise InputError(f"level={level}: an interval's level lies between 0 and 1")
-    return _two_levels(frame, by, lambda crossing: _two_way_t(crossing, level))
+    return _two_levels(frame, by, lambda crossing: _two_way_t(crossing, level), more=("p",))
 
 
 class _Crossing(NamedTuple):
@@ -247,8 +248,12 @@ class _Crossing(NamedTuple):
 
 
 def _two_levels(
-    frame: pd.DataFrame, by: Sequence[str], bounds: Callable[[_Crossing], tuple[float, float]]
+    frame: pd.DataFrame,
+    by: Sequence[str],
+    bounds: Callable[[_Crossing], tuple[float, ...]],
+    more: tuple[str, ...] = (),
 ) -> pd.DataFrame:
+    names = ("low", "high", *more)
     results: list[dict[Hashable, object]] = []
     for key, group in (
         frame.groupby(list(by), sort=False, dropna=False, observed=True) if by else [((), frame)]
@@ -280,19 +285,18 @@ def _two_levels(
         crossing = _Crossing(
             np.asarray(sums, dtype=np.float64), np.asarray(counts[sums.columns], dtype=np.float64)
         )
-        low, high = bounds(crossing) if min(sums.shape) > 1 else (float("nan"), float("nan"))
+        numbers = bounds(crossing) if min(sums.shape) > 1 else (float("nan"),) * len(names)
         results.append(
             {
                 **dict(zip(by, key, strict=True)),
                 "value": float(valued["value"].mean()) if len(valued) else float("nan"),
-                "low": low,
-                "high": high,
+                **dict(zip(names, numbers, strict=True)),
                 "n_seeds": n_seeds,
                 "n_classes": len(counts),
                 "n_queries": len(per_query),
             }
         )
-    return pd.DataFrame(results, columns=[*by, "value", "low", "high", "n_seeds", "n_classes", "n_queries"])
+    return pd.DataFrame(results, columns=[*by, "value", *names, "n_seeds", "n_classes", "n_queries"])
 
 
 def _crossed(crossing: _Crossing, bootstrap: Bootstrap) -> tuple[float, float]:
@@ -306,17 +310,19 @@ def _crossed(crossing: _Crossing, bootstrap: Bootstrap) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _two_way_t(crossing: _Crossing, level: float) -> tuple[float, float]:
+def _two_way_t(crossing: _Crossing, level: float) -> tuple[float, float, float]:
     sums_SC, counts_C = crossing
     n_seeds, n_classes = sums_SC.shape
     means_S = sums_SC.sum(axis=1) / counts_C.sum()
     value = float(means_S.mean())
     of_seeds = spread(means_S) ** 2 / n_seeds
     rest_C = (sums_SC.mean(axis=0) - counts_C * value) / counts_C.sum()
+    if np.abs(rest_C).max() <= 1e-12 * abs(value):
+        rest_C = np.zeros_like(rest_C)  # rounding alone tells the classes apart
     of_classes = float(rest_C @ rest_C) * n_classes / (n_classes - 1)
     variance = of_seeds + of_classes
     if variance == 0:
-        return value, value
+        return value, value, float("nan")
     df = variance**2 / (of_seeds**2 / (n_seeds - 1) + of_classes**2 / (n_classes - 1))
     half = float(scipy.stats.t.ppf((1 + level) / 2, df)) * variance**0.5
-    return value - half, value + half
+    return value - half, value + half, float(2 * scipy.stats.t.sf(abs(value) / variance**0.5, df))
