@@ -164,7 +164,11 @@ def over_queries(sample: Sample, bootstrap: Bootstrap) -> Bounds:
 
 
 def two_level(sample: Sample, bootstrap: Bootstrap, *, nested: bool = False) -> Bounds:
-    """Resample seeds and, apart from them (crossed) or anew for each seed drawn (nested), query classes."""
+    """Resample seeds and, apart from them (crossed) or anew for each seed drawn (nested), query classes.
+
+    Percentiles of sum_sc w_s v_c D_sc / sum_sc w_s v_c n_sc (Owen, 2007, arXiv 0712.1111); simulated, not
+    used.
+    """
     n_C = np.bincount(sample.class_Q)
     seeds_RS = resample_counts(sample.values_XSQ.shape[1], bootstrap)
     if nested:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,9 @@ import statsmodels.formula.api as smf
 from analysis import simulate
 from analysis.simulate import Model, Sample
 from analysis.stats.association import line_of
-from analysis.stats.bootstrap import Bootstrap, average_models, mean_interval
+from analysis.stats.bootstrap import Bootstrap, average_models, mean_interval, resample_counts
 from analysis.stats.equivalence import equivalence
-from analysis.stats.seeds import paired_seeds, two_level_interval, two_level_t_interval
+from analysis.stats.seeds import paired_seeds, two_level_t_interval
 from crossgap.command import run_command
 
 SMALL = Model(n_queries=40, n_classes=8)
@@ -42,22 +43,15 @@ def as_frame(drawn: Sample, repetition: int) -> pd.DataFrame:
 def test_intervals_are_the_shipped_ones() -> None:
     drawn = sample()
     means_XS = drawn.values_XSQ.mean(axis=2)
-    over_t, two, two_t = (
-        simulate.t_over_seeds(means_XS),
-        simulate.two_level(drawn, BOOTSTRAP),
-        simulate.two_level_t(drawn),
-    )
+    over_t, two_t = simulate.t_over_seeds(means_XS), simulate.two_level_t(drawn)
     for place in range(3):
         frame = as_frame(drawn, place)
         seeds = paired_seeds(means_XS[place])
         assert (over_t.low_X[place], over_t.high_X[place]) == pytest.approx((seeds.low, seeds.high))
-        for bounds, table in (
-            (two, two_level_interval(frame, [], bootstrap=BOOTSTRAP)),
-            (two_t, two_level_t_interval(frame, [])),
-        ):
-            assert (bounds.low_X[place], bounds.high_X[place]) == pytest.approx(
-                (table.loc[0, "low"], table.loc[0, "high"])
-            )
+        table = two_level_t_interval(frame, [])
+        assert (two_t.low_X[place], two_t.high_X[place]) == pytest.approx(
+            (table.loc[0, "low"], table.loc[0, "high"])
+        )
         for method in ("cluster", "query"):
             bootstrap = Bootstrap(method=method, resamples=80, seed=5)
             table = mean_interval(average_models(frame, []), [], bootstrap=bootstrap)
@@ -65,6 +59,20 @@ def test_intervals_are_the_shipped_ones() -> None:
             assert (bounds.low_X[place], bounds.high_X[place]) == pytest.approx(
                 (table.loc[0, "low"], table.loc[0, "high"])
             )
+
+
+def test_the_two_level_bootstrap_equals_a_listed_one() -> None:
+    drawn = sample()
+    bounds = simulate.two_level(drawn, BOOTSTRAP)
+    seeds_RS = resample_counts(4, BOOTSTRAP)
+    classes_RC = resample_counts(8, replace(BOOTSTRAP, seed=BOOTSTRAP.seed + 1))  # seeds and classes apart
+    for place, values_SQ in enumerate(drawn.values_XSQ):
+        means = []
+        for of_seeds, of_classes in zip(seeds_RS, classes_RC, strict=True):
+            weights_SQ = of_seeds[:, None] * of_classes[drawn.class_Q]
+            means.append(np.average(values_SQ, weights=weights_SQ))
+        expected = tuple(np.percentile(means, [2.5, 97.5]))
+        assert (bounds.low_X[place], bounds.high_X[place]) == pytest.approx(expected)
 
 
 def test_percentiles_and_bca_are_scipy_s() -> None:
