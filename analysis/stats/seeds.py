@@ -185,13 +185,16 @@ def flip_p_values(values_XN: FloatArray, *, flips: int = FLIPS, seed: int = 0) -
 
 
 def win_tie_loss(differences: Sequence[float] | FloatArray) -> Record:
-    """Count the differences above, at and below 0.
+    """Count the differences above, at and below 0; one that rounding alone tells from 0 is a tie.
+
+    Level: |d| <= 1e-12 max(1, max |d|), for metrics between 0 and 1 or points.
 
     Raises:
         InputError: no difference or one that is not finite.
     """
     d = checked(differences)
-    return Record(int((d > 0).sum()), int((d == 0).sum()), int((d < 0).sum()))
+    slack = 1e-12 * max(1.0, float(np.abs(d).max()))
+    return Record(int((d > slack).sum()), int((np.abs(d) <= slack).sum()), int((d < -slack).sum()))
 
 
 def two_level_t_interval(
