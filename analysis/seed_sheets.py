@@ -65,15 +65,9 @@ def statements(claim: Claim) -> Table:
 def _numbers(one: Statement) -> tuple[Cell, ...]:
     if one.slope is not None:
         bounds = interval(one.slope.partial_low, one.slope.partial_high, 2)
-        partial = Cell(f"partial r {number(one.slope.partial, 2, signed=True)}")
-        return (
-            partial,
-            Cell(ABSENT),
-            Cell(bounds),
-            Cell(ABSENT),
-            Cell(str(one.slope.n_models)),
-            Cell(ABSENT),
-        )
+        words = f"partial r {number(one.slope.partial, 2, signed=True)}"
+        partial = Cell(words, f"{bounds} over {one.slope.n_arms} arms")
+        return (partial, *(Cell(ABSENT),) * 3, Cell(str(one.slope.n_models)), Cell(ABSENT))
     if one.evidence is None:
         return (Cell(ABSENT),) * 6
     found = one.evidence
