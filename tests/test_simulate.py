@@ -61,6 +61,28 @@ def test_intervals_are_the_shipped_ones() -> None:
             )
 
 
+def test_the_test_over_two_levels_is_the_shipped_one() -> None:
+    drawn = sample(repetitions=30)
+    bounds = simulate.two_level_t(drawn)
+    p = np.array([two_level_t_interval(as_frame(drawn, place), []).loc[0, "p"] for place in range(30)])
+    rejected = (bounds.low_X > 0) | (bounds.high_X < 0)
+    assert 0 < rejected.sum() < 30
+    assert list(rejected) == list(p <= 0.05)
+
+
+def test_t_over_classes_is_that_of_regression_with_clusters() -> None:
+    drawn = sample(1)
+    sums_XC = np.stack([np.bincount(drawn.class_Q, weights=row) for row in drawn.values_XSQ[:, 0]])
+    bounds = simulate.t_over_classes(sums_XC, np.bincount(drawn.class_Q))
+    for place in range(3):
+        frame = as_frame(drawn, place)
+        fit = smf.ols("value ~ 1", frame).fit(
+            cov_type="cluster", cov_kwds={"groups": frame["query_class"]}, use_t=True
+        )
+        expected = tuple(fit.conf_int().loc["Intercept"])
+        assert (bounds.low_X[place], bounds.high_X[place]) == pytest.approx(expected)
+
+
 def test_the_two_level_bootstrap_equals_a_listed_one() -> None:
     drawn = sample()
     bounds = simulate.two_level(drawn, BOOTSTRAP)
@@ -130,6 +152,19 @@ def test_the_model_has_the_spread_it_states(shape: str) -> None:
     assert np.mean(drawn.these_X) == pytest.approx(model.effect, abs=0.3)
 
 
+@pytest.mark.parametrize("shape", ["normal", "skewed"])
+def test_one_model_has_no_effect_of_its_seed(shape: str) -> None:
+    model = replace(simulate.ONE_MODEL, class_shape=shape)
+    assert model.query_class**2 == pytest.approx(Model().query_class ** 2 + Model().seed_by_class ** 2)
+    assert model.query**2 == pytest.approx(Model().query ** 2 + Model().rest ** 2)
+    drawn = simulate.draw(model, 1, 2000, np.random.default_rng(5))
+    means = drawn.values_XSQ[:, 0].mean(axis=1)
+    np.testing.assert_allclose(means, drawn.these_X)
+    share = (np.bincount(drawn.class_Q) ** 2).sum() / 300**2
+    assert means.var() == pytest.approx(13 * share + 72 / 300, rel=0.15)
+    assert (scipy.stats.skew(means) > 0.2) == (shape == "skewed")
+
+
 def test_numbers_do_not_change_with_the_other_cells() -> None:
     alone = simulate.simulate_seeds("skewed", 3, 20)
     among = simulate.simulate((2, 3), 20)
@@ -143,6 +178,8 @@ def test_the_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFix
     shown = capsys.readouterr().out
     assert "two-level bootstrap" in shown
     assert "6 seeds" in shown
+    assert "60 classes" in shown
+    assert "its larger side" in shown
     assert list(pd.read_csv(out).columns) == simulate.COLUMNS
 
 
