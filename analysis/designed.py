@@ -10,6 +10,7 @@ import pandas as pd
 from analysis.comparisons import minus_baseline, of_headline
 from analysis.design import Ladder, changes, crossing, levels, short, temperature_ladder, weight_ladders
 from analysis.stats.factorial import factorial_effects
+from analysis.stats.families import benjamini_hochberg
 from analysis.stats.importances import LEAST_POINTS, axis_importances
 from analysis.stats.seeds import paired_seeds
 from analysis.study import Study
@@ -18,6 +19,7 @@ from analysis.tables import CROSS_TASKS, MODEL, Headline
 REGIME = "objective.temperature.regime"
 FAIR_MODES = ("grid", "qmc")  # points drawn without regard to what was found before
 POINTS = 100
+NULL = "none"  # how a level that is null is called
 
 
 class Quantity(NamedTuple):
@@ -213,17 +215,18 @@ def beside_published(values: pd.DataFrame, wheres: Sequence[Headline]) -> pd.Dat
 def effects(study: Study, quantities: Sequence[Quantity], *, level: float) -> pd.DataFrame:
     """Estimate main effects and two-way interactions where the arms are a full crossing of factors.
 
-    Only seeds that every cell has count.
+    Only seeds that every cell has count. A level that is null (no moving average, say) is the lowest level of
+    its factor, named "none". q: Benjamini-Hochberg over all rows of the table, every term of every quantity.
 
     Returns:
-        columns quantity, unit, term, order, estimate, low, high, p, df, n_seeds; empty without a crossing.
+        columns term, order, estimate, low, high, p, q, df, quantity, unit, n_seeds; empty without a crossing.
     """
     arms = changes(study.configs, study.baseline)
     design = crossing(arms, study.configs) if arms else pd.DataFrame()
     if design.empty:
         return pd.DataFrame()
     factors = [name for name in design.columns if name != "arm"]
-    design = design.rename(columns={name: short(name) for name in factors})
+    design = _null_named(design.rename(columns={name: short(name) for name in factors}))
     factors = [short(name) for name in factors]
     found = []
     for quantity in quantities:
@@ -235,7 +238,23 @@ def effects(study: Study, quantities: Sequence[Quantity], *, level: float) -> pd
             found.append(
                 table.assign(quantity=quantity.name, unit=quantity.unit, n_seeds=cells["seed"].nunique())
             )
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+    if not found:
+        return pd.DataFrame()
+    effects = pd.concat(found, ignore_index=True)
+    q = benjamini_hochberg(effects["p"].to_numpy(float))
+    effects.insert(list(effects).index("df"), "q", q)
+    return effects
+
+
+def _null_named(settings: pd.DataFrame) -> pd.DataFrame:
+    """Make null a level of its own, the first: numbers follow in ascending order, others as they come."""
+    named = settings.copy()
+    for name, column in settings.items():
+        if column.isna().any():
+            others = column.dropna().unique().tolist()
+            order = [NULL, *(sorted(others) if pd.api.types.is_numeric_dtype(column) else others)]
+            named[name] = pd.Categorical(column.astype(object).where(column.notna(), NULL), order)
+    return named
 
 
 class Importances(NamedTuple):

@@ -209,15 +209,17 @@ def factorial(results: Results) -> list[Table]:
                 Cell({1: "main effect"}.get(row["order"], "interaction")),
                 Cell(number(row["estimate"], 2, signed=True), interval(row["low"], row["high"], 2)),
                 Cell(p_value(row["p"])),
+                Cell(p_value(row["q"])),
             )
             for row in records(group)
         )
         note = (
-            "Change from the lowest level of a factor to its highest; an interaction is half of how much one "
-            "factor changes the other's effect. Least squares with seeds as blocks, "
-            f"{group['n_seeds'].iloc[0]} seeds, {int(group['df'].iloc[0])} degrees of freedom."
+            "Change from the lowest level of a factor (none, if there is one) to its highest; an interaction "
+            "is half of how much one factor changes the other's effect. Least squares with seeds as blocks, "
+            f"{group['n_seeds'].iloc[0]} seeds, {int(group['df'].iloc[0])} degrees of freedom. q: "
+            f"Benjamini-Hochberg over the {results.effects['p'].notna().sum()} tests of these tables."
         )
-        columns = ("term", "kind", f"effect ({unit})", "p")
+        columns = ("term", "kind", f"effect ({unit})", "p", "q")
         tables.append(Table(f"Factorial effects on {quantity}", columns, rows, note, text_columns=2))
     return tables
 

@@ -35,6 +35,7 @@ class SyntheticArm:
     weights: dict[str, float] = field(default_factory=dict)  # of terms beside clip
     temperature: float = 0.01
     steps: int = 500
+    settings: dict[str, Any] = field(default_factory=dict)  # further ones of the configuration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,6 +284,7 @@ def _write_training(folder: Path, arm: SyntheticArm, seed: int, position: int) -
             "weights": {"clip": 1.0, **arm.weights},
             "temperature": {"regime": "fixed", "initial": arm.temperature},
         },
+        **arm.settings,
     }
     write_json(folder / "config.json", {"config": config, "config_hash": f"hash-{arm.name}"})
     terms = {"contrastive": 1.0} if position == 0 else {"contrastive": 1.0, "centroid": 0.5}

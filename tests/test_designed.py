@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
 from analysis import designed
+from analysis.export import frames
 from analysis.results import Results, compute
+from analysis.seed_sheets import factorial
 from analysis.stats.bootstrap import Bootstrap
 from analysis.study import Study, read_runs
+from analysis.typeset import p_value
 from tests.synthetic_study import SyntheticArm, SyntheticStudy, write_study
 
 FEW = Bootstrap(resamples=50)
@@ -60,6 +64,49 @@ def test_effects_are_those_of_the_cells(crossed: tuple[Study, Results]) -> None:
     (interaction,) = [term for term in gap.index if "mmd weight" in term and "temperature" in term]
     assert gap[interaction] == pytest.approx(((0.3 - 0.4) - (0.6 - 0.8)) / 2)
     assert set(found["n_seeds"]) == {3}
+
+
+def test_effects_carry_q_over_every_quantity(crossed: tuple[Study, Results]) -> None:
+    found = crossed[1].effects
+    p = found["p"].to_numpy()
+    assert len(p) == 6 * 3
+    known = ~np.isnan(p)
+    np.testing.assert_allclose(found["q"][known], stats.false_discovery_control(p[known]))
+    assert (found["q"].isna() == found["p"].isna()).all()
+    tables = factorial(crossed[1])
+    assert {table.columns for table in tables} >= {("term", "kind", "effect (points)", "p", "q")}
+    shown = [row[-1].text for table in tables for row in table.rows]
+    assert shown == [p_value(q) for q in found["q"]]
+    assert f"over the {known.sum()} tests of these tables" in tables[0].note
+    assert "q" in frames(crossed[1])["effects"].columns
+
+
+@pytest.mark.parametrize("levels", [(None, 0.99), (0.99, None), (None, "cosine"), (None, True)])
+def test_a_null_level_is_the_lowest_of_its_factor(tmp_path: Path, levels: tuple[object, object]) -> None:
+    gaps = {(None, 0.01): 0.8, (None, 0.1): 0.6, (0.99, 0.01): 0.5, (0.99, 0.1): 0.1}
+    arms = [
+        arm(
+            f"{'off' if level is None else 'on'}-{temperature}",
+            gap=gaps[None if level is None else 0.99, temperature],
+            settings={"ema": level},
+            temperature=temperature,
+        )
+        for level in levels
+        for temperature in (0.01, 0.1)
+    ]
+    _, results = measured(tmp_path / "study", *arms)
+    found = results.effects
+    gap = found[found["quantity"] == "modality gap"].set_index("term")["estimate"]
+    assert gap["ema"] == pytest.approx((0.5 + 0.1 - 0.8 - 0.6) / 2)
+    assert gap["temperature"] == pytest.approx((0.6 + 0.1 - 0.8 - 0.5) / 2)
+
+
+def test_null_goes_before_numbers_in_ascending_order() -> None:
+    settings = pd.DataFrame({"arm": list("abc"), "ema": [0.999, None, 0.99], "steps": [1, 2, 3]})
+    named = designed._null_named(settings)
+    assert named["ema"].cat.categories.tolist() == ["none", 0.99, 0.999]
+    assert named["ema"].tolist() == [0.999, "none", 0.99]
+    assert named[["arm", "steps"]].equals(settings[["arm", "steps"]])
 
 
 def test_differences_are_paired(crossed: tuple[Study, Results]) -> None:
