@@ -12,10 +12,11 @@ import pandas as pd
 from analysis.stats.bootstrap import Bootstrap, average_models, resample_counts
 from analysis.stats.equivalence import equivalent_within
 from analysis.stats.seeds import Paired, paired_seeds, sign_flip, two_level_t_interval
-from analysis.stats.support import supported
+from analysis.stats.support import supported, supported_classes
 
 Verdict = Literal["supported", "contradicted", "undecided", "not measured"]
 TWO_LEVEL = "two-level t"
+OVER_QUERIES = "query bootstrap (clustered)"
 QUERY = ["dataset", "query_id", "query_class"]
 
 
@@ -27,7 +28,8 @@ class Evidence(NamedTuple):
     an arm, or released models. ``both_low`` and ``both_high`` bound it over models and queries at once, where
     the simulation supports such an interval for so few models (else NaN). ``p`` belongs to what decides: that
     of the t over models and queries at once, else the larger of that of flipping the signs of whole classes
-    and, of several models, that of the t over models.
+    and, of several models, that of the t over models. ``n_classes`` is the number of classes that the
+    interval over queries is worth: that of one dataset, of several their degrees of freedom together.
     """
 
     value: float
@@ -37,6 +39,7 @@ class Evidence(NamedTuple):
     both_low: float
     both_high: float
     n_queries: int
+    n_classes: int
     n_datasets: int
     p: float
 
@@ -74,6 +77,7 @@ def gather(differences: pd.DataFrame, *, bootstrap: Bootstrap) -> Evidence | Non
         both_low=both_low,
         both_high=both_high,
         n_queries=len(queries),
+        n_classes=_classes(queries),
         n_datasets=queries["dataset"].nunique(),
         p=p,
     )
@@ -94,9 +98,12 @@ def deciding(evidence: Evidence) -> list[tuple[float, float]]:
 def side(evidence: Evidence, *, beyond: float = 0.0) -> int:
     """Tell on which side of zero all deciding intervals lie: 1, -1, or 0 where they do not or include it.
 
-    ``beyond``: how far from zero they must lie at least.
+    ``beyond``: how far from zero they must lie at least. An interval over queries of so few classes that the
+    simulation finds it too narrow decides nothing.
     """
     bounds = deciding(evidence)
+    if too_few_classes(evidence):
+        return 0
     if all(low > beyond for low, _ in bounds):
         return 1
     return -1 if all(high < -beyond for _, high in bounds) else 0
@@ -107,7 +114,14 @@ def negligible(evidence: Evidence, margin: float) -> bool:
 
     Half, because the simulation finds that at .05 the test claims too much where seeds are skewed.
     """
-    return all(equivalent_within(low, high, margin) for low, high in deciding(evidence))
+    return not too_few_classes(evidence) and all(
+        equivalent_within(low, high, margin) for low, high in deciding(evidence)
+    )
+
+
+def too_few_classes(evidence: Evidence) -> bool:
+    """Tell whether an interval over queries has to decide and rests on too few classes for it."""
+    return bool(np.isnan(evidence.both_low)) and not supported_classes(OVER_QUERIES, evidence.n_classes)
 
 
 def _over_queries(queries: pd.DataFrame, bootstrap: Bootstrap) -> tuple[float, float]:
@@ -127,6 +141,25 @@ def _over_queries(queries: pd.DataFrame, bootstrap: Bootstrap) -> tuple[float, f
     tail = 50 * (1 - bootstrap.level)
     low, high = np.percentile(means_R, [tail, 100 - tail])
     return float(low), float(high)
+
+
+def _classes(queries: pd.DataFrame) -> int:
+    """Count classes; of several datasets by Satterthwaite's degrees of freedom of the mean over them.
+
+    1 + V² / sum_d V_d² / (C_d - 1), V = sum_d V_d, with V_d = C_d/(C_d - 1) sum_c ((D_c - n_c m_d) / N_d)²
+    as in the two-level t.
+    """
+    counts, variances = [], []
+    for _, group in queries.groupby("dataset", sort=False):
+        classes = group.groupby("query_class")["value"].agg(["sum", "size"]).to_numpy(np.float64)
+        count = len(classes)
+        rest = (classes[:, 0] - classes[:, 1] * group["value"].mean()) / len(group)
+        counts.append(count)
+        variances.append(float(rest @ rest) * count / max(count - 1, 1))
+    if len(counts) == 1 or min(counts) < 2 or not sum(variances):
+        return min(counts)
+    squares = sum(variance**2 / (count - 1) for count, variance in zip(counts, variances, strict=True))
+    return 1 + round(sum(variances) ** 2 / squares)
 
 
 def _p_over_queries(queries: pd.DataFrame) -> float:

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from analysis.evidence import Evidence, deciding, side
+from analysis.evidence import OVER_QUERIES, Evidence, deciding, side
 from analysis.results import Results, Within
 from analysis.stats.seeds import paired_seeds
-from analysis.stats.support import supported
+from analysis.stats.support import class_coverage, supported, supported_classes
 from analysis.study import Study
 from analysis.typeset import counted, interval, joined, number, points, points_interval
 
@@ -73,7 +73,12 @@ def cannot_tell(study: Study, results: Results) -> list[str]:
         )
     if results.quoted_rows.empty:
         return statements
-    statements += [_seeds(study, results), *_few_queries(results), *_residuals(study, results)]
+    statements += [
+        _seeds(study, results),
+        *_few_queries(results),
+        *_few_classes(results),
+        *_residuals(study, results),
+    ]
     if len(study.arms) > 1:
         statements.append(
             "Each interval stands alone: none is corrected for the number of comparisons, and among many, "
@@ -367,6 +372,20 @@ def _few_queries(results: Results) -> list[str]:
     return [
         f"{counted(few['task'].nunique(), 'task')} with only {span} queries: intervals from so few are "
         "rough, and mostly too narrow."
+    ]
+
+
+def _few_classes(results: Results) -> list[str]:
+    rows = pd.concat([results.mean_ap, results.hit_at_1]).dropna(subset=["low", "n_clusters"])
+    few = rows[[not supported_classes(OVER_QUERIES, int(count)) for count in rows["n_clusters"]]]
+    if few.empty:
+        return []
+    low, high = int(few["n_clusters"].min()), int(few["n_clusters"].max())
+    span = f"{low}" if low == high else f"{low} to {high}"
+    return [
+        f"{counted(few['task'].nunique(), 'task')} with queries of only {span} classes: intervals over "
+        f"queries draw classes, and so few make them too narrow (with {low}, in the simulation, they cover "
+        f"{100 * class_coverage(low):.0f} % where they say 95 %). Alone they decide no claim."
     ]
 
 

@@ -9,11 +9,12 @@ import pandas as pd
 
 from analysis.claims import Claim, Statement
 from analysis.comparisons import FRACTION, WHAT
+from analysis.evidence import Evidence, too_few_classes
 from analysis.results import Results, Within
 from analysis.sheets import level_words, records
 from analysis.stats.power import sd_interval, seeds_needed
 from analysis.study import Study
-from analysis.typeset import ABSENT, Cell, Table, interval, number, p_value, points, points_interval
+from analysis.typeset import ABSENT, Cell, Table, counted, interval, number, p_value, points, points_interval
 
 NAMES = {
     "native": "native",
@@ -73,12 +74,17 @@ def _numbers(one: Statement) -> tuple[Cell, ...]:
     found = one.evidence
     return (
         Cell(number(100 * found.value, 2, signed=True)),
-        Cell(interval(100 * found.low, 100 * found.high, 2) or ABSENT, f"{found.n_queries:,} queries"),
+        Cell(interval(100 * found.low, 100 * found.high, 2) or ABSENT, _of_classes(found)),
         Cell(interval(100 * found.models.low, 100 * found.models.high, 2) or ABSENT),
         Cell(interval(100 * found.both_low, 100 * found.both_high, 2) or ABSENT),
         Cell(str(found.models.n)),
         Cell(p_value(one.p_holm)),
     )
+
+
+def _of_classes(found: Evidence) -> str:
+    words = f"{found.n_queries:,} queries, {counted(found.n_classes, 'class', 'classes')}"
+    return words + (": too few to decide" if too_few_classes(found) else "")
 
 
 def differences(study: Study, results: Results) -> list[Table]:

@@ -131,7 +131,7 @@ def test_one_seed_speaks_of_a_model_but_not_of_arms(tmp_path: Path) -> None:
         SyntheticArm(name="baseline", label="B", gain=0.06),
         SyntheticArm(name="term", label="T", gain=0.0, weights={"image_ntxent": 1.0}),
     )
-    results = judged(tmp_path / "study", *arms, plan=replace(PLAN, seeds=(0,)))
+    results = judged(tmp_path / "study", *arms, plan=replace(PLAN, seeds=(0,), n_classes=40))
     assert statement(claim(results, 2), "effect").verdict == "supported"
     effect = statement(claim(results, 4), "effect")
     assert effect.verdict == "undecided"
@@ -148,7 +148,7 @@ def test_two_seeds_decide_only_what_both_intervals_show(tmp_path: Path) -> None:
 def made(value: float, half: float, *, n: int = 5) -> Evidence:
     bounds = (value - half, value + half)
     models = paired_seeds([value] * n)
-    return Evidence(value, *bounds, models, *bounds, 100, 1, 0.001)
+    return Evidence(value, *bounds, models, *bounds, 100, 50, 1, 0.001)
 
 
 @pytest.mark.parametrize(

@@ -144,3 +144,28 @@ def test_a_complete_crossing_loses_as_little_as_it_can() -> None:
     assert arms_in(cells, ["b", "a"]) == ["b", "a"]
     apart = pd.DataFrame({"seed": [0, 1], "arm": ["a", "b"]})
     assert crossed(apart, "seed", "arm").empty
+
+
+def test_too_few_classes_decide_nothing_of_one_model() -> None:
+    clear = {("d", 0): [1.0 + 0.01 * query for query in range(80)]}
+    few, many = (gather(frame(clear, classes=classes), bootstrap=FEW) for classes in (20, 40))
+    assert few is not None
+    assert many is not None
+    assert (few.n_classes, many.n_classes) == (20, 40)
+    assert few.low > 0
+    assert (side(few), side(many)) == (0, 1)
+    assert (negligible(few, 9.0), negligible(many, 9.0)) == (False, True)
+    several = pd.concat([frame(clear, classes=5).assign(seed=seed) for seed in (0, 1, 2)])
+    assert side(gather(several.assign(value=several["value"] + several["seed"] / 50), bootstrap=FEW)) == 1  # type: ignore[arg-type]
+
+
+def test_classes_of_several_datasets_count_by_what_they_contribute() -> None:
+    alternating = [1.0, -1.0] * 60
+    alike = pd.concat([frame({(name, 0): alternating}, classes=30) for name in "abcd"])
+    found = gather(alike, bootstrap=FEW)
+    assert found is not None
+    assert found.n_classes == 1 + 4 * 29
+    wide = frame({("a", 0): [9.0, -9.0, 0.0] * 40}, classes=3)
+    found = gather(pd.concat([wide, alike[alike["dataset"] == "b"]]), bootstrap=FEW)
+    assert found is not None
+    assert found.n_classes < 5  # the few classes of one dataset carry all the spread

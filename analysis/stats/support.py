@@ -76,6 +76,16 @@ def supported_classes(method: str, n_classes: int) -> bool:
     return _within(rows, least_coverage=LEAST_CLASS_COVERAGE, most_errors=MOST_CLASS_ERRORS)
 
 
+def class_coverage(n_classes: int) -> float:
+    """Return the lowest simulated coverage of a model's query bootstrap with this many classes, of .95.
+
+    At the largest simulated number of classes that is not above ``n_classes``; NaN below the smallest.
+    """
+    method = "query bootstrap (clustered)"
+    rows = _rows(method, CLASS_METHODS[method], "n_classes", n_classes)
+    return float(rows["rate"].min())
+
+
 def _rows(method: str, target: str, unit: str, number: int) -> pd.DataFrame:
     table = read_coverage()
     rows = table[(table["method"] == method) & (table["target"] == target) & (table[unit] <= number)]
