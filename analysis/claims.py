@@ -10,8 +10,18 @@ from typing import Literal
 import pandas as pd
 
 from analysis.comparisons import of_headline
-from analysis.design import WEIGHT, Value, changes
-from analysis.evidence import Evidence, Verdict, average_arms, gather, negligible, side, subtract
+from analysis.design import WEIGHT, Value, changes, flat
+from analysis.evidence import (
+    QUERY,
+    Evidence,
+    Verdict,
+    arms_in,
+    average_arms,
+    gather,
+    negligible,
+    side,
+    subtract,
+)
 from analysis.stats.association import Slope, slope_over_models
 from analysis.stats.bootstrap import Bootstrap, paired_difference
 from analysis.stats.families import holm
@@ -38,10 +48,11 @@ RULE = (
     "and queries at once; where there are too few models for one, both the interval over queries (classes "
     "resampled) and that over models (t). It is contradicted where the interval lies on the other side, or "
     "within ±{margin:g} points, which count as nothing (two one-sided tests); otherwise it is undecided. "
-    "The effects of all claims are one family: they count only where Holm's corrected p is at most "
-    "{alpha:g}. A claim is contradicted where its effect or a control is, supported where all of them are, "
-    "and undecided otherwise; a control that was not measured leaves it undecided. One seed decides "
-    "nothing about a difference between arms; about a model it speaks for that model alone."
+    "The effects of all claims are one family, whether all could be tested or not: they count only where "
+    "Holm's corrected p is at most {alpha:g}. A claim is contradicted where its effect or a control is, "
+    "supported where all of them are, and undecided otherwise; a control that was not measured leaves it "
+    "undecided. One seed decides nothing about a difference between arms; about a model it speaks for that "
+    "model alone."
 )
 
 
@@ -108,14 +119,23 @@ def judge(
         ),
         key=lambda claim: claim.number,
     )
-    effects = [one for claim in drafts for one in claim.statements if one.role == "effect" and one.evidence]
-    p_holm = holm([one.evidence.p for one in effects if one.evidence]).tolist() if effects else []
-    corrected = {id(one): p for one, p in zip(effects, p_holm, strict=True)}
+    effects = [one for claim in drafts for one in claim.statements if one.role == "effect"]
+    asked = [one for one in effects if not one.between_arms or data.compares_arms]
+    p_holm = holm([_p_value(one) for one in asked]).tolist() if asked else []
+    corrected = {id(one): p for one, p in zip(asked, p_holm, strict=True) if one.evidence}
     judged = []
     for claim in drafts:
         statements = [replace(one, p_holm=corrected.get(id(one), float("nan"))) for one in claim.statements]
         judged.append(_concluded(claim, tuple(decide(one, alpha, margin) for one in statements)))
     return tuple(judged)
+
+
+def _p_value(statement: Statement) -> float:
+    """Return the p of an effect; 1 where it could not be tested, so that the family stays as large."""
+    found = statement.evidence
+    if found is None or (statement.between_arms and found.models.n < 2):
+        return 1.0
+    return 1.0 if pd.isna(found.p) else found.p
 
 
 def decide(statement: Statement, alpha: float, margin: float) -> Statement:
@@ -177,6 +197,11 @@ class _Data:
         """Name the arms that the claims about one model are about: the baseline, or all without one."""
         return [self.study.baseline] if self.study.baseline else self.study.arm_names
 
+    @property
+    def compares_arms(self) -> bool:
+        """Tell whether the study asks what arms change: it has a baseline and other arms."""
+        return self.study.baseline is not None and len(self.study.arms) > 1
+
     def inverted(self, modality: str) -> str:
         return next(where.route for where in self.wheres if where.modality == modality)
 
@@ -208,14 +233,23 @@ class _Data:
         return {str(route): rows for route, rows in here.groupby("route", sort=False)}
 
     def of(self, differences: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
-        """Average over arms, seed by seed; without a baseline every model stands for itself."""
-        if self.study.baseline is None and list(arms) == self.lead:
-            models = differences["arm"].astype(str) + " " + differences["seed"].astype(str)
-            return differences.assign(seed=models)
+        """Average over arms, seed by seed; without a baseline several arms stand for a model each."""
+        if self.study.baseline is None and list(arms) == self.lead and differences["arm"].nunique() > 1:
+            means = differences.groupby(["arm", *QUERY], sort=False)["value"].mean().reset_index()
+            return means.rename(columns={"arm": "seed"})
         return average_arms(differences, arms)
 
     def evidence(self, differences: pd.DataFrame) -> Evidence | None:
         return gather(differences, bootstrap=self.bootstrap)
+
+    @cached_property
+    def raised(self) -> dict[str, set[str]]:
+        """Name the settings of each arm that are larger than the baseline's."""
+        own = flat(self.study.configs.get(self.study.baseline or "", {}))
+        return {
+            arm: {name for name, value in changed.items() if _number(value) > _number(own.get(name, 0))}
+            for arm, changed in self.changed.items()
+        }
 
     def arms_with_term(self, modality: str) -> list[str]:
         """Name the arms that only add terms within the modalities, at least one of them within this one."""
@@ -224,17 +258,22 @@ class _Data:
         return [
             arm
             for arm, changed in self.changed.items()
-            if mine & set(changed) and all(name in intra or name.startswith(_VIEWS) for name in changed)
+            if mine & self.raised[arm]
+            and all(name in intra & self.raised[arm] or name.startswith(_VIEWS) for name in changed)
         ]
 
     def arms_with_views(self) -> list[str]:
-        """Name the controls that have the second view or the time of a term, but not the term."""
-        steps = {arm: int(config.get("steps", 0)) for arm, config in self.study.configs.items()}
-        own = steps.get(self.study.baseline or "", 0)
+        """Name the controls that have the second view or the time of a term, and nothing else."""
+        second = f"{WEIGHT}clip_second_view"
+        known = {f"{WEIGHT}clip", second}
         return [
             arm
             for arm, changed in self.changed.items()
-            if f"{WEIGHT}clip_second_view" in changed or (set(changed) == {"steps"} and steps[arm] > own)
+            if (set(changed) == {"steps"} and changed.keys() <= self.raised[arm])
+            or (
+                second in self.raised[arm]
+                and all(name in known or name.startswith(_VIEWS) for name in changed)
+            )
         ]
 
     def arms_of_images_alone(self) -> list[str]:
@@ -244,7 +283,7 @@ class _Data:
         return [
             arm
             for arm, changed in self.changed.items()
-            if changed.get(f"{WEIGHT}clip") == 0 and terms & set(changed) and set(changed) <= known
+            if changed.get(f"{WEIGHT}clip") == 0 and terms & self.raised[arm] and set(changed) <= known
         ]
 
     def arms_that_close(self) -> list[str]:
@@ -276,6 +315,11 @@ _WORDS = {
 _ALWAYS = ("untrained_tokens", "class_pca")
 _FURTHER_CONTROLS = (*CONTROLS, "shuffled_targets", "random_rotation", "oti_both", "ovi_both", "procrustes",
                      "whitened", "caption_pca", "image_pca")  # fmt: skip
+
+
+def _number(value: Value) -> float:
+    """Read a setting as a number; what is none is not larger than anything."""
+    return float(value) if isinstance(value, int | float) else float("nan")
 
 
 def _weights(*modalities: str) -> set[str]:
@@ -387,13 +431,14 @@ def _crossing_hurts(data: _Data, modality: str) -> Claim:
 
 def _term_removes(data: _Data, modality: str) -> Claim:
     arms, views = data.arms_with_term(modality), data.arms_with_views()
-    gain = data.within(modality, data.inverted(modality), "native")
+    route = data.inverted(modality)
+    gain = data.within(modality, route, "native")
     within = f"an {modality}-{modality} term" if modality == "image" else f"a {modality}-{modality} term"
-    of = f"mean over {_named(data.study, arms)}" if arms else f"no arm adds {within} alone"
+    of = _mean_over(data, gain, arms) if arms else f"no arm adds {within} alone"
     return Claim(
         number=4,
         modality=modality,
-        title=f"{within.capitalize()} in training takes the gain of {data.inverted(modality).upper()} away",
+        title=f"{within.capitalize()} in training makes the gain of {route.upper()} smaller",
         statements=(
             _shrinks(data, gain, arms, of),
             Statement(
@@ -402,7 +447,7 @@ def _term_removes(data: _Data, modality: str) -> Claim:
                 kind="below",
                 evidence=_less(data, gain, arms, views),
                 between_arms=True,
-                note=f"against {_named(data.study, views)}" if views else "no arm has them without the term",
+                note=_mean_over(data, gain, views) if views else "no arm has them without the term",
             ),
             _gone(data, gain, arms, of),
         ),
@@ -422,14 +467,12 @@ def _closing_removes(data: _Data, modality: str) -> Claim:
     slope = slope_over_models(
         models.merge(gaps, on=MODEL), "gap", "gain", held="native", level=data.bootstrap.level
     )
-    of = (
-        f"mean over {_named(data.study, arms)}" if arms else "no arm keeps at most half of the baseline's gap"
-    )
+    of = _mean_over(data, gain, arms) if arms else "no arm keeps at most half of the baseline's gap"
     few = pd.isna(slope.partial_low)
     return Claim(
         number=5,
         modality=modality,
-        title=f"Closing the modality gap takes the gain of {route.upper()} away",
+        title=f"Closing the modality gap makes the gain of {route.upper()} smaller",
         statements=(
             _shrinks(data, gain, arms, of),
             Statement(
@@ -459,7 +502,7 @@ def _shrinks(data: _Data, gain: pd.DataFrame, arms: Sequence[str], of: str) -> S
 
 def _gone(data: _Data, gain: pd.DataFrame, arms: Sequence[str], of: str) -> Statement:
     return Statement(
-        text="the gain that is left is negligible",
+        text="it is gone: what is left is negligible",
         role="further",
         kind="negligible",
         evidence=data.evidence(average_arms(gain, arms)) if arms else None,
@@ -472,6 +515,15 @@ def _less(data: _Data, gain: pd.DataFrame, arms: Sequence[str], references: Sequ
     if not arms or not references:
         return None
     return data.evidence(subtract(average_arms(gain, arms), average_arms(gain, references)))
+
+
+def _mean_over(data: _Data, gain: pd.DataFrame, arms: Sequence[str]) -> str:
+    """Name the arms whose mean counts, and those that it goes without."""
+    counted = arms_in(gain, arms)
+    lost = [arm for arm in arms if arm not in counted]
+    parts = [f"mean over {_named(data.study, counted)}"] * bool(counted)
+    parts += [f"without {_named(data.study, lost)}: models are missing"] * bool(lost)
+    return "; ".join(parts)
 
 
 def _named(study: Study, arms: Sequence[str]) -> str:

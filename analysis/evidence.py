@@ -12,10 +12,11 @@ import pandas as pd
 from analysis.stats.bootstrap import Bootstrap, average_models, resample_counts
 from analysis.stats.equivalence import equivalent_within
 from analysis.stats.seeds import Paired, paired_seeds, sign_flip, two_level_t_interval
-from analysis.stats.support import supported
+from analysis.stats.support import supported, supported_classes
 
 Verdict = Literal["supported", "contradicted", "undecided", "not measured"]
 TWO_LEVEL = "two-level t"
+OVER_QUERIES = "query bootstrap (clustered)"
 QUERY = ["dataset", "query_id", "query_class"]
 
 
@@ -25,8 +26,10 @@ class Evidence(NamedTuple):
     ``value`` is the mean over datasets of the mean over queries, averaged over models; ``low`` and ``high``
     bound it over queries (whole classes resampled, within each dataset), ``models`` over models: the seeds of
     an arm, or released models. ``both_low`` and ``both_high`` bound it over models and queries at once, where
-    the simulation supports such an interval for so few models (else NaN). ``p`` is that of the paired t test
-    over models, of one model that of flipping the signs of whole classes.
+    the simulation supports such an interval for so few models (else NaN). ``p`` belongs to what decides: that
+    of the t over models and queries at once, else the larger of that of flipping the signs of whole classes
+    and, of several models, that of the t over models. ``n_classes`` is the number of classes that the
+    interval over queries is worth: that of one dataset, of several their degrees of freedom together.
     """
 
     value: float
@@ -36,6 +39,7 @@ class Evidence(NamedTuple):
     both_low: float
     both_high: float
     n_queries: int
+    n_classes: int
     n_datasets: int
     p: float
 
@@ -43,33 +47,37 @@ class Evidence(NamedTuple):
 def gather(differences: pd.DataFrame, *, bootstrap: Bootstrap) -> Evidence | None:
     """Summarise paired differences, one row a model, dataset and query; None without any.
 
+    Every model counts with the same datasets and queries: models or datasets are left out for it, whichever
+    leaves more, then queries that not all models answered.
+
     Args:
         differences: columns dataset, seed, query_id, query_class, value (NaN: skipped). What is called seed
             tells the models apart.
     """
-    valued = differences.dropna(subset=["value"])
+    valued = crossed(differences.dropna(subset=["value"]), "seed", "dataset")
+    answered = valued.groupby(["dataset", "query_id"])["seed"].transform("nunique")
+    valued = valued[answered == valued["seed"].nunique()]
     if valued.empty:
         return None
     per_model = valued.groupby(["seed", "dataset"])["value"].mean().groupby("seed").mean()
     models = paired_seeds(per_model.tolist(), level=bootstrap.level)
     queries = average_models(valued, ["dataset"])
     low, high = _over_queries(queries, bootstrap)
-    both = float("nan"), float("nan")
+    both_low = both_high = p = float("nan")
     if supported(TWO_LEVEL, models.n):
-        bounds = two_level_t_interval(_weighted(valued), [], level=bootstrap.level)
-        both = float(bounds["low"].iloc[0]), float(bounds["high"].iloc[0])
-    p = models.p_t
-    if models.n == 1:
-        weighted = _weighted(queries)
-        p = sign_flip(weighted["value"].to_numpy(float), weighted["query_class"].to_numpy(str))
+        found = two_level_t_interval(valued, [], level=bootstrap.level, strata="dataset").iloc[0]
+        both_low, both_high, p = float(found["low"]), float(found["high"]), float(found["p"])
+    else:
+        p = float(np.fmax(_p_over_queries(queries), models.p_t))
     return Evidence(
         value=models.value,
         low=low,
         high=high,
         models=models,
-        both_low=both[0],
-        both_high=both[1],
+        both_low=both_low,
+        both_high=both_high,
         n_queries=len(queries),
+        n_classes=_classes(queries),
         n_datasets=queries["dataset"].nunique(),
         p=p,
     )
@@ -90,9 +98,12 @@ def deciding(evidence: Evidence) -> list[tuple[float, float]]:
 def side(evidence: Evidence, *, beyond: float = 0.0) -> int:
     """Tell on which side of zero all deciding intervals lie: 1, -1, or 0 where they do not or include it.
 
-    ``beyond``: how far from zero they must lie at least.
+    ``beyond``: how far from zero they must lie at least. An interval over queries of so few classes that the
+    simulation finds it too narrow decides nothing.
     """
     bounds = deciding(evidence)
+    if too_few_classes(evidence):
+        return 0
     if all(low > beyond for low, _ in bounds):
         return 1
     return -1 if all(high < -beyond for _, high in bounds) else 0
@@ -103,7 +114,14 @@ def negligible(evidence: Evidence, margin: float) -> bool:
 
     Half, because the simulation finds that at .05 the test claims too much where seeds are skewed.
     """
-    return all(equivalent_within(low, high, margin) for low, high in deciding(evidence))
+    return not too_few_classes(evidence) and all(
+        equivalent_within(low, high, margin) for low, high in deciding(evidence)
+    )
+
+
+def too_few_classes(evidence: Evidence) -> bool:
+    """Tell whether an interval over queries has to decide and rests on too few classes for it."""
+    return bool(np.isnan(evidence.both_low)) and not supported_classes(OVER_QUERIES, evidence.n_classes)
 
 
 def _over_queries(queries: pd.DataFrame, bootstrap: Bootstrap) -> tuple[float, float]:
@@ -125,15 +143,30 @@ def _over_queries(queries: pd.DataFrame, bootstrap: Bootstrap) -> tuple[float, f
     return float(low), float(high)
 
 
-def _weighted(values: pd.DataFrame) -> pd.DataFrame:
-    """Scale per-query values so that their mean is the mean over datasets; classes of datasets stay apart."""
-    by = [name for name in ("seed",) if name in values]
-    sizes = values.groupby([*by, "dataset"])["value"].transform("size")
-    total = values.groupby(by)["value"].transform("size") if by else len(values)
-    share = total / (values["dataset"].nunique() * sizes)
-    classes = values["dataset"].str.cat(values["query_class"], sep="\n")
-    ids = values["dataset"].str.cat(values["query_id"], sep="\n")
-    return values.assign(value=values["value"] * share, query_class=classes, query_id=ids)
+def _classes(queries: pd.DataFrame) -> int:
+    """Count classes; of several datasets by Satterthwaite's degrees of freedom of the mean over them.
+
+    1 + V² / sum_d V_d² / (C_d - 1), V = sum_d V_d, with V_d = C_d/(C_d - 1) sum_c ((D_c - n_c m_d) / N_d)²
+    as in the two-level t.
+    """
+    counts, variances = [], []
+    for _, group in queries.groupby("dataset", sort=False):
+        classes = group.groupby("query_class")["value"].agg(["sum", "size"]).to_numpy(np.float64)
+        count = len(classes)
+        rest = (classes[:, 0] - classes[:, 1] * group["value"].mean()) / len(group)
+        counts.append(count)
+        variances.append(float(rest @ rest) * count / max(count - 1, 1))
+    if len(counts) == 1 or min(counts) < 2 or not sum(variances):
+        return min(counts)
+    squares = sum(variance**2 / (count - 1) for count, variance in zip(counts, variances, strict=True))
+    return 1 + round(sum(variances) ** 2 / squares)
+
+
+def _p_over_queries(queries: pd.DataFrame) -> float:
+    """Test the mean over datasets of the means over queries by flipping the signs of whole classes."""
+    sizes = queries.groupby("dataset")["value"].transform("size")
+    classes = queries["dataset"].str.cat(queries["query_class"], sep="\n")
+    return sign_flip((queries["value"] / sizes).to_numpy(float), classes.to_numpy(str))
 
 
 def subtract(frame: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
@@ -146,9 +179,29 @@ def subtract(frame: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
     return joined.assign(value=joined["value"] - joined["value_reference"])[[*on, "value"]]
 
 
+def crossed(frame: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
+    """Keep the rows of a complete crossing of two columns.
+
+    Either values of ``one`` are left out or values of ``other``, whichever leaves more cells; ``one`` where
+    both leave as many. Empty where no value of either goes with all values of the other.
+    """
+    cells = frame[[one, other]].drop_duplicates()
+    kept = []
+    for column, against in ((one, other), (other, one)):
+        met = cells.groupby(column)[against].nunique()
+        whole = met.index[met == cells[against].nunique()]
+        kept.append((len(whole) * cells[against].nunique(), frame[column].isin(whole)))
+    (first, of_one), (second, of_other) = kept
+    return frame[of_one if first >= second else of_other]
+
+
+def arms_in(frame: pd.DataFrame, arms: Sequence[str]) -> list[str]:
+    """Name the arms that :func:`average_arms` averages: those whose seeds make a complete crossing."""
+    measured = set(crossed(frame[frame["arm"].isin(arms)], "seed", "arm")["arm"])
+    return [arm for arm in arms if arm in measured]
+
+
 def average_arms(frame: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
-    """Average per-query values over arms within each seed, over the seeds that all of the arms have."""
-    mine = frame[frame["arm"].isin(arms)]
-    shared = mine.groupby("seed")["arm"].nunique()
-    mine = mine[mine["seed"].isin(shared.index[shared == len(set(arms))])]
+    """Average per-query values over arms within each seed, over a complete crossing of arms and seeds."""
+    mine = crossed(frame[frame["arm"].isin(arms)], "seed", "arm")
     return mine.groupby(["seed", *QUERY], sort=False)["value"].mean().reset_index()

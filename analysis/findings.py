@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import pandas as pd
 
-from analysis.evidence import deciding
+from analysis.evidence import OVER_QUERIES, Evidence, deciding, side
 from analysis.results import Results, Within
 from analysis.stats.seeds import paired_seeds
-from analysis.stats.support import supported
+from analysis.stats.support import class_coverage, supported, supported_classes
 from analysis.study import Study
 from analysis.typeset import counted, interval, joined, number, points, points_interval
 
@@ -72,7 +73,12 @@ def cannot_tell(study: Study, results: Results) -> list[str]:
         )
     if results.quoted_rows.empty:
         return statements
-    statements += [_seeds(study, results), *_few_queries(results), *_residuals(study, results)]
+    statements += [
+        _seeds(study, results),
+        *_few_queries(results),
+        *_few_classes(results),
+        *_residuals(study, results),
+    ]
     if len(study.arms) > 1:
         statements.append(
             "Each interval stands alone: none is corrected for the number of comparisons, and among many, "
@@ -111,10 +117,8 @@ def _claims(results: Results) -> Finding:
         size = ""
         if found is not None:
             low, high = deciding(found)[-1]
-            models = counted(found.models.n, "model")
-            size = (
-                f" ({points(found.value, 2, signed=True)} points {points_interval(low, high, 2)}, {models})"
-            )
+            bounds = points_interval(low, high, 2) or "without an interval"
+            size = f" ({points(found.value, 2, signed=True)} points {bounds} over {_repeated(found)})"
         controls = [one for one in claim.statements if one.role == "control"]
         parts = [
             f"{words} {count}"
@@ -136,6 +140,13 @@ def _claims(results: Results) -> Finding:
     return Finding("The claims, by the rule below", tuple(sentences))
 
 
+def _repeated(found: Evidence) -> str:
+    """Name what the last of the deciding intervals lets vary."""
+    if found.models.n == 1:
+        return "the queries of one model"
+    return f"{found.models.n} models" + (" and queries" if pd.notna(found.both_low) else "")
+
+
 def _within(study: Study, results: Results, within: Within) -> Finding:
     where = within.where
     topic = (
@@ -143,7 +154,7 @@ def _within(study: Study, results: Results, within: Within) -> Finding:
     )
     sentences = [
         _gains(study, within),
-        *_baseline(study, results, within),
+        *_baseline(study, within),
         _against_pca(study, within),
         *_strongest_control(study, within),
         *_association(within),
@@ -236,7 +247,7 @@ def _strongest_control(study: Study, within: Within) -> list[str]:
     ]
 
 
-def _baseline(study: Study, results: Results, within: Within) -> list[str]:
+def _baseline(study: Study, within: Within) -> list[str]:
     if study.baseline is None or study.baseline not in set(within.gains["arm"]):
         return []
     sentences = []
@@ -249,17 +260,23 @@ def _baseline(study: Study, results: Results, within: Within) -> list[str]:
             relation = f"has the sign opposite to what {_REPORTED}"
         size = f"{points(row['value'], 2, signed=True)} points {points_interval(row['low'], row['high'], 2)}"
         sentences.append(f"The baseline's gain, {size}, {relation}.")
-    differences = results.differences
-    if len(differences):
-        here = (differences["quantity"] == "gain") & (differences["task"] == within.where.task)
-        gains = differences[here & (differences["dataset"] == within.where.dataset)]
-        if len(gains):
-            verdicts = _Verdicts("is larger for", "is smaller for", "cannot be told from it for")
-            sides = _sort_by_zero(study, gains, verdicts)
-            sentences.append(
-                f"Compared with the baseline's gain, by paired seeds and queries, the gain {sides}."
-            )
+    if within.changes:
+        sentences.append(_changes(study, within.changes))
     return sentences
+
+
+def _changes(study: Study, changes: Mapping[str, Evidence]) -> str:
+    """Compare the arms' gains with the baseline's by what decides of claims; one seed tells no arms apart."""
+    told = {arm: found for arm, found in changes.items() if found.models.n > 1}
+    if not told:
+        return "With one seed nothing can be said of differences between the gains of arms."
+    rows = pd.DataFrame({"arm": list(told), "side": [side(found) for found in told.values()]})
+    bounds = rows.assign(low=rows["side"], high=rows["side"])  # the side of zero that the intervals agree on
+    verdicts = _Verdicts("is larger for", "is smaller for", "cannot be told from it for")
+    return (
+        "Compared with the baseline's gain, over paired seeds and queries, the gain "
+        f"{_sort_by_zero(study, bounds, verdicts)}."
+    )
 
 
 def _association(within: Within) -> list[str]:
@@ -279,7 +296,7 @@ def _zero_shot(study: Study, results: Results) -> list[str]:
     sentences = []
     table = results.hit_at_1
     shown = table[table["task"].str.startswith("zero-shot") & table["route"].isin(["oti", "ovi"])]
-    verdicts = _Verdicts("rose for", "fell for", "did not measurably change for")
+    verdicts = _Verdicts("rose for", "fell for", "has an interval that includes no change for")
     for (_, split, task, route), rows in shown.groupby(["dataset", "split", "task", "route"], sort=False):
         what = "image" if route == "oti" else "prompt"
         changes = rows.assign(low=rows["difference_low"], high=rows["difference_high"])
@@ -355,6 +372,20 @@ def _few_queries(results: Results) -> list[str]:
     return [
         f"{counted(few['task'].nunique(), 'task')} with only {span} queries: intervals from so few are "
         "rough, and mostly too narrow."
+    ]
+
+
+def _few_classes(results: Results) -> list[str]:
+    rows = pd.concat([results.mean_ap, results.hit_at_1]).dropna(subset=["low", "n_clusters"])
+    few = rows[[not supported_classes(OVER_QUERIES, int(count)) for count in rows["n_clusters"]]]
+    if few.empty:
+        return []
+    low, high = int(few["n_clusters"].min()), int(few["n_clusters"].max())
+    span = f"{low}" if low == high else f"{low} to {high}"
+    return [
+        f"{counted(few['task'].nunique(), 'task')} with queries of only {span} classes: intervals over "
+        f"queries draw classes, and so few make them too narrow (with {low}, in the simulation, they cover "
+        f"{100 * class_coverage(low):.0f} % where they say 95 %). Alone they decide no claim."
     ]
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 from analysis.claims import Claim, judge
 from analysis.comparisons import MARGIN, against_baseline, model_values, over_seeds
 from analysis.designed import Importances, Quantity, effects, importances, key_quantities
+from analysis.evidence import Evidence, gather, subtract
 from analysis.over_datasets import arms_over_datasets, over_datasets
 from analysis.plots.curves import CurvesInfo, curves_info, plain_curves
 from analysis.plots.headline import POINTS, HeadlineInfo, headline_info
@@ -42,9 +43,8 @@ class Within:
     ``gains`` and ``over_pca`` bound mAP(inverted) - mAP(native) and mAP(inverted) - mAP(class PCA) by arm, as
     fractions. ``curves`` holds the arms inverted under one setting, ``setting_curves`` and ``grid`` those
     inverted under several. ``query_gains``: the gain of each model on each query (arm, seed, query_class,
-    query_id, value). ``slope`` (points for each unit of
-    the gap) and the associations describe the models with a known gap: gap with
-    gain, gap with native mAP.
+    query_id, value); ``changes``: the gain of each arm minus the baseline's. ``slope`` (points for each unit
+    of the gap) and the associations describe the models with a known gap: gap with gain, gap with native mAP.
     """
 
     where: Headline
@@ -56,6 +56,7 @@ class Within:
     gains: pd.DataFrame
     over_pca: pd.DataFrame
     query_gains: pd.DataFrame
+    changes: dict[str, Evidence]
     slope: Slope
     gap_gain: Association
     gap_native: Association
@@ -145,6 +146,7 @@ def _within(
     curves = curves_info(study.rows, rows, study.per_query, where, labels, bootstrap=bootstrap)
     fractions = curves.lines.assign(**{name: curves.lines[name] / POINTS for name in INTERVAL})
     gains = route_difference(here, where.route, "native", ["arm"], bootstrap=bootstrap)
+    each_query = query_gains(here, where.route)
     slope = slope_over_models(models, "gap", "gain", held="native", level=bootstrap.level)
     return Within(
         where=where,
@@ -155,11 +157,23 @@ def _within(
         settings=settings(study.rows, rows, where),
         gains=gains,
         over_pca=route_difference(here, where.route, "class_pca", ["arm"], bootstrap=bootstrap),
-        query_gains=query_gains(here, where.route),
+        query_gains=each_query,
+        changes=_changes(each_query.assign(dataset=where.dataset), study, bootstrap),
         slope=slope,
         gap_gain=rank_association(models, "gap", "gain"),
         gap_native=rank_association(models, "gap", "native"),
     )
+
+
+def _changes(gains: pd.DataFrame, study: Study, bootstrap: Bootstrap) -> dict[str, Evidence]:
+    """Subtract the baseline's gain from every arm's, seed by seed and query by query."""
+    reference = gains[gains["arm"] == study.baseline]
+    found = {
+        arm: gather(subtract(gains[gains["arm"] == arm], reference), bootstrap=bootstrap)
+        for arm in study.arm_names
+        if arm != study.baseline
+    }
+    return {arm: evidence for arm, evidence in found.items() if evidence is not None}
 
 
 def _line(models: pd.DataFrame, slope: Slope) -> Line | None:

@@ -9,10 +9,11 @@ import pandas as pd
 
 from analysis.claims import Claim, Statement
 from analysis.comparisons import EFFECTS, FRACTION, WHAT, price_in_seeds
+from analysis.evidence import Evidence, too_few_classes
 from analysis.results import Results, Within
 from analysis.sheets import level_words, records
 from analysis.study import Study
-from analysis.typeset import ABSENT, Cell, Table, interval, number, p_value, points, points_interval
+from analysis.typeset import ABSENT, Cell, Table, counted, interval, number, p_value, points, points_interval
 
 NAMES = {
     "native": "native",
@@ -67,26 +68,25 @@ def statements(claim: Claim) -> Table:
 def _numbers(one: Statement) -> tuple[Cell, ...]:
     if one.slope is not None:
         bounds = interval(one.slope.partial_low, one.slope.partial_high, 2)
-        partial = Cell(f"partial r {number(one.slope.partial, 2, signed=True)}")
-        return (
-            partial,
-            Cell(ABSENT),
-            Cell(bounds),
-            Cell(ABSENT),
-            Cell(str(one.slope.n_models)),
-            Cell(ABSENT),
-        )
+        words = f"partial r {number(one.slope.partial, 2, signed=True)}"
+        partial = Cell(words, f"{bounds} over {one.slope.n_arms} arms")
+        return (partial, *(Cell(ABSENT),) * 3, Cell(str(one.slope.n_models)), Cell(ABSENT))
     if one.evidence is None:
         return (Cell(ABSENT),) * 6
     found = one.evidence
     return (
         Cell(number(100 * found.value, 2, signed=True)),
-        Cell(interval(100 * found.low, 100 * found.high, 2) or ABSENT, f"{found.n_queries:,} queries"),
+        Cell(interval(100 * found.low, 100 * found.high, 2) or ABSENT, _of_classes(found)),
         Cell(interval(100 * found.models.low, 100 * found.models.high, 2) or ABSENT),
         Cell(interval(100 * found.both_low, 100 * found.both_high, 2) or ABSENT),
         Cell(str(found.models.n)),
         Cell(p_value(one.p_holm)),
     )
+
+
+def _of_classes(found: Evidence) -> str:
+    words = f"{found.n_queries:,} queries, {counted(found.n_classes, 'class', 'classes')}"
+    return words + (": too few to decide" if too_few_classes(found) else "")
 
 
 def differences(study: Study, results: Results) -> list[Table]:
@@ -307,8 +307,9 @@ def arms_over_datasets(study: Study, results: Results) -> list[Table]:
                 "Means over datasets of the means over queries, paired by seed and query. Below the "
                 f"difference: {level_words(results)} interval over queries, classes resampled within each "
                 "dataset; over both: over seeds and queries, from three seeds. All hold for these datasets. "
-                f"{CELLS} p: t test over seeds, with one seed by flipping signs class by class; q: "
-                f"Benjamini-Hochberg over {len(results.arms_over_datasets)} rows.",
+                f"{CELLS} p: of the interval over both; without one the larger of that over seeds and that "
+                "of flipping signs class by class. q: Benjamini-Hochberg over the "
+                f"{len(results.arms_over_datasets)} rows of these tables.",
             )
         )
     return tables

@@ -1,4 +1,4 @@
-"""``python -m analysis.simulate``: how often each interval covers and each test errs with few seeds.
+"""``python -m analysis.simulate``: how often intervals cover and tests err with few seeds, or few classes.
 
 python -m analysis.simulate --repetitions 200
 """
@@ -30,13 +30,17 @@ BoolArray = npt.NDArray[np.bool_]
 Shape = Literal["normal", "heavy-tailed", "skewed"]
 THESE = "these queries"  # the mean over all seeds there could be, on the queries at hand
 NEW = "new queries"  # the mean over all seeds and all queries there could be
+ONE = "one model, new queries"  # the mean of the model at hand over all queries there could be
+THREE = "three models, new queries"  # as NEW, from few classes
 LEVEL = 0.95
 ALPHA = 0.05
 RESAMPLES = 1000
 CHUNK = 250  # repetitions at a time: 20 seeds of 300 queries in them are 12 MB
 N_ARMS = (4, 8, 12)
-KEYS = ["scenario", "n_seeds", "method", "target"]
-COLUMNS = [*KEYS, "kind", "rate", "se", "width", "power", "repetitions"]
+N_CLASSES = (2, 3, 5, 10, 20, 40, 60)
+QUERIES_PER_CLASS = 30
+KEYS = ["scenario", "n_seeds", "n_classes", "method", "target"]
+COLUMNS = [*KEYS, "kind", "rate", "se", "one_sided", "width", "power", "repetitions"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +53,7 @@ class Model:
     """
 
     shape: Shape = "normal"  # of a
+    class_shape: Shape = "normal"  # of b
     effect: float = 1.0
     seed: float = 0.6  # a
     query_class: float = 3.0  # b
@@ -78,6 +83,15 @@ SCENARIOS: dict[str, Model] = {
 }
 
 
+# One model's differences about its own mean: what classes and queries do in its seed alone is in b and e.
+ONE_MODEL = Model(seed=0.0, query_class=13**0.5, seed_by_class=0.0, query=72**0.5, rest=0.0)
+CLASS_SCENARIOS: dict[str, Shape] = {
+    "normal classes": "normal",
+    "heavy-tailed classes": "heavy-tailed",
+    "skewed classes": "skewed",
+}
+
+
 class Sample(NamedTuple):
     """Paired differences of X repetitions, S seeds, Q queries; ``these_X``: what the seeds vary around."""
 
@@ -102,23 +116,28 @@ def class_sizes(n_queries: int, n_classes: int) -> IntArray:
 
 
 def draw(model: Model, n_seeds: int, repetitions: int, generator: np.random.Generator) -> Sample:
-    """Draw repetitions of one experiment; the seeds' own effect has the model's shape, scaled to its SD."""
+    """Draw repetitions of one experiment; effects of seeds and of classes have the model's shapes and SDs."""
     class_Q = np.repeat(np.arange(model.n_classes), class_sizes(model.n_queries, model.n_classes))
     normal = generator.standard_normal
     size = (repetitions, n_seeds)
-    if model.shape == "normal":
-        seed_XS = normal(size)
-    elif model.shape == "heavy-tailed":
-        seed_XS = generator.standard_t(3, size) / 3**0.5
-    else:
-        seed_XS = generator.standard_exponential(size) - 1
-    lasting_XQ = model.query_class * normal((repetitions, model.n_classes))[:, class_Q]
+    seed_XS = _standard(model.shape, size, generator)
+    lasting_XC = model.query_class * _standard(model.class_shape, (repetitions, model.n_classes), generator)
+    lasting_XQ = lasting_XC[:, class_Q]
     lasting_XQ += model.query * normal(lasting_XQ.shape)
     crossed_XSC = model.seed_by_class * normal((*size, model.n_classes)) + model.seed * seed_XS[:, :, None]
     values_XSQ = crossed_XSC[:, :, class_Q]
     values_XSQ += model.rest * normal(values_XSQ.shape)
     values_XSQ += model.effect + lasting_XQ[:, None, :]
     return Sample(values_XSQ, class_Q, model.effect + lasting_XQ.mean(axis=1))
+
+
+def _standard(shape: Shape, size: tuple[int, int], generator: np.random.Generator) -> FloatArray:
+    """Draw values of mean 0 and standard deviation 1."""
+    if shape == "normal":
+        return generator.standard_normal(size)
+    if shape == "heavy-tailed":
+        return generator.standard_t(3, size) / 3**0.5
+    return generator.standard_exponential(size) - 1
 
 
 def t_over_seeds(means_XS: FloatArray, level: float = LEVEL) -> Bounds:
@@ -157,14 +176,30 @@ def over_queries(sample: Sample, bootstrap: Bootstrap) -> Bounds:
     if bootstrap.method == "query":
         counts_RQ = resample_counts(values_XQ.shape[1], bootstrap)
         return _percentiles(counts_RQ @ values_XQ.T / values_XQ.shape[1], bootstrap.level)
-    sums_XC = _by_class(values_XQ, sample.class_Q)
-    counts_RC = resample_counts(sums_XC.shape[1], bootstrap)
-    means_RX = counts_RC @ sums_XC.T / (counts_RC @ np.bincount(sample.class_Q))[:, None]
-    return _percentiles(means_RX, bootstrap.level)
+    return over_classes(_by_class(values_XQ, sample.class_Q), np.bincount(sample.class_Q), bootstrap)
+
+
+def over_classes(sums_XC: FloatArray, n_C: IntArray, bootstrap: Bootstrap) -> Bounds:
+    """Resample classes: percentiles of the mean over queries."""
+    counts_RC = resample_counts(len(n_C), bootstrap)
+    return _percentiles(counts_RC @ sums_XC.T / (counts_RC @ n_C)[:, None], bootstrap.level)
+
+
+def t_over_classes(sums_XC: FloatArray, n_C: IntArray, level: float = LEVEL) -> Bounds:
+    """Bound a mean over queries by t_{C-1} and the classes' part of the two-level t: simulated, not used."""
+    value_X = sums_XC.sum(axis=1) / n_C.sum()
+    rest_XC = (sums_XC - n_C * value_X[:, None]) / n_C.sum()
+    variance_X = (rest_XC**2).sum(axis=1) * len(n_C) / (len(n_C) - 1)
+    half_X = scipy.stats.t.ppf((1 + level) / 2, len(n_C) - 1) * np.sqrt(variance_X)
+    return Bounds(value_X - half_X, value_X + half_X)
 
 
 def two_level(sample: Sample, bootstrap: Bootstrap, *, nested: bool = False) -> Bounds:
-    """Resample seeds and, apart from them (crossed) or anew for each seed drawn (nested), query classes."""
+    """Resample seeds and, apart from them (crossed) or anew for each seed drawn (nested), query classes.
+
+    Percentiles of sum_sc w_s v_c D_sc / sum_sc w_s v_c n_sc (Owen, 2007, arXiv 0712.1111); simulated, not
+    used.
+    """
     n_C = np.bincount(sample.class_Q)
     seeds_RS = resample_counts(sample.values_XSQ.shape[1], bootstrap)
     if nested:
@@ -199,31 +234,51 @@ def simulate_seeds(scenario: str, n_seeds: int, repetitions: int, seed: int = 0)
     """Simulate one scenario with one number of seeds: coverage of each interval, errors of each test."""
     model = SCENARIOS[scenario]
     place = list(SCENARIOS).index(scenario)
-    covered: dict[tuple[str, str], list[FloatArray]] = {}
-    wrong: dict[str, list[FloatArray]] = {}
+    counts = _Counts({"scenario": scenario, "n_seeds": n_seeds, "n_classes": model.n_classes})
     for number, size in enumerate(_chunks(repetitions)):
         sample = draw(model, n_seeds, size, np.random.default_rng([seed, place, n_seeds, number]))
         means_XS = sample.values_XSQ.mean(axis=2)
         bootstrap = Bootstrap(level=LEVEL, resamples=RESAMPLES, seed=number)
         targets = {THESE: sample.these_X, NEW: np.full(size, model.effect)}
         for method, target, bounds in _intervals(sample, means_XS, bootstrap):
-            inside_X = (bounds.low_X <= targets[target]) & (targets[target] <= bounds.high_X)
-            covered.setdefault((method, target), []).append(
-                np.stack([inside_X, bounds.high_X - bounds.low_X])
-            )
+            counts.interval(method, target, bounds, targets[target])
         centred_XS = means_XS - sample.these_X[:, None]  # no difference on these queries, but for the seeds
-        for method, false_X, true_X in _tests(centred_XS, model, number):
-            wrong.setdefault(method, []).append(np.stack([false_X, true_X]).astype(np.float64))
-    where = {"scenario": scenario, "n_seeds": n_seeds, "repetitions": repetitions}
-    rows = [
-        {**where, "method": method, "target": target, **_interval_numbers(parts)}
-        for (method, target), parts in covered.items()
-    ]
-    for method, parts in wrong.items():
-        false, true = np.concatenate(parts, axis=1).mean(axis=1)
-        numbers = {"kind": "test", "rate": false, "width": np.nan, "power": true}
-        rows.append({**where, "method": method, "target": THESE, **numbers})
-    return _with_errors(rows)
+        for method, false, true in _tests(centred_XS, model, number):
+            counts.test(method, THESE, false, true)
+        bounds = two_level_t(sample)  # p <= .05 where the interval of 95 % does not hold 0
+        counts.test("two-level t test", NEW, _sides(bounds, model.effect), _sides(bounds, 0.0))
+    return counts.table()
+
+
+def simulate_classes(scenario: str, n_classes: int, repetitions: int, seed: int = 0) -> pd.DataFrame:
+    """Simulate few classes, of 30 queries on average: statistics of one model, the two-level t of three."""
+    three_models, one_model = (
+        replace(
+            model,
+            class_shape=CLASS_SCENARIOS[scenario],
+            n_classes=n_classes,
+            n_queries=QUERIES_PER_CLASS * n_classes,
+        )
+        for model in (Model(), ONE_MODEL)
+    )
+    place = len(SCENARIOS) + 1 + list(CLASS_SCENARIOS).index(scenario)
+    one = _Counts({"scenario": scenario, "n_seeds": 1, "n_classes": n_classes})
+    three = _Counts({"scenario": scenario, "n_seeds": 3, "n_classes": n_classes})
+    for number, size in enumerate(_chunks(repetitions)):
+        generator = np.random.default_rng([seed, place, n_classes, number])
+        sample = draw(one_model, 1, size, generator)
+        moved_XC = _by_class(sample.values_XSQ[:, 0], sample.class_Q)
+        n_C = np.bincount(sample.class_Q)
+        bootstrap = Bootstrap(level=LEVEL, resamples=RESAMPLES, seed=number)
+        effect = one_model.effect
+        one.interval("query bootstrap (clustered)", ONE, over_classes(moved_XC, n_C, bootstrap), effect)
+        one.interval("t over classes", ONE, t_over_classes(moved_XC, n_C), effect)
+        centred_XC = moved_XC - effect * n_C
+        one.test("sign-flip test (classes)", ONE, _flipped(centred_XC, number), _flipped(moved_XC, number))
+        bounds = two_level_t(draw(three_models, 3, size, generator))
+        three.interval("two-level t", THREE, bounds, three_models.effect)
+        three.test("two-level t test", THREE, _sides(bounds, three_models.effect), _sides(bounds, 0.0))
+    return pd.concat([one.table(), three.table()], ignore_index=True)
 
 
 def simulate_slope(n_arms: int, n_seeds: int, repetitions: int, seed: int = 0) -> pd.DataFrame:
@@ -235,13 +290,10 @@ def simulate_slope(n_arms: int, n_seeds: int, repetitions: int, seed: int = 0) -
     y_XAS = model.slope * x_XA1 + model.arm * generator.standard_normal((repetitions, n_arms, 1))
     y_XAS = y_XAS + model.seed * generator.standard_normal(shape)
     x_XAS = x_XA1 + model.x_seed * generator.standard_normal(shape)
-    rows = []
+    counts = _Counts({"scenario": f"{n_arms} arms", "n_seeds": n_seeds, "n_classes": 0})
     for method, bounds in slope_intervals(x_XAS, y_XAS).items():
-        inside_X = (bounds.low_X <= model.slope) & (model.slope <= bounds.high_X)
-        numbers = _interval_numbers([np.stack([inside_X, bounds.high_X - bounds.low_X])])
-        where = {"scenario": f"{n_arms} arms", "n_seeds": n_seeds, "repetitions": repetitions}
-        rows.append({**where, "method": method, "target": "slope", **numbers})
-    return _with_errors(rows)
+        counts.interval(method, "slope", bounds, model.slope)
+    return counts.table()
 
 
 def slope_intervals(x_XAS: FloatArray, y_XAS: FloatArray, level: float = LEVEL) -> dict[str, Bounds]:
@@ -272,6 +324,11 @@ def simulate(n_seeds: tuple[int, ...], repetitions: int, seed: int = 0) -> pd.Da
         simulate_seeds(scenario, number, repetitions, seed) for scenario in SCENARIOS for number in n_seeds
     ]
     tables += [simulate_slope(arms, number, repetitions, seed) for arms in N_ARMS for number in (1, *n_seeds)]
+    tables += [
+        simulate_classes(scenario, number, repetitions, seed)
+        for scenario in CLASS_SCENARIOS
+        for number in N_CLASSES
+    ]
     return pd.concat(tables, ignore_index=True)
 
 
@@ -290,41 +347,83 @@ def _intervals(
     yield "query bootstrap (unclustered)", NEW, over_queries(sample, replace(bootstrap, method="query"))
 
 
-def _tests(centred_XS: FloatArray, model: Model, seed: int) -> Iterator[tuple[str, BoolArray, BoolArray]]:
-    """Yield what each test rejects where it should not, and where it should."""
+class _Sides(NamedTuple):
+    """Where a test rejects: claiming that the difference lies above zero, or below."""
 
-    def apart(means_XS: FloatArray) -> BoolArray:
-        bounds = t_over_seeds(means_XS, 1 - ALPHA)
-        return (bounds.low_X > 0) | (bounds.high_X < 0)
+    above_X: BoolArray
+    below_X: BoolArray
 
-    def level_with(means_XS: FloatArray, alpha: float) -> BoolArray:
+
+def _tests(centred_XS: FloatArray, model: Model, seed: int) -> Iterator[tuple[str, _Sides, _Sides]]:
+    """Yield where each test rejects with nothing to find, and with something; of TOST see ``level_with``."""
+
+    def level_with(means_XS: FloatArray, alpha: float) -> _Sides:
+        """Claim equivalence, counted as above: TOST has no sides, its error is that at the upper margin."""
         bounds = t_over_seeds(means_XS, 1 - 2 * alpha)
-        return (bounds.low_X > -model.margin) & (bounds.high_X < model.margin)
+        inside_X = (bounds.low_X > -model.margin) & (bounds.high_X < model.margin)
+        return _Sides(inside_X, np.zeros_like(inside_X))
 
     moved_XS = centred_XS + model.effect
-    yield "paired t test", apart(centred_XS), apart(moved_XS)
-    yield (
-        "sign-flip test",
-        flip_p_values(centred_XS, seed=seed) <= ALPHA,
-        flip_p_values(moved_XS, seed=seed) <= ALPHA,
-    )
+    t_false, t_true = (_sides(t_over_seeds(means_XS, 1 - ALPHA), 0.0) for means_XS in (centred_XS, moved_XS))
+    yield "paired t test", t_false, t_true
+    yield "sign-flip test", _flipped(centred_XS, seed), _flipped(moved_XS, seed)
     for method, alpha in (("TOST", ALPHA), ("TOST at .025", ALPHA / 2)):
         yield method, level_with(centred_XS + model.margin, alpha), level_with(centred_XS, alpha)
 
 
+def _sides(bounds: Bounds, target: FloatArray | float) -> _Sides:
+    return _Sides(bounds.low_X > target, bounds.high_X < target)
+
+
+def _flipped(values_XN: FloatArray, seed: int) -> _Sides:
+    rejected_X = flip_p_values(values_XN, seed=seed) <= ALPHA
+    sums_X = values_XN.sum(axis=1)
+    return _Sides(rejected_X & (sums_X > 0), rejected_X & (sums_X < 0))
+
+
+class _Counts:
+    """What each method got right and wrong in one cell of the simulation, gathered over its chunks."""
+
+    def __init__(self, where: dict[str, object]) -> None:
+        self.where = where
+        # of an interval: misses below and above the target, width; of a test: errors above and below, finds
+        self.parts: dict[tuple[str, str, str], list[FloatArray]] = {}
+
+    def interval(self, method: str, target: str, bounds: Bounds, truth_X: FloatArray | float) -> None:
+        missed = _sides(bounds, truth_X)
+        part = np.stack([missed.above_X, missed.below_X, bounds.high_X - bounds.low_X])
+        self.parts.setdefault((method, target, "interval"), []).append(part)
+
+    def test(self, method: str, target: str, false: _Sides, true: _Sides) -> None:
+        part = np.stack([false.above_X, false.below_X, true.above_X | true.below_X]).astype(np.float64)
+        self.parts.setdefault((method, target, "test"), []).append(part)
+
+    def table(self) -> pd.DataFrame:
+        rows = []
+        for (method, target, kind), parts in self.parts.items():
+            above_X, below_X, beside_X = np.concatenate(parts, axis=1)
+            errors = above_X.mean() + below_X.mean()
+            rate = 1 - errors if kind == "interval" else errors
+            rows.append(
+                {
+                    **self.where,
+                    "method": method,
+                    "target": target,
+                    "kind": kind,
+                    "rate": rate,
+                    "se": np.sqrt(rate * (1 - rate) / len(above_X)),
+                    "one_sided": np.nan if method.startswith("TOST") else max(above_X.mean(), below_X.mean()),
+                    "width": np.median(beside_X) if kind == "interval" else np.nan,
+                    "power": beside_X.mean() if kind == "test" else np.nan,
+                    "repetitions": len(above_X),
+                }
+            )
+        table = pd.DataFrame(rows)[COLUMNS]
+        return table.round({"rate": 4, "se": 4, "one_sided": 4, "width": 3, "power": 4})
+
+
 def _chunks(repetitions: int) -> list[int]:
     return [min(CHUNK, repetitions - start) for start in range(0, repetitions, CHUNK)]
-
-
-def _interval_numbers(parts: list[FloatArray]) -> dict[str, object]:
-    inside_X, width_X = np.concatenate(parts, axis=1)
-    return {"kind": "interval", "rate": inside_X.mean(), "width": np.median(width_X), "power": np.nan}
-
-
-def _with_errors(rows: list[dict[str, object]]) -> pd.DataFrame:
-    table = pd.DataFrame(rows)
-    table["se"] = np.sqrt(table["rate"] * (1 - table["rate"]) / table["repetitions"])
-    return table[COLUMNS].round({"rate": 4, "se": 4, "width": 3, "power": 4})
 
 
 def _line(x_XN: FloatArray, y_XN: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -350,23 +449,34 @@ def _percentiles(drawn_RX: FloatArray, level: float) -> Bounds:
 
 
 def print_table(table: pd.DataFrame, console: Console) -> None:
-    """Print one table a scenario: rate ± its Monte-Carlo error, and the median width or the power."""
+    """Print one table a scenario: rate ± its Monte-Carlo error, and the median width or the power.
+
+    Under each test the larger of its two one-sided error rates (nominal .025).
+    """
     for scenario, part in table.groupby("scenario", sort=False):
-        numbers = sorted(set(part["n_seeds"]))
+        unit = "n_classes" if scenario in CLASS_SCENARIOS else "n_seeds"
+        numbers = sorted(set(part[unit]))
         shown = Table(title=f"{scenario}: coverage (width); errors of tests (power)", title_justify="left")
         for title in ("method", "of"):
             shown.add_column(title)
         for number in numbers:
-            shown.add_column(f"{number} seeds", justify="right")
-        for (method, target, _), cells in part.groupby(["method", "target", "kind"], sort=False):
-            by_number = dict(zip(cells["n_seeds"], cells.itertuples(), strict=True))
+            shown.add_column(f"{number} {unit.removeprefix('n_')}", justify="right")
+        for (method, target, kind), cells in part.groupby(["method", "target", "kind"], sort=False):
+            by_number = dict(zip(cells[unit], cells.itertuples(), strict=True))
             shown.add_row(str(method), str(target), *(_cell(by_number[number]) for number in numbers))
+            if kind == "test" and cells["one_sided"].notna().all():
+                larger = [_short(f"{by_number[number].one_sided:.3f}") for number in numbers]
+                shown.add_row("  its larger side", "", *larger)
         console.print(shown)
 
 
 def _cell(row: Any) -> str:
     beside = row.width if row.kind == "interval" else row.power
-    return re.sub(r"\b0\.", ".", f"{row.rate:.3f} ±{row.se:.3f} ({beside:.2f})")
+    return _short(f"{row.rate:.3f} ±{row.se:.3f} ({beside:.2f})")
+
+
+def _short(text: str) -> str:
+    return re.sub(r"\b0\.", ".", text)
 
 
 def main(
@@ -379,7 +489,7 @@ def main(
     """Simulate paired differences as small models give them and count what each statistic gets right.
 
     Args:
-        repetitions: simulated experiments of each scenario and number of seeds.
+        repetitions: simulated experiments of each scenario and number of seeds or classes.
         seeds: numbers of seeds.
         out: a CSV to write, such as analysis/stats/coverage.csv, from which the report takes what it may use.
         seed: of the simulation itself.
@@ -393,7 +503,7 @@ def main(
     if out is not None and (out.is_dir() or not out.parent.is_dir()):
         raise InputError(f"--out {out}: name a file in a folder that exists")
     table = simulate(seeds, repetitions, seed)
-    print_table(table, Console(width=160))
+    print_table(table, Console(width=200))
     if out is not None:
         write_text(out, table.to_csv(index=False, lineterminator="\n"))
         print(out)

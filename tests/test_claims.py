@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from analysis.claims import Claim, Statement, decide
-from analysis.evidence import Evidence
+from analysis.evidence import Evidence, gather, side
 from analysis.results import Results, compute
 from analysis.stats.bootstrap import Bootstrap
+from analysis.stats.families import holm
 from analysis.stats.seeds import paired_seeds
 from analysis.study import read_runs
 from tests.synthetic_study import SyntheticArm, SyntheticStudy, write_study
@@ -73,7 +77,7 @@ def test_a_term_that_takes_the_gain_is_told_from_its_views(results: Results) -> 
     assert effect.note == "mean over With a term"
     assert effect.evidence is not None
     assert effect.evidence.value == pytest.approx(-0.06, abs=0.006)
-    assert control.note == "against Views; Longer"
+    assert control.note == "mean over Views; Longer"
     assert control.evidence is not None
     assert control.evidence.value == pytest.approx(-0.065, abs=0.006)
     assert statement(found, "further").verdict == "supported"  # what is left is negligible
@@ -103,7 +107,8 @@ def test_effects_share_one_correction_and_controls_do_not(results: Results) -> N
     effects = [one for found in results.claims for one in found.statements if one.role == "effect"]
     measured = [one for one in effects if one.evidence]
     raw = sorted((one.evidence.p, one.p_holm) for one in measured if one.evidence)
-    assert raw[0][1] == pytest.approx(min(1, len(raw) * raw[0][0]))
+    assert len(effects) == 10  # what could not be tested counts as well
+    assert raw[0][1] == pytest.approx(min(1, len(effects) * raw[0][0]))
     assert all(p_holm >= p for p, p_holm in raw)
     others = [one for found in results.claims for one in found.statements if one.role != "effect"]
     assert all(one.p_holm != one.p_holm for one in others)
@@ -126,7 +131,7 @@ def test_one_seed_speaks_of_a_model_but_not_of_arms(tmp_path: Path) -> None:
         SyntheticArm(name="baseline", label="B", gain=0.06),
         SyntheticArm(name="term", label="T", gain=0.0, weights={"image_ntxent": 1.0}),
     )
-    results = judged(tmp_path / "study", *arms, plan=replace(PLAN, seeds=(0,)))
+    results = judged(tmp_path / "study", *arms, plan=replace(PLAN, seeds=(0,), n_classes=40))
     assert statement(claim(results, 2), "effect").verdict == "supported"
     effect = statement(claim(results, 4), "effect")
     assert effect.verdict == "undecided"
@@ -143,7 +148,7 @@ def test_two_seeds_decide_only_what_both_intervals_show(tmp_path: Path) -> None:
 def made(value: float, half: float, *, n: int = 5) -> Evidence:
     bounds = (value - half, value + half)
     models = paired_seeds([value] * n)
-    return Evidence(value, *bounds, models, *bounds, 100, 1, 0.001)
+    return Evidence(value, *bounds, models, *bounds, 100, 50, 1, 0.001)
 
 
 @pytest.mark.parametrize(
@@ -168,10 +173,75 @@ def test_the_rule(kind: str, value: float, half: float, p_holm: float, verdict: 
     assert decide(one, 0.05, 0.005).verdict == verdict
 
 
-def test_without_a_baseline_every_model_counts_for_itself(tmp_path: Path) -> None:
+def test_without_a_baseline_every_arm_counts_for_a_model(tmp_path: Path) -> None:
     arms = tuple(SyntheticArm(name=name, label=name, gain=0.06) for name in ("a", "b", "c"))
-    folder = write_study(tmp_path / "study", replace(PLAN, arms=arms, seeds=(0,)))
+    folder = write_study(tmp_path / "study", replace(PLAN, arms=arms, seeds=(0, 1)))
     study = replace(read_runs([folder]), baseline=None)
     effect = statement(claim(compute(study, FEW), 2), "effect").evidence
     assert effect is not None
     assert effect.models.n == 3
+
+
+def test_an_arm_that_takes_the_term_away_or_joins_it_to_views_plays_no_part(tmp_path: Path) -> None:
+    results = judged(
+        tmp_path / "study",
+        SyntheticArm(name="baseline", label="With", gain=0.0, weights={"image_ntxent": 1.0}),
+        SyntheticArm(name="without", label="Without", gain=0.06, weights={"image_ntxent": 0.0}),
+        SyntheticArm(name="more", label="More", gain=0.0, weights={"image_ntxent": 2.0}),
+        SyntheticArm(
+            name="both", label="Both", gain=0.0, weights={"image_ntxent": 2.0, "clip_second_view": 0.5}
+        ),
+    )
+    found = claim(results, 4)
+    assert statement(found, "effect").note == "mean over More"
+    assert statement(found, "control").note == "no arm has them without the term"
+
+
+def test_an_arm_whose_models_are_missing_is_named_and_takes_nothing_with_it(tmp_path: Path) -> None:
+    folder = write_study(
+        tmp_path / "study",
+        replace(
+            PLAN,
+            arms=(
+                SyntheticArm(name="baseline", label="B", gain=0.06),
+                SyntheticArm(name="t1", label="T1", gain=0.0, weights={"image_ntxent": 1.0}),
+                SyntheticArm(name="t2", label="T2", gain=0.0, weights={"image_ntxent": 2.0}),
+            ),
+        ),
+    )
+    for seed in PLAN.seeds[1:]:
+        shutil.rmtree(folder / "trials" / f"t2-s{seed}")
+    effect = statement(claim(compute(read_runs([folder]), FEW), 4), "effect")
+    assert effect.note == "mean over T1; without T2: models are missing"
+    assert effect.evidence is not None
+    assert effect.evidence.models.n == 5
+    assert effect.verdict == "supported"
+
+
+def test_no_effect_is_decided_too_often_where_nothing_is_there() -> None:
+    """Seeds and classes vary, nothing is there: Holm over ten effects errs in one study of twenty."""
+    generator = np.random.default_rng(0)
+    studies, effects, seeds, classes, queries = 60, 10, 5, 40, 120
+    wrong = 0
+    query_class = np.arange(queries) % classes
+    for _ in range(studies):
+        found = []
+        for _ in range(effects):
+            values = (
+                generator.normal(0, 0.008, (seeds, 1))
+                + generator.normal(0, 0.05, classes)[query_class]
+                + generator.normal(0, 0.09, (seeds, queries))
+            )
+            table = pd.DataFrame(
+                {
+                    "dataset": "d",
+                    "seed": np.repeat(np.arange(seeds), queries),
+                    "query_id": np.tile([f"q{query}" for query in range(queries)], seeds),
+                    "query_class": np.tile([f"c{number}" for number in query_class], seeds),
+                    "value": values.ravel(),
+                }
+            )
+            found.append(gather(table, bootstrap=Bootstrap(resamples=2)))
+        corrected = holm([one.p for one in found if one])
+        wrong += any(p <= 0.05 and side(one) for p, one in zip(corrected, found, strict=True) if one)
+    assert wrong <= 0.05 * studies + 3 * (0.05 * 0.95 * studies) ** 0.5

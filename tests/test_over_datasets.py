@@ -79,7 +79,7 @@ def test_arms_minus_the_baseline_are_means_over_datasets_of_paired_differences()
         assert row["value"] == pytest.approx(cells.mean())
         low, high = stats.t.interval(0.95, 2, loc=by_seed.mean(), scale=stats.sem(by_seed))
         assert (row["models_low"], row["models_high"]) == pytest.approx((low, high))
-        assert row["p"] == pytest.approx(stats.ttest_1samp(by_seed, 0).pvalue)
+        assert (row["p"] < 0.05) == (row["both_low"] > 0 or row["both_high"] < 0)  # one decision
         assert row["wins"] == (cells.mean(axis=0) > 0).sum()
         assert row["wins"] + row["ties"] + row["losses"] == row["n_datasets"] == 3
         assert (row["n_seeds"], row["n_left_out"]) == (3, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,9 @@ import statsmodels.formula.api as smf
 from analysis import simulate
 from analysis.simulate import Model, Sample
 from analysis.stats.association import line_of
-from analysis.stats.bootstrap import Bootstrap, average_models, mean_interval
+from analysis.stats.bootstrap import Bootstrap, average_models, mean_interval, resample_counts
 from analysis.stats.equivalence import equivalence
-from analysis.stats.seeds import paired_seeds, two_level_interval, two_level_t_interval
+from analysis.stats.seeds import paired_seeds, two_level_t_interval
 from crossgap.command import run_command
 
 SMALL = Model(n_queries=40, n_classes=8)
@@ -42,22 +43,15 @@ def as_frame(drawn: Sample, repetition: int) -> pd.DataFrame:
 def test_intervals_are_the_shipped_ones() -> None:
     drawn = sample()
     means_XS = drawn.values_XSQ.mean(axis=2)
-    over_t, two, two_t = (
-        simulate.t_over_seeds(means_XS),
-        simulate.two_level(drawn, BOOTSTRAP),
-        simulate.two_level_t(drawn),
-    )
+    over_t, two_t = simulate.t_over_seeds(means_XS), simulate.two_level_t(drawn)
     for place in range(3):
         frame = as_frame(drawn, place)
         seeds = paired_seeds(means_XS[place])
         assert (over_t.low_X[place], over_t.high_X[place]) == pytest.approx((seeds.low, seeds.high))
-        for bounds, table in (
-            (two, two_level_interval(frame, [], bootstrap=BOOTSTRAP)),
-            (two_t, two_level_t_interval(frame, [])),
-        ):
-            assert (bounds.low_X[place], bounds.high_X[place]) == pytest.approx(
-                (table.loc[0, "low"], table.loc[0, "high"])
-            )
+        table = two_level_t_interval(frame, [])
+        assert (two_t.low_X[place], two_t.high_X[place]) == pytest.approx(
+            (table.loc[0, "low"], table.loc[0, "high"])
+        )
         for method in ("cluster", "query"):
             bootstrap = Bootstrap(method=method, resamples=80, seed=5)
             table = mean_interval(average_models(frame, []), [], bootstrap=bootstrap)
@@ -65,6 +59,42 @@ def test_intervals_are_the_shipped_ones() -> None:
             assert (bounds.low_X[place], bounds.high_X[place]) == pytest.approx(
                 (table.loc[0, "low"], table.loc[0, "high"])
             )
+
+
+def test_the_test_over_two_levels_is_the_shipped_one() -> None:
+    drawn = sample(repetitions=30)
+    bounds = simulate.two_level_t(drawn)
+    p = np.array([two_level_t_interval(as_frame(drawn, place), []).loc[0, "p"] for place in range(30)])
+    rejected = (bounds.low_X > 0) | (bounds.high_X < 0)
+    assert 0 < rejected.sum() < 30
+    assert list(rejected) == list(p <= 0.05)
+
+
+def test_t_over_classes_is_that_of_regression_with_clusters() -> None:
+    drawn = sample(1)
+    sums_XC = np.stack([np.bincount(drawn.class_Q, weights=row) for row in drawn.values_XSQ[:, 0]])
+    bounds = simulate.t_over_classes(sums_XC, np.bincount(drawn.class_Q))
+    for place in range(3):
+        frame = as_frame(drawn, place)
+        fit = smf.ols("value ~ 1", frame).fit(
+            cov_type="cluster", cov_kwds={"groups": frame["query_class"]}, use_t=True
+        )
+        expected = tuple(fit.conf_int().loc["Intercept"])
+        assert (bounds.low_X[place], bounds.high_X[place]) == pytest.approx(expected)
+
+
+def test_the_two_level_bootstrap_equals_a_listed_one() -> None:
+    drawn = sample()
+    bounds = simulate.two_level(drawn, BOOTSTRAP)
+    seeds_RS = resample_counts(4, BOOTSTRAP)
+    classes_RC = resample_counts(8, replace(BOOTSTRAP, seed=BOOTSTRAP.seed + 1))  # seeds and classes apart
+    for place, values_SQ in enumerate(drawn.values_XSQ):
+        means = []
+        for of_seeds, of_classes in zip(seeds_RS, classes_RC, strict=True):
+            weights_SQ = of_seeds[:, None] * of_classes[drawn.class_Q]
+            means.append(np.average(values_SQ, weights=weights_SQ))
+        expected = tuple(np.percentile(means, [2.5, 97.5]))
+        assert (bounds.low_X[place], bounds.high_X[place]) == pytest.approx(expected)
 
 
 def test_percentiles_and_bca_are_scipy_s() -> None:
@@ -122,6 +152,19 @@ def test_the_model_has_the_spread_it_states(shape: str) -> None:
     assert np.mean(drawn.these_X) == pytest.approx(model.effect, abs=0.3)
 
 
+@pytest.mark.parametrize("shape", ["normal", "skewed"])
+def test_one_model_has_no_effect_of_its_seed(shape: str) -> None:
+    model = replace(simulate.ONE_MODEL, class_shape=shape)
+    assert model.query_class**2 == pytest.approx(Model().query_class ** 2 + Model().seed_by_class ** 2)
+    assert model.query**2 == pytest.approx(Model().query ** 2 + Model().rest ** 2)
+    drawn = simulate.draw(model, 1, 2000, np.random.default_rng(5))
+    means = drawn.values_XSQ[:, 0].mean(axis=1)
+    np.testing.assert_allclose(means, drawn.these_X)
+    share = (np.bincount(drawn.class_Q) ** 2).sum() / 300**2
+    assert means.var() == pytest.approx(13 * share + 72 / 300, rel=0.15)
+    assert (scipy.stats.skew(means) > 0.2) == (shape == "skewed")
+
+
 def test_numbers_do_not_change_with_the_other_cells() -> None:
     alone = simulate.simulate_seeds("skewed", 3, 20)
     among = simulate.simulate((2, 3), 20)
@@ -135,6 +178,8 @@ def test_the_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFix
     shown = capsys.readouterr().out
     assert "two-level bootstrap" in shown
     assert "6 seeds" in shown
+    assert "60 classes" in shown
+    assert "its larger side" in shown
     assert list(pd.read_csv(out).columns) == simulate.COLUMNS
 
 

@@ -145,3 +145,7 @@ def test_the_interval_is_scipy_s(d: list[float], level: float) -> None:
 
 def test_record_counts() -> None:
     assert win_tie_loss([0.1, 0.0, -0.2, 3.0]) == Record(wins=2, ties=1, losses=1)
+    rounded = (0.3 - 0.1) - (0.4 - 0.2)
+    assert rounded < 0
+    assert win_tie_loss([rounded]) == Record(wins=0, ties=1, losses=0)
+    assert win_tie_loss([rounded, 0.1, -1e-9]) == Record(wins=1, ties=1, losses=1)

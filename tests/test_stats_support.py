@@ -10,14 +10,32 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.simulate import SCENARIOS, simulate_seeds, simulate_slope
-from analysis.stats.support import METHODS, coverage, read_coverage, supported
+from analysis.simulate import (
+    CLASS_SCENARIOS,
+    N_CLASSES,
+    SCENARIOS,
+    simulate_classes,
+    simulate_seeds,
+    simulate_slope,
+)
+from analysis.stats.support import CLASS_METHODS, METHODS, read_coverage, supported, supported_classes
 from crossgap.errors import InputError
+
+SEEDS = (2, 3, 5, 8, 20)
+
+
+def worst(method: str, target: str, **size: int) -> float:
+    """Take the lowest coverage of an interval, or the highest error rate of a test, over the scenarios."""
+    [(unit, number)] = size.items()
+    table = read_coverage()
+    rows = table[(table["method"] == method) & (table["target"] == target) & (table[unit] == number)]
+    assert len(rows) == 3 + (unit == "n_seeds" and target != "slope")
+    return float(rows["rate"].min() if (rows["kind"] == "interval").all() else rows["rate"].max())
 
 
 def near(again: pd.DataFrame) -> None:
     """Compare each cell with the shipped one by the Monte-Carlo error of both."""
-    keys = ["scenario", "n_seeds", "method", "target", "kind"]
+    keys = ["scenario", "n_seeds", "n_classes", "method", "target", "kind"]
     both = again.merge(read_coverage(), on=keys, suffixes=("", "_shipped"), validate="1:1")
     assert len(both) == len(again)
     for row in both.itertuples():
@@ -37,13 +55,22 @@ def test_a_second_simulation_of_slopes_agrees() -> None:
     near(simulate_slope(8, 3, 3000, seed=1))
 
 
+@pytest.mark.parametrize(("scenario", "n_classes"), [("normal classes", 10), ("skewed classes", 5)])
+def test_a_second_simulation_of_classes_agrees(scenario: str, n_classes: int) -> None:
+    near(simulate_classes(scenario, n_classes, 1000, seed=1))
+
+
 def test_the_shipped_table_is_whole() -> None:
     table = read_coverage()
-    assert set(table["method"]) == set(METHODS)
-    assert set(table["scenario"]) == {*SCENARIOS, "4 arms", "8 arms", "12 arms"}
+    assert set(table["method"]) == {*METHODS, *CLASS_METHODS}
+    assert set(table["scenario"]) == {*SCENARIOS, *CLASS_SCENARIOS, "4 arms", "8 arms", "12 arms"}
     of_seeds = table[table["scenario"].isin(SCENARIOS)]
     assert set(of_seeds["n_seeds"]) == {2, 3, 5, 8, 20}
     assert (of_seeds.groupby(["method", "target"]).size() == 4 * 5).all()
+    of_classes = table[table["scenario"].isin(CLASS_SCENARIOS)]
+    assert set(of_classes["n_classes"]) == set(N_CLASSES)
+    assert dict(zip(of_classes["method"], of_classes["target"], strict=True)) == CLASS_METHODS
+    assert (of_classes.groupby("method").size() == 3 * len(N_CLASSES)).all()
     assert table["rate"].between(0, 1).all()
     np.testing.assert_allclose(
         table["se"], np.sqrt(table["rate"] * (1 - table["rate"]) / table["repetitions"]), atol=1e-4
@@ -57,8 +84,29 @@ def test_what_is_known_of_few_seeds() -> None:
     assert float(percentile) == pytest.approx(0.84, abs=0.015)
     t = rows[rows["target"] == "these queries"].loc[("t over seeds", "normal")]
     assert (abs(t["rate"] - 0.95) < 4 * t["se"]).all()
-    assert coverage("query bootstrap (clustered)", 2) < 0.7
-    assert coverage("slope over models (arms ignored)", 20) < 0.5
+    assert worst("query bootstrap (clustered)", "new queries", n_seeds=2) < 0.7
+    assert worst("slope over models (arms ignored)", "slope", n_seeds=20) < 0.5
+
+
+def test_what_is_known_of_few_classes() -> None:
+    # Two classes give three means, of which the outer two are the bounds: they hold the truth half the time.
+    rows = read_coverage().set_index(["scenario", "method", "n_classes"]).sort_index().loc["normal classes"]
+    assert float(rows.loc[("query bootstrap (clustered)", 2), "rate"]) == pytest.approx(0.5, abs=0.02)
+    assert (rows.loc["query bootstrap (clustered)", "rate"].diff().dropna() > -0.015).all()
+    flips = rows.loc["sign-flip test (classes)"]
+    assert (flips["rate"] <= 0.05 + 4 * flips["se"]).all()  # exact where classes are symmetric
+    assert list(flips["power"] > 0) == [n >= 6 for n in N_CLASSES]
+
+
+def test_errors_to_one_side_are_part_of_the_errors() -> None:
+    table = read_coverage()
+    assert (table["one_sided"].isna() == table["method"].str.startswith("TOST")).all()
+    errors = np.where(table["kind"] == "interval", 1 - table["rate"], table["rate"])
+    sided = table["one_sided"].notna()
+    assert (table["one_sided"][sided] <= errors[sided] + 1e-4).all()
+    assert (table["one_sided"][sided] >= errors[sided] / 2 - 1e-4).all()
+    t = table[(table["method"] == "paired t test") & (table["scenario"] == "normal")]
+    assert (abs(t["one_sided"] - 0.025) <= 4 * 0.0016).all()
 
 
 def test_the_rule_is_kept() -> None:
@@ -68,25 +116,33 @@ def test_the_rule_is_kept() -> None:
         for n_seeds, rows in own.groupby("n_seeds"):
             if (rows["kind"] == "interval").all():
                 expected = all(rate >= 0.93 for rate in rows["rate"])
-                assert coverage(method, int(n_seeds)) == min(rows["rate"])
             else:
                 expected = all(rate <= 0.06 for rate in rows["rate"]) and all(rows["power"] > 0)
-                assert coverage(method, int(n_seeds)) == 1 - max(rows["rate"])
             assert supported(method, int(n_seeds)) == expected
+    for method, target in CLASS_METHODS.items():
+        own = table[(table["method"] == method) & (table["target"] == target)]
+        for n_classes, rows in own.groupby("n_classes"):
+            if (rows["kind"] == "interval").all():
+                expected = all(rate >= 0.90 for rate in rows["rate"])
+            else:
+                expected = all(rate <= 0.10 for rate in rows["rate"]) and all(rows["power"] > 0)
+            assert supported_classes(method, int(n_classes)) == expected
 
 
 def test_numbers_between_simulated_ones_take_the_lower() -> None:
     for method in METHODS:
         for n_seeds, lower in ((4, 3), (7, 5), (19, 8), (500, 20)):
             assert supported(method, n_seeds) == supported(method, lower)
-            assert coverage(method, n_seeds) == coverage(method, lower)
+    for method in CLASS_METHODS:
+        for n_classes, lower in ((4, 3), (9, 5), (59, 40), (1000, 60)):
+            assert supported_classes(method, n_classes) == supported_classes(method, lower)
+        assert not supported_classes(method, 1)
 
 
 def test_one_seed_supports_nothing_over_seeds() -> None:
     for method, target in METHODS.items():
         if target != "slope":
             assert not supported(method, 1)
-            assert math.isnan(coverage(method, 1))
     assert supported("slope over arm means", 1)  # arms are its units
 
 
@@ -97,21 +153,33 @@ def test_what_the_report_relies_on() -> None:
     assert [supported("TOST at .025", n) for n in (2, 3, 5, 8, 20)] == [True] * 5
     assert not supported("TOST", 5)
     assert not any(supported("query bootstrap (clustered)", n) for n in (2, 3, 5, 8, 20))
+    assert [supported("two-level t test", n) for n in (2, 3, 5, 8, 20)] == [False, True, True, True, True]
+    of_one = [supported_classes("query bootstrap (clustered)", n) for n in N_CLASSES]
+    assert of_one == [n >= 40 for n in N_CLASSES]
+    of_flips = [supported_classes("sign-flip test (classes)", n) for n in N_CLASSES]
+    assert of_flips == [n >= 10 for n in N_CLASSES]
+    assert all(supported_classes("two-level t", n) for n in N_CLASSES)
 
 
 def test_an_unknown_method_is_refused() -> None:
-    for function in (supported, coverage):
-        with pytest.raises(InputError, match="t over seeds"):
-            function("t over seed", 5)
+    with pytest.raises(InputError, match="t over seeds"):
+        supported("t over seed", 5)
+    with pytest.raises(InputError, match="t over classes"):
+        supported_classes("t over class", 5)
 
 
 def test_the_tables_of_the_documentation_are_the_shipped_ones() -> None:
     text = (Path(__file__).parent.parent / "docs" / "statistics.md").read_text()
-    table = read_coverage()
-    for method, target in METHODS.items():
-        [line] = [line for line in text.splitlines() if line.startswith(f"| {method} | {target} |")]
-        for cell, n_seeds in zip(line.split("|")[3:-1], (2, 3, 5, 8, 20), strict=True):
-            [rate] = re.findall(r"\d?\.\d{3}", cell)
-            is_test = (table.loc[table["method"] == method, "kind"] == "test").all()
-            assert float(rate) == pytest.approx(abs(is_test - coverage(method, n_seeds)), abs=5.1e-4)
-            assert ("**" in cell) == supported(method, n_seeds)
+    seeds = [(method, target, n, supported(method, n)) for method, target in METHODS.items() for n in SEEDS]
+    classes = [
+        (method, target, n, supported_classes(method, n))
+        for method, target in CLASS_METHODS.items()
+        for n in N_CLASSES
+    ]
+    for unit, numbers, cases in (("n_seeds", SEEDS, seeds), ("n_classes", N_CLASSES, classes)):
+        for method, target, number, bold in cases:
+            [line] = [line for line in text.splitlines() if line.startswith(f"| {method} | {target} |")]
+            cells = dict(zip(numbers, line.split("|")[3:-1], strict=True))
+            [rate] = re.findall(r"\d?\.\d{3}", cells[number])
+            assert float(rate) == pytest.approx(worst(method, target, **{unit: number}), abs=5.1e-4)
+            assert ("**" in cells[number]) == bold, (method, number)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import replace
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 import scipy.stats
 
-from analysis.stats.bootstrap import Bootstrap, FloatArray, resample_counts
+from analysis.stats.bootstrap import FloatArray
 from crossgap.errors import InputError
 
 EXACT_UP_TO = 12  # 4096 patterns of signs: beyond, they are drawn
@@ -186,137 +185,132 @@ def flip_p_values(values_XN: FloatArray, *, flips: int = FLIPS, seed: int = 0) -
 
 
 def win_tie_loss(differences: Sequence[float] | FloatArray) -> Record:
-    """Count the differences above, at and below 0.
+    """Count the differences above, at and below 0; one that rounding alone tells from 0 is a tie.
+
+    Level: |d| <= 1e-12 max(1, max |d|), for metrics between 0 and 1 or points.
 
     Raises:
         InputError: no difference or one that is not finite.
     """
     d = checked(differences)
-    return Record(int((d > 0).sum()), int((d == 0).sum()), int((d < 0).sum()))
+    slack = 1e-12 * max(1.0, float(np.abs(d).max()))
+    return Record(int((d > slack).sum()), int((np.abs(d) <= slack).sum()), int((d < -slack).sum()))
 
 
-def two_level_interval(frame: pd.DataFrame, by: Sequence[str], *, bootstrap: Bootstrap) -> pd.DataFrame:
-    """Bound a mean over seeds and queries, for other seeds and other query classes at once, by a bootstrap.
-
-    Seeds and query classes are crossed: every seed answers the same queries. Each resample draws seeds with
-    replacement and, apart from them, query classes with replacement; low, high are percentiles of
-    sum_sc w_s v_c D_sc / sum_sc w_s v_c n_sc. (Classes drawn anew for each seed, the nested form, would
-    average away what a class does in every seed: analysis/stats/coverage.csv holds its coverage.) Resampling
-    two to four seeds shows too little of their spread; there :func:`two_level_t_interval` covers better.
-
-    [0] Owen, The pigeonhole bootstrap, Annals of Applied Statistics 1(2), 2007, arXiv 0712.1111
-
-    Args:
-        frame: columns ``by``, seed, query_class, query_id, value (paired differences; NaN: skipped).
-        by: the columns that tell groups apart; groups keep their order of first appearance.
-
-    Returns:
-        columns ``by``, value, low, high, n_seeds, n_classes, n_queries. NaN bounds with fewer than two seeds
-        or two classes.
-
-    Raises:
-        InputError: a query stands twice in a seed or has no class, or the seeds of a group answered different
-            queries.
-    """
-    return _two_levels(frame, by, lambda crossing: _crossed(crossing, bootstrap))
-
-
-def two_level_t_interval(frame: pd.DataFrame, by: Sequence[str], *, level: float = 0.95) -> pd.DataFrame:
+def two_level_t_interval(
+    frame: pd.DataFrame, by: Sequence[str], *, level: float = 0.95, strata: str | None = None
+) -> pd.DataFrame:
     """Bound a mean over seeds and queries, for other seeds and other query classes at once, by a t interval.
 
-    value ∓ t_df sqrt(V), V = V_seed + V_class, V_seed = s² of the seeds' means / S, V_class = C/(C-1)
-    sum_c (D_c - n_c value)² / N² with D_c the sum over the queries of class c, averaged over seeds;
-    df = V² / (V_seed²/(S-1) + V_class²/(C-1)). What a class does in one seed only is counted in both: the
-    interval is a little wide rather than narrow.
+    Seeds and query classes are crossed: every seed answers the same queries. value ∓ t_df sqrt(V),
+    V = V_seed + sum_d V_d over K strata (datasets) that count equally:
+    value = mean over d of m_d, the mean over the N_d queries of d;  V_seed = s² of the seeds' values / S;
+    V_d = C_d/(C_d-1) sum_c ((D_c - n_c m_d) / (K N_d))² with D_c the sum over the n_c queries of class c,
+    averaged over seeds;  df = V² / (V_seed²/(S-1) + sum_d V_d²/(C_d-1));
+    p = 2 P(t_df > |value| / sqrt(V)), two-sided. How far the strata lie apart is no variance: they are the
+    ones asked about. What a class does in one seed only is counted in both: the interval is a little wide
+    rather than narrow.
 
     [0] Cameron, Gelbach and Miller, Journal of Business and Economic Statistics 29(2), 2011 (two-way
     clusters, without their subtraction); Satterthwaite, Biometrics Bulletin 2, 1946 (df)
 
-    Args, Returns, Raises: as :func:`two_level_interval`; InputError for a level outside (0, 1) as well.
+    Args:
+        frame: columns ``by``, ``strata``, seed, query_class, query_id, value (paired differences; NaN:
+            skipped).
+        by: the columns that tell groups apart; groups keep their order of first appearance.
+        strata: the column that tells strata apart, such as "dataset"; classes and query ids of two strata are
+            never the same ones. None: there is one stratum.
+
+    Returns:
+        columns ``by``, value, low, high, p, n_seeds, n_classes, n_queries. NaN bounds and p with fewer than
+        two seeds, or fewer than two classes in a stratum. Where all values are equal within strata the
+        interval shrinks to the value and p is NaN (there is nothing to divide by).
+
+    Raises:
+        InputError: a query stands twice in a seed or has no class, or the seeds of a group answered different
+            queries; a level outside (0, 1).
     """
     if not 0 < level < 1:
         raise InputError(f"level={level}: an interval's level lies between 0 and 1")
-    return _two_levels(frame, by, lambda crossing: _two_way_t(crossing, level))
-
-
-class _Crossing(NamedTuple):
-    """Sums and counts of the queries of each class (C) in each seed (S)."""
-
-    sums_SC: FloatArray
-    counts_C: FloatArray
-
-
-def _two_levels(
-    frame: pd.DataFrame, by: Sequence[str], bounds: Callable[[_Crossing], tuple[float, float]]
-) -> pd.DataFrame:
+    inside = [strata] if strata else []
     results: list[dict[Hashable, object]] = []
     for key, group in (
         frame.groupby(list(by), sort=False, dropna=False, observed=True) if by else [((), frame)]
     ):
-        if group.duplicated(["seed", "query_id"]).any():
-            raise InputError(
-                f"{dict(zip(by, key, strict=True))}: a query id stands twice in one seed; keep one value a "
-                "query and seed"
-            )
-        if group["query_class"].isna().any():
-            raise InputError(
-                f"{dict(zip(by, key, strict=True))}: a query without a class; give each its own if there "
-                "are none"
-            )
-        valued = group[group["value"].notna()]
-        n_seeds = valued["seed"].nunique()
-        per_query = valued.groupby(["query_class", "query_id"], observed=True)["seed"].nunique()
-        odd = per_query[per_query != n_seeds]
-        if len(odd):
-            raise InputError(
-                f"{dict(zip(by, key, strict=True))}: query {odd.index[0]!r} has a value in {odd.iloc[0]} of "
-                f"{n_seeds} seeds; seeds and queries can be told apart only where every seed answered the "
-                "same ones"
-            )
-        sums = valued.pivot_table(
-            index="seed", columns="query_class", values="value", aggfunc="sum", observed=True
-        )
-        counts = per_query.groupby(level="query_class", observed=True).size()
-        crossing = _Crossing(
-            np.asarray(sums, dtype=np.float64), np.asarray(counts[sums.columns], dtype=np.float64)
-        )
-        low, high = bounds(crossing) if min(sums.shape) > 1 else (float("nan"), float("nan"))
+        where: dict[Hashable, object] = dict(zip(by, key, strict=True))
+        crossing = _cross(group, inside, where)
+        value, low, high, p = _two_way_t(crossing, level)
         results.append(
             {
-                **dict(zip(by, key, strict=True)),
-                "value": float(valued["value"].mean()) if len(valued) else float("nan"),
+                **where,
+                "value": value,
                 "low": low,
                 "high": high,
-                "n_seeds": n_seeds,
-                "n_classes": len(counts),
-                "n_queries": len(per_query),
+                "p": p,
+                "n_seeds": len(crossing.sums_SC),
+                "n_classes": len(crossing.counts_C),
+                "n_queries": int(crossing.counts_C.sum()),
             }
         )
-    return pd.DataFrame(results, columns=[*by, "value", "low", "high", "n_seeds", "n_classes", "n_queries"])
+    return pd.DataFrame(
+        results, columns=[*by, "value", "low", "high", "p", "n_seeds", "n_classes", "n_queries"]
+    )
 
 
-def _crossed(crossing: _Crossing, bootstrap: Bootstrap) -> tuple[float, float]:
-    seeds_RS = resample_counts(crossing.sums_SC.shape[0], bootstrap)
-    # another stream: as many classes as seeds would otherwise be drawn alike
-    classes_RC = resample_counts(crossing.sums_SC.shape[1], replace(bootstrap, seed=bootstrap.seed + 1))
-    sums_R = ((seeds_RS @ crossing.sums_SC) * classes_RC).sum(axis=1)
-    means_R = sums_R / (len(crossing.sums_SC) * (classes_RC @ crossing.counts_C))
-    tail = 50 * (1 - bootstrap.level)
-    low, high = np.percentile(means_R, [tail, 100 - tail])
-    return float(low), float(high)
+class _Crossing(NamedTuple):
+    """Sums and counts of the queries of each class (C) in each seed (S), and the stratum of each class."""
+
+    sums_SC: FloatArray
+    counts_C: FloatArray
+    stratum_C: npt.NDArray[np.intp]
 
 
-def _two_way_t(crossing: _Crossing, level: float) -> tuple[float, float]:
-    sums_SC, counts_C = crossing
-    n_seeds, n_classes = sums_SC.shape
-    means_S = sums_SC.sum(axis=1) / counts_C.sum()
+def _cross(group: pd.DataFrame, inside: list[str], where: dict[Hashable, object]) -> _Crossing:
+    if group.duplicated(["seed", *inside, "query_id"]).any():
+        raise InputError(f"{where}: a query id stands twice in one seed; keep one value a query and seed")
+    classes = [*inside, "query_class"]
+    if group[classes].isna().any(axis=None):
+        raise InputError(f"{where}: a query without a class; give each its own if there are none")
+    valued = group[group["value"].notna()]
+    n_seeds = valued["seed"].nunique()
+    per_query = valued.groupby([*classes, "query_id"], observed=True)["seed"].nunique()
+    odd = per_query[per_query != n_seeds]
+    if len(odd):
+        raise InputError(
+            f"{where}: query {odd.index[0]!r} has a value in {odd.iloc[0]} of {n_seeds} seeds; seeds and "
+            "queries can be told apart only where every seed answered the same ones"
+        )
+    per_class = valued.groupby([*classes, "seed"], observed=True)["value"].sum().unstack("seed")
+    names = per_class.index.get_level_values(0) if inside else [""] * len(per_class)
+    return _Crossing(
+        np.asarray(per_class, dtype=np.float64).T,
+        np.asarray(per_query.groupby(level=classes, observed=True).size(), dtype=np.float64),
+        pd.factorize(np.asarray(names))[0],
+    )
+
+
+def _two_way_t(crossing: _Crossing, level: float) -> tuple[float, float, float, float]:
+    """Return value, low, high, p."""
+    sums_SC, counts_C, stratum_C = crossing
+    if not len(counts_C):
+        return (float("nan"),) * 4
+    n_seeds = len(sums_SC)
+    n_classes_D, n_queries_D = np.bincount(stratum_C), np.bincount(stratum_C, weights=counts_C)
+    share_C = 1 / (len(n_queries_D) * n_queries_D[stratum_C])  # what a query counts
+    means_S = sums_SC @ share_C
     value = float(means_S.mean())
+    if n_seeds < 2 or n_classes_D.min() < 2:
+        return value, float("nan"), float("nan"), float("nan")
     of_seeds = spread(means_S) ** 2 / n_seeds
-    rest_C = (sums_SC.mean(axis=0) - counts_C * value) / counts_C.sum()
-    of_classes = float(rest_C @ rest_C) * n_classes / (n_classes - 1)
-    variance = of_seeds + of_classes
+    sums_C = sums_SC.mean(axis=0)
+    means_D = np.bincount(stratum_C, weights=sums_C) / n_queries_D
+    rest_C = (sums_C - counts_C * means_D[stratum_C]) * share_C
+    if np.abs(rest_C).max() <= 1e-12 * np.abs(sums_C * share_C).max():
+        rest_C = np.zeros_like(rest_C)  # rounding alone tells the classes apart
+    of_classes_D = np.bincount(stratum_C, weights=rest_C**2) * n_classes_D / (n_classes_D - 1)
+    variance = float(of_seeds + of_classes_D.sum())
     if variance == 0:
-        return value, value
-    df = variance**2 / (of_seeds**2 / (n_seeds - 1) + of_classes**2 / (n_classes - 1))
+        return value, value, value, float("nan")
+    df = variance**2 / (of_seeds**2 / (n_seeds - 1) + float((of_classes_D**2 / (n_classes_D - 1)).sum()))
     half = float(scipy.stats.t.ppf((1 + level) / 2, df)) * variance**0.5
-    return value - half, value + half
+    return value, value - half, value + half, float(2 * scipy.stats.t.sf(abs(value) / variance**0.5, df))

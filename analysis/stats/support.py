@@ -1,4 +1,4 @@
-"""Which intervals and tests a report may use with the seeds it has: what a simulation says of each."""
+"""Which intervals and tests a report may use with the seeds and classes it has, as a simulation finds."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from crossgap.errors import check_known
 COVERAGE = Path(__file__).with_name("coverage.csv")
 LEAST_COVERAGE = 0.93  # of a nominal .95
 MOST_ERRORS = 0.06  # of a nominal .05
+LEAST_CLASS_COVERAGE = 0.90  # of a nominal .95: with classes of uneven size none that is used keeps .93
+MOST_CLASS_ERRORS = 0.10  # of a nominal .05, as far off
 
 # What each method is held to: the mean over seeds on the queries at hand, over seeds and queries, or a slope.
 METHODS = {
@@ -19,6 +21,7 @@ METHODS = {
     "percentile bootstrap over seeds": "these queries",
     "BCa over seeds": "these queries",
     "two-level t": "new queries",
+    "two-level t test": "new queries",
     "two-level bootstrap": "new queries",
     "two-level bootstrap (nested)": "new queries",
     "query bootstrap (clustered)": "new queries",
@@ -32,6 +35,15 @@ METHODS = {
     "slope over models (errors by arm)": "slope",
 }
 
+# What each method is held to that is asked how many classes of queries it needs.
+CLASS_METHODS = {
+    "query bootstrap (clustered)": "one model, new queries",
+    "t over classes": "one model, new queries",
+    "sign-flip test (classes)": "one model, new queries",
+    "two-level t": "three models, new queries",
+    "two-level t test": "three models, new queries",
+}
+
 
 def supported(method: str, n_seeds: int) -> bool:
     """Tell whether a method does what it promises with this many seeds in every simulated scenario.
@@ -43,44 +55,61 @@ def supported(method: str, n_seeds: int) -> bool:
     Raises:
         InputError: a method that was not simulated.
     """
-    rows = _rows(method, n_seeds)
+    target = METHODS[check_known(method, METHODS, "method")]
+    rows = _rows(method, target, "n_seeds", n_seeds)
+    return _within(rows, least_coverage=LEAST_COVERAGE, most_errors=MOST_ERRORS)
+
+
+def supported_classes(method: str, n_classes: int) -> bool:
+    """Tell whether a method is no more than .05 off its nominal level with this many classes of queries.
+
+    An interval of nominal .95 must cover at least .90 in every simulated scenario; a test at .05 must err in
+    at most .10 and be able to reject at all. Read at the largest simulated number of classes that is not
+    above ``n_classes``; below the smallest nothing is supported. Of several datasets give the least number of
+    classes.
+
+    Raises:
+        InputError: a method that was not simulated with few classes.
+    """
+    target = CLASS_METHODS[check_known(method, CLASS_METHODS, "method")]
+    rows = _rows(method, target, "n_classes", n_classes)
+    return _within(rows, least_coverage=LEAST_CLASS_COVERAGE, most_errors=MOST_CLASS_ERRORS)
+
+
+def class_coverage(n_classes: int) -> float:
+    """Return the lowest simulated coverage of a model's query bootstrap with this many classes, of .95.
+
+    At the largest simulated number of classes that is not above ``n_classes``; NaN below the smallest.
+    """
+    method = "query bootstrap (clustered)"
+    rows = _rows(method, CLASS_METHODS[method], "n_classes", n_classes)
+    return float(rows["rate"].min())
+
+
+def _rows(method: str, target: str, unit: str, number: int) -> pd.DataFrame:
+    table = read_coverage()
+    rows = table[(table["method"] == method) & (table["target"] == target) & (table[unit] <= number)]
+    return rows[rows[unit] == rows[unit].max()]
+
+
+def _within(rows: pd.DataFrame, *, least_coverage: float, most_errors: float) -> bool:
     if rows.empty:
         return False
     if (rows["kind"] == "interval").all():
-        return bool(rows["rate"].min() >= LEAST_COVERAGE)
-    return bool(rows["rate"].max() <= MOST_ERRORS and rows["power"].min() > 0)
-
-
-def coverage(method: str, n_seeds: int) -> float:
-    """Return the lowest coverage of an interval over the scenarios, or 1 - the highest error rate of a test.
-
-    At the largest simulated number of seeds that is not above ``n_seeds``; NaN below the smallest.
-
-    Raises:
-        InputError: a method that was not simulated.
-    """
-    rows = _rows(method, n_seeds)
-    if rows.empty:
-        return float("nan")
-    worst = rows["rate"].min() if (rows["kind"] == "interval").all() else 1 - rows["rate"].max()
-    return float(worst)
-
-
-def _rows(method: str, n_seeds: int) -> pd.DataFrame:
-    target = METHODS[check_known(method, METHODS, "method")]
-    table = read_coverage()
-    rows = table[(table["method"] == method) & (table["target"] == target) & (table["n_seeds"] <= n_seeds)]
-    return rows[rows["n_seeds"] == rows["n_seeds"].max()]
+        return bool(rows["rate"].min() >= least_coverage)
+    return bool(rows["rate"].max() <= most_errors and rows["power"].min() > 0)
 
 
 @functools.cache
 def read_coverage() -> pd.DataFrame:
-    """Read what ``python -m analysis.simulate --out`` wrote: one row a scenario, number of seeds and method.
+    """Read what ``python -m analysis.simulate --out`` wrote: a row a scenario, size and method.
 
     Returns:
-        columns scenario, n_seeds, method, target (what the interval is to cover), kind (interval, test), rate
-        (coverage of the interval, errors of the test where nothing was there), se (its Monte-Carlo error),
-        width (median, in points), power (of a test: one point of difference, or equivalence of none),
-        repetitions.
+        columns scenario, n_seeds, n_classes (of queries; 0 for slopes, which have arms), method, target (what
+        the interval is to cover), kind (interval, test), rate (coverage of the interval, errors of the test
+        where nothing was there), se (its Monte-Carlo error), one_sided (how often the interval lies wholly
+        on one side of the truth, or the test claims one side, the larger of the two: nominal .025; NaN for
+        TOST, which has no sides), width (median, in points), power (of a test: one point of difference, or
+        equivalence of none), repetitions.
     """
     return pd.read_csv(COVERAGE)
