@@ -66,7 +66,7 @@ def slopes_frame(within: tuple[Within, ...]) -> pd.DataFrame:
     Returns:
         columns modality, dataset, split, task, route, slope, low, high (points for each unit of the gap),
         spearman, partial, partial_low, partial_high (native mAP held), n_models, n_arms,
-        gap_native_spearman, gap_native_n_models (over models).
+        gap_native_spearman, gap_native_n (arms).
     """
     rows = [
         one.where._asdict()

@@ -12,7 +12,7 @@ from analysis.results import Results, Within
 from analysis.stats.seeds import paired_seeds
 from analysis.stats.support import class_coverage, supported, supported_classes
 from analysis.study import Study
-from analysis.typeset import counted, interval, joined, number, points, points_interval
+from analysis.typeset import counted, interval, joined, number, p_value, points, points_interval
 
 FEW_QUERIES = 30
 FAR = 0.5  # mean 1 - cosine after inversion above which a feature is said to be far from its target
@@ -118,7 +118,9 @@ def _claims(results: Results) -> Finding:
         if found is not None:
             low, high = deciding(found)[-1]
             bounds = points_interval(low, high, 2) or "without an interval"
-            size = f" ({points(found.value, 2, signed=True)} points {bounds} over {_repeated(found)})"
+            size = f", {points(found.value, 2, signed=True)} points {bounds} over {_repeated(found)}"
+            if effect.verdict == "undecided" and not low <= 0 <= high:
+                size += f" (p {p_value(effect.p_holm)} by Holm)" if pd.notna(effect.p_holm) else ""
         controls = [one for one in claim.statements if one.role == "control"]
         parts = [
             f"{words} {count}"
@@ -131,8 +133,8 @@ def _claims(results: Results) -> Finding:
             if count
         ]
         sentences.append(
-            f"{claim.title}: {claim.verdict}. Its effect is {effect.verdict}{size}; of its controls, "
-            f"{joined(parts)}."
+            f"{claim.title}: {claim.verdict}. The effect, expected {effect.kind} zero{size}, is "
+            f"{effect.verdict}; of its controls, {joined(parts)}."
         )
     unmeasured = [claim.title for claim in results.claims if claim.verdict == "not measured"]
     if unmeasured:
@@ -280,15 +282,14 @@ def _changes(study: Study, changes: Mapping[str, Evidence]) -> str:
 
 
 def _association(within: Within) -> list[str]:
-    gain, native = within.gap_gain, within.gap_native
-    arms = within.headline.points.dropna(subset=["gap"])["arm"].nunique()
-    if arms < 2 or pd.isna(gain.spearman):
+    slope, native = within.slope, within.gap_native
+    if slope.n_arms < 2 or pd.isna(slope.spearman):
         return []
     return [
-        f"Over the {gain.n_models} models shown, of {arms} arms, the rank correlation of gap and gain is "
-        f"{number(gain.spearman, 2, signed=True)}, and that of gap and native mAP "
-        f"{number(native.spearman, 2, signed=True)}. This describes these {gain.n_models} models and tests "
-        "nothing: seeds of one arm are not independent, and what moves the gap moves other things too."
+        f"Over the means of {slope.n_arms} arms, the rank correlation of gap and gain is "
+        f"{number(slope.spearman, 2, signed=True)}, and that of gap and native mAP "
+        f"{number(native.spearman, 2, signed=True)}. This describes these {slope.n_arms} arms and tests "
+        "nothing: what moves the gap moves other things too."
     ]
 
 

@@ -44,7 +44,7 @@ class Within:
     fractions. ``curves`` holds the arms inverted under one setting, ``setting_curves`` and ``grid`` those
     inverted under several. ``query_gains``: the gain of each model on each query (arm, seed, query_class,
     query_id, value); ``changes``: the gain of each arm minus the baseline's. ``slope`` (points for each unit
-    of the gap) and the associations describe the models with a known gap: gap with gain, gap with native mAP.
+    of the gap) and ``gap_native``, the rank correlation of gap and native mAP, are over arm means.
     """
 
     where: Headline
@@ -58,7 +58,6 @@ class Within:
     query_gains: pd.DataFrame
     changes: dict[str, Evidence]
     slope: Slope
-    gap_gain: Association
     gap_native: Association
 
 
@@ -160,8 +159,7 @@ def _within(
         query_gains=each_query,
         changes=_changes(each_query.assign(dataset=where.dataset), study, bootstrap),
         slope=slope,
-        gap_gain=rank_association(models, "gap", "gain"),
-        gap_native=rank_association(models, "gap", "native"),
+        gap_native=rank_association(models.groupby("arm")[["gap", "native"]].mean(), "gap", "native"),
     )
 
 

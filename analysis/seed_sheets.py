@@ -58,11 +58,11 @@ def statements(claim: Claim) -> Table:
     rows = []
     for one in claim.statements:
         words = one.text + (" (further, does not count)" if one.role == "further" else "")
-        rows.append((Cell(words, one.note), *_numbers(one), Cell(one.verdict)))
-    columns = ("statement", "estimate (points)", "interval over queries", "over models", "over both",
-               "models", "p (Holm)", "verdict")  # fmt: skip
+        rows.append((Cell(words, one.note), Cell(one.verdict), *_numbers(one)))
+    columns = ("statement", "verdict", "estimate (points)", "interval over queries", "over models",
+               "over both", "models", "p (Holm)")  # fmt: skip
     name = f"Claim {claim.number}{MODALITY_LETTERS[claim.modality]}"
-    return Table(f"{name}: {claim.title}", columns, tuple(rows))
+    return Table(f"{name}: {claim.title}", columns, tuple(rows), text_columns=2)
 
 
 def _numbers(one: Statement) -> tuple[Cell, ...]:

@@ -15,10 +15,10 @@ from crossgap.errors import InputError
 
 
 class Association(NamedTuple):
-    """Rank correlation of two columns, as a description of the models at hand."""
+    """Rank correlation of two columns, as a description of the rows at hand."""
 
     spearman: float
-    n_models: int
+    n: int
 
 
 class Slope(NamedTuple):
