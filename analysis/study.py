@@ -70,7 +70,8 @@ def read_runs(folders: Sequence[Path]) -> Study:
     """Read one or more study or run folders; an arm name met in several gets its folder's name added.
 
     Raises:
-        InputError: no folder given, a folder is missing, or it is neither a study nor an evaluated run.
+        InputError: no folder given, a folder is missing, it is neither a study nor an evaluated run, or no
+            row was written by the evaluation.
     """
     if not folders:
         raise InputError("no run given: name a study folder or the --out folder of an evaluation")
@@ -112,13 +113,15 @@ def _read_run(folder: Path) -> Study:
             "evaluated run; sweep or evaluate first, or name another folder"
         )
     rows = _read_rows([folder])
+    if rows.empty:
+        raise InputError(f"{folder / 'rows.jsonl'}: no row was written into it; evaluate again")
     models = rows[["arm", "seed"]].drop_duplicates()
     trials = pd.DataFrame(
         [(arm, seed, "complete", "", None, None, "") for arm, seed in models.itertuples(index=False)],
         columns=list(TRIAL_COLUMNS),
     )
     arms = tuple(Arm(name=arm, label=arm) for arm in dict.fromkeys(rows["arm"]))
-    training = _training(folder, str(rows["arm"].iloc[0]), int(rows["seed"].iloc[0])) if len(rows) else None
+    training = _training(folder, str(rows["arm"].iloc[0]), int(rows["seed"].iloc[0]))
     return Study(
         name=", ".join(dict.fromkeys(rows["study"])) or folder.name,
         description="",

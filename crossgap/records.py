@@ -162,17 +162,37 @@ def append_line(stream: IO[str], value: dict[str, Any]) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Read JSON lines; a torn last line (a killed writer) is left out, a torn line elsewhere raises."""
-    lines = path.read_text(encoding="utf-8").splitlines()
+    """Read JSON lines; a torn last line (a killed writer) is left out.
+
+    Raises:
+        InputError: the file is not UTF-8, a line before the last is torn, or a line holds no JSON object.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: not UTF-8 text ({error}); restore the file, or make the run that wrote it again"
+        ) from error
     values = []
     for number, line in enumerate(lines, start=1):
         try:
-            values.append(json.loads(line))
+            value = json.loads(line)
         except json.JSONDecodeError as error:
             if number == len(lines):
                 break
             raise InputError(f"{path}, line {number}: not JSON ({error})") from error
+        if not isinstance(value, dict):
+            raise InputError(
+                f"{path}, line {number}: a JSON object was expected, not {_shortened(value)}; restore the "
+                "file, or make the run that wrote it again"
+            )
+        values.append(value)
     return values
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def read_rows(paths: Iterable[Path]) -> pd.DataFrame:

@@ -431,6 +431,27 @@ def test_a_folder_that_is_no_run_ends_with_exit_code_2(
     assert "Traceback" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "rows.jsonl: no row was written into it; evaluate again"),
+        (b'{"schema": 3, "study"', "rows.jsonl: no row was written into it; evaluate again"),
+        (b"[1, 2]\n", "rows.jsonl, line 1: a JSON object was expected, not [1, 2]"),
+        (b"{}\nnull\n", "rows.jsonl, line 2: a JSON object was expected, not None"),
+        (b'{"arm": "caf\xe9"}\n', "rows.jsonl: not UTF-8 text"),
+    ],
+)
+def test_damaged_rows_end_with_exit_code_2(
+    content: bytes, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    write_run(run, SyntheticStudy(pictures=False), SyntheticArm(name="m", label=""), 0)
+    (run / "rows.jsonl").write_bytes(content)
+    assert run_command(main, [str(run)]) == 2
+    assert says in capsys.readouterr().err
+    assert not (run / "report").exists()
+
+
 def test_the_module_runs_as_a_command(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "analysis.report", str(tmp_path / "nowhere")],
