@@ -188,8 +188,8 @@ class Figures:
             self.picture(
                 lambda: draw_seed_effects(info),
                 "differences-over-seeds",
-                "Each arm minus the baseline, seed by seed (dots), their mean, and its t interval over "
-                "seeds. The test queries are the same in all seeds: the interval speaks of other seeds, "
+                "Each arm minus the baseline, seed by seed (dots), their mean, and t intervals from three "
+                "seeds on. The test queries are the same in all seeds: an interval speaks of other seeds, "
                 f"not of other queries.{_said(info.note)}{_left_out(info.left_out)}",
                 f"Differences of {counted(len(info.arms), 'arm')} to the baseline by seed",
             )

@@ -16,8 +16,8 @@ from analysis.plots.front import dominated, draw_front, front_info
 from analysis.plots.headline import Group, HeadlineInfo, Slope, draw_headline, edge_arms, groups
 from analysis.plots.histograms import histogram_infos
 from analysis.plots.published_figure import change, draw_published, published_info
-from analysis.plots.seed_effects import TOO_SMALL, draw_seed_effects, seed_effects_info
-from analysis.plots.style import KINDS, figure_bytes, short, spread, stem, wrapped
+from analysis.plots.seed_effects import draw_seed_effects, seed_effects_info
+from analysis.plots.style import KINDS, SINGLE, figure_bytes, new_figure, short, spread, stem, theme, wrapped
 from analysis.plots.temperature_ladder import draw_ladder, ladder_info
 from analysis.plots.training import Course, TrainingInfo, courses
 from analysis.published import PUBLISHED, Published
@@ -127,7 +127,7 @@ def test_histograms_compare_routes_of_at_most_four_arms() -> None:
     assert (by_class.bins["share"] == 1).all()
 
 
-def test_seed_effects_have_no_interval_below_three_seeds() -> None:
+def test_seed_effects_draw_no_interval_below_three_seeds() -> None:
     comparisons = pd.DataFrame(
         {
             "quantity": "gap", "arm": ["a", "b"], "label": ["A", "B"], "value": [1.0, 2.0], "low": [0.5, 1.0],
@@ -144,8 +144,11 @@ def test_seed_effects_have_no_interval_below_three_seeds() -> None:
     )
     np.testing.assert_array_equal(info.effects[["low", "high"]], [[np.nan, np.nan], [1.0, 3.0]])
     assert info.dots["value"].tolist() == [0.5, 1.5, 1.0, 2.0, 3.0]
-    assert info.note == f"n = 2: {TOO_SMALL}"
-    assert info.note in words(draw_seed_effects(info))
+    too_wide = "two seeds: interval too wide to draw (12.7 standard errors to each side), see the tables"
+    assert info.note == too_wide
+    assert too_wide in words(draw_seed_effects(info)).replace("\n", " ").replace("\N{NO-BREAK SPACE}", " ")
+    lone = comparisons.assign(n_seeds=[1, 2])
+    assert seed_effects_info(lone).note == f"one seed: no interval; {too_wide}"
     assert seed_effects_info(comparisons[1:]).note == ""
     assert seed_effects_info(comparisons, most_arms=1).left_out == ("B",)
 
