@@ -33,6 +33,10 @@ _HEADLINE_CAPTION = (
     "controls add: an inversion gain says little about misalignment where a control that inverts nothing "
     "gains as much."
 )
+_SLOPE_CAPTION = (
+    " Dashed: least squares over the arms' means. The grey band turns that line about the models' mean gap "
+    "through the 95 % interval of its slope; of the line's height it says nothing, so it has no width there."
+)
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,8 @@ class Figures:
         return self.picture(
             lambda: draw_headline(info, self.study.arm_names),
             _slug(f"misalignment-against-gap-{where.modality}", where.dataset),
-            _HEADLINE_CAPTION.format(route=route, task=where.task, dataset=where.dataset, split=where.split),
+            _HEADLINE_CAPTION.format(route=route, task=where.task, dataset=where.dataset, split=where.split)
+            + (_SLOPE_CAPTION if info.slope is not None else ""),
             f"{route} gain against modality gap for {counted(len(info.points), 'model')}, with controls",
         )
 

@@ -69,7 +69,9 @@ def test_headline_draws_missing_gaps_and_bounds_and_the_slope_that_it_is_given()
     info = headline({"a": "A", "b": "B"}, [("a", 0, 0.5, 1), ("b", 0, np.nan, 2)])
     figure = draw_headline(replace(info, slope=Slope(-2.0, 1.0, -3.0, np.nan)), ["a", "b"])
     assert faults(figure) == []
-    assert "slope −2.0 points a unit of gap" in words(figure)
+    assert "slope: −0.20 points for .1 more gap" in words(figure)
+    bounded = draw_headline(replace(info, slope=Slope(1.1, 1.0, -1.9, 4.0)), ["a", "b"])
+    assert "slope: +0.11 [−0.19, 0.40] points for .1 more gap" in words(bounded)
     assert "slope" not in words(draw_headline(info, ["a", "b"]))
 
 
