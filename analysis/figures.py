@@ -257,8 +257,12 @@ class Figures:
                     lambda info=info: draw_front(info),  # type: ignore[misc]
                     f"trade-offs-{modality}",
                     "What arms give across modalities against what they give within one, by their gap. On "
-                    "the front: no other arm is at least as good in both means and better in one. Beside "
-                    "the names: the share of resamples of the seeds in which an arm is on the front.",
+                    "the front: no other arm is at least as good in both means and better in one. "
+                    + (
+                        "Beside the names: in which share of resamples of the seeds an arm is on the front."
+                        if info.means["on_front_share"].notna().any()
+                        else "How firm that is over seeds, shares of resamples tell from five seeds on."
+                    ),
                     f"Pareto front of {counted(models['arm'].nunique(), 'arm')}",
                 )
             )

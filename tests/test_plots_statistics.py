@@ -15,6 +15,8 @@ from analysis.plots.factorial import draw_factorial, factorial_info
 from analysis.plots.front import dominated, draw_front, front_info
 from analysis.plots.headline import Group, HeadlineInfo, Slope, draw_headline, edge_arms, groups
 from analysis.plots.histograms import histogram_infos
+from analysis.plots.neighbours import Card, Strip, StripsInfo, draw_strips
+from analysis.plots.place import Tag, place_tags
 from analysis.plots.published_figure import change, draw_published, published_info
 from analysis.plots.seed_effects import draw_seed_effects, seed_effects_info
 from analysis.plots.style import KINDS, SINGLE, figure_bytes, new_figure, short, spread, stem, theme, wrapped
@@ -212,21 +214,48 @@ def test_a_ladder_of_temperatures_puts_native_and_inverted_into_one_panel() -> N
 def test_front_holds_the_arms_that_none_dominates() -> None:
     goals = np.array([[[1.0, 3.0], [2.0, 2.0], [1.5, 1.5], [3.0, 1.0], [3.0, 0.5], [2.0, 2.0]]])
     assert dominated(goals).tolist() == [[False, False, True, False, True, False]]
-    rows = [("a", 0, 1.0, 3.0), ("a", 1, 1.0, 3.0), ("b", 0, 2.0, 2.0), ("b", 1, 0.0, 0.0),
-            ("c", 0, 0.5, 0.5), ("c", 1, 0.5, 0.5)]  # fmt: skip
+    rows = [
+        (arm, seed, *goals)
+        for seed in range(5)
+        for arm, goals in (("a", (1, 3)), ("b", (2, 2) if seed < 2 else (0, 0)), ("c", (0.5, 0.5)))
+    ]
     models = pd.DataFrame(rows, columns=["arm", "seed", "x", "y"]).assign(label="L", gap=0.5)
     info = front_info(models, x="x", y="y")
-    assert info.means["on_front"].tolist() == [True, False, False]  # b's mean (1, 1) lies below a
+    assert info.means["on_front"].tolist() == [True, False, False]  # b's mean (.8, .8) lies below a
     assert info.dominated_share == pytest.approx(2 / 3)
     share = dict(zip(info.means["arm"], info.means["on_front_share"], strict=True))
     assert (share["a"], share["c"]) == (1.0, 0.0)
-    assert share["b"] == pytest.approx(0.25, abs=0.05)  # only where seed 0 is drawn twice
+    assert share["b"] == pytest.approx(0.317, abs=0.05)  # where seeds 0 and 1 are three of five
+    four = front_info(models[models["seed"] < 4], x="x", y="y")
+    assert four.means["on_front_share"].isna().all()
+    assert "%" not in words(draw_front(four))
     one = front_info(models[models["seed"] == 0], x="x", y="y").means
     assert one["on_front_share"].isna().all()
     assert one["on_front"].tolist() == [True, True, False]
     text = words(draw_front(info))
     assert "L (100 %)" in text
     pd.testing.assert_frame_equal(front_info(models, x="x", y="y").means, info.means)
+
+
+def test_arms_off_the_front_have_names_where_all_find_room() -> None:
+    rows = [(f"arm {arm}", 0, float(arm), float(arm)) for arm in range(9)]
+    models = pd.DataFrame(rows, columns=["arm", "seed", "x", "y"]).assign(gap=0.5)
+    models["label"] = models["arm"]
+    apart = words(draw_front(front_info(models[1:], x="x", y="y")))
+    assert all(f"arm {arm}" in apart for arm in range(1, 9))
+    nine = words(draw_front(front_info(models, x="x", y="y")))
+    assert [arm for arm in range(9) if f"arm {arm}" in nine] == [8]
+
+
+def test_tags_of_which_one_finds_no_place_are_all_left_out() -> None:
+    with theme():
+        figure = new_figure(SINGLE, 1.5)
+        axes = figure.subplots()
+    tags = [Tag(0.5, 0.5, "near"), Tag(9.0, 9.0, "beyond the axes")]
+    goals = np.array([[0.5, 0.5]])
+    assert place_tags(figure, axes, tags, goals, all_or_none=True) == ("near", "beyond the axes")
+    assert len(axes.texts) == len(axes.lines) == 0
+    assert place_tags(figure, axes, tags, goals) == ("beyond the axes",)
 
 
 def test_factorial_puts_main_effects_above_interactions() -> None:
