@@ -320,4 +320,18 @@ def test_published_averages_name_their_source_and_stay_apart_from_ours() -> None
 def test_the_same_statistics_give_the_same_bytes(kind: str) -> None:
     for name in ("front, 4 plain arms, 2 seeds", "class gains, 1 arms, 3 classes", "doses, one quantity"):
         first, second = (figure_bytes(STATISTICS[name](), kind) for _ in range(2))
+@pytest.mark.parametrize("depth", [3, 5, 6, 10])
+def test_frames_of_neighbours_are_whole_and_fill_the_width(depth: int) -> None:
+    query = Card("q", "class", None, "query")
+    cards = tuple(Card(f"n{place}", "class", None, "text", relevant=place > 1) for place in range(depth))
+    info = StripsInfo("emoji", "image-class", "a", "A", 0, (Strip("native", query, cards),))
+    axes = draw_strips(info).axes[0]
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    frames = [patch.get_bbox() for patch in axes.patches]
+    assert len(frames) == depth + 1
+    assert all(left < frame.x0 and frame.x1 < right and top < frame.y0 < bottom for frame in frames)
+    blank = right - max(frame.x1 for frame in frames)
+    assert blank < 0.1 or depth == 3
+
+
         assert first == second, name
