@@ -33,6 +33,10 @@ _HEADLINE_CAPTION = (
     "controls add: an inversion gain says little about misalignment where a control that inverts nothing "
     "gains as much."
 )
+_SLOPE_CAPTION = (
+    " Dashed: least squares over the arms' means. The grey band turns that line about the models' mean gap "
+    "through the 95 % interval of its slope; of the line's height it says nothing, so it has no width there."
+)
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,8 @@ class Figures:
         return self.picture(
             lambda: draw_headline(info, self.study.arm_names),
             _slug(f"misalignment-against-gap-{where.modality}", where.dataset),
-            _HEADLINE_CAPTION.format(route=route, task=where.task, dataset=where.dataset, split=where.split),
+            _HEADLINE_CAPTION.format(route=route, task=where.task, dataset=where.dataset, split=where.split)
+            + (_SLOPE_CAPTION if info.slope is not None else ""),
             f"{route} gain against modality gap for {counted(len(info.points), 'model')}, with controls",
         )
 
@@ -188,8 +193,8 @@ class Figures:
             self.picture(
                 lambda: draw_seed_effects(info),
                 "differences-over-seeds",
-                "Each arm minus the baseline, seed by seed (dots), their mean, and its t interval over "
-                "seeds. The test queries are the same in all seeds: the interval speaks of other seeds, "
+                "Each arm minus the baseline, seed by seed (dots), their mean, and t intervals from three "
+                "seeds on. The test queries are the same in all seeds: an interval speaks of other seeds, "
                 f"not of other queries.{_said(info.note)}{_left_out(info.left_out)}",
                 f"Differences of {counted(len(info.arms), 'arm')} to the baseline by seed",
             )
@@ -252,8 +257,12 @@ class Figures:
                     lambda info=info: draw_front(info),  # type: ignore[misc]
                     f"trade-offs-{modality}",
                     "What arms give across modalities against what they give within one, by their gap. On "
-                    "the front: no other arm is at least as good in both means and better in one. Beside "
-                    "the names: the share of resamples of the seeds in which an arm is on the front.",
+                    "the front: no other arm is at least as good in both means and better in one. "
+                    + (
+                        "Beside the names: in which share of resamples of the seeds an arm is on the front."
+                        if info.means["on_front_share"].notna().any()
+                        else "How firm that is over seeds, shares of resamples tell from five seeds on."
+                    ),
                     f"Pareto front of {counted(models['arm'].nunique(), 'arm')}",
                 )
             )

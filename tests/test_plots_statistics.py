@@ -15,9 +15,11 @@ from analysis.plots.factorial import draw_factorial, factorial_info
 from analysis.plots.front import dominated, draw_front, front_info
 from analysis.plots.headline import Group, HeadlineInfo, Slope, draw_headline, edge_arms, groups
 from analysis.plots.histograms import histogram_infos
+from analysis.plots.neighbours import Card, Strip, StripsInfo, draw_strips
+from analysis.plots.place import Tag, place_tags
 from analysis.plots.published_figure import change, draw_published, published_info
-from analysis.plots.seed_effects import TOO_SMALL, draw_seed_effects, seed_effects_info
-from analysis.plots.style import KINDS, figure_bytes, short, spread, stem, wrapped
+from analysis.plots.seed_effects import draw_seed_effects, seed_effects_info
+from analysis.plots.style import KINDS, SINGLE, figure_bytes, new_figure, short, spread, stem, theme, wrapped
 from analysis.plots.temperature_ladder import draw_ladder, ladder_info
 from analysis.plots.training import Course, TrainingInfo, courses
 from analysis.published import PUBLISHED, Published
@@ -69,7 +71,9 @@ def test_headline_draws_missing_gaps_and_bounds_and_the_slope_that_it_is_given()
     info = headline({"a": "A", "b": "B"}, [("a", 0, 0.5, 1), ("b", 0, np.nan, 2)])
     figure = draw_headline(replace(info, slope=Slope(-2.0, 1.0, -3.0, np.nan)), ["a", "b"])
     assert faults(figure) == []
-    assert "slope −2.0 points a unit of gap" in words(figure)
+    assert "slope: −0.20 points for .1 more gap" in words(figure)
+    bounded = draw_headline(replace(info, slope=Slope(1.1, 1.0, -1.9, 4.0)), ["a", "b"])
+    assert "slope: +0.11 [−0.19, 0.40] points for .1 more gap" in words(bounded)
     assert "slope" not in words(draw_headline(info, ["a", "b"]))
 
 
@@ -127,7 +131,7 @@ def test_histograms_compare_routes_of_at_most_four_arms() -> None:
     assert (by_class.bins["share"] == 1).all()
 
 
-def test_seed_effects_have_no_interval_below_three_seeds() -> None:
+def test_seed_effects_draw_no_interval_below_three_seeds() -> None:
     comparisons = pd.DataFrame(
         {
             "quantity": "gap", "arm": ["a", "b"], "label": ["A", "B"], "value": [1.0, 2.0], "low": [0.5, 1.0],
@@ -144,8 +148,11 @@ def test_seed_effects_have_no_interval_below_three_seeds() -> None:
     )
     np.testing.assert_array_equal(info.effects[["low", "high"]], [[np.nan, np.nan], [1.0, 3.0]])
     assert info.dots["value"].tolist() == [0.5, 1.5, 1.0, 2.0, 3.0]
-    assert info.note == f"n = 2: {TOO_SMALL}"
-    assert info.note in words(draw_seed_effects(info))
+    too_wide = "two seeds: interval too wide to draw (12.7 standard errors to each side), see the tables"
+    assert info.note == too_wide
+    assert too_wide in words(draw_seed_effects(info)).replace("\n", " ").replace("\N{NO-BREAK SPACE}", " ")
+    lone = comparisons.assign(n_seeds=[1, 2])
+    assert seed_effects_info(lone).note == f"one seed: no interval; {too_wide}"
     assert seed_effects_info(comparisons[1:]).note == ""
     assert seed_effects_info(comparisons, most_arms=1).left_out == ("B",)
 
@@ -207,21 +214,48 @@ def test_a_ladder_of_temperatures_puts_native_and_inverted_into_one_panel() -> N
 def test_front_holds_the_arms_that_none_dominates() -> None:
     goals = np.array([[[1.0, 3.0], [2.0, 2.0], [1.5, 1.5], [3.0, 1.0], [3.0, 0.5], [2.0, 2.0]]])
     assert dominated(goals).tolist() == [[False, False, True, False, True, False]]
-    rows = [("a", 0, 1.0, 3.0), ("a", 1, 1.0, 3.0), ("b", 0, 2.0, 2.0), ("b", 1, 0.0, 0.0),
-            ("c", 0, 0.5, 0.5), ("c", 1, 0.5, 0.5)]  # fmt: skip
+    rows = [
+        (arm, seed, *goals)
+        for seed in range(5)
+        for arm, goals in (("a", (1, 3)), ("b", (2, 2) if seed < 2 else (0, 0)), ("c", (0.5, 0.5)))
+    ]
     models = pd.DataFrame(rows, columns=["arm", "seed", "x", "y"]).assign(label="L", gap=0.5)
     info = front_info(models, x="x", y="y")
-    assert info.means["on_front"].tolist() == [True, False, False]  # b's mean (1, 1) lies below a
+    assert info.means["on_front"].tolist() == [True, False, False]  # b's mean (.8, .8) lies below a
     assert info.dominated_share == pytest.approx(2 / 3)
     share = dict(zip(info.means["arm"], info.means["on_front_share"], strict=True))
     assert (share["a"], share["c"]) == (1.0, 0.0)
-    assert share["b"] == pytest.approx(0.25, abs=0.05)  # only where seed 0 is drawn twice
+    assert share["b"] == pytest.approx(0.317, abs=0.05)  # where seeds 0 and 1 are three of five
+    four = front_info(models[models["seed"] < 4], x="x", y="y")
+    assert four.means["on_front_share"].isna().all()
+    assert "%" not in words(draw_front(four))
     one = front_info(models[models["seed"] == 0], x="x", y="y").means
     assert one["on_front_share"].isna().all()
     assert one["on_front"].tolist() == [True, True, False]
     text = words(draw_front(info))
     assert "L (100 %)" in text
     pd.testing.assert_frame_equal(front_info(models, x="x", y="y").means, info.means)
+
+
+def test_arms_off_the_front_have_names_where_all_find_room() -> None:
+    rows = [(f"arm {arm}", 0, float(arm), float(arm)) for arm in range(9)]
+    models = pd.DataFrame(rows, columns=["arm", "seed", "x", "y"]).assign(gap=0.5)
+    models["label"] = models["arm"]
+    apart = words(draw_front(front_info(models[1:], x="x", y="y")))
+    assert all(f"arm {arm}" in apart for arm in range(1, 9))
+    nine = words(draw_front(front_info(models, x="x", y="y")))
+    assert [arm for arm in range(9) if f"arm {arm}" in nine] == [8]
+
+
+def test_tags_of_which_one_finds_no_place_are_all_left_out() -> None:
+    with theme():
+        figure = new_figure(SINGLE, 1.5)
+        axes = figure.subplots()
+    tags = [Tag(0.5, 0.5, "near"), Tag(9.0, 9.0, "beyond the axes")]
+    goals = np.array([[0.5, 0.5]])
+    assert place_tags(figure, axes, tags, goals, all_or_none=True) == ("near", "beyond the axes")
+    assert len(axes.texts) == len(axes.lines) == 0
+    assert place_tags(figure, axes, tags, goals) == ("beyond the axes",)
 
 
 def test_factorial_puts_main_effects_above_interactions() -> None:
@@ -274,12 +308,30 @@ def test_published_averages_name_their_source_and_stay_apart_from_ours() -> None
     ]  # fmt: skip
     assert len(published_info(ours, {"a": "A"}).published) == len(PUBLISHED)
     figure = draw_published(info)
-    assert [axes.get_title(loc="left") for axes in figure.axes] == [
-        "Published, released models",
-        "This study",
-    ]
+    assert len(figure.axes) == 2
+    assert "Published, released models" in words(figure)
+    assert "Published (continued)" not in words(figure)
+    assert "This study" in words(figure)
+    several = draw_published(published_info(ours, {"a": "A", "b": "B"}))
+    assert len(several.axes) == 3
+    assert "Published (continued)" in words(several)
+    assert faults(several) == []
     assert "P. 2025" in words(figure)
     assert (change(10, 8.8), change(10, 9.99), change(1, 2)) == ("−1.2", "0.0", "+1.0")
+
+
+@pytest.mark.parametrize("depth", [3, 5, 6, 10])
+def test_frames_of_neighbours_are_whole_and_fill_the_width(depth: int) -> None:
+    query = Card("q", "class", None, "query")
+    cards = tuple(Card(f"n{place}", "class", None, "text", relevant=place > 1) for place in range(depth))
+    info = StripsInfo("emoji", "image-class", "a", "A", 0, (Strip("native", query, cards),))
+    axes = draw_strips(info).axes[0]
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    frames = [patch.get_bbox() for patch in axes.patches]
+    assert len(frames) == depth + 1
+    assert all(left < frame.x0 and frame.x1 < right and top < frame.y0 < bottom for frame in frames)
+    blank = right - max(frame.x1 for frame in frames)
+    assert blank < 0.1 or depth == 3
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -20,7 +20,9 @@ from analysis.plots.place import Tag, place_tags
 from analysis.plots.style import DOUBLE, INK, QUIET, new_figure, theme, wrapped
 
 FloatArray = npt.NDArray[np.float64]
-_SAMPLES = 40  # along each step of the line
+_SAMPLES = 40  # along each line that names should not cover
+FEWEST_SEEDS = 5  # that resampling can say something with
+MOST_NAMED = 8  # arms that all have names; of more, those on the front
 BOUNDS = ["x_low", "x_high", "y_low", "y_high"]
 
 
@@ -29,8 +31,8 @@ class FrontInfo:
     """What the figure shows, in the units of its axes; higher is better on both.
 
     ``means``: arm, label, x, y, colour, x_low, x_high, y_low, y_high, n_seeds, on_front, on_front_share: the
-    mean over seeds, whether the arm is on the front, and in which share of the resamples it is (NaN with one
-    seed). ``points``: arm, seed, x, y, colour.
+    mean over seeds, whether the arm is on the front, and in which share of the resamples it is (NaN below
+    five seeds). ``points``: arm, seed, x, y, colour.
     ``dominated_share``: share of the arms that another arm beats.
     """
 
@@ -100,7 +102,7 @@ def dominated(goals: FloatArray) -> npt.NDArray[np.bool_]:
 
 def _shares(models: pd.DataFrame, arms: list[str], resamples: int, seed: int) -> FloatArray:
     seeds = sorted(set(models["seed"]))
-    if len(seeds) < 2:
+    if len(seeds) < FEWEST_SEEDS:
         return np.full(len(arms), np.nan)
     table = np.stack(
         [
@@ -122,12 +124,15 @@ def _shares(models: pd.DataFrame, arms: list[str], resamples: int, seed: int) ->
     times = valued.sum(axis=0)
     shares = np.full(len(arms), np.nan)
     np.divide(on_front.sum(axis=0), times, out=shares, where=times > 0)
-    shares[has.all(axis=-1).sum(axis=1) < 2] = np.nan  # an arm of one seed
+    shares[has.all(axis=-1).sum(axis=1) < FEWEST_SEEDS] = np.nan
     return shares
 
 
 def draw_front(info: FrontInfo) -> Figure:
-    """Draw arms coloured by the gap, the front as a step line, its arms with names and their shares."""
+    """Draw arms coloured by the gap, the front as a step line, its arms with names and their shares.
+
+    Of few arms all have names, where there is room for all of them.
+    """
     with theme():
         figure = new_figure(DOUBLE, 3.9)
         axes = figure.subplots()
@@ -177,23 +182,44 @@ def draw_front(info: FrontInfo) -> Figure:
         if missing:
             handles.append(_mark("o", QUIET, 4, "no gap measured"))
         figure.legend(handles=handles, loc="outside upper left", ncols=len(handles))
-        tags = [
-            Tag(
-                row["x"], row["y"], row["label"],
-                "" if np.isnan(row["on_front_share"]) else f" ({100 * row['on_front_share']:.0f} %)",
-            )
-            for row in front.to_dict("records")
-        ]  # fmt: skip
+        few = len(means) <= MOST_NAMED
         goals = means[["x", "y"]].to_numpy(np.float64)
-        place_tags(figure, axes, tags, goals, along=_along(front))
+        along = np.concatenate([_along(front), *([_joins(info)] if few else [])])
+        place_tags(figure, axes, _tags(front), goals, along=along)
+        if few:
+            place_tags(figure, axes, _tags(means[~means["on_front"]]), goals, along=along, all_or_none=True)
     return figure
+
+
+def _tags(means: pd.DataFrame) -> list[Tag]:
+    return [
+        Tag(
+            row["x"], row["y"], row["label"],
+            "" if np.isnan(row["on_front_share"]) else f" ({100 * row['on_front_share']:.0f} %)",
+        )
+        for row in means.to_dict("records")
+    ]  # fmt: skip
 
 
 def _join_models(axes: Axes, info: FrontInfo) -> None:
     """Join each model with the mean of its arm."""
+    ends = list(_ends(info))
+    axes.add_collection(LineCollection(ends, colors=QUIET, linewidths=0.4, alpha=0.4, zorder=1.4))
+
+
+def _ends(info: FrontInfo) -> FloatArray:
+    """List for each model where its line starts and ends: (N, 2, 2)."""
     middle = info.points[["arm"]].merge(info.means[["arm", "x", "y"]], on="arm", how="left")
-    ends = np.stack([info.points[["x", "y"]].to_numpy(), middle[["x", "y"]].to_numpy()], axis=1)
-    axes.add_collection(LineCollection(list(ends), colors=QUIET, linewidths=0.4, alpha=0.4, zorder=1.4))
+    return np.stack(
+        [info.points[["x", "y"]].to_numpy(np.float64), middle[["x", "y"]].to_numpy(np.float64)], axis=1
+    )
+
+
+def _joins(info: FrontInfo) -> FloatArray:
+    """Sample the lines from models to the means of their arms."""
+    ends = _ends(info)
+    share = np.linspace(0, 1, _SAMPLES)[:, None, None]
+    return (ends[:, 0] + share * (ends[:, 1] - ends[:, 0])).reshape(-1, 2)
 
 
 def _along(front: pd.DataFrame) -> FloatArray:

@@ -31,6 +31,7 @@ from analysis.stats.bootstrap import Bootstrap
 from analysis.tables import CONTROLS, Headline, at, model_gaps, route_difference
 
 POINTS = 100  # mAP points in a fraction
+GAP_STEP = 0.1  # of the gap, for which the slope is told, as in the table of slopes
 GAP_AXIS = (
     "Modality gap: distance between the centroids\nof image and text embeddings (unit vectors; 0 = none)"
 )
@@ -263,9 +264,10 @@ def _draw_slope(axes: Axes, line: Slope, points: pd.DataFrame) -> None:
     edges = [height + slope * (ends - middle) for slope in (line.low, line.high)]
     axes.fill_between(ends, np.minimum(*edges), np.maximum(*edges), color=QUIET, alpha=0.15, lw=0, zorder=1)
     axes.plot(ends, line.intercept + line.slope * ends, color=QUIET, linestyle=(0, (5, 2)), zorder=1.6)
-    interval = "" if np.isnan(line.low + line.high) else f" [{line.low:.1f}, {line.high:.1f}]"
+    step, low, high = (GAP_STEP * slope for slope in (line.slope, line.low, line.high))
+    interval = "" if np.isnan(low + high) else f" [{low:.2f}, {high:.2f}]"
     axes.annotate(
-        f"slope {line.slope:+.1f}{interval} points a unit of gap".replace("-", "−"), xy=(0, 1),
+        f"slope: {step:+.2f}{interval} points for .1 more gap".replace("-", "−"), xy=(0, 1),
         xycoords="axes fraction", xytext=(3, -3), textcoords="offset points", va="top", fontsize=SMALLEST,
         color=QUIET, bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.6}, zorder=5,
     )  # fmt: skip

@@ -18,6 +18,10 @@ from analysis.tables import reported
 
 RELEVANT, IRRELEVANT = "#1a7f37", "#c1121f"
 _MARKS = {True: (RELEVANT, "-", "✓"), False: (IRRELEVANT, (0, (3, 2)), "✗"), None: (QUIET, ":", "")}
+_SIDE, _ROW, _GAP = 0.88, 1.16, 0.25  # of a card, from row to row, between the query and its neighbours
+_LEFT = 0.55  # inches for the names of the routes
+_EDGE = 0.04  # room for the frames of the outermost cards
+_ACROSS = 6 + _GAP + _SIDE  # what a figure is wide for: a query and six neighbours
 ROUTE_NAMES = {"native": "native", "oti": "through OTI", "ovi": "through OVI"}
 
 
@@ -130,32 +134,34 @@ def draw_strips(info: StripsInfo) -> Figure:
     A relevant neighbour has a solid green frame and a tick, another a dashed red frame and a cross.
     """
     depth = max(len(strip.neighbours) for strip in info.strips)
-    columns, rows = max(depth, 6) + 1.25, 1.22 * len(info.strips)
+    pitch = min(max((_ACROSS - _GAP - _SIDE) / max(depth, 1), 1), 1.3)  # fewer neighbours stand wider apart
+    across = max(depth * pitch + _GAP + _SIDE, _ACROSS)
+    rows = _ROW * len(info.strips)
     with theme():
-        figure = new_figure(DOUBLE, (DOUBLE - 0.75) / max(columns, 7.25) * rows + 0.35)
+        figure = new_figure(DOUBLE, (DOUBLE - _LEFT) / across * rows + 0.35)
         axes = figure.subplots()
-        axes.set(xlim=(0, columns), ylim=(rows, 0), aspect="equal", xticks=[])
+        axes.set(xlim=(-_EDGE, across + _EDGE), ylim=(rows, -_EDGE), aspect="equal", xticks=[])
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
         axes.set_title(f"{short(info.label, 50)}, seed {info.seed}, {short(info.task, 30)}")
         axes.set_yticks(
-            [1.22 * place + 0.45 for place in range(len(info.strips))],
+            [_ROW * place + _SIDE / 2 for place in range(len(info.strips))],
             [ROUTE_NAMES[strip.route].replace(" ", "\n") for strip in info.strips],
         )
         axes.tick_params(length=0)
         previous = None
         for place, strip in enumerate(info.strips):
-            top = 1.22 * place
+            top = _ROW * place
             if strip.query.item_id != previous:
                 _draw_card(axes, strip.query, 0.0, top)
                 previous = strip.query.item_id
             for rank, card in enumerate(strip.neighbours):
-                _draw_card(axes, card, rank + 1.25, top)
+                _draw_card(axes, card, (rank + 1) * pitch + _GAP, top)
     return figure
 
 
 def _draw_card(axes: Axes, card: Card, left: float, top: float) -> None:
-    side, inner = 0.88, 0.07
+    side, inner = _SIDE, 0.07
     colour, dash, sign = _MARKS[card.relevant]
     middle = left + side / 2
     axes.add_patch(

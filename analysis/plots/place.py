@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -35,6 +36,7 @@ def place_tags(
     *,
     along: npt.NDArray[np.float64] | None = None,
     limit: int = 26,
+    all_or_none: bool = False,
 ) -> tuple[str, ...]:
     """Write each tag near its point, off other tags, inside the axes and over as few points as can be.
 
@@ -44,6 +46,7 @@ def place_tags(
         points: (N, 2) in the data's units, what the tags should not cover.
         along: (M, 2), close places along a line that they should not cross.
         limit: characters of a tag; a longer one is cut.
+        all_or_none: draw no tag where one finds no place.
 
     Returns:
         the texts for which no place was left, which are not drawn.
@@ -58,6 +61,7 @@ def place_tags(
     )
     taken: list[Bbox] = [text.get_window_extent(renderer) for text in axes.texts]
     missed = []
+    drawn: list[Artist] = []
     for tag in tags:
         words = axes.annotate(
             short(tag.text, limit) + tag.suffix, xy=(tag.x, tag.y), xytext=(0, 0), textcoords="offset points",
@@ -88,7 +92,11 @@ def place_tags(
         _, left, bottom, box = best
         words.set_position(((left - x) / unit, (bottom + height / 2 - y) / unit))
         taken.append(box.padded(unit))
-        _lead(axes, (x, y), box, unit)
+        drawn += [words, *_lead(axes, (x, y), box, unit)]
+    if all_or_none and missed:
+        for artist in drawn:
+            artist.remove()
+        return tuple(tag.text for tag in tags)
     return tuple(missed)
 
 
@@ -96,13 +104,14 @@ def _within(box: Bbox, outer: Bbox) -> bool:
     return bool(box.x0 >= outer.x0 and box.x1 <= outer.x1 and box.y0 >= outer.y0 and box.y1 <= outer.y1)
 
 
-def _lead(axes: Axes, point: tuple[float, float], box: Bbox, unit: float) -> None:
+def _lead(axes: Axes, point: tuple[float, float], box: Bbox, unit: float) -> Sequence[Artist]:
     """Join a tag that had to move away with its point."""
     x, y = point
     end = (min(max(x, box.x0), box.x1), min(max(y, box.y0), box.y1))
-    if np.hypot(end[0] - x, end[1] - y) > 8 * unit:
-        ends = axes.transData.inverted().transform([point, end])
-        axes.plot(
-            ends[:, 0], ends[:, 1], color=QUIET, linewidth=0.5, zorder=2.2, scalex=False, scaley=False,
-            in_layout=False,
-        )  # fmt: skip
+    if np.hypot(end[0] - x, end[1] - y) <= 8 * unit:
+        return ()
+    ends = axes.transData.inverted().transform([point, end])
+    return axes.plot(
+        ends[:, 0], ends[:, 1], color=QUIET, linewidth=0.5, zorder=2.2, scalex=False, scaley=False,
+        in_layout=False,
+    )  # fmt: skip

@@ -18,6 +18,7 @@ from analysis.plots.style import (
     QUIET,
     SMALLEST,
     colours,
+    hide_spare,
     new_figure,
     plain,
     short,
@@ -27,6 +28,7 @@ from analysis.plots.style import (
 from analysis.published import PUBLISHED, Published
 
 MOST_ARMS = 8
+_BETWEEN = 3  # rows between two panels of a column
 _COLUMNS = ["group", "name", "native", "value"]
 
 
@@ -79,19 +81,25 @@ def published_info(
 
 
 def draw_published(info: PublishedInfo) -> Figure:
-    """Draw the two panels side by side, a block a group with its heading, the change written at the right."""
-    depth = max(_depth(info.published), _depth(info.ours), 6)
+    """Draw published groups in two columns and ours below the second, each with its heading and changes."""
+    first, second = _columns(info)
+    depths = [max(_depth(frame), 4) for frame in (second, info.ours) if len(frame)]
     with theme():
-        figure = new_figure(DOUBLE, 0.85 + 0.132 * depth)
-        left, right = figure.subplots(1, 2, sharex=True)
-        for axes, frame, title in (
-            (left, info.published, "Published, released models"),
-            (right, info.ours, "This study"),
-        ):
-            _draw_panel(axes, frame, depth)
-            axes.set_title(title, fontsize=9)
+        tallest = max(_depth(first), sum(depths) + _BETWEEN * (len(depths) - 1), 6)
+        figure = new_figure(DOUBLE, 0.85 + 0.132 * tallest)
+        rows = max(len(depths), 1)
+        grid = figure.add_gridspec(rows, 2, height_ratios=depths or None)
+        left = figure.add_subplot(grid[:, 0])
+        right = [figure.add_subplot(grid[row, 1], sharex=left) for row in range(rows)]
+        _draw_panel(left, first, max(_depth(first), 6), "Published, released models")
+        if len(second):
+            _draw_panel(right[0], second, depths[0], "Published (continued)")
+            right[0].tick_params(labelbottom=not len(info.ours))
+        if len(info.ours):
+            _draw_panel(right[-1], info.ours, depths[-1], "This study")
+        hide_spare(right if not depths else ())
+        for axes in (left, right[-1]):
             axes.set_xlabel("percent")
-        right.set_facecolor("#f6f7f9")
         gain, loss = colours(2)
         handles = [
             Line2D([], [], color=INK, marker="o", markerfacecolor="white", linestyle="", label="native"),
@@ -113,6 +121,21 @@ def change(native: float, value: float) -> str:
     return said[1:] if float(said) == 0 else said.replace("-", "−")
 
 
+def _columns(info: PublishedInfo) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Divide the published groups so that the two columns are about equally long, ours below the second."""
+    names = info.published["group"]
+    groups = list(dict.fromkeys(names))
+    ours = _depth(info.ours) + _BETWEEN
+    parts = [
+        (info.published[names.isin(groups[:count])], info.published[names.isin(groups[count:])])
+        for count in range(1, len(groups) + 1)
+    ]
+    return min(
+        parts or [(info.published, info.published)],
+        key=lambda part: max(_depth(part[0]), _depth(part[1]) + ours),
+    )
+
+
 def _depth(frame: pd.DataFrame) -> int:
     groups = list(dict.fromkeys(frame["group"]))
     return len(frame) + sum(len(_heading(group)) for group in groups) + max(len(groups) - 1, 0)
@@ -125,7 +148,7 @@ def _heading(group: str) -> list[str]:
     return [source, *textwrap.wrap(plain(rest), 46, break_on_hyphens=False)]
 
 
-def _draw_panel(axes: Axes, frame: pd.DataFrame, depth: int) -> None:
+def _draw_panel(axes: Axes, frame: pd.DataFrame, depth: int, title: str) -> None:
     row = 0.0
     ticks: list[float] = []
     names: list[str] = []
@@ -136,6 +159,7 @@ def _draw_panel(axes: Axes, frame: pd.DataFrame, depth: int) -> None:
                 line, xy=(0, row), xycoords=("axes fraction", "data"), va="center", fontsize=SMALLEST,
                 fontweight="bold" if line == _heading(str(group))[0] else "normal", color=INK,
                 xytext=(-106, 0), textcoords="offset points", annotation_clip=False,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4},
             )  # fmt: skip
             row += 1
         for one in mine.to_dict("records"):
@@ -160,6 +184,10 @@ def _draw_panel(axes: Axes, frame: pd.DataFrame, depth: int) -> None:
             names.append(short(str(one["name"]), 26))
             row += 1
         row += 1
+    axes.annotate(
+        title, xy=(0, 1), xycoords="axes fraction", xytext=(-106, 4), textcoords="offset points", va="bottom",
+        fontsize=9, fontweight="bold", annotation_clip=False,
+    )  # fmt: skip
     axes.set_yticks(ticks, names, fontsize=SMALLEST)
     axes.set_ylim(depth - 0.4, -0.7)
     axes.tick_params(axis="y", length=0)

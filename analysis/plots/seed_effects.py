@@ -29,9 +29,12 @@ from analysis.plots.style import (
     wrapped,
 )
 
-FEWEST = 3  # seeds for an interval
+FEWEST = 3  # seeds for an interval that is drawn
 MANY, MOST_OF_MANY = 24, 4
-TOO_SMALL = "n too small for an interval"
+ABSENT = {
+    1: "one seed: no interval",
+    2: "two seeds: interval too wide to draw (12.7 standard errors to each side), see the tables",
+}  # by the number of seeds
 _TALLEST = 8.6  # inches
 _ROW, _WIDE_ROW = 0.145, 0.21
 
@@ -55,7 +58,7 @@ class SeedEffectsInfo:
 
 
 def seed_effects_info(comparisons: pd.DataFrame, *, most_arms: int = 57, most: int = 6) -> SeedEffectsInfo:
-    """Bring the comparisons into the figure's order; fewer than three seeds have no interval.
+    """Bring the comparisons into the figure's order; of fewer than three seeds no interval is drawn.
 
     Args:
         comparisons: columns quantity, arm, label, value, low, high, n_seeds, seeds (a tuple of (seed, value)
@@ -81,7 +84,7 @@ def seed_effects_info(comparisons: pd.DataFrame, *, most_arms: int = 57, most: i
     note = ""
     if few.any():
         counts = sorted(set(effects.loc[few, "n_seeds"].astype(int)))
-        note = f"n = {' or '.join(map(str, counts))}: {TOO_SMALL}"
+        note = "; ".join(ABSENT[count] for count in counts)
     return SeedEffectsInfo(
         quantities=quantities,
         units=tuple(units[quantity] for quantity in quantities),
@@ -127,11 +130,12 @@ def draw_seed_effects(info: SeedEffectsInfo) -> Figure:
             Line2D([], [], color=other, marker="o", markersize=2.6, linestyle="", label="one seed"),
         ]
         if bounded:
-            handles.insert(1, _key(main, "white", "no difference is inside, or no interval"))
+            handles.insert(1, _key(main, "white", "no difference is inside, or none is drawn"))
         names = [str(handle.get_label()) for handle in handles]
         figure.legend(handles=handles, loc="outside upper right", ncols=legend_columns(names, width))
         if info.note:
-            figure.supxlabel(info.note, fontsize=SMALLEST, color=QUIET, x=0.99, ha="right")
+            note = wrapped(info.note, characters(width, SMALLEST), 3)
+            figure.supxlabel(note, fontsize=SMALLEST, color=QUIET, x=0.99, ha="right")
     return figure
 
 
