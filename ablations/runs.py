@@ -79,6 +79,8 @@ def _study(folder: Path) -> dict[str, Any]:
     if not path.exists():
         raise InputError(f"{folder} is not the folder of a study: it has no study.json")
     study: dict[str, Any] = read_json(path)
+    if not isinstance(study, dict) or not {"arms", "seeds"} <= study.keys():
+        raise InputError(f"{path} does not name arms and seeds: it is not the file of a study")
     return study
 
 

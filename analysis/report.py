@@ -30,7 +30,7 @@ from analysis.study import Study, read_runs
 from analysis.typeset import Table, counted, latex, markdown
 from crossgap.command import run_command
 from crossgap.errors import InputError
-from crossgap.records import write_text
+from crossgap.records import check_writable, write_text
 
 Format = Literal["html", "md", "tex", "csv", "parquet"]
 _PAGE = Path(__file__).parent / "page"
@@ -40,9 +40,17 @@ _MEDIA = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "imag
 def write_report(
     study: Study, out: Path, formats: tuple[Format, ...], bootstrap: Bootstrap, *, margin: float = MARGIN
 ) -> Path:
-    """Write the report of a study into ``out`` and return the path of its page, or of its first file."""
+    """Write the report of a study into ``out`` and return the path of its page, or of its first file.
+
+    Raises:
+        InputError: a folder of the report cannot be made or written into; nothing is computed then.
+    """
     written = []
     html = "html" in formats
+    check_writable(out)
+    for name, kinds in (("figures", {"html"}), ("tables", {"csv", "parquet"})):
+        if kinds.intersection(formats):
+            check_writable(out / name)
     with Saver() as saver:
         figures = Figures(study, out / "figures", saver)
         # what needs no results is drawn while these are computed

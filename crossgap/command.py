@@ -11,11 +11,11 @@ from rich.console import Console
 from crossgap.errors import InputError
 
 
-def run_command(main: Callable[..., int | None], argv: Sequence[str] | None = None) -> int:
+def run_command(main: Callable[..., object], argv: Sequence[str] | None = None) -> int:
     """Parse ``argv`` by the signature of ``main`` and call it.
 
-    Returns the exit code: what ``main`` returned (None is 0), 2 for an input error (a message without a
-    traceback), 130 after Ctrl-C. Any other exception is a defect of ours and keeps its traceback.
+    Returns the exit code: what ``main`` returned, 0 if that is no number, 2 for an input error (a message
+    without a traceback), 130 after Ctrl-C. Any other exception is a defect of ours and keeps its traceback.
     """
     options = (tyro.conf.FlagCreatePairsOff,)
     return _guarded(lambda: tyro.cli(main, prog=_program(), args=argv, config=options))
@@ -32,9 +32,10 @@ def _program() -> str | None:
     return None if spec is None else f"python -m {spec.name.removesuffix('.__main__')}"
 
 
-def _guarded(call: Callable[[], int | None]) -> int:
+def _guarded(call: Callable[[], object]) -> int:
     try:
-        return call() or 0
+        code = call()
+        return code if isinstance(code, int) else 0
     except InputError as error:
         console = Console(stderr=True, soft_wrap=True)
         console.print(f"error: {error}", style="red", markup=False, highlight=False)

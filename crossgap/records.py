@@ -95,6 +95,27 @@ TABLES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
+def check_writable(folder: Path) -> None:
+    """Make a folder and those above it where they are missing, and try that it takes a file.
+
+    Raises:
+        InputError: a file is in the way, or this place takes no folder or no file.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: this folder cannot be made ({error.strerror}: {error.filename}); choose another place"
+        ) from error
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{folder}: no file can be written into this folder ({error.strerror}); choose another place"
+        ) from error
+
+
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success sync it and rename it to ``path``."""

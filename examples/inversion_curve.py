@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import sys
 
+import tyro
+
+from crossgap.command import run_command
 from crossgap.datasets import load_dataset
 from crossgap.embeddings import embed
 from crossgap.encoders import load_encoder
@@ -38,6 +41,15 @@ def main(encoder_name: str) -> dict[str, float]:
     }
 
 
-if __name__ == "__main__":
-    for name, value in main(sys.argv[1]).items():
+def show(run: tyro.conf.Positional[str], /) -> None:
+    """Print the curve of a trained run.
+
+    Args:
+        run: as --encoder of crossgap.evaluate.
+    """
+    for name, value in main(run).items():
         print(f"{name:15} mAP {100 * value:.1f} %")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(show))

@@ -9,14 +9,15 @@ The second writes emoji of a few subgroups as your data would lie (``train/CLASS
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
-import tyro
 
 from analysis.stats.bootstrap import mean_interval, paired_difference
+from crossgap.command import run_command
 from crossgap.datasets import Dataset, load_dataset
 from crossgap.datasets.split import MissingSplit
 from crossgap.encode import use_threads
@@ -123,4 +124,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    sys.exit(run_command(main))

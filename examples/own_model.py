@@ -9,13 +9,13 @@ Weights are random here, so the numbers show the path and mean nothing: put your
 from __future__ import annotations
 
 import hashlib
+import sys
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-import tyro
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -24,6 +24,7 @@ from torchvision.transforms import functional as pictures
 from analysis.report import write_report
 from analysis.stats.bootstrap import Bootstrap, mean_interval, paired_difference
 from analysis.study import read_runs
+from crossgap.command import run_command
 from crossgap.datasets import load_dataset
 from crossgap.encode import use_threads
 from crossgap.evaluation import EvaluationConfig, InversionPlan, evaluate
@@ -130,4 +131,4 @@ def main(out: Path, limit: int = 100, steps: int = 50, seed: int = 0, threads: i
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    sys.exit(run_command(main))

@@ -9,15 +9,16 @@ several seeds (docs/studies.md).
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-import tyro
 from torch import Tensor
 
 from analysis.stats.bootstrap import mean_interval, paired_difference
+from crossgap.command import run_command
 from crossgap.datasets import load_dataset
 from crossgap.encode import use_threads
 from crossgap.encoders import load_encoder
@@ -102,4 +103,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    sys.exit(run_command(main))

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
+from crossgap.command import run_command
 from crossgap.datasets import load_dataset
 from crossgap.encoders import load_encoder
 from crossgap.evaluation import EvaluationConfig, InversionPlan, evaluate
@@ -137,3 +138,16 @@ def test_the_inversion_curve_equals_the_evaluation(tmp_path: Path) -> None:
     (native,) = (row.value for row in rows if row.route == "native")
     assert shown.pop("native") == pytest.approx(native)
     assert list(shown.values()) == pytest.approx(list(measured.values()), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"), [("inversion_curve", ["/nowhere"]), ("own_data", ["--data", "/nowhere", "--out"])]
+)
+def test_a_mistake_ends_an_example_with_code_2(
+    name: str, arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example = load(name)
+    command = example.show if name == "inversion_curve" else example.main
+    given = [*arguments, *[str(tmp_path), "--train-steps", "2"] * (name == "own_data")]
+    assert run_command(command, given) == 2
+    assert "error: " in capsys.readouterr().err

@@ -452,6 +452,36 @@ def test_damaged_rows_end_with_exit_code_2(
     assert not (run / "report").exists()
 
 
+@pytest.mark.parametrize(
+    ("out", "format", "says"),
+    [
+        ("file", "md", "file: this folder cannot be made (File exists"),
+        ("file/below", "md", "below: this folder cannot be made (Not a directory"),
+        ("/proc/nowhere", "md", "/proc/nowhere: this folder cannot be made ("),
+        ("/proc", "md", "/proc: no file can be written into this folder ("),
+        ("taken", "html", "figures: this folder cannot be made (File exists"),
+        ("taken", "csv", "tables: this folder cannot be made (File exists"),
+    ],
+)
+def test_a_place_that_takes_no_report_ends_with_exit_code_2_before_any_work(
+    out: str,
+    format: str,
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_run(tmp_path / "run", SyntheticStudy(pictures=False), SyntheticArm(name="m", label=""), 0)
+    (tmp_path / "file").touch()
+    (tmp_path / "taken").mkdir()
+    for name in ("figures", "tables"):
+        (tmp_path / "taken" / name).touch()
+    monkeypatch.setattr("analysis.report.Figures", None)
+    monkeypatch.setattr("analysis.report.compute", None)
+    assert run_command(main, [str(tmp_path / "run"), "--out", str(tmp_path / out), "--format", format]) == 2
+    assert says in capsys.readouterr().err
+
+
 def test_the_module_runs_as_a_command(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "analysis.report", str(tmp_path / "nowhere")],

@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ablations import runs
 from ablations.recipes import ROUTES, STUDIES, plans_of_the_demo
 from ablations.search import MODES
 from ablations.space import Axis
 from ablations.study import Study
 from ablations.study_file import find_study, read_study
+from crossgap.command import run_command
 from crossgap.errors import InputError
 from crossgap.inversion import InversionConfig
 from pretrain.recipes import FINE_TUNING, RECIPES
@@ -298,3 +300,12 @@ def test_a_study_is_found_by_name_or_file(tmp_path: Path) -> None:
         find_study("dmo")
     with pytest.raises(InputError, match=r"own.py: it has no function 'fourth'"):
         find_study(f"{path}:fourth")
+
+
+@pytest.mark.parametrize("text", ["[]", '{"arms": []}'])
+def test_a_file_that_is_no_study_ends_with_a_message(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "study.json").write_text(text)
+    assert run_command(runs.status, [str(tmp_path)]) == 2
+    assert "does not name arms and seeds" in capsys.readouterr().err
