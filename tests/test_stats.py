@@ -228,7 +228,7 @@ def test_rank_association_equals_scipy_with_ties() -> None:
     expected = scipy.stats.spearmanr(frame["x"], frame["y"]).statistic
     result = rank_association(frame, "x", "y")
     assert result.spearman == pytest.approx(expected)
-    assert result.n_models == 20
+    assert result.n == 20
 
 
 @pytest.mark.parametrize("values", [[(1, 2), (2, 1)], [(1, 1), (1, 2), (1, 3)], []])
