@@ -269,7 +269,7 @@ class _Data:
         return [
             arm
             for arm, changed in self.changed.items()
-            if (set(changed) == {"steps"} and changed.keys() <= self.raised[arm])
+            if set(changed) == {"steps"} <= self.raised[arm]
             or (
                 second in self.raised[arm]
                 and all(name in known or name.startswith(_VIEWS) for name in changed)

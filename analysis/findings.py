@@ -368,8 +368,7 @@ def _few_queries(results: Results) -> list[str]:
     few = rows[rows["n_queries"] < FEW_QUERIES]
     if few.empty:
         return []
-    low, high = int(few["n_queries"].min()), int(few["n_queries"].max())
-    span = f"{low}" if low == high else f"{low} to {high}"
+    span = _from_to(f"{few['n_queries'].min():.0f}", f"{few['n_queries'].max():.0f}")
     return [
         f"{counted(few['task'].nunique(), 'task')} with only {span} queries: intervals from so few are "
         "rough, and mostly too narrow."
@@ -378,15 +377,16 @@ def _few_queries(results: Results) -> list[str]:
 
 def _few_classes(results: Results) -> list[str]:
     rows = pd.concat([results.mean_ap, results.hit_at_1]).dropna(subset=["low", "n_clusters"])
-    few = rows[[not supported_classes(OVER_QUERIES, int(count)) for count in rows["n_clusters"]]]
+    enough = {count: supported_classes(OVER_QUERIES, int(count)) for count in set(rows["n_clusters"])}
+    few = rows[~rows["n_clusters"].map(enough).astype(bool)]
     if few.empty:
         return []
-    low, high = int(few["n_clusters"].min()), int(few["n_clusters"].max())
-    span = f"{low}" if low == high else f"{low} to {high}"
+    low = int(few["n_clusters"].min())
+    span = _from_to(f"{low}", f"{few['n_clusters'].max():.0f}")
     return [
         f"{counted(few['task'].nunique(), 'task')} with queries of only {span} classes: intervals over "
         f"queries draw classes, and so few make them too narrow (with {low}, in the simulation, they cover "
-        f"{100 * class_coverage(low):.0f} % where they say 95 %). Alone they decide no claim."
+        f"{100 * class_coverage(OVER_QUERIES, low):.0f} % where they say 95 %). Alone they decide no claim."
     ]
 
 
@@ -425,7 +425,10 @@ def _by_seed(losses: pd.DataFrame) -> str:
 
 
 def _span(values: pd.Series) -> str:
-    low, high = number(values.min(), 2), number(values.max(), 2)
+    return _from_to(number(values.min(), 2), number(values.max(), 2))
+
+
+def _from_to(low: str, high: str) -> str:
     return low if low == high else f"{low} to {high}"
 
 
@@ -462,8 +465,7 @@ def _data_and_models(results: Results) -> list[str]:
         )
     seen = rows["pairs_seen"].dropna()
     if len(seen):
-        low, high = int(seen.min()), int(seen.max())
-        pairs = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+        pairs = _from_to(f"{int(seen.min()):,}", f"{int(seen.max()):,}")
         statements.append(
             f"The models are small and saw {pairs} image-text pairs, repeats counted: they say little "
             "about released CLIPs, which are larger and saw far more."

@@ -47,29 +47,14 @@ def over_datasets(queries: pd.DataFrame, wheres: Sequence[Headline], *, bootstra
             keys = [*CELL, "query_id", "query_class"]
             differences = changes.groupby(keys, sort=False)["value"].mean().dropna().reset_index()
             kept = complete_crossing(differences[CELL].drop_duplicates(), least_datasets=2)
-            differences = differences.merge(kept, on=CELL)
-            evidence = gather(differences, bootstrap=bootstrap)
-            if evidence is None:
+            mean = _mean(differences.merge(kept, on=CELL), bootstrap)
+            if mean is None:
                 continue
             mine = native[native["arm"] == arm]
-            n_cells = len(mine[CELL].drop_duplicates())
-            mine = mine.merge(kept, on=CELL)
-            record = win_tie_loss(differences.groupby("dataset")["value"].mean().tolist())
-            found.append(
-                {
-                    "modality": modality,
-                    "route": route,
-                    "arm": arm,
-                    "native": mine.groupby(CELL)["value"].mean().mean(),
-                    "value": evidence.value,
-                    "low": evidence.low,
-                    "high": evidence.high,
-                    **record._asdict(),
-                    "n_datasets": evidence.n_datasets,
-                    "n_seeds": evidence.models.n,
-                    "n_left_out": n_cells - len(kept),
-                }
-            )
+            left_out = len(mine[CELL].drop_duplicates()) - len(kept)
+            own = mine.merge(kept, on=CELL).groupby(CELL)["value"].mean().mean()
+            about = {"modality": modality, "route": route, "arm": arm, "native": own}
+            found.append(about | mean | {"n_left_out": left_out})
     return pd.DataFrame(found, columns=COLUMNS)
 
 
@@ -109,32 +94,34 @@ def arms_over_datasets(
             cells = valued[["arm", *CELL]].drop_duplicates()
             for arm, mine in changes.groupby("arm", sort=False):
                 kept = complete_crossing(mine[CELL].drop_duplicates(), least_datasets=2)
-                differences = mine.merge(kept, on=CELL)
-                evidence = gather(differences, bootstrap=bootstrap)
-                if evidence is None:
+                mean = _mean(mine.merge(kept, on=CELL), bootstrap)
+                if mean is None:
                     continue
-                record = win_tie_loss(differences.groupby("dataset")["value"].mean().tolist())
-                found.append(
-                    {
-                        "modality": modality,
-                        "quantity": quantity,
-                        "arm": arm,
-                        "value": evidence.value,
-                        "low": evidence.low,
-                        "high": evidence.high,
-                        "models_low": evidence.models.low,
-                        "models_high": evidence.models.high,
-                        "both_low": evidence.both_low,
-                        "both_high": evidence.both_high,
-                        "p": evidence.p,
-                        **record._asdict(),
-                        "n_datasets": evidence.n_datasets,
-                        "n_seeds": evidence.models.n,
-                        "n_left_out": int((cells["arm"] == arm).sum()) - len(kept),
-                    }
-                )
+                left_out = int((cells["arm"] == arm).sum()) - len(kept)
+                about = {"modality": modality, "quantity": quantity, "arm": arm}
+                found.append(about | mean | {"n_left_out": left_out})
     table = pd.DataFrame(found, columns=ARM_COLUMNS)
     return table.assign(q=benjamini_hochberg(table["p"].to_numpy(float)))
+
+
+def _mean(differences: pd.DataFrame, bootstrap: Bootstrap) -> dict[str, float | int] | None:
+    """Average differences over the datasets, with all that bounds the mean; None without any."""
+    evidence = gather(differences, bootstrap=bootstrap)
+    if evidence is None:
+        return None
+    return {
+        "value": evidence.value,
+        "low": evidence.low,
+        "high": evidence.high,
+        "models_low": evidence.models.low,
+        "models_high": evidence.models.high,
+        "both_low": evidence.both_low,
+        "both_high": evidence.both_high,
+        "p": evidence.p,
+        **win_tie_loss(differences.groupby("dataset")["value"].mean().tolist())._asdict(),
+        "n_datasets": evidence.n_datasets,
+        "n_seeds": evidence.models.n,
+    }
 
 
 def _by_modality(queries: pd.DataFrame, wheres: Sequence[Headline]) -> list[tuple[str, pd.DataFrame]]:

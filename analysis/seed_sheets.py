@@ -10,6 +10,7 @@ import pandas as pd
 from analysis.claims import Claim, Statement
 from analysis.comparisons import EFFECTS, FRACTION, WHAT, price_in_seeds
 from analysis.evidence import Evidence, too_few_classes
+from analysis.plots.headline import GAP_STEP
 from analysis.results import Results, Within
 from analysis.sheets import level_words, records
 from analysis.study import Study
@@ -25,7 +26,6 @@ NAMES = {
     "RMG": "modality gap, RMG",
 }
 MODALITY_LETTERS = {"image": "a", "text": "b"}
-GAP_STEP = 0.1  # slopes are told for this much of the gap
 CELLS = (
     "Cells are pairs of seed and dataset; left out are those that make no complete crossing of what both "
     "sides have."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,14 @@ from analysis.simulate import (
     simulate_seeds,
     simulate_slope,
 )
-from analysis.stats.support import CLASS_METHODS, METHODS, read_coverage, supported, supported_classes
+from analysis.stats.support import (
+    CLASS_METHODS,
+    METHODS,
+    class_coverage,
+    read_coverage,
+    supported,
+    supported_classes,
+)
 from crossgap.errors import InputError
 
 SEEDS = (2, 3, 5, 8, 20)
@@ -109,24 +117,36 @@ def test_errors_to_one_side_are_part_of_the_errors() -> None:
     assert (abs(t["one_sided"] - 0.025) <= 4 * 0.0016).all()
 
 
-def test_the_rule_is_kept() -> None:
+@pytest.mark.parametrize(
+    ("methods", "unit", "asked", "covered", "errors"),
+    [
+        (METHODS, "n_seeds", supported, 0.93, 0.06),
+        (CLASS_METHODS, "n_classes", supported_classes, 0.90, 0.10),
+    ],
+    ids=["seeds", "classes"],
+)
+def test_the_rule_is_kept(
+    methods: dict[str, str], unit: str, asked: Callable[[str, int], bool], covered: float, errors: float
+) -> None:
     table = read_coverage()
-    for method, target in METHODS.items():
+    for method, target in methods.items():
         own = table[(table["method"] == method) & (table["target"] == target)]
-        for n_seeds, rows in own.groupby("n_seeds"):
+        for size, rows in own.groupby(unit):
             if (rows["kind"] == "interval").all():
-                expected = all(rate >= 0.93 for rate in rows["rate"])
+                expected = all(rate >= covered for rate in rows["rate"])
             else:
-                expected = all(rate <= 0.06 for rate in rows["rate"]) and all(rows["power"] > 0)
-            assert supported(method, int(n_seeds)) == expected
-    for method, target in CLASS_METHODS.items():
-        own = table[(table["method"] == method) & (table["target"] == target)]
-        for n_classes, rows in own.groupby("n_classes"):
-            if (rows["kind"] == "interval").all():
-                expected = all(rate >= 0.90 for rate in rows["rate"])
-            else:
-                expected = all(rate <= 0.10 for rate in rows["rate"]) and all(rows["power"] > 0)
-            assert supported_classes(method, int(n_classes)) == expected
+                expected = all(rate <= errors for rate in rows["rate"]) and all(rows["power"] > 0)
+            assert asked(method, int(size)) == expected
+
+
+def test_coverage_with_few_classes_is_that_of_the_worst_scenario() -> None:
+    method = "query bootstrap (clustered)"
+    table = read_coverage()
+    rows = table[(table["method"] == method) & (table["target"] == CLASS_METHODS[method])]
+    assert class_coverage(method, 25) == rows.loc[rows["n_classes"] == 20, "rate"].min()
+    assert math.isnan(class_coverage(method, 1))
+    with pytest.raises(InputError, match="paired t test"):
+        class_coverage("paired t test", 20)
 
 
 def test_numbers_between_simulated_ones_take_the_lower() -> None:

@@ -31,7 +31,7 @@ from analysis.stats.bootstrap import Bootstrap
 from analysis.tables import CONTROLS, Headline, at, model_gaps, route_difference
 
 POINTS = 100  # mAP points in a fraction
-GAP_STEP = 0.1  # of the gap, for which the slope is told, as in the table of slopes
+GAP_STEP = 0.1  # of the gap, for which slopes are told here and in their table
 GAP_AXIS = (
     "Modality gap: distance between the centroids\nof image and text embeddings (unit vectors; 0 = none)"
 )

@@ -65,25 +65,30 @@ def supported_classes(method: str, n_classes: int) -> bool:
 
     An interval of nominal .95 must cover at least .90 in every simulated scenario; a test at .05 must err in
     at most .10 and be able to reject at all. Read at the largest simulated number of classes that is not
-    above ``n_classes``; below the smallest nothing is supported. Of several datasets give the least number of
-    classes.
+    above ``n_classes``; below the smallest nothing is supported. Of several datasets give what their classes
+    are worth together, or the least number.
 
     Raises:
         InputError: a method that was not simulated with few classes.
     """
-    target = CLASS_METHODS[check_known(method, CLASS_METHODS, "method")]
-    rows = _rows(method, target, "n_classes", n_classes)
+    rows = _class_rows(method, n_classes)
     return _within(rows, least_coverage=LEAST_CLASS_COVERAGE, most_errors=MOST_CLASS_ERRORS)
 
 
-def class_coverage(n_classes: int) -> float:
-    """Return the lowest simulated coverage of a model's query bootstrap with this many classes, of .95.
+def class_coverage(method: str, n_classes: int) -> float:
+    """Return the lowest simulated coverage of an interval of .95 with this many classes of queries.
 
     At the largest simulated number of classes that is not above ``n_classes``; NaN below the smallest.
+
+    Raises:
+        InputError: a method that was not simulated with few classes.
     """
-    method = "query bootstrap (clustered)"
-    rows = _rows(method, CLASS_METHODS[method], "n_classes", n_classes)
-    return float(rows["rate"].min())
+    return float(_class_rows(method, n_classes)["rate"].min())
+
+
+def _class_rows(method: str, n_classes: int) -> pd.DataFrame:
+    target = CLASS_METHODS[check_known(method, CLASS_METHODS, "method")]
+    return _rows(method, target, "n_classes", n_classes)
 
 
 def _rows(method: str, target: str, unit: str, number: int) -> pd.DataFrame:
