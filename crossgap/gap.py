@@ -15,6 +15,8 @@ from crossgap.misalignment import alignment, uniformity
 from crossgap.separability import modality_probe
 from crossgap.similarity import answer, check_sides
 
+_NO_DISTANCE = 1e-3  # what the released code of RMG takes for a distance within pairs that is not above 0
+
 
 def centroid_distance(image_BD: Tensor, text_BD: Tensor) -> Tensor:
     """Measure the distance between the centres of the two modalities.
@@ -112,14 +114,17 @@ def pair_residual(image_BD: Tensor, text_BD: Tensor) -> Tensor:
     return answer(apart_BD.square().sum(dim=1).mean(), image_BD, text_BD)
 
 
-def relative_modality_gap(image_BD: Tensor, text_BD: Tensor, *, floor: float = 1e-3) -> Tensor:
+def relative_modality_gap(image_BD: Tensor, text_BD: Tensor) -> Tensor:
     """Relate the distance within pairs to the distance between any two items of one modality (RMG).
 
-    With ``D(a, b) = (1 - <a, b>) / 2``, m = mean_k D(i_k, t_k) but at least ``floor``, and D_II, D_TT the
-    means of D over ordered pairs j != k of one modality: ``RMG = m / (m + (D_II + D_TT) / 2)``, in (0, 1],
-    near 0 without gap. [0] Schrodi et al., 2024, arXiv 2404.07983, in the form of its published code. Needs
-    no N x N matrix: sum_{j != k} <i_j, i_k> = |sum_j i_j|^2 - sum_j |i_j|^2. Differentiable (m has gradient 0
-    under the floor).
+    With ``D(a, b) = (1 - <a, b>) / 2``, m = mean_k D(i_k, t_k), and D_II, D_TT the means of D over ordered
+    pairs j != k of one modality: ``RMG = m / (m + (D_II + D_TT) / 2)``, in (0, 1], near 0 without gap. Where
+    rounding leaves no m above 0, 0.001 stands for it, as in the released code ([1] ``compute_rmg``): where
+    the pairs all but coincide the value is that of rounding. [0] Schrodi et al., 2024, arXiv 2404.07983; [1]
+    github.com/lmb-freiburg/two-effects-one-trigger, analysis/gap_precompute.py. Deviation: an image with
+    several texts counts as often among D_II as it has pairs; [1] counts it once. Needs no N x N matrix:
+    sum_{j != k} <i_j, i_k> = |sum_j i_j|^2 - sum_j |i_j|^2. Differentiable (gradient 0 of an m that is
+    replaced).
 
     Shape: (B, D), (B, D) -> 0-d. Unit: ratio. Range: (0, 1]; lower is less gap.
 
@@ -129,7 +134,8 @@ def relative_modality_gap(image_BD: Tensor, text_BD: Tensor, *, floor: float = 1
     check_sides(image_BD, text_BD, paired=True)
     if image_BD.shape[0] < 2:
         raise InputError(f"the relative modality gap compares pairs and needs two, got {image_BD.shape[0]}")
-    matched = ((1 - mean_pair_cosine(image_BD, text_BD)) / 2).clamp_min(floor)
+    matched = (1 - mean_pair_cosine(image_BD, text_BD)) / 2
+    matched = torch.where(matched <= 0, _NO_DISTANCE, matched)  # NaN stays NaN
     within = (_mean_inner_distance(image_BD) + _mean_inner_distance(text_BD)) / 2
     return matched / (matched + within)
 

@@ -188,22 +188,6 @@ def plain_cross_uniformity(x_BD: Tensor, y_BD: Tensor, t: float) -> float:
     return math.log(math.fsum(kernels) / len(kernels))
 
 
-def plain_relative_modality_gap(image_BD: Tensor, text_BD: Tensor) -> float:
-    """Average D(a, b) = (1 - <a, b>) / 2 over pairs, and over ordered pairs j != k of one modality."""
-
-    def half_cosine_distance(a: Sequence[float], b: Sequence[float]) -> float:
-        return (1 - math.fsum(u * v for u, v in zip(a, b, strict=True))) / 2
-
-    def inner(rows: Sequence[Sequence[float]]) -> float:
-        found = [half_cosine_distance(a, b) for a, b in itertools.permutations(rows, 2)]
-        return math.fsum(found) / len(found)
-
-    image, text = image_BD.tolist(), text_BD.tolist()
-    matched = [half_cosine_distance(i, t) for i, t in zip(image, text, strict=True)]
-    mean = max(math.fsum(matched) / len(matched), 1e-3)
-    return mean / (mean + (inner(image) + inner(text)) / 2)
-
-
 def plain_cosines(query_QD: Tensor, gallery_GD: Tensor) -> list[list[float]]:
     return [
         [

@@ -150,6 +150,26 @@ def plain_overlap(same: Sequence[float], other: Sequence[float], bins: int) -> t
     return shared, shared / math.fsum(max(pair) for pair in shares)
 
 
+def released_relative_modality_gap(image: Rows, text: Rows) -> float:
+    """Relate distances as lmb-freiburg/two-effects-one-trigger does: analysis/gap_precompute.py, compute_rmg.
+
+    Each cosine is moved to [0, 1] and turned over; the diagonal is left out; a distance within pairs that is
+    not above 0 becomes 0.001, and no other.
+    """
+
+    def flipped(similarity: float) -> float:
+        return 1 - (similarity + 1) / 2
+
+    def inner(rows: Rows) -> float:
+        similarities = [dot(a, b) for a, b in itertools.permutations(rows, 2)]
+        return flipped(math.fsum(similarities) / len(similarities))
+
+    matching = flipped(math.fsum(dot(i, t) for i, t in zip(image, text, strict=True)) / len(image))
+    if not matching > 0:
+        matching = 1e-3
+    return matching / (matching + (inner(image) + inner(text)) / 2)
+
+
 def plain_d_prime(same: Sequence[float], other: Sequence[float]) -> float:
     def moments(scores: Sequence[float]) -> tuple[float, float]:
         mean = math.fsum(scores) / len(scores)

@@ -21,7 +21,8 @@ from crossgap.gap import (
 )
 from crossgap.misalignment import uniformity
 from crossgap.separability import modality_probe
-from tests.reference import plain_cross_uniformity, plain_relative_modality_gap
+from tests.reference import plain_cross_uniformity
+from tests.reference_metrics import released_relative_modality_gap
 
 SMOOTH = [
     centroid_distance,
@@ -70,12 +71,33 @@ def test_three_pairs_worked_out_by_hand() -> None:
     assert centroid_uniformity(image_BD, text_BD).item() == pytest.approx(expected)
 
 
-def test_closed_gap_and_the_floor_of_the_relative_gap() -> None:
+def test_closed_gap() -> None:
     image_BD = THREE[0]
     for measure in (centroid_distance, squared_centroid_distance, centre_angle, pair_distance, pair_residual):
         assert measure(image_BD, image_BD).item() == 0.0
     assert mean_pair_cosine(image_BD, image_BD).item() == pytest.approx(1.0)
-    assert relative_modality_gap(image_BD, image_BD).item() == pytest.approx(1e-3 / (1e-3 + 5 / 12))
+    axes_BD = torch.eye(3, dtype=torch.float64)  # cosines 0 between rows: D = 1/2
+    assert relative_modality_gap(axes_BD, axes_BD).item() == pytest.approx(1e-3 / (1e-3 + 1 / 2))
+    longer_BD = axes_BD * (1 + 1e-9)  # rounding may say that pairs are nearer than possible
+    assert relative_modality_gap(longer_BD, axes_BD).item() == pytest.approx(1e-3 / (1e-3 + 1 / 2))
+
+
+@pytest.mark.parametrize("matched", [2e-7, 1e-5, 5e-4, 9.9e-4, 1.1e-3])
+def test_relative_gap_of_near_pairs_is_not_lifted_as_released(matched: float) -> None:
+    # two images a right angle apart, each text turned by one angle: m = (1 - cos a) / 2, D = 1/2 inside
+    angle = math.degrees(math.acos(1 - 2 * matched))
+    image_BD, text_BD = unit([0, 90]), unit([angle, 90 + angle])
+    value = relative_modality_gap(image_BD, text_BD).item()
+    assert value == pytest.approx(matched / (matched + 1 / 2), rel=1e-6)
+    released = released_relative_modality_gap(image_BD.tolist(), text_BD.tolist())
+    assert value == pytest.approx(released, rel=1e-12)
+
+
+def test_the_released_form_is_worked_out_by_hand() -> None:
+    image, text = (side.tolist() for side in THREE)
+    assert released_relative_modality_gap(image, text) == pytest.approx((1 / 4) / (1 / 4 + 5 / 12))
+    axes = torch.eye(3).tolist()
+    assert released_relative_modality_gap(axes, axes) == pytest.approx(1e-3 / (1e-3 + 1 / 2))
 
 
 def test_antipodal_points_are_as_far_as_can_be() -> None:
@@ -87,10 +109,15 @@ def test_antipodal_points_are_as_far_as_can_be() -> None:
     assert relative_modality_gap(image_BD, text_BD).item() == pytest.approx(1)
 
 
-def test_relative_gap_and_uniformity_equal_plain_loops() -> None:
-    image_BD, text_BD = clouds()
-    expected = plain_relative_modality_gap(image_BD, text_BD)
+@pytest.mark.parametrize("offset", [0.0, 1.0, 10.0])
+def test_relative_gap_equals_the_released_form(offset: float) -> None:
+    image_BD, text_BD = clouds(offset=offset)
+    expected = released_relative_modality_gap(image_BD.tolist(), text_BD.tolist())
     assert relative_modality_gap(image_BD, text_BD).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_centroid_uniformity_equals_plain_loops() -> None:
+    image_BD, text_BD = clouds()
     middle_BD = image_BD + text_BD
     middle_BD = middle_BD / middle_BD.norm(dim=1, keepdim=True)
     expected = plain_cross_uniformity(middle_BD, middle_BD, 2)
