@@ -222,6 +222,16 @@ def plain_gap_shift(rows: Rows, own: Rows, other: Rows, strength: float) -> list
     return [unit_row([value - strength * g for value, g in zip(row, gap, strict=True)]) for row in rows]
 
 
+def released_isoclip(own_DW: Tensor, other_DV: Tensor, top: int, bottom: int) -> Tensor:
+    """Replace the first projector as simomagi/IsoCLIP does: src/retrieval.py, apply_iso.
+
+    The bottom counts from the number of singular values, which is the smaller width.
+    """
+    left, strengths, _ = torch.linalg.svd(own_DW.T @ other_DV, full_matrices=False)
+    kept = [left[:, place] for place in range(top, len(strengths) - bottom)]
+    return own_DW @ sum(torch.outer(direction, direction) for direction in kept)
+
+
 def plain_published_loop(
     scores: Sequence[Sequence[float]], query_labels: Sequence[str], gallery_labels: Sequence[str]
 ) -> list[float]:

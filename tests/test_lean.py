@@ -37,6 +37,8 @@ NO_LEAN_IMAGE = {
     "siglip2": "images of any size",
     "timm-registers": "images of any size",
     "eva": "of type Eva",
+    "eva02": "of type Eva",
+    "pe-core": "of type Eva",
     "swin": "of type SwinTransformer",
 }
 LEAN_TEXT = [name for name in ALL if name not in NO_LEAN_TEXT]

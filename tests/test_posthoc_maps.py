@@ -47,7 +47,7 @@ from crossgap.posthoc import (
     whitening,
 )
 from crossgap.similarity import cosine_scores
-from tests.reference_metrics import plain_gap_shift
+from tests.reference_metrics import plain_gap_shift, released_isoclip
 
 
 def rows(n: int, dim: int, seed: int = 0, offset: float = 0.3) -> Tensor:
@@ -224,6 +224,27 @@ def test_isoclip_equals_the_projector_that_the_paper_replaces() -> None:
     expected_ND = unit(feature_NV @ (WIDE_TEXT @ kept_VK @ kept_VK.T).T)
     made = isoclip(WIDE_TEXT, WIDE_IMAGE, band=Band(1, 1))
     torch.testing.assert_close(made(unit(feature_NV @ WIDE_TEXT.T)), expected_ND)
+
+
+@pytest.mark.parametrize(("wide", "narrow"), [(9, 5), (5, 9), (6, 6), (6, 4)])
+def test_bottom_counts_as_released_where_the_shared_width_is_no_smaller(wide: int, narrow: int) -> None:
+    own_DW, other_DV = rows(6, wide, seed=21), rows(6, narrow, seed=22)  # D = 6 >= min(W, V)
+    feature_NW = rows(20, wide, seed=23)
+    for band in band_candidates(min(wide, narrow)):
+        expected_ND = unit(feature_NW @ released_isoclip(own_DW, other_DV, *band).T)
+        found_ND = isoclip(own_DW, other_DV, band=band)(unit(feature_NW @ own_DW.T))
+        torch.testing.assert_close(found_ND, expected_ND)
+
+
+def test_bottom_as_released_counts_directions_that_do_not_exist_in_a_narrow_space() -> None:
+    feature_NW = rows(20, 9, seed=6)
+    native_ND = unit(feature_NW @ WIDE_IMAGE.T)
+    # 9 and 7 wide on 6 dimensions: 7 singular values, of which one is 0
+    released_ND = unit(feature_NW @ released_isoclip(WIDE_IMAGE, WIDE_TEXT, 0, 1).T)
+    torch.testing.assert_close(released_ND, native_ND)
+    assert (isoclip(WIDE_IMAGE, WIDE_TEXT, band=Band(0, 1))(native_ND) - native_ND).abs().max() > 1e-2
+    released_ND = unit(feature_NW @ released_isoclip(WIDE_IMAGE, WIDE_TEXT, 1, 3).T)
+    torch.testing.assert_close(isoclip(WIDE_IMAGE, WIDE_TEXT, band=Band(1, 2))(native_ND), released_ND)
 
 
 def test_a_band_of_everything_changes_nothing() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 
+import open_clip
 import pandas as pd
 import pytest
 import torch
@@ -251,7 +252,30 @@ def _parts():
     return Parts(split="train", bands={}, dim=16, seed=0)
 
 
-def test_published_bands_belong_to_openai_weights_alone() -> None:
-    assert posthoc.published_bands("ViT-B-32/openai") == {"image": Band(150, 50), "text": Band(20, 100)}
-    assert posthoc.published_bands("ViT-B-32/laion2b_s34b_b79k") == {}
+# --clip_model_name, --open_clip_pretrained (none: OpenAI's) and the bands of simomagi/IsoCLIP, exp_*/*.sh
+RELEASED_BANDS = {
+    ("ViT-B/32", ""): {"image": (150, 50), "text": (20, 100)},
+    ("ViT-B/16", ""): {"image": (200, 50), "text": (10, 50)},
+    ("ViT-L/14", ""): {"image": (250, 200), "text": (10, 300)},
+    ("ViT-B/32", "datacomp_xl_s13b_b90k"): {"image": (50, 50)},
+    ("ViT-B/16", "datacomp_xl_s13b_b90k"): {"image": (100, 100), "text": (2, 150)},
+    ("PE-Core-B-16", "meta"): {"image": (300, 50)},
+    ("ViT-B-16-SigLIP2", "webli"): {"image": (350, 50)},
+}
+
+
+@pytest.mark.parametrize("weights", RELEASED_BANDS)
+def test_released_bands_are_found_by_open_clips_names(weights: tuple[str, str]) -> None:
+    model, tag = weights[0].replace("/", "-"), weights[1] or "openai"
+    assert (model, tag) in open_clip.list_pretrained()
+    assert posthoc.published_bands(f"{model}/{tag}") == RELEASED_BANDS[weights]
+    if tag == "openai":
+        assert posthoc.published_bands(f"{model}-quickgelu/{tag}") == RELEASED_BANDS[weights]
+
+
+def test_every_band_is_found_by_some_name_and_other_weights_have_none() -> None:
+    for modality, bands in posthoc.ISOCLIP_BANDS.items():
+        assert len(bands) == sum(modality in released for released in RELEASED_BANDS.values())
+    for name in ("ViT-B-32/laion2b_s34b_b79k", "PE-Core-L-14-336/meta", "ViT-B-16-SigLIP2-256/webli"):
+        assert posthoc.published_bands(name) == {}
     assert posthoc.published_bands("runs/demo") == {}

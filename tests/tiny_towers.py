@@ -66,6 +66,13 @@ def crossgap_tiny_eva(pretrained: bool = False, **changes: Any) -> torch.nn.Modu
 
 
 @register_model
+def crossgap_tiny_pe_core(pretrained: bool = False, **changes: Any) -> torch.nn.Module:
+    # timm starts the head near 0, where randomise's noise on its bias would be all of the feature
+    sizes = {**VIT_SIZES, "attn_pool_num_heads": 2, "ref_feat_shape": (4, 4), "head_init_scale": 50.0}
+    return timm.create_model("vit_pe_core_base_patch16_224", **{**sizes, **changes})
+
+
+@register_model
 def crossgap_tiny_swin(pretrained: bool = False, **changes: Any) -> torch.nn.Module:
     sizes = {"img_size": SIZE, "patch_size": 4, "embed_dim": 16, "depths": (1, 1), "num_heads": (2, 2)}
     return timm.create_model("swin_tiny_patch4_window7_224", **{**sizes, "window_size": 4, **changes})
@@ -79,7 +86,7 @@ def crossgap_tiny_hybrid(pretrained: bool = False, **changes: Any) -> torch.nn.M
     )
 
 
-def timm_vision(name: str, pool: str = "map", proj: str = "none", **changes: Any) -> dict[str, Any]:
+def timm_vision(name: str, pool: str = "map", proj: str | None = "none", **changes: Any) -> dict[str, Any]:
     return {"timm_model_name": name, "timm_pool": pool, "timm_proj": proj, "image_size": SIZE, **changes}
 
 
@@ -349,6 +356,9 @@ FAMILIES = {
         not_causal="Hugging Face",
     ),
     "eva": Family(build=partial(custom, timm_vision("crossgap_tiny_eva", "token", "linear"))),
+    # as open_clip configures EVA02 and PE-Core: the projection is the trunk's own head, which has a bias
+    "eva02": Family(build=partial(custom, timm_vision("crossgap_tiny_eva", "token", None))),
+    "pe-core": Family(build=partial(custom, timm_vision("crossgap_tiny_pe_core", "map", None))),
     "timm-registers": Family(
         build=partial(clip, timm_vision("crossgap_tiny_dynamic_vit", "token", "linear"))
     ),

@@ -23,7 +23,7 @@ class Band(NamedTuple):
     bottom: int
 
 
-# the bands of the published code, by the model names of the paper; which weights are meant stands there
+# the bands of github.com/simomagi/IsoCLIP (exp_*/*.sh), by the model names of the paper
 ISOCLIP_BANDS: dict[Literal["image", "text"], dict[str, Band]] = {
     "image": {
         "CLIP B/32": Band(150, 50),
@@ -42,7 +42,7 @@ ISOCLIP_BANDS: dict[Literal["image", "text"], dict[str, Band]] = {
     },
 }
 
-# our names of models whose weights the paper's names stand for beyond doubt
+# the weights that those scripts name (--clip_model_name, --open_clip_pretrained), as open_clip calls them
 _NAMES = {
     "ViT-B-32/openai": "CLIP B/32",
     "ViT-B-32-quickgelu/openai": "CLIP B/32",
@@ -50,6 +50,10 @@ _NAMES = {
     "ViT-B-16-quickgelu/openai": "CLIP B/16",
     "ViT-L-14/openai": "CLIP L/14",
     "ViT-L-14-quickgelu/openai": "CLIP L/14",
+    "ViT-B-32/datacomp_xl_s13b_b90k": "OpenCLIP B/32",
+    "ViT-B-16/datacomp_xl_s13b_b90k": "OpenCLIP B/16",
+    "PE-Core-B-16/meta": "PE-Core B/16",
+    "ViT-B-16-SigLIP2/webli": "SigLIP2 B/16",
 }
 
 
@@ -88,8 +92,12 @@ def isoclip(own_DW: Tensor, other_DV: Tensor, *, band: Band) -> LinearMap:
     query and gallery. For images pass (W_image, W_text), for texts (W_text, W_image). Deviation: [0] starts
     from features before the projection; as U_S lies in the row space of W_own, ``W_own U_S U_S^T f = W_own
     U_S U_S^T W_own^+ (W_own f)``, so the map applies to the projected, normalised feature itself and gives
-    the same cosines, up to rounding that grows with the condition of W_own. Needs no data. Not meant for
-    tasks across modalities. Bands: :func:`isoclip_preset`, :func:`band_candidates`.
+    the same cosines, up to rounding that grows with the condition of W_own. ``bottom`` counts from the rank;
+    the released code ([1] ``apply_iso``) counts from the smaller width, min(W, V), which is the same where
+    the projectors have full rank and D is at least the smaller width, as in every model that a band was
+    published for but SigLIP 2; elsewhere [1] spends part of ``bottom`` on directions that do not exist. Needs
+    no data. Not meant for tasks across modalities. Bands: :func:`isoclip_preset`, :func:`band_candidates`.
+    [1] github.com/simomagi/IsoCLIP, src/retrieval.py.
 
     Shape: own_DW (D, W), other_DV (D, V), projection matrices that map column vectors (open_clip stores
     their transposes) -> a map of width D.
