@@ -27,14 +27,20 @@ TASKS: dict[Target, str] = {"text": "image-subgroup", "image": "text-subgroup"}
 _SHARES = (0, 1 / 30, 1 / 15, 1 / 6, 1 / 3, 2 / 3, 1)
 _DRIFT_STEPS = (10, 50, 150)
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+_SUMMED_TOKENS = (1, 3)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """How large the comparison is: steps of the plain loop by direction, items compared in float64."""
+    """How large the comparison is.
+
+    Steps of the plain loop by direction, items compared in float64, items of the batch whose loss is summed
+    or averaged.
+    """
 
     steps: dict[Target, int]
     exact_items: int = 32
+    summed_items: int = 64
     repeats: int = 3
 
 
@@ -99,6 +105,7 @@ class _Comparison:
             self._curve({"plain": plain, "ours": ours, "ours bf16": bf16, "lbfgs": quick}),
             self._distribution({"plain": plain, "ours": ours, "ours bf16": bf16, "lbfgs": quick}),
             self._drift(plain, ours),
+            self._summed(),
         ]
 
     def _timed(self, loop: str, encoder: OpenClipEncoder, config: InversionConfig) -> _Found:
@@ -253,6 +260,40 @@ class _Comparison:
             "cosine unless it says otherwise.",
         )
 
+    def _summed(self) -> Table:
+        """Compare the plain loop that sums its losses with the published one, which averages them."""
+        count = min(self._scale.summed_items, len(self._task.query))
+        items, targets_ND = self._task.query.subset(range(count)), self._targets[:count].double()
+        steps = min(self._paper.steps, _DRIFT_STEPS[-1])
+        looks = sorted({step for step in _DRIFT_STEPS if step <= steps} | {steps})
+        double = self._encoder_in("fp64")
+        rows: list[dict[str, Cell]] = []
+        for num_tokens in _SUMMED_TOKENS:
+            config = replace(self._paper, steps=steps, num_tokens=num_tokens, batch_size=count)
+            self._say(f"float64, loss summed and averaged, {num_tokens} tokens, {steps} steps")
+            (_, losses, summed), (_, mean_losses, averaged) = (
+                plain_inversion(double, targets_ND, self._into, config, items.ids, looks, averaged=mean)
+                for mean in (False, True)
+            )
+            for step in looks:
+                apart_N = _distances(summed[step], averaged[step])
+                rows.append(
+                    {
+                        "tokens": num_tokens,
+                        "step": step,
+                        "1 - cosine, median": float(apart_N.median()),
+                        "95 %": float(torch.quantile(apart_N, 0.95)),
+                        "largest": float(apart_N.max()),
+                        "mean loss, summed": float(losses[:, step].mean()),
+                        "mean loss, averaged": float(mean_losses[:, step].mean()),
+                    }
+                )
+        return Table(
+            title=f"{self._direction}, demo model: the loss summed against averaged over a batch of {count}",
+            rows=rows,
+            note="The plain loop in float64, AdamW: the scale of the loss counts through its epsilon alone.",
+        )
+
 
 def _first_at(found: _Found, goal: float) -> int | None:
     """Return the first step whose mean loss is at most ``goal``."""
@@ -262,4 +303,8 @@ def _first_at(found: _Found, goal: float) -> int | None:
 
 def _distance(first_ND: Tensor, second_ND: Tensor) -> float:
     """Return 1 - mean cosine of unit rows, as half their squared distance: exact where it is tiny."""
-    return float((first_ND.double() - second_ND.double()).square().sum(dim=1).mean() / 2)
+    return float(_distances(first_ND, second_ND).mean())
+
+
+def _distances(first_ND: Tensor, second_ND: Tensor) -> Tensor:
+    return (first_ND.double() - second_ND.double()).square().sum(dim=1) / 2

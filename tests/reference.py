@@ -13,11 +13,12 @@ from torch.nn import functional as F
 from crossgap.inversion import initial_tokens
 
 
-def plain_inversion(encoder, targets_ND, into, config, item_ids, snapshots=()):
+def plain_inversion(encoder, targets_ND, into, config, item_ids, snapshots=(), *, averaged=False):
     """Invert batch by batch as the paper's loop does: each step runs the whole tower at full context length.
 
     No hook, no cut, nothing kept between steps; torch's own AdamW. Deviations from the published code: noise
-    keyed by (seed, item id), the loss summed over items instead of averaged, float32 or bfloat16 autocast.
+    keyed by (seed, item id), float32 or bfloat16 autocast, and the loss summed over items; with ``averaged``
+    it is their mean, as in the published code, and an item's result depends on the size of its batch.
     For open_clip's CLIP and CustomTextCLIP, with image towers of open_clip or timm's vision transformer.
 
     Returns (features_ND, losses_NS, {snapshot step: features_ND}).
@@ -44,7 +45,7 @@ def plain_inversion(encoder, targets_ND, into, config, item_ids, snapshots=()):
                 kept[step].append(features_BD.detach())
             if step < config.steps:
                 optimizer.zero_grad()
-                loss_B.sum().backward()
+                (loss_B.mean() if averaged else loss_B.sum()).backward()
                 optimizer.step()
         features.append(features_BD.detach())
         losses.append(torch.stack(trajectory, dim=1))

@@ -108,10 +108,10 @@ def test_memory_has_a_row_for_each_direction_and_batch() -> None:
 
 def test_fidelity_compares_every_loop() -> None:
     val = load_dataset("emoji", split="val", limit=40)
-    scale = Scale(steps={"text": 6, "image": 6}, exact_items=2, repeats=1)
+    scale = Scale(steps={"text": 6, "image": 6}, exact_items=2, summed_items=4, repeats=1)
     tables = fidelity(encoder_in, val, scale, progress=silent)
-    assert len(tables) == 8
-    for reached, curve, quantiles, drift in (tables[:4], tables[4:]):
+    assert len(tables) == 10
+    for reached, curve, quantiles, drift, summed in (tables[:5], tables[5:]):
         assert [str(row["loop"])[:9] for row in reached.rows] == [
             "plain fp3",
             "ours fp32",
@@ -123,6 +123,10 @@ def test_fidelity_compares_every_loop() -> None:
         assert curve.rows[0]["loss, plain"] == pytest.approx(curve.rows[0]["loss, ours"], abs=1e-5)
         assert [row["loop"] for row in quantiles.rows] == ["plain", "ours", "ours bf16", "lbfgs"]
         assert drift.rows[-1]["float64, largest difference"] == pytest.approx(0, abs=1e-8)
+        assert [(row["tokens"], row["step"]) for row in summed.rows] == [(1, 6), (3, 6)]
+        for row in summed.rows:
+            assert 0 < float(str(row["1 - cosine, median"])) <= float(str(row["largest"])) < 1e-3
+            assert row["mean loss, summed"] == pytest.approx(row["mean loss, averaged"], abs=1e-3)
 
 
 def test_grid_compares_twelve_settings() -> None:
