@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from crossgap import misalignment
 from crossgap.datasets import Dataset, FitData, Items, Kind, Pairs, Task
+from crossgap.datasets.tasks import Extra
 from crossgap.embeddings import embed, feature_path
 from crossgap.encoders import Encoder
 from crossgap.errors import InputError, check_known
@@ -23,7 +25,7 @@ from crossgap.feature_files import FeatureTable
 from crossgap.inversion import Engine, InversionConfig, Inverter, Method, Target
 from crossgap.inversion_axes import AXES, write_axes
 from crossgap.kept_inversions import Batch, Inverted
-from crossgap.landmark import trapezoidal_ap
+from crossgap.landmark import capped_precision, trapezoidal_ap
 from crossgap.ndcg import ndcg
 from crossgap.pair_metrics import pair_metrics
 from crossgap.pictures import histogram, neighbours, projection, spread_queries
@@ -845,20 +847,29 @@ def _metrics(scored: _Scored) -> dict[str, Tensor]:
     values = streamed_metrics(
         scored.query_QD, scored.gallery_GD, scored.relevance, ks=KS, past_r="mAP@R+1" in extras
     )
-    of_lists = {"mAP_trapezoidal": trapezoidal_ap, "nDCG@10": _ndcg_at_10}
-    for name in (extra for extra in extras if extra in of_lists):
+    for name in (extra for extra in extras if extra in _OF_LISTS):
         parts = []
         block = max(1, _DENSE // len(scored.gallery_GD))
         for start in range(0, len(scored.query_QD), block):
             rows = slice(start, start + block)
             scores_BG = cosine_scores(scored.query_QD[rows], scored.gallery_GD)
-            parts.append(of_lists[name](scores_BG, scored.relevance.rows(rows)))
+            parts.append(_OF_LISTS[name](scores_BG, scored.relevance.rows(rows)))
         values[name] = torch.cat(parts)
     return values
 
 
 def _ndcg_at_10(scores_BG: Tensor, relevance: Relevance) -> Tensor:
     return ndcg(scores_BG, relevance.relevant_QG.double(), k=10, ignored_QG=relevance.ignored_QG)
+
+
+# extras that need whole lists of scores
+_OF_LISTS: dict[Extra, Callable[[Tensor, Relevance], Tensor]] = {
+    "mAP_trapezoidal": trapezoidal_ap,
+    "mP@1": partial(capped_precision, k=1),
+    "mP@5": partial(capped_precision, k=5),
+    "mP@10": partial(capped_precision, k=10),
+    "nDCG@10": _ndcg_at_10,
+}
 
 
 def _method(config: InversionConfig) -> str:

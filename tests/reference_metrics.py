@@ -57,6 +57,28 @@ def plain_trapezoidal_ap(scores: Sequence[float], relevant: Sequence[bool], igno
     return math.fsum(found) / len(found)
 
 
+def released_precisions(
+    order: Sequence[int], ok: Sequence[int], junk: Sequence[int], kappas: Sequence[int]
+) -> list[float]:
+    """Count precision at each kappa as filipradenovic/revisitop does: python/evaluate.py, compute_map.
+
+    Positions of positives are moved up by the junk before them; kappa is cut to the last positive's place.
+    """
+    if not ok:
+        return [math.nan] * len(kappas)
+    places, dropped = [], 0
+    for place, item in enumerate(order):
+        if item in junk:
+            dropped += 1
+        elif item in ok:
+            places.append(place - dropped + 1)
+    found = []
+    for kappa in kappas:
+        cut = min(max(places), kappa)
+        found.append(sum(place <= cut for place in places) / cut)
+    return found
+
+
 def plain_ndcg(scores: Sequence[float], gains: Sequence[float], ignored: Sequence[bool], k: int) -> float:
     """Discounted gain over the best one, averaged over every order that the scores allow."""
 

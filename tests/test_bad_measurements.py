@@ -68,6 +68,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "tie_rate": {"scores_QG": SCORES, "relevance": JUDGED},
     "ndcg": {"scores_QG": SCORES, "gains_QG": RELEVANT.float(), "k": 3},
     "trapezoidal_ap": {"scores_QG": SCORES, "relevance": JUDGED},
+    "capped_precision": {"scores_QG": SCORES, "relevance": JUDGED, "k": 3},
     "zero_shot_accuracy": {
         "image_ND": IMAGE, "prompt_KD": TEXT[:3], "labels": LABELS, "classes": list("012"),
     },

@@ -137,6 +137,7 @@ class TestReading:
         assert places["hard"] == [([2], [0, 1, 3]), ([5, 6], [4]), ([7], [8])]
         assert dataset.tasks[0].query.labels == ("all_souls", "all_souls", "ashmolean")
         assert dataset.tasks[0].headline == "mAP_trapezoidal"
+        assert dataset.tasks[0].extras[1:] == ("mP@1", "mP@5", "mP@10")
 
     def test_queries_of_revisited_sets_are_cropped_unless_the_name_says_not(self, root: Path) -> None:
         cropped = task(load(root, "rparis6k"), "image-easy").query

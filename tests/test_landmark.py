@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossgap.errors import InputError
-from crossgap.landmark import revisited_relevance, trapezoidal_ap
+from crossgap.landmark import capped_precision, revisited_relevance, trapezoidal_ap
 from crossgap.relevance import Relevance
 from crossgap.retrieval import retrieval_metrics
-from tests.reference_metrics import plain_trapezoidal_ap
+from tests.reference_metrics import orders_of, plain_trapezoidal_ap, released_precisions
 
 KINDS = ("easy", "hard", "junk", "wrong")
 
@@ -51,6 +51,51 @@ def test_ties_equal_the_mean_over_all_orders(items: list[tuple[int, str]]) -> No
     expected = plain_trapezoidal_ap(scores, relevant, ignored)
     assert found.item() == pytest.approx(expected, abs=1e-12, nan_ok=True)
     assert math.isnan(expected) or 0 <= found.item() <= 1
+
+
+def test_precision_stops_at_the_last_relevant_item() -> None:
+    # junk first; hits at ranks 1 and 3 of what is left
+    scores_QG = torch.tensor([[0.9, 0.8, 0.7, 0.6, 0.5, 0.4]])
+    relevant_QG = torch.tensor([[False, True, False, True, False, False]])
+    ignored_QG = torch.tensor([[True, False, False, False, False, False]])
+    found = {
+        k: capped_precision(scores_QG, Relevance(relevant_QG, ignored_QG), k=k).item() for k in (1, 2, 3, 10)
+    }
+    assert found == pytest.approx({1: 1, 2: 1 / 2, 3: 2 / 3, 10: 2 / 3})
+    none = Relevance(torch.zeros_like(relevant_QG), ignored_QG)
+    assert math.isnan(capped_precision(scores_QG, none, k=5).item())
+    with pytest.raises(InputError, match="k=0"):
+        capped_precision(scores_QG, none, k=0)
+
+
+@given(LIST, st.integers(1, 8))
+def test_precision_equals_the_released_form_averaged_over_orders(
+    items: list[tuple[int, str]], k: int
+) -> None:
+    scores = [float(score) for score, _ in items]
+    relevant, ignored = ([kind == name for _, kind in items] for name in ("relevant", "ignored"))
+    found = capped_precision(
+        torch.tensor([scores]), Relevance(torch.tensor([relevant]), torch.tensor([ignored])), k=k
+    )
+    ok, junk = ([item for item, is_in in enumerate(kinds) if is_in] for kinds in (relevant, ignored))
+    orders = orders_of(scores, [False] * len(scores))  # the released code ranks junk among the others
+    values = [released_precisions(order, ok, junk, [k])[0] for order in orders]
+    assert found.item() == pytest.approx(math.fsum(values) / len(values), abs=1e-12, nan_ok=True)
+
+
+def test_precision_of_long_lists_equals_the_released_form() -> None:
+    generator = torch.Generator().manual_seed(0)
+    scores_QG = torch.randn((40, 300), generator=generator)
+    kind_QG = torch.randint(
+        0, 40, (40, 300), generator=generator
+    )  # some queries with fewer than ten positives
+    relevance = Relevance(kind_QG < 1, kind_QG > 30)
+    found = [capped_precision(scores_QG, relevance, k=k).tolist() for k in (1, 5, 10)]
+    for query, of_query in enumerate(zip(*found, strict=True)):
+        order = scores_QG[query].argsort(descending=True).tolist()
+        masks = (relevance.relevant_QG[query], relevance.ignored_QG[query])
+        ok, junk = (mask.nonzero().flatten().tolist() for mask in masks)
+        assert of_query == pytest.approx(released_precisions(order, ok, junk, [1, 5, 10]), abs=1e-9)
 
 
 def test_it_is_never_above_the_step_ap() -> None:

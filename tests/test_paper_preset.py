@@ -91,6 +91,11 @@ def test_from_files_to_the_table(
     trapezoidal = rows[rows["metric"] == "mAP_trapezoidal"]
     assert set(trapezoidal["dataset"]) == {"roxford5k-uncropped", "rparis6k-uncropped"}
     assert set(trapezoidal["task"]) == {"image-easy", "image-medium", "image-hard"}
+    for name in ("mP@1", "mP@5", "mP@10"):
+        of_metric = rows[rows["metric"] == name]
+        assert set(of_metric["task"]) == set(trapezoidal["task"])
+        assert set(of_metric["route"]) == set(trapezoidal["route"])
+        assert set(of_metric["unit"]) == set(trapezoidal["unit"])
     assert set(rows[rows["metric"] == "nDCG@10"]["task"]) == {"text-qrels"}
     # measured on two steps, so nothing is put beside the paper's figures
     assert "beside the paper: CLIP ViT-B/32" in said

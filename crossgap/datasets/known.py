@@ -104,7 +104,8 @@ def _build_judged(name: str, spec: Spec, contents: Contents, split: str, limit: 
     as_items = image_items if kept[0].image is not None else text_items
     query, items = as_items(kept), as_items(kept_gallery)
     noun = query.modality
-    extras: tuple[Extra, ...] = ("mAP_trapezoidal",) if noun == "image" else ("nDCG@10",)
+    of_images: tuple[Extra, ...] = ("mAP_trapezoidal", "mP@1", "mP@5", "mP@10")
+    extras: tuple[Extra, ...] = of_images if noun == "image" else ("nDCG@10",)
     for setting, of_query in answers.items():
         tasks.add(
             f"{noun}-{setting}",

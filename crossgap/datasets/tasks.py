@@ -17,9 +17,9 @@ from crossgap.errors import InputError
 
 Modality = Literal["image", "text"]
 Kind = Literal["image-image", "text-text", "image-text", "text-image", "zero-shot"]
-# What some tasks report beside the usual metrics: revisited Oxford's AP, BEIR's nDCG, and the mAP@R of the
-# paper's released code, which runs to rank R + 1 where the query is in the gallery.
-Extra = Literal["mAP_trapezoidal", "nDCG@10", "mAP@R+1"]
+# What some tasks report beside the usual metrics: revisited Oxford's AP and precisions, BEIR's nDCG, and the
+# mAP@R of the paper's released code, which runs to rank R + 1 where the query is in the gallery.
+Extra = Literal["mAP_trapezoidal", "mP@1", "mP@5", "mP@10", "nDCG@10", "mAP@R+1"]
 Content = Picture | str | tuple[str, ...]
 # what released datasets hold; shards and uploads are held to the web's formats
 _FILE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
