@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
+from scipy.sparse import csr_array, vstack
 from torch import Tensor
 
 from crossgap.errors import InputError
@@ -103,6 +105,81 @@ def mutual_knns(x_ND: Tensor, y_NE: Tensor, *, ks: Sequence[int]) -> dict[int, T
         for k in ks:
             shared[k] += (_membership(first_QN, k) * _membership(second_QN, k)).sum().double()
     return {k: summed / (k * count) for k, summed in shared.items()}
+
+
+def cycle_knn(x_ND: Tensor, y_NE: Tensor, *, k: int) -> Tensor:
+    """Measure how often a way through the neighbours of two spaces comes back to its item.
+
+    From item i to its k neighbours in the second space, and from each to its k neighbours in the first:
+    ``mean_i [i is in the union of N_k^X(j) over j in N_k^Y(i)]``. [0] Huh, Cheung, Wang and Isola, 2024,
+    arXiv 2405.07987, in the form of its released code ([1] ``cycle_knn(feats_A = x, feats_B = y)``), of unit
+    rows. Not symmetric in the spaces. Under ties the chance that a random order of them brings the item back.
+    [1] github.com/minyoungg/platonic-rep, metrics.py. Not differentiable.
+
+    Shape: (N, D), (N, E) -> 0-d, float64. Unit: fraction. Range: [0, 1]; 1 = every item is found again.
+
+    Raises:
+        InputError: not as many rows, k outside 1 ... N - 1, or a row without direction.
+    """
+    return cycle_knns(x_ND, y_NE, ks=(k,))[k]
+
+
+def cycle_knns(x_ND: Tensor, y_NE: Tensor, *, ks: Sequence[int]) -> dict[int, Tensor]:
+    """Measure :func:`cycle_knn` for several k from one set of similarities.
+
+    Shape: (N, D), (N, E) -> k -> 0-d, float64. Unit: fraction. Range: [0, 1]; 1 = every item is found again.
+
+    Raises:
+        InputError: as :func:`cycle_knn`.
+    """
+    check_items(x_ND, y_NE, "cycle_knn")
+    _check_ks(ks, x_ND.shape[0] - 1, "cycle kNN")
+    back, there = (neighbour_lists(side_ND, ks) for side_ND in (x_ND, y_NE))
+    return {k: x_ND.new_tensor(_found_again(back[k], there[k], k), dtype=torch.float64) for k in ks}
+
+
+def _found_again(back: csr_array, there: csr_array, k: int) -> float:
+    """Average over items the chance that a neighbour in the second space has the item among its own."""
+    returning = back.T.tocsr()  # row i, column j: the chance that i is a neighbour of j
+    found = []
+    for item in range(there.shape[0]):
+        neighbours, chances = _row(there, item)
+        among = dict(zip(*(column.tolist() for column in _row(returning, item)), strict=True))
+        lost = np.array([1 - among.get(neighbour, 0.0) for neighbour in neighbours.tolist()])
+        certain = chances == 1
+        tied = lost[~certain]
+        found.append(1 - lost[certain].prod() * _mean_product(tied, k - int(certain.sum())))
+    return float(np.mean(found))
+
+
+def _row(matrix: csr_array, row: int) -> tuple[np.ndarray, np.ndarray]:
+    part = slice(matrix.indptr[row], matrix.indptr[row + 1])
+    return matrix.indices[part], matrix.data[part]
+
+
+def _mean_product(values: np.ndarray, count: int) -> float:
+    """Average the product of ``count`` of the values, drawn without replacement.
+
+    With m(s, c) that of c among the first s: ``m(s, c) = (1 - c/s) m(s-1, c) + (c/s) value_s m(s-1, c-1)``.
+    """
+    if len(values) == 0 or values.min() == values.max():
+        return float(values[0] ** count) if count else 1.0
+    mean = np.zeros(count + 1)
+    mean[0] = 1
+    drawn = np.arange(1, count + 1)
+    for number, value in enumerate(values, start=1):
+        share = np.minimum(drawn / number, 1)
+        mean[1:] = (1 - share) * mean[1:] + share * value * mean[:-1]
+    return float(mean[count])
+
+
+def neighbour_lists(side_ND: Tensor, ks: Sequence[int]) -> dict[int, csr_array]:
+    """List for several k the chance of each item to be among the k nearest of another, where it has one."""
+    parts: dict[int, list[csr_array]] = {k: [] for k in ks}
+    for _, scores_QN in _self_scores(unit_rows(side_ND.detach())):
+        for k in ks:
+            parts[k].append(csr_array(_membership(scores_QN, k).double().cpu().numpy()))
+    return {k: vstack(blocks, format="csr") for k, blocks in parts.items()}
 
 
 def check_items(x_ND: Tensor, y_NE: Tensor, what: str) -> None:

@@ -131,6 +131,61 @@ def plain_mutual_knn(x: Rows, y: Rows, k: int) -> float:
     return math.fsum(shares) / len(shares)
 
 
+def plain_cycle_knn(x: Rows, y: Rows, k: int) -> float:
+    """Go to a neighbour in the second space and on in the first, over every choice that ties allow."""
+    lists = [[neighbour_sets(item, rows, {item}, k) for item in range(len(rows))] for rows in (x, y)]
+    shares = []
+    for item in range(len(x)):
+        chances = []
+        for there in lists[1][item]:
+            lost = 1.0
+            for neighbour in there:  # the orders of ties in other rows are drawn apart
+                backs = lists[0][neighbour]
+                lost *= sum(item not in back for back in backs) / len(backs)
+            chances.append(1 - lost)
+        shares.append(math.fsum(chances) / len(chances))
+    return math.fsum(shares) / len(shares)
+
+
+def released_neighbours(rows: Rows, k: int) -> list[list[int]]:
+    """List k neighbours as minyoungg/platonic-rep does: metrics.py, compute_nearest_neighbors."""
+    return [
+        sorted(
+            (other for other in range(len(rows)) if other != item), key=lambda o: -dot(rows[item], rows[o])
+        )[:k]
+        for item in range(len(rows))
+    ]
+
+
+def released_cycle_knn(a: Rows, b: Rows, k: int) -> float:
+    """Ask whether an item is a neighbour, in A, of a neighbour in B: platonic-rep, metrics.py, cycle_knn."""
+    in_a, in_b = released_neighbours(a, k), released_neighbours(b, k)
+    right = [any(item in in_a[neighbour] for neighbour in in_b[item]) for item in range(len(a))]
+    return sum(right) / len(right)
+
+
+def released_cknna(a: Rows, b: Rows, k: int, guard: float = 1e-6) -> float:
+    """Align masked inner products as minyoungg/platonic-rep does: metrics.py, cknna and hsic_unbiased."""
+    count = len(a)
+    everywhere = [(i, j) for i in range(count) for j in range(count)]
+
+    def masked(rows: Rows, first: list[list[int]], second: list[list[int]]) -> dict[tuple[int, int], float]:
+        return {
+            (i, j): dot(rows[i], rows[j]) if j in first[i] and j in second[i] else 0.0 for i, j in everywhere
+        }
+
+    def unbiased(k_hat: dict[tuple[int, int], float], l_hat: dict[tuple[int, int], float]) -> float:
+        traced = math.fsum(k_hat[i, j] * l_hat[j, i] for i, j in everywhere)
+        sums = math.fsum(k_hat.values()) * math.fsum(l_hat.values()) / ((count - 1) * (count - 2))
+        product = math.fsum(k_hat[i, m] * l_hat[m, j] for i, j in everywhere for m in range(count))
+        return (traced + sums - 2 * product / (count - 2)) / (count * (count - 3))
+
+    near = {"a": released_neighbours(a, k), "b": released_neighbours(b, k)}
+    both = unbiased(masked(a, near["a"], near["b"]), masked(b, near["a"], near["b"]))
+    own_a, own_b = (masked(rows, near[name], near[name]) for name, rows in (("a", a), ("b", b)))
+    return both / (math.sqrt(unbiased(own_a, own_a) * unbiased(own_b, own_b)) + guard)
+
+
 def plain_cka(x: Rows, y: Rows) -> float:
     """Compare centred Gram matrices entry by entry."""
 

@@ -53,6 +53,10 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "modality_mixings": {"image_ND": IMAGE, "text_MD": TEXT, "ks": (3,)},
     "mutual_knn": {**SPACES, "k": 3},
     "mutual_knns": {**SPACES, "ks": (3,)},
+    "cycle_knn": {**SPACES, "k": 3},
+    "cycle_knns": {**SPACES, "ks": (3,)},
+    "cknna": {**SPACES, "k": 3},
+    "cknnas": {**SPACES, "ks": (3,)},
     "linear_cka": SPACES,
     "effective_rank": {"values_ND": IMAGE},
     "participation_ratio": {"values_ND": IMAGE},
@@ -100,7 +104,7 @@ NO_DIRECTION = {
 }  # fmt: skip
 
 
-REFUSED_IF_CONSTANT = {"linear_cka"}
+REFUSED_IF_CONSTANT = {"linear_cka", "cknna", "cknnas"}
 
 
 def numbers(found: Any) -> list[float]:

@@ -10,9 +10,16 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 from crossgap import neighbourhood
+from crossgap.cknna import cknna, cknnas
 from crossgap.errors import InputError
-from crossgap.neighbourhood import modality_mixing, mutual_knn
-from tests.reference_metrics import plain_modality_mixing, plain_mutual_knn
+from crossgap.neighbourhood import cycle_knn, cycle_knns, modality_mixing, mutual_knn
+from tests.reference_metrics import (
+    plain_cycle_knn,
+    plain_modality_mixing,
+    plain_mutual_knn,
+    released_cknna,
+    released_cycle_knn,
+)
 
 
 def unit(degrees: list[float]) -> Tensor:
@@ -71,6 +78,57 @@ def test_mutual_knn_equals_plain_loops_under_ties(rows: list[tuple[float, ...]],
     assert found.item() == pytest.approx(plain_mutual_knn(x, y, k), abs=1e-12)
 
 
+@settings(max_examples=25)
+@given(st.lists(st.tuples(*[st.sampled_from([-1.0, 1.0])] * 8), min_size=4, max_size=5), st.integers(1, 3))
+def test_cycle_knn_equals_plain_loops_under_ties(rows: list[tuple[float, ...]], k: int) -> None:
+    x, y = [row[:4] for row in rows], [row[4:] for row in rows]
+    found = cycle_knn(torch.tensor(x).double(), torch.tensor(y).double(), k=k)
+    assert found.item() == pytest.approx(plain_cycle_knn(x, y, k), abs=1e-12)
+
+
+@pytest.mark.parametrize("k", [2, 3, 7])
+def test_cycle_knn_and_cknna_equal_the_released_forms(k: int) -> None:
+    x_ND, y_NE = clouds(25, seed=1)[0], clouds(25, dim=4, seed=2)[0]
+    for first, second in ((x_ND, y_NE), (y_NE, x_ND), (x_ND, x_ND + 0.1 * y_NE.repeat(1, 2)[:, :6])):
+        sides = [(side / side.norm(dim=1, keepdim=True)).tolist() for side in (first, second)]
+        assert cycle_knn(first * 3, second, k=k).item() == pytest.approx(released_cycle_knn(*sides, k))
+        found = cknna(first * 3, second, k=k).item()
+        assert found == pytest.approx(released_cknna(*sides, k, guard=0), rel=1e-9)
+        assert found == pytest.approx(released_cknna(*sides, k), rel=1e-2)  # with its 1e-6 below
+
+
+def test_cycle_knn_by_hand() -> None:
+    # neighbours in the first space: 1, 0, 1, 2; in the second: 1, 0, 3, 2
+    first_ND, second_ND = unit([0, 10, 21, 33]), unit([0, 5, 100, 110])
+    assert (
+        cycle_knn(first_ND, second_ND, k=1).item() == 0.75
+    )  # 0-1-0, 1-0-1, 2-3-2, but 3-2-1
+    assert cycle_knn(first_ND, second_ND, k=3).item() == 1
+
+
+def test_cknna_of_a_space_with_itself_and_with_noise() -> None:
+    x_ND, y_ND = clouds(60, seed=1)
+    turn_DD = torch.linalg.qr(clouds(6, seed=3)[0]).Q
+    assert cknna(x_ND, x_ND @ turn_DD * 3, k=5).item() == pytest.approx(1)
+    twice_ND = x_ND.repeat(2, 1)  # every item is tied with another
+    assert cknna(twice_ND, twice_ND, k=2).item() == pytest.approx(1)
+    unrelated, near = cknna(x_ND, y_ND, k=5).item(), cknna(x_ND, x_ND + 0.2 * y_ND, k=5).item()
+    assert abs(unrelated) < 0.15
+    assert 0.5 < near < 1
+    order_N = torch.randperm(60, generator=torch.Generator().manual_seed(0))
+    assert cknna(x_ND[order_N], y_ND[order_N], k=5).item() == pytest.approx(unrelated)
+
+
+def test_cknna_without_structure_is_refused() -> None:
+    x_ND, y_ND = clouds(12)
+    with pytest.raises(InputError, match="k=1 must lie between 2 and the 11 other items"):
+        cknna(x_ND, y_ND, k=1)
+    with pytest.raises(InputError, match="needs four items, got 3"):
+        cknna(x_ND[:3], y_ND[:3], k=2)
+    with pytest.raises(InputError, match="in the second space differ too little"):
+        cknna(x_ND, torch.ones(12, 3), k=3)
+
+
 def test_mixed_clouds_mix_and_separated_ones_do_not() -> None:
     mixed = modality_mixing(*clouds(600), k=10).item()
     assert mixed == pytest.approx(1, abs=0.05)
@@ -124,9 +182,15 @@ def test_unrelated_spaces_share_neighbours_by_chance_and_rotations_all() -> None
 def test_block_size_and_scale_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     image_ND, text_ND = clouds(50, offset=0.3)
     mixing, mutual = modality_mixing(image_ND, text_ND, k=5), mutual_knn(image_ND, text_ND, k=5)
+    cycle, aligned = cycle_knn(image_ND, text_ND, k=5), cknna(image_ND, text_ND, k=5)
     monkeypatch.setattr(neighbourhood, "_ROWS", 7)
+    monkeypatch.setattr("crossgap.cknna._ENTRIES", 11)
     torch.testing.assert_close(modality_mixing(image_ND * 9, text_ND, k=5), mixing)
     torch.testing.assert_close(mutual_knn(image_ND, text_ND / 9, k=5), mutual)
+    torch.testing.assert_close(cycle_knn(image_ND, text_ND / 9, k=5), cycle)
+    torch.testing.assert_close(cycle_knns(image_ND, text_ND, ks=(2, 5))[5], cycle)
+    torch.testing.assert_close(cknna(image_ND, text_ND / 9, k=5), aligned)
+    torch.testing.assert_close(cknnas(image_ND, text_ND, ks=(2, 5))[5], aligned)
 
 
 def test_neighbours_that_are_not_there_are_refused() -> None:

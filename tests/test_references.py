@@ -20,6 +20,7 @@ METRICS = (
     "gain",
     "neighbourhood",
     "cka",
+    "cknna",
     "spectrum",
     "recoverability",
     "clustering",
@@ -46,6 +47,7 @@ NO_FORMULA = {
     "check_fit",
     "check_widths",
     "check_items",
+    "neighbour_lists",
 }
 NO_METRIC = NO_FORMULA | {"revisited_relevance"}
 

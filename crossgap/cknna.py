@@ -1,0 +1,99 @@
+"""CKNNA: centred kernel alignment of what two spaces agree are neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from scipy.sparse import csr_array
+from torch import Tensor
+
+from crossgap.errors import InputError
+from crossgap.neighbourhood import check_items, neighbour_lists
+from crossgap.similarity import unit_rows
+
+_ENTRIES = 1 << 16  # cosines computed at once
+_NOISE = 1e-12  # of sums in float64, relative
+
+
+def cknna(x_ND: Tensor, y_NE: Tensor, *, k: int) -> Tensor:
+    """Measure how far two spaces agree on the similarities of items that are neighbours in both.
+
+    With K and L the cosines of all items, their diagonals left out, and M_ij = 1 where j is among the k
+    nearest of i in both spaces: ``H(M K, M L) / sqrt(H(M_X K, M_X K) H(M_Y L, M_Y L))``, M_X and M_Y the
+    neighbours in one space alone, products by entries, and the unbiased ``H(A, B) = [sum A_ij B_ji + (1'A1)
+    (1'B1) / ((N-1)(N-2)) - 2/(N-2) 1'AB1] / (N(N-3))``. CKA (:func:`crossgap.cka.linear_cka`) sees all pairs,
+    this the close ones. [0] Huh, Cheung, Wang and Isola, 2024, arXiv 2405.07987, in the form of its released
+    code ([1] ``cknna`` with its defaults), of unit rows, without the 1e-6 that [1] adds below, which draws
+    values of many items to 0. Where the k-th place is tied, an item counts there by its share of it, in both
+    spaces by the smaller one. [1] github.com/minyoungg/platonic-rep, metrics.py. Not differentiable.
+
+    Shape: (N, D), (N, E) -> 0-d, float64. Unit: ratio. Range: no bound, within [0, 1] but for noise; 1 = the
+    same neighbours at the same cosines, 0 = unrelated.
+
+    Raises:
+        InputError: not as many rows, fewer than four, k outside 2 ... N - 1, a row without direction, or
+            cosines of neighbours in one space that do not differ from the others, such as of equal rows.
+    """
+    return cknnas(x_ND, y_NE, ks=(k,))[k]
+
+
+def cknnas(x_ND: Tensor, y_NE: Tensor, *, ks: Sequence[int]) -> dict[int, Tensor]:
+    """Measure :func:`cknna` for several k from one set of similarities.
+
+    Shape: (N, D), (N, E) -> k -> 0-d, float64. Unit: ratio. Range: as :func:`cknna`; 1 = the same neighbours.
+
+    Raises:
+        InputError: as :func:`cknna`.
+    """
+    check_items(x_ND, y_NE, "cknna")
+    count = x_ND.shape[0]
+    if count < 4:
+        raise InputError(f"CKNNA needs four items, got {count}")
+    k = next((k for k in ks if not 2 <= k < count), None)
+    if k is not None:
+        raise InputError(f"CKNNA: {k=} must lie between 2 and the {count - 1} other items an item has")
+    sides = [unit_rows(side.detach()).double().cpu() for side in (x_ND, y_NE)]
+    near = [neighbour_lists(side, ks) for side in (x_ND, y_NE)]
+    values = {}
+    for k in ks:
+        own = [
+            _own_alignment(lists[k], side, k, name)
+            for lists, side, name in zip(near, sides, ("first", "second"), strict=True)
+        ]
+        agreed, _ = _alignment(near[0][k].minimum(near[1][k]), *sides)
+        values[k] = x_ND.new_tensor(agreed / (own[0] * own[1]) ** 0.5, dtype=torch.float64)
+    return values
+
+
+def _own_alignment(mask: csr_array, side_ND: Tensor, k: int, side: str) -> float:
+    own, trace = _alignment(mask, side_ND, side_ND)
+    if not own > _NOISE * trace:
+        raise InputError(
+            f"CKNNA: cosines of {k} neighbours of {len(side_ND)} items in the {side} space differ too little "
+            "from those of all items; take a smaller k, or more items"
+        )
+    return own
+
+
+def _alignment(mask: csr_array, first_ND: Tensor, second_NE: Tensor) -> tuple[float, float]:
+    """Return N(N-3) times the unbiased HSIC of two matrices of cosines under one mask, and its first term."""
+    first, second = (_masked(mask, side) for side in (first_ND, second_NE))
+    count = mask.shape[0]
+    trace = first.multiply(second.T).sum()
+    mean = first.sum() * second.sum() / ((count - 1) * (count - 2))
+    through = first.sum(axis=0) @ second.sum(axis=1)
+    return float(trace + mean - 2 / (count - 2) * through), float(trace)
+
+
+def _masked(mask: csr_array, side_ND: Tensor) -> csr_array:
+    """Multiply the places of a mask by the cosines there."""
+    entries = mask.tocoo()
+    row_E, column_E = (torch.from_numpy(places).long() for places in (entries.row, entries.col))
+    cosine_E = torch.cat(
+        [
+            (side_ND[rows] * side_ND[columns]).sum(dim=1)
+            for rows, columns in zip(row_E.split(_ENTRIES), column_E.split(_ENTRIES), strict=True)
+        ]
+    )
+    return csr_array((entries.data * cosine_E.numpy(), (entries.row, entries.col)), shape=mask.shape)
