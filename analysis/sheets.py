@@ -48,6 +48,7 @@ GAP_NAMES = {
     "uniformity_text": "uniformity, texts",
     "modality_mixing@10": "modality mixing, 10 neighbours",
     "mutual_knn@10": "mutual kNN, 10 neighbours",
+    "cknna@10": "CKNNA, 10 neighbours",
     "effective_rank_image": "effective rank, images",
     "effective_rank_text": "effective rank, texts",
 }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from scipy.sparse import csr_array
 from torch import Tensor
@@ -35,35 +33,18 @@ def cknna(x_ND: Tensor, y_NE: Tensor, *, k: int) -> Tensor:
         InputError: not as many rows, fewer than four, k outside 2 ... N - 1, a row without direction, or
             cosines of neighbours in one space that do not differ from the others, such as of equal rows.
     """
-    return cknnas(x_ND, y_NE, ks=(k,))[k]
-
-
-def cknnas(x_ND: Tensor, y_NE: Tensor, *, ks: Sequence[int]) -> dict[int, Tensor]:
-    """Measure :func:`cknna` for several k from one set of similarities.
-
-    Shape: (N, D), (N, E) -> k -> 0-d, float64. Unit: ratio. Range: as :func:`cknna`; 1 = the same neighbours.
-
-    Raises:
-        InputError: as :func:`cknna`.
-    """
     check_items(x_ND, y_NE, "cknna")
     count = x_ND.shape[0]
     if count < 4:
         raise InputError(f"CKNNA needs four items, got {count}")
-    k = next((k for k in ks if not 2 <= k < count), None)
-    if k is not None:
+    if not 2 <= k < count:
         raise InputError(f"CKNNA: {k=} must lie between 2 and the {count - 1} other items an item has")
-    sides = [unit_rows(side.detach()).double().cpu() for side in (x_ND, y_NE)]
-    near = [neighbour_lists(side, ks) for side in (x_ND, y_NE)]
-    values = {}
-    for k in ks:
-        own = [
-            _own_alignment(lists[k], side, k, name)
-            for lists, side, name in zip(near, sides, ("first", "second"), strict=True)
-        ]
-        agreed, _ = _alignment(near[0][k].minimum(near[1][k]), *sides)
-        values[k] = x_ND.new_tensor(agreed / (own[0] * own[1]) ** 0.5, dtype=torch.float64)
-    return values
+    first_ND, second_NE = (unit_rows(side.detach()).double().cpu() for side in (x_ND, y_NE))
+    of_first, of_second = neighbour_lists(x_ND, k), neighbour_lists(y_NE, k)
+    agreed, _ = _alignment(of_first.minimum(of_second), first_ND, second_NE)
+    own_first = _own_alignment(of_first, first_ND, k, "first")
+    own_second = _own_alignment(of_second, second_NE, k, "second")
+    return x_ND.new_tensor(agreed / (own_first * own_second) ** 0.5, dtype=torch.float64)
 
 
 def _own_alignment(mask: csr_array, side_ND: Tensor, k: int, side: str) -> float:

@@ -121,21 +121,10 @@ def cycle_knn(x_ND: Tensor, y_NE: Tensor, *, k: int) -> Tensor:
     Raises:
         InputError: not as many rows, k outside 1 ... N - 1, or a row without direction.
     """
-    return cycle_knns(x_ND, y_NE, ks=(k,))[k]
-
-
-def cycle_knns(x_ND: Tensor, y_NE: Tensor, *, ks: Sequence[int]) -> dict[int, Tensor]:
-    """Measure :func:`cycle_knn` for several k from one set of similarities.
-
-    Shape: (N, D), (N, E) -> k -> 0-d, float64. Unit: fraction. Range: [0, 1]; 1 = every item is found again.
-
-    Raises:
-        InputError: as :func:`cycle_knn`.
-    """
     check_items(x_ND, y_NE, "cycle_knn")
-    _check_ks(ks, x_ND.shape[0] - 1, "cycle kNN")
-    back, there = (neighbour_lists(side_ND, ks) for side_ND in (x_ND, y_NE))
-    return {k: x_ND.new_tensor(_found_again(back[k], there[k], k), dtype=torch.float64) for k in ks}
+    _check_ks((k,), x_ND.shape[0] - 1, "cycle kNN")
+    back, there = (neighbour_lists(side_ND, k) for side_ND in (x_ND, y_NE))
+    return x_ND.new_tensor(_found_again(back, there, k), dtype=torch.float64)
 
 
 def _found_again(back: csr_array, there: csr_array, k: int) -> float:
@@ -173,13 +162,13 @@ def _mean_product(values: np.ndarray, count: int) -> float:
     return float(mean[count])
 
 
-def neighbour_lists(side_ND: Tensor, ks: Sequence[int]) -> dict[int, csr_array]:
-    """List for several k the chance of each item to be among the k nearest of another, where it has one."""
-    parts: dict[int, list[csr_array]] = {k: [] for k in ks}
-    for _, scores_QN in _self_scores(unit_rows(side_ND.detach())):
-        for k in ks:
-            parts[k].append(csr_array(_membership(scores_QN, k).double().cpu().numpy()))
-    return {k: vstack(blocks, format="csr") for k, blocks in parts.items()}
+def neighbour_lists(side_ND: Tensor, k: int) -> csr_array:
+    """List, row by row, the chance of each other item to be among the k nearest, where it has one."""
+    blocks = [
+        csr_array(_membership(scores_QN, k).double().cpu().numpy())
+        for _, scores_QN in _self_scores(unit_rows(side_ND.detach()))
+    ]
+    return vstack(blocks, format="csr")
 
 
 def check_items(x_ND: Tensor, y_NE: Tensor, what: str) -> None:

@@ -15,15 +15,17 @@ from torch import Tensor
 
 from crossgap import gap, misalignment
 from crossgap.cka import linear_cka
+from crossgap.cknna import cknna
 from crossgap.clustering import group_clustering
 from crossgap.errors import InputError
 from crossgap.jackknife import cluster_jackknife
-from crossgap.neighbourhood import modality_mixings, mutual_knns
+from crossgap.neighbourhood import cycle_knn, modality_mixings, mutual_knns
 from crossgap.recoverability import recoverability
 from crossgap.separability import modality_probe
 from crossgap.spectrum import effective_rank, participation_ratio
 
 NEIGHBOURS = (5, 10, 50)
+AGREEING = 10  # neighbours of CKNNA and cycle kNN, as in their paper
 _ROUNDING = 1e-2
 NOISE = 0.01  # standard deviation of a cosine, in the reconstruction of similarities
 
@@ -89,6 +91,13 @@ def pair_metrics(
         yield PairMetric(f"modality_mixing@{k}", "ratio to chance", float(mixing))
     for k, shared in mutual_knns(image_ND, text_ND, ks=[k for k in near if k < count]).items():
         yield PairMetric(f"mutual_knn@{k}", "fraction", float(shared))
+    if count > AGREEING:
+        # named by the modality whose neighbours lead back
+        for side, ways in (("image", (image_ND, text_ND)), ("text", (text_ND, image_ND))):
+            returned = float(cycle_knn(*ways, k=AGREEING))
+            yield PairMetric(f"cycle_knn_{side}@{AGREEING}", "fraction", returned)
+        with contextlib.suppress(InputError):  # cosines of neighbours that do not differ from the others
+            yield PairMetric(f"cknna@{AGREEING}", "ratio", float(cknna(image_ND, text_ND, k=AGREEING)))
     with contextlib.suppress(InputError):  # rows that do not vary, or are all alike to each other
         yield PairMetric("linear_cka", "ratio", float(linear_cka(image_ND, text_ND)))
     for side, side_ND in _sides(image_ND, text_ND):
@@ -100,6 +109,7 @@ def pair_metrics(
     if 1 < len(set(labels)) <= count:
         groups = group_clustering(image_ND, text_ND, image_labels=labels, text_labels=labels, seed=seed)
         yield PairMetric("v_measure", "score", groups.v_measure)
+        yield PairMetric("homogeneity", "score", groups.homogeneity)
         yield PairMetric("adjusted_rand", "score", groups.adjusted_rand)
         yield PairMetric("v_measure_modality", "score", groups.modality_v_measure)
 

@@ -258,17 +258,34 @@ def plain_d_prime(same: Sequence[float], other: Sequence[float]) -> float:
 
 def plain_v_measure(classes: Sequence[str], clusters: Sequence[int]) -> float:
     """Combine homogeneity and completeness from counted entropies."""
-    count = len(classes)
-
-    def entropy(values: Sequence[object]) -> float:
-        return -math.fsum(n / count * math.log(n / count) for n in Counter(values).values())
-
-    joint = entropy(list(zip(classes, clusters, strict=True)))
-    of_classes, of_clusters = entropy(classes), entropy(clusters)
-    homogeneity = 1.0 if of_classes == 0 else 1 - (joint - of_clusters) / of_classes
-    completeness = 1.0 if of_clusters == 0 else 1 - (joint - of_classes) / of_clusters
+    homogeneity, completeness = plain_homogeneity(classes, clusters), plain_homogeneity(clusters, classes)
     total = homogeneity + completeness
     return 0.0 if total == 0 else 2 * homogeneity * completeness / total
+
+
+def plain_homogeneity(classes: Sequence[object], clusters: Sequence[object]) -> float:
+    """Give the share of the entropy of the classes that is gone once the cluster is known."""
+
+    def entropy(values: Sequence[object]) -> float:
+        return -math.fsum(n / len(values) * math.log(n / len(values)) for n in Counter(values).values())
+
+    of_classes = entropy(classes)
+    left = entropy(list(zip(classes, clusters, strict=True))) - entropy(clusters)
+    return 1.0 if of_classes == 0 else 1 - left / of_classes
+
+
+def released_nmi(classes: Sequence[str], clusters: Sequence[int]) -> float:
+    """Divide mutual information by the mean entropy: scikit-learn's default, as ispamm/ModGap, metrics.py."""
+    count = len(classes)
+    n_class, n_cluster = Counter(classes), Counter(clusters)
+    shared = math.fsum(
+        both / count * math.log(both * count / (n_class[name] * n_cluster[number]))
+        for (name, number), both in Counter(zip(classes, clusters, strict=True)).items()
+    )
+    entropies = [
+        -math.fsum(n / count * math.log(n / count) for n in sizes.values()) for sizes in (n_class, n_cluster)
+    ]
+    return shared / (sum(entropies) / 2)
 
 
 def plain_adjusted_rand(classes: Sequence[str], clusters: Sequence[int]) -> float:

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans
+from sklearn.metrics import normalized_mutual_info_score
 from torch import Tensor
 
 from crossgap.cka import linear_cka
@@ -17,7 +18,14 @@ from crossgap.clustering import group_clustering
 from crossgap.errors import InputError
 from crossgap.recoverability import recoverability
 from crossgap.spectrum import effective_rank, participation_ratio
-from tests.reference_metrics import plain_adjusted_rand, plain_cka, plain_unbiased_cka, plain_v_measure
+from tests.reference_metrics import (
+    plain_adjusted_rand,
+    plain_cka,
+    plain_homogeneity,
+    plain_unbiased_cka,
+    plain_v_measure,
+    released_nmi,
+)
 
 
 def normal(n: int, dim: int, seed: int = 0) -> Tensor:
@@ -177,12 +185,12 @@ def grouped(gap: float, spread: float = 0.05) -> tuple[Tensor, Tensor, list[str]
 def test_clusters_are_classes_without_a_gap_and_modalities_with_a_wide_one() -> None:
     image_ND, text_ND, labels = grouped(0)
     closed = group_clustering(image_ND, text_ND, image_labels=labels, text_labels=labels, seed=0)
-    assert closed == pytest.approx((1, 1, 0), abs=1e-9)
+    assert closed == pytest.approx((1, 1, 1, 0), abs=1e-9)
     image_ND, text_ND, labels = grouped(5)
     wide = group_clustering(
         image_ND, text_ND, image_labels=labels, text_labels=labels, seed=0, num_clusters=2
     )
-    assert wide == pytest.approx((0, 0, 1), abs=0.05)
+    assert wide == pytest.approx((0, 0, 0, 1), abs=0.05)
 
 
 @settings(max_examples=20)
@@ -195,10 +203,23 @@ def test_clustering_scores_equal_plain_loops(labels: list[str]) -> None:
     )
     clusters = KMeans(3, n_init=4, random_state=0).fit(both_ND.numpy()).labels_.tolist()
     assert found.v_measure == pytest.approx(plain_v_measure(labels * 2, clusters), abs=1e-9)
+    assert found.homogeneity == pytest.approx(plain_homogeneity(labels * 2, clusters), abs=1e-9)
     assert found.adjusted_rand == pytest.approx(plain_adjusted_rand(labels * 2, clusters), abs=1e-9)
     assert found.modality_v_measure == pytest.approx(
         plain_v_measure(["image"] * len(labels) + ["text"] * len(labels), clusters), abs=1e-9
     )
+
+
+def test_v_measure_is_the_released_nmi() -> None:
+    labels = list("aabbcccab")
+    both_ND = unit(normal(2 * len(labels), 3, seed=1))
+    found = group_clustering(*both_ND.split(9), image_labels=labels, text_labels=labels, seed=0)
+    clusters = KMeans(3, n_init=4, random_state=0).fit(both_ND.numpy()).labels_.tolist()
+    assert 0 < found.v_measure == pytest.approx(released_nmi(labels * 2, clusters))
+    assert found.v_measure == pytest.approx(normalized_mutual_info_score(labels * 2, clusters))
+    # one cluster: nothing is told apart, and the single class of each cluster is no merit
+    assert plain_homogeneity(labels, [0] * 9) == pytest.approx(0, abs=1e-12)
+    assert plain_homogeneity(labels, range(9)) == pytest.approx(1)
 
 
 def test_clustering_of_collapsed_rows_is_defined_and_odd_input_refused() -> None:
