@@ -189,17 +189,19 @@ RECIPES: dict[str, Recipe] = {
         family="intra-modal",
         label="+ intra-modal separation",
         description="CLIP loss and AlignCLIP's intra-modal separation, all negatives alike",
-        source="Eslami and de Melo, AlignCLIP, 2024, arXiv 2406.17639, without its shared towers",
-        weights={"intra_modal_separation": 0.5},
+        source="Eslami and de Melo, AlignCLIP, 2024, arXiv 2406.17639, without its shared towers; weight .5 "
+        "of its released code, whose CLIP loss is the sum of both directions, halved",
+        weights={"intra_modal_separation": 0.25},
     ),
     "separation-semantic": Recipe(
         family="intra-modal",
         label="+ intra-modal separation by meaning",
         description="CLIP loss and AlignCLIP's intra-modal separation, negatives weighed by "
         "the unlikeness of their captions",
-        source="Eslami and de Melo, AlignCLIP, 2024, arXiv 2406.17639, without its shared towers; likeness "
+        source="Eslami and de Melo, AlignCLIP, 2024, arXiv 2406.17639, without its shared towers; weight .5 "
+        "of its released code, whose CLIP loss is the sum of both directions, halved; likeness "
         "of captions from their words (TF-IDF) unless semantics gives a file of sentence embeddings",
-        weights={"semantic_separation": 0.5},
+        weights={"semantic_separation": 0.25},
     ),
     "vicreg": Recipe(
         family="intra-modal",

@@ -51,10 +51,10 @@ TERMS: dict[str, Term] = {
     ),
     "in_modal_consistency": Term(function=in_modal_consistency, inputs=_PAIR, weight=0.25),
     "intra_modal_separation": Term(
-        function=intra_modal_separation, inputs=_PAIR, temperature="host", weight=0.5
+        function=intra_modal_separation, inputs=_PAIR, temperature="host", weight=0.25
     ),
     "semantic_separation": Term(
-        function=semantic_separation, inputs=(*_PAIR, "semantic_BS"), temperature="host", weight=0.5
+        function=semantic_separation, inputs=(*_PAIR, "semantic_BS"), temperature="host", weight=0.25
     ),
     "image_vicreg": Term(
         module=ExpandedVICReg, inputs=("image_state_BW", "second_image_state_BW"), weight=0.02
