@@ -315,8 +315,9 @@ RECIPES: dict[str, Recipe] = {
     "rafa": Recipe(
         family="gap",
         label="+ random feature alignment (RaFA)",
-        description="CLIP loss and the distance of both sides of a pair to one random vector",
-        source="CLIP-Refine, 2025, arXiv 2504.12717, there on trained models; weight 1",
+        description="CLIP loss and the mean squared difference of both sides of a pair to one random vector",
+        source="CLIP-Refine, 2025, arXiv 2504.12717: scale and weight 1 of its released code, which post-trains "
+        "released models by it and a distillation, without a CLIP loss",
         weights={"rafa": 1},
     ),
     "label-smoothing": Recipe(

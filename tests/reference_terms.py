@@ -274,8 +274,9 @@ def plain_adversarial(call: Call) -> float:
 def plain_rafa(call: Call) -> float:
     image, text = call.rows()
     noise = torch.randn((len(image), len(image[0])), generator=call.generator, dtype=torch.float64).tolist()
-    return math.fsum(squared(i, z) + squared(t, z) for i, t, z in zip(image, text, noise, strict=True)) / (
-        2 * len(image)
+    entries = len(image) * len(image[0])
+    return (
+        math.fsum(squared(i, z) + squared(t, z) for i, t, z in zip(image, text, noise, strict=True)) / entries
     )
 
 

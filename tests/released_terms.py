@@ -34,3 +34,16 @@ def released_alignclip(
             within -= log_softmax(scores)[j] / len(own)
     across = contrast(image, text, temperature) + contrast(text, image, temperature)
     return alpha * across + beta * within
+
+
+def released_clip_refine(image: Rows, text: Rows, noise: Rows) -> float:
+    """Compute RaFA of yshinya6/clip-refine, ``updater/contrastive.py``, ``RandRegUpdater.__call__``.
+
+    The mean squared error of each side to one normal draw, over all entries of the batch, added; weight 1.
+    """
+    return _mean_squared_error(image, noise) + _mean_squared_error(text, noise)
+
+
+def _mean_squared_error(rows: Rows, others: Rows) -> float:
+    pairs = [(u, v) for a, b in zip(rows, others, strict=True) for u, v in zip(a, b, strict=True)]
+    return math.fsum((u - v) ** 2 for u, v in pairs) / len(pairs)

@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pretrain.objective import evaluate_objective
+from pretrain.objective import Moment, ObjectiveConfig, evaluate_objective
 from pretrain.recipes import RECIPES
 from pretrain.streams import stream
 from pretrain.terms import TERMS
 from pretrain.terms.infonce import info_nce
 from pretrain.terms.separation import intra_modal_separation, semantic_separation
-from tests.released_terms import released_alignclip
+from tests.released_terms import released_alignclip, released_clip_refine
 
 CASES = [(batch, dim, seed) for batch, dim in ((2, 4), (5, 4), (16, 32)) for seed in (0, 1)]
 
@@ -62,3 +62,18 @@ def test_released_alignclip_without_semantics_takes_the_item_itself() -> None:
     # each modality by itself, where the pair is the item
     alone = sum(intra_modal_separation(rows, rows, temperature=0.3).item() / 2 for rows in (image, text))
     assert 2 * (clip.item() + 0.25 * alone) == pytest.approx(released, rel=4e-15)
+
+
+@pytest.mark.parametrize("batch, dim, seed", CASES)
+def test_released_rafa_is_a_mean_over_all_entries(batch: int, dim: int, seed: int) -> None:
+    image, text, _ = draw(batch, dim, seed)
+    noise = torch.randn(image.shape, generator=stream(seed, "rafa", 2), dtype=torch.float64)
+    ours = evaluate_objective(
+        {"image_raw_BD": image, "text_raw_BD": text},
+        ObjectiveConfig(weights={"rafa": 1.0}),
+        temperature=0.07,
+        moment=Moment(step=2, steps=5, seed=seed),
+    ).total
+    released = released_clip_refine(image.tolist(), text.tolist(), noise.tolist())
+    assert ours.item() == pytest.approx(released, rel=4e-15)
+    assert RECIPES["rafa"]().objective.weights["rafa"] == TERMS["rafa"].weight == 1.0
