@@ -207,8 +207,8 @@ RECIPES: dict[str, Recipe] = {
         family="intra-modal",
         label="+ VICReg",
         description="CLIP loss and VICReg between two views within both modalities, each behind an expander",
-        source="Bardes et al., 2021, arXiv 2105.04906: coefficients 25, 25, 1; no source for it beside CLIP: "
-        "weight 1/50 a modality",
+        source="Bardes et al., 2021, arXiv 2105.04906: coefficients 25, 25, 1, variance halved as in its "
+        "released code; no source for it beside CLIP: weight 1/50 a modality, the mean of both over 25",
         weights={"image_vicreg": 0.02, "text_vicreg": 0.02},
     ),
     "in-modal-uniformity": Recipe(
@@ -316,8 +316,8 @@ RECIPES: dict[str, Recipe] = {
         family="gap",
         label="+ random feature alignment (RaFA)",
         description="CLIP loss and the mean squared difference of both sides of a pair to one random vector",
-        source="CLIP-Refine, 2025, arXiv 2504.12717: scale and weight 1 of its released code, which post-trains "
-        "released models by it and a distillation, without a CLIP loss",
+        source="CLIP-Refine, 2025, arXiv 2504.12717: scale and weight 1 of its released code, which "
+        "post-trains released models by it and a distillation, without a CLIP loss",
         weights={"rafa": 1},
     ),
     "label-smoothing": Recipe(

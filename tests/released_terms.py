@@ -6,8 +6,9 @@ Where a paper and its code disagree, a term follows the code; these are what it 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from tests.reference_terms import Rows, contrast, dot, log_softmax
+from tests.reference_terms import Row, Rows, contrast, dot, log_softmax
 
 
 def released_alignclip(
@@ -42,6 +43,46 @@ def released_clip_refine(image: Rows, text: Rows, noise: Rows) -> float:
     The mean squared error of each side to one normal draw, over all entries of the batch, added; weight 1.
     """
     return _mean_squared_error(image, noise) + _mean_squared_error(text, noise)
+
+
+def released_vicreg(first: Rows, second: Rows) -> float:
+    """Compute the loss of facebookresearch/vicreg, ``main_vicreg.py``, ``VICReg.forward`` past the projector.
+
+    25 x mean squared error + 25 x half the variance parts of both sides + the covariance parts of both.
+    """
+    batch, dim = len(first), len(first[0])
+    variance = covariance = 0.0
+    for rows in (first, second):
+        means = [math.fsum(column) / batch for column in zip(*rows, strict=True)]
+        centred = [[value - mean for value, mean in zip(row, means, strict=True)] for row in rows]
+        for d in range(dim):
+            for e in range(dim):
+                entry = math.fsum(row[d] * row[e] for row in centred) / (batch - 1)
+                if d == e:
+                    variance += max(0.0, 1 - math.sqrt(entry + 1e-4)) / dim / 2
+                else:
+                    covariance += entry**2 / dim
+    return 25 * _mean_squared_error(first, second) + 25 * variance + covariance
+
+
+def released_projector(weights: Sequence[Rows], norms: Sequence[tuple[Row, Row]], rows: Rows) -> Rows:
+    """Apply the expander of facebookresearch/vicreg, ``main_vicreg.py``, ``Projector``, without inner biases.
+
+    Linear layers with a batch norm (scale and shift) and ReLU after each but the last, which has no bias; a
+    bias before a norm over the batch changes nothing.
+    """
+    for layer, weight in enumerate(weights):
+        rows = [[dot(w, row) for w in weight] for row in rows]
+        if layer == len(weights) - 1:
+            return rows
+        scales, shifts = norms[layer]
+        columns = []
+        for column, scale, shift in zip(zip(*rows, strict=True), scales, shifts, strict=True):
+            mean = math.fsum(column) / len(column)
+            spread = math.sqrt(math.fsum((value - mean) ** 2 for value in column) / len(column) + 1e-5)
+            columns.append([max(0.0, scale * (value - mean) / spread + shift) for value in column])
+        rows = [list(row) for row in zip(*columns, strict=True)]
+    raise AssertionError("a projector has layers")
 
 
 def _mean_squared_error(rows: Rows, others: Rows) -> float:

@@ -5,15 +5,21 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from pretrain.objective import Moment, ObjectiveConfig, evaluate_objective
 from pretrain.recipes import RECIPES
 from pretrain.streams import stream
-from pretrain.terms import TERMS
+from pretrain.terms import TERMS, Setup
 from pretrain.terms.infonce import info_nce
 from pretrain.terms.separation import intra_modal_separation, semantic_separation
-from tests.released_terms import released_alignclip, released_clip_refine
+from pretrain.terms.vicreg import ExpandedVICReg, vicreg
+from tests.released_terms import (
+    released_alignclip,
+    released_clip_refine,
+    released_projector,
+    released_vicreg,
+)
 
 CASES = [(batch, dim, seed) for batch, dim in ((2, 4), (5, 4), (16, 32)) for seed in (0, 1)]
 
@@ -77,3 +83,26 @@ def test_released_rafa_is_a_mean_over_all_entries(batch: int, dim: int, seed: in
     released = released_clip_refine(image.tolist(), text.tolist(), noise.tolist())
     assert ours.item() == pytest.approx(released, rel=4e-15)
     assert RECIPES["rafa"]().objective.weights["rafa"] == TERMS["rafa"].weight == 1.0
+
+
+@pytest.mark.parametrize("batch, dim, seed", CASES)
+@pytest.mark.parametrize("spread", [0.3, 1.0, 3.0])
+def test_released_vicreg_halves_the_variance(batch: int, dim: int, seed: int, spread: float) -> None:
+    first, second, _ = (spread * rows for rows in draw(batch, dim, seed))
+    released = released_vicreg(first.tolist(), second.tolist())
+    assert vicreg(first, second).item() == pytest.approx(released, rel=1e-13)
+
+
+def test_released_vicreg_has_an_expander_without_a_last_bias() -> None:
+    module = ExpandedVICReg(Setup(width=6, embed_dim=4)).double()
+    linear = [layer for layer in module.expander if isinstance(layer, nn.Linear)]
+    assert [layer.bias is None for layer in linear] == [False, False, True]
+    norms = [
+        (layer.weight.tolist(), layer.bias.tolist())
+        for layer in module.expander
+        if isinstance(layer, nn.BatchNorm1d)
+    ]
+    weights = [layer.weight.tolist() for layer in linear]
+    first, second, _ = draw(5, 6, 2)
+    expanded = [released_projector(weights, norms, rows.tolist()) for rows in (first, second)]
+    assert module(first, second).item() == pytest.approx(released_vicreg(*expanded), rel=1e-12)

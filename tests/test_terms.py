@@ -253,8 +253,8 @@ def _semantic_separation(name: str) -> list[Case]:
 
 
 def _vicreg(name: str) -> list[Case]:
-    # collapsed: no difference, no covariance, and each side lacks all of its spread, 1 - sqrt(1e-4)
-    return [(given(name, EQUAL_STATES, EQUAL_STATES), 25 * 2 * 0.99)]
+    # collapsed: no difference, no covariance, and both sides lack all of their spread, 1 - sqrt(1e-4)
+    return [(given(name, EQUAL_STATES, EQUAL_STATES), 25 * 0.99)]
 
 
 def _nearest(name: str) -> list[Case]:
