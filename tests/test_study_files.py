@@ -21,6 +21,7 @@ from ablations.study_file import find_study, read_study
 from crossgap.command import run_command
 from crossgap.errors import InputError
 from crossgap.inversion import InversionConfig
+from pretrain.objective import WeightSchedule
 from pretrain.recipes import FINE_TUNING, RECIPES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -105,6 +106,15 @@ def test_settings_of_arms_stand_on_those_that_all_share(tmp_path: Path) -> None:
     assert arm.train.extra_augment is not None
     assert arm.train.extra_augment.brightness == 0.5
     assert arm.description.endswith("objective.weights.image_ntxent = 2; extra_augment.brightness = 0.5")
+
+
+def test_a_file_says_when_a_weight_falls_to_0(tmp_path: Path) -> None:
+    text = (
+        ARM + "recipe = 'centroid'\n[arms.train]\nobjective.schedules.centroid_penalty.stop = 0.8\n"
+        "objective.schedules.centroid_penalty.fall = 0.5\n"
+    )
+    schedules = read(tmp_path, text).arm("a").train.objective.schedules
+    assert schedules == {"centroid_penalty": WeightSchedule(stop=0.8, fall=0.5)}
 
 
 def test_quoted_dotted_names_are_settings_too(tmp_path: Path) -> None:

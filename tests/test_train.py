@@ -544,17 +544,18 @@ def test_the_command_takes_an_objective(shard: str, tmp_path: Path) -> None:
             "image_ntxent",
             "0.1",
             "--schedules",
-            "coral",
-            "0.5",
-            "1",
-            "0",
+            *("coral", "0.5", "1", "0"),
+            *("image_ntxent", "0", "1", "0.25", "0.5"),  # the fall may be left out or given
         ),
         *("--modifiers", "label_smoothing", "0.1", "--extra-views", "strong", "--accumulate", "2"),
     ]
     command = ["--smoke", "--data", shard, "--out", str(tmp_path), "--device", "cpu", "--steps", "2", *more]
     assert run_command(main, command) == 0
     written = read_json(tmp_path / "config.json")["config"]
-    assert written["objective"]["schedules"] == {"coral": {"start": 0.5, "stop": 1.0, "ramp": 0.0}}
+    assert written["objective"]["schedules"] == {
+        "coral": {"start": 0.5, "stop": 1.0, "ramp": 0.0, "fall": 0.0},
+        "image_ntxent": {"start": 0.0, "stop": 1.0, "ramp": 0.25, "fall": 0.5},
+    }
     assert written["objective"]["modifiers"] == {"label_smoothing": 0.1}
     assert written["extra_augment"]["area"] == [0.3, 1.0]
     (line,) = metrics(tmp_path)
@@ -567,6 +568,7 @@ def test_the_command_takes_an_objective(shard: str, tmp_path: Path) -> None:
         (["--recipe", "baselin"], "Did you mean 'baseline'"),
         (["--modifiers", "label_smothing", "1"], "Did you mean 'label_smoothing'"),
         (["--schedules", "coral", "0.5", "0.2", "0"], "must be 0 <= start < stop <= 1"),
+        (["--schedules", "coral", "0", "1", "0.6", "0.5"], "ramp and fall together no longer"),
         (["--accumulate", "3"], "accumulate=3: must divide batch_size=128"),
         (["--weights", "clip", "1", "image_ntxnt", "1"], "Did you mean 'image_ntxent'"),
         (["--data", "nowhere/{000..001}.tar"], "nowhere/000.tar: no such file"),
