@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from crossgap.errors import InputError, check_known
 from pretrain.streams import stream, stream_seed
-from pretrain.terms import TERMS, Setup
+from pretrain.terms import TERMS, ActsOn, Setup
 from pretrain.terms.modifiers import MODIFIERS, HostInputs
 from pretrain.views import VIEWS, Views
 
@@ -165,6 +165,11 @@ class ObjectiveConfig:
         return {name: weight for name, weight in scheduled.items() if weight > 0}
 
     @property
+    def acts_on(self) -> dict[str, ActsOn]:
+        """What each term that has a weight, be it 0, acts on."""
+        return {name: TERMS[name].acts_on for name in self.weights}
+
+    @property
     def views(self) -> tuple[str, ...]:
         """The names in :data:`pretrain.views.VIEWS` that active terms take."""
         return views_of(self.active)
@@ -183,7 +188,7 @@ def build_modules(config: ObjectiveConfig, setup: Setup, *, seed: int) -> nn.Mod
         if build is not None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(stream_seed(seed, "term", name))
-                of_texts = VIEWS[TERMS[name].inputs[0]].tower in ("text", "dropout")
+                of_texts = VIEWS[TERMS[name].inputs[0]].modality == "text"
                 width = setup.text_width if of_texts and setup.text_width else setup.width
                 modules[name] = build(setup._replace(width=width))
     return modules

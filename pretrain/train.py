@@ -184,6 +184,7 @@ def _record_config(config: TrainConfig, out: Path, run: Run, recorded: dict[str,
         {
             "config": config.as_json(),
             "config_hash": config_hash(config.as_json()),
+            "acts_on": config.objective.acts_on,
             "data": {"digest": run.digest, "amount": run.amount, "bad": run.bad.reasons},
             "versions": versions(),
             "commit": commit(),
