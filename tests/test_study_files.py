@@ -64,7 +64,14 @@ def test_the_example_with_an_axis_that_depends_on_another() -> None:
     assert study.evaluation.plans["image"] == plans_of_the_demo()["image"]
 
 
-@pytest.mark.parametrize("name", ["schedules.yaml", "weights.py", "weights.toml"])
+def test_the_example_that_is_a_part_of_a_named_study() -> None:
+    study, whole = read_study(EXAMPLES / "part_of_map.py"), STUDIES["map"]()
+    assert study == replace(whole, arms=study.arms)
+    assert len(study.arms) == 5
+    assert all(arm in whole.arms for arm in study.arms)
+
+
+@pytest.mark.parametrize("name", ["part_of_map.py", "schedules.yaml", "weights.py", "weights.toml"])
 def test_the_documentation_shows_the_examples_as_they_are(name: str) -> None:
     fence = {"toml": "toml", "yaml": "yaml", "py": "python"}[name.rsplit(".", 1)[-1]]
     shown = f"```{fence}\n{(EXAMPLES / name).read_text()}```"
