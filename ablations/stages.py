@@ -90,7 +90,8 @@ def evaluation_key(
 def take_training(source: Path, folder: Path, config: TrainConfig) -> bool:
     """Link another trial's trained model into ``folder``; False if it is not whole.
 
-    ``config.json`` is that of the source with this arm's name.
+    ``config.json`` is that of the source with this arm's name, and says what the terms act on, which a
+    source of an earlier version may not.
     """
     if source.resolve() == folder.resolve() or (folder / "checkpoints").exists():
         return False
@@ -102,7 +103,8 @@ def take_training(source: Path, folder: Path, config: TrainConfig) -> bool:
     if found is None or found[1].progress["step"] < config.steps:
         return False
     _link(source, folder, TRAINED)
-    write_json(folder / "config.json", {**recorded, "config": config.as_json()})
+    mine = {"config": config.as_json(), "acts_on": config.objective.acts_on}
+    write_json(folder / "config.json", {**recorded, **mine})
     return True
 
 

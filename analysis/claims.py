@@ -31,17 +31,6 @@ from analysis.tables import CONTROLS, MODEL, SIDE, Headline, at
 Kind = Literal["above", "below", "negligible"]
 Role = Literal["effect", "control", "further"]
 
-# terms that contrast items of one modality with each other
-INTRA_TERMS = {
-    "image": (
-        "image_ntxent", "image_ntxent_head", "image_supervised", "image_vicreg", "image_nearest",
-        "self_distillation",
-    ),
-    "text": (
-        "text_ntxent", "text_ntxent_words", "text_ntxent_dropout", "text_supervised", "text_vicreg",
-        "text_nearest",
-    ),
-}  # fmt: skip
 CLOSED = 0.5  # share of the baseline's gap that an arm may keep, in every seed, to count as closing it
 RULE = (
     "A statement is supported where its interval lies on the side that it names: the interval over models "
@@ -251,15 +240,31 @@ class _Data:
             for arm, changed in self.changed.items()
         }
 
-    def arms_with_term(self, modality: str) -> list[str]:
-        """Name the arms that only add terms within the modalities, at least one of them within this one."""
-        intra = _weights(*INTRA_TERMS)
-        mine = _weights(modality)
+    def weights(self, arm: str, *acts_on: str) -> set[str]:
+        """Name the settings that hold the weights of an arm's terms, or its baseline's, that act so."""
+        told = {**self.study.acts_on.get(self.study.baseline or "", {}), **self.study.acts_on.get(arm, {})}
+        return {f"{WEIGHT}{term}" for term, acts in told.items() if acts in acts_on}
+
+    @cached_property
+    def untold(self) -> list[str]:
+        """Name the arms that change the weight of a term of which no run says what it acts on."""
+        known = ("image", "text", "both", "across")
         return [
             arm
             for arm, changed in self.changed.items()
-            if mine & self.raised[arm]
-            and all(name in intra & self.raised[arm] or name.startswith(_VIEWS) for name in changed)
+            if {name for name in changed if name.startswith(WEIGHT)} - self.weights(arm, *known)
+        ]
+
+    def arms_with_term(self, modality: str) -> list[str]:
+        """Name the arms that only add terms within the modalities, at least one of them within this one."""
+        return [
+            arm
+            for arm, changed in self.changed.items()
+            if self.weights(arm, modality, "both") & self.raised[arm]
+            and all(
+                name in self.weights(arm, *_WITHIN) & self.raised[arm] or name.startswith(_VIEWS)
+                for name in changed
+            )
         ]
 
     def arms_with_views(self) -> list[str]:
@@ -277,14 +282,18 @@ class _Data:
         ]
 
     def arms_of_images_alone(self) -> list[str]:
-        """Name the arms that were trained without a loss between the modalities, on images."""
-        terms = _weights("image")
-        known = {f"{WEIGHT}clip"} | terms
-        return [
-            arm
-            for arm, changed in self.changed.items()
-            if changed.get(f"{WEIGHT}clip") == 0 and terms & self.raised[arm] and set(changed) <= known
-        ]
+        """Name the arms that differ in their terms alone, all of which act on images."""
+        alone = []
+        for arm, changed in self.changed.items():
+            own = flat(self.study.configs[arm])
+            active = {name for name, value in own.items() if name.startswith(WEIGHT) and _number(value) > 0}
+            if (
+                changed
+                and active <= self.weights(arm, "image")
+                and all(n.startswith(WEIGHT) for n in changed)
+            ):
+                alone.append(arm)
+        return alone
 
     def arms_that_close(self) -> list[str]:
         """Name the arms without a term within a modality that keep at most half of the baseline's gap."""
@@ -293,17 +302,18 @@ class _Data:
         base = self.study.baseline
         if base is None or base not in gaps.columns:
             return []
-        intra = _weights(*INTRA_TERMS)
         closed = []
         for arm in gaps.columns.drop(base):
             both = gaps[[arm, base]].dropna()
             changed = self.changed.get(str(arm), {})
-            if len(both) and (both[arm] <= CLOSED * both[base]).all() and not intra & set(changed):
+            within = self.weights(str(arm), *_WITHIN) & set(changed) or str(arm) in self.untold
+            if len(both) and (both[arm] <= CLOSED * both[base]).all() and not within:
                 closed.append(str(arm))
         return [arm for arm in self.study.arm_names if arm in closed]
 
 
 _VIEWS = ("extra_augment", "augment.text_dropout")
+_WITHIN = ("image", "text", "both")  # what a term within a modality acts on
 _PARTNER = {"image": "images", "text": "texts"}
 _WORDS = {
     "class_pca": "class-name PCA", "isoclip": "the IsoCLIP band", "ridge": "ridge regression",
@@ -320,11 +330,6 @@ _FURTHER_CONTROLS = (*CONTROLS, "shuffled_targets", "random_rotation", "oti_both
 def _number(value: Value) -> float:
     """Read a setting as a number; what is none is not larger than anything."""
     return float(value) if isinstance(value, int | float) else float("nan")
-
-
-def _weights(*modalities: str) -> set[str]:
-    """Name the settings that hold the weights of the terms within these modalities."""
-    return {f"{WEIGHT}{term}" for modality in modalities for term in INTRA_TERMS[modality]}
 
 
 def _paired(by_route: dict[str, pd.DataFrame], route: str, reference: str) -> pd.DataFrame:
@@ -440,7 +445,7 @@ def _term_removes(data: _Data, modality: str) -> Claim:
         modality=modality,
         title=f"{within.capitalize()} in training makes the gain of {route.upper()} smaller",
         statements=(
-            _shrinks(data, gain, arms, of),
+            _shrinks(data, gain, arms, _with_untold(data, of)),
             Statement(
                 text="it is smaller than with the views or the time of the term alone",
                 role="control",
@@ -474,7 +479,7 @@ def _closing_removes(data: _Data, modality: str) -> Claim:
         modality=modality,
         title=f"Closing the modality gap makes the gain of {route.upper()} smaller",
         statements=(
-            _shrinks(data, gain, arms, of),
+            _shrinks(data, gain, arms, _with_untold(data, of)),
             Statement(
                 text="over arms, the gain grows with the gap where native mAP is held equal",
                 role="control",
@@ -524,6 +529,16 @@ def _mean_over(data: _Data, gain: pd.DataFrame, arms: Sequence[str]) -> str:
     parts = [f"mean over {_named(data.study, counted)}"] * bool(counted)
     parts += [f"without {_named(data.study, lost)}: models are missing"] * bool(lost)
     return "; ".join(parts)
+
+
+def _with_untold(data: _Data, of: str) -> str:
+    """Add which arms could not be counted, because it is not known what their terms act on."""
+    if not data.untold:
+        return of
+    return (
+        f"{of}; not counted, as config.json does not say what a term acts on (an earlier version trained "
+        f"it): {_named(data.study, data.untold)}"
+    )
 
 
 def _named(study: Study, arms: Sequence[str]) -> str:

@@ -33,7 +33,9 @@ class Study:
     Models are identified by (arm, seed). ``trials`` has one row for each model that was wanted, with its
     state: complete, failed (with the reason, and how its log ends), unfinished (no result yet) or missing (no
     folder). Rows and tables hold complete models only; ``training`` holds the curves of all, ``configs``
-    the training's configuration by arm, where it was written. ``mode`` says how the arms were drawn ("grid").
+    the training's configuration by arm, where it was written, and ``acts_on`` what each term of its objective
+    acts on (image, text, both, across), where the training wrote that. ``mode`` says how the arms were drawn
+    ("grid").
     """
 
     name: str
@@ -52,6 +54,7 @@ class Study:
     training: pd.DataFrame
     mode: str = ""
     configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    acts_on: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def label(self, arm: str) -> str:
         """Return the label of an arm."""
@@ -96,6 +99,7 @@ def read_runs(folders: Sequence[Path]) -> Study:
         selection=" ".join(sentences),
         mode=modes.pop() if len(modes := {study.mode for study in studies}) == 1 else "",
         configs={arm: config for study in studies for arm, config in study.configs.items()},
+        acts_on={arm: terms for study in studies for arm, terms in study.acts_on.items()},
         **frames,
     )
 
@@ -133,7 +137,7 @@ def _read_run(folder: Path) -> Study:
         trials=trials,
         rows=rows,
         training=pd.DataFrame() if training is None else training,
-        configs=_configs((str(arm), folder) for arm in dict.fromkeys(rows["arm"])),
+        **_settings((str(arm), folder) for arm in dict.fromkeys(rows["arm"])),
         **_read_tables([folder]),
     )
 
@@ -176,21 +180,23 @@ def _read_study(folder: Path) -> Study:
         rows=rows,
         training=_concat(training),
         mode=str(document.get("mode", "")),
-        configs=_configs((key[0], wanted[key]) for key in keys),
+        **_settings((key[0], wanted[key]) for key in keys),
         **_read_tables(complete),
     )
 
 
-def _configs(folders: Iterable[tuple[str, Path]]) -> dict[str, Mapping[str, Any]]:
-    """Read the configuration of each arm from the first of its models that has one."""
-    configs: dict[str, Mapping[str, Any]] = {}
+def _settings(folders: Iterable[tuple[str, Path]]) -> dict[str, Any]:
+    """Read configuration and what terms act on of each arm, from the first of its models that has them."""
+    settings: dict[str, dict[str, Mapping[str, Any]]] = {"configs": {}, "acts_on": {}}
     for arm, folder in folders:
         path = folder / "config.json"
-        if arm not in configs and path.exists():
-            config = read_json(path).get("config")
-            if isinstance(config, Mapping):
-                configs[arm] = config
-    return configs
+        if not path.exists():
+            continue
+        document = read_json(path)
+        for name, key in (("configs", "config"), ("acts_on", "acts_on")):
+            if isinstance(document.get(key), Mapping):
+                settings[name].setdefault(arm, document[key])
+    return settings
 
 
 def _arms(document: Any, path: Path) -> tuple[Arm, ...]:
@@ -313,8 +319,8 @@ def _short_names(studies: Sequence[Study]) -> list[Study]:
             for arm in study.arms
         )
         baseline = arms.get(study.baseline, study.baseline) if study.baseline else None
-        configs = {arms.get(arm, arm): config for arm, config in study.configs.items()}
-        shortened.append(replace(study, arms=renamed, baseline=baseline, configs=configs, **frames))
+        settings = _renamed_settings(study, arms)
+        shortened.append(replace(study, arms=renamed, baseline=baseline, **settings, **frames))
     return shortened
 
 
@@ -336,5 +342,9 @@ def _rename_arms(study: Study, names: dict[str, str], run: str) -> Study:
             frame["arm"] = frame["arm"].replace(names)
         frames[name] = frame
     baseline = names.get(study.baseline, study.baseline) if study.baseline else None
-    configs = {names.get(arm, arm): config for arm, config in study.configs.items()}
-    return replace(study, arms=arms, baseline=baseline, configs=configs, **frames)
+    return replace(study, arms=arms, baseline=baseline, **_renamed_settings(study, names), **frames)
+
+
+def _renamed_settings(study: Study, names: Mapping[str, str]) -> dict[str, Any]:
+    by_arm = {"configs": study.configs, "acts_on": study.acts_on}
+    return {field: {names.get(arm, arm): of for arm, of in known.items()} for field, known in by_arm.items()}

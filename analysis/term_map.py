@@ -1,12 +1,14 @@
 """``python -m analysis.term_map runs/map``: what each term of the objective does, in one small table.
 
 Writes ``first-map.csv``, a row for each arm and quantity with its interval, and ``first-map.md``, the page
-made of it. A CSV file in place of a study writes the page again, without the runs.
+made of it. A CSV file in place of a study writes the page again, without the runs. ``--into`` puts a run of
+some arms into an earlier table: the other rows stay, and the page says which are whose.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,8 +30,9 @@ ON = ["quantity", "task", "seed"]
 COLUMNS = [
     "study",
     "arm", "label", "state", "quantity", "task", *INTERVAL, "minus_baseline", "minus_low", "minus_high",
-    "per_seed", "n_seeds", "n_queries",
+    "per_seed", "n_seeds", "n_queries", "made",
 ]  # fmt: skip
+AGAIN = "-again"  # after the baseline's name: that of a run whose arms were put into an earlier table
 TITLES = {
     "native": "native",
     "inverted": "inverted",
@@ -45,8 +48,9 @@ def term_map(study: Study, bootstrap: Bootstrap) -> pd.DataFrame:
 
     Returns:
         :data:`COLUMNS`: fractions, distances and seconds; the mean over seeds with an interval over queries,
-        which says nothing of other seeds; ``per_seed`` lists each seed's own difference to the baseline. An
-        arm of which no seed was completed has one row, with its state.
+        which says nothing of other seeds; ``per_seed`` lists each seed's own difference to the baseline;
+        ``made`` says from which commits its rows come. An arm of which no seed was completed has one row,
+        with its state.
 
     Raises:
         InputError: a study without a measured baseline.
@@ -75,13 +79,70 @@ def term_map(study: Study, bootstrap: Bootstrap) -> pd.DataFrame:
         columns=["arm", "label", "state"],
     )
     joined = about.merge(table, on="arm", how="left")
-    # what the frame holds is sorted by arm; within an arm, in the order of the tables
-    order = {key: place for place, key in enumerate(_keys())}
-    found = zip(joined["quantity"].fillna(""), joined["task"].fillna(""), strict=True)
-    joined["place"] = [order.get((str(quantity), str(task)), 0) for quantity, task in found]
-    joined["arm_place"] = joined["arm"].map({arm: place for place, arm in enumerate(study.arm_names)})
     joined["study"] = f"{study.name}, smoke" if study.smoke else study.name
-    return joined.sort_values(["arm_place", "place"])[COLUMNS]
+    commits = study.rows.groupby("arm")["commit"].agg(lambda names: " and ".join(dict.fromkeys(names)))
+    joined["made"] = joined["arm"].map(commits).fillna("")
+    return _ordered(joined, study.arm_names)
+
+
+def _ordered(table: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
+    """Sort rows by arm, and within an arm in the order of the page's tables."""
+    order = {key: place for place, key in enumerate(_keys())}
+    keys = zip(table["quantity"].fillna(""), table["task"].fillna(""), strict=True)
+    places = [order.get((str(quantity), str(task)), 0) for quantity, task in keys]
+    arm_places = table["arm"].map({arm: place for place, arm in enumerate(arms)})
+    sorted_ = table.assign(place=places, arm_place=arm_places).sort_values(["arm_place", "place"])
+    return sorted_[COLUMNS].reset_index(drop=True)
+
+
+def put_into(table: pd.DataFrame, run: pd.DataFrame) -> pd.DataFrame:
+    """Put the arms of a run into an earlier table of the same study, in the place of its rows of these arms.
+
+    Differences stay those to the run's own baseline, which becomes an arm of its own (its name with
+    :data:`AGAIN`), with its difference to the table's baseline: what another machine and another commit
+    change. What a step costs is left as the table has it, since all were timed side by side.
+
+    Raises:
+        InputError: another study, another baseline, or an arm of the run that was not completed.
+    """
+    studies = [", ".join(sorted(set(frame["study"]))) for frame in (table, run)]
+    (here,) = _baselines(run)
+    if studies[0] != studies[1] or here not in _baselines(table):
+        raise InputError(
+            f"a run of {studies[1]!r} with the baseline {here!r} cannot go into a table of {studies[0]!r} "
+            f"with {', '.join(_baselines(table)) or 'none'}"
+        )
+    before = set(table.loc[table["arm"] == f"{here}{AGAIN}", "made"])
+    if not before <= set(run["made"]):
+        raise InputError(
+            f"the table holds arms of another run already ({', '.join(sorted(before))}); run both together, "
+            "or start from the first table"
+        )
+    unfinished = run.loc[run["state"] != "complete", "arm"].unique()
+    if len(unfinished):
+        raise InputError(
+            f"arms that are not complete would take the place of others: {', '.join(unfinished)}"
+        )
+    keys = ["quantity", "task"]
+    run = run[run["quantity"] != "seconds"].assign(task=run["task"].fillna(""))
+    again = run[run["arm"] == here].assign(arm=f"{here}{AGAIN}", label=run["label"] + ", again")
+    levels = table[table["arm"] == here].assign(task=table["task"].fillna(""))[[*keys, "value"]]
+    first = again[keys].merge(levels, on=keys, how="left")["value"]
+    again["minus_baseline"] = again["value"] - first.to_numpy()
+    replacing = pd.concat([run[run["arm"] != here], again])
+    replaced = table["arm"].isin(replacing["arm"]) & (table["quantity"] != "seconds")
+    arms = [*dict.fromkeys(table["arm"]), *dict.fromkeys(replacing["arm"])]
+    arms.insert(arms.index(here) + 1, f"{here}{AGAIN}")
+    return _ordered(pd.concat([table[~replaced], replacing]), list(dict.fromkeys(arms)))
+
+
+def _baselines(table: pd.DataFrame) -> list[str]:
+    """Name the arms that are compared with nothing."""
+    measured = table[table["value"].notna()]
+    compared = measured.groupby("arm", sort=False)["minus_baseline"].apply(
+        lambda values: values.notna().any()
+    )
+    return [str(arm) for arm, has in compared.items() if not has]
 
 
 def _keys() -> list[tuple[str, str]]:
@@ -200,7 +261,27 @@ def page(table: pd.DataFrame) -> str:
         lines += ["", f"Not finished, and left out or short of seeds: {', '.join(unfinished)}."]
     elif not lost:
         lines += ["", "No arm is broken: all find texts for images."]
+    lines += _origins(measured[measured["quantity"] != "seconds"])
     return "\n".join([*lines, "", markdown([_levels(measured, lost), *_differences(measured)])])
+
+
+def _origins(table: pd.DataFrame) -> list[str]:
+    """Say which arms come from which run, where there are several."""
+    made = table.groupby("arm", sort=False)["made"].first()
+    first = str(made.loc[_baselines(table)[0]])
+    others = [str(name) for name in made.unique() if name != first]
+    if not others:
+        return []
+    lines = ["", f"Rows come from more than one run. Baseline and other arms: {first or 'not recorded'}."]
+    for other in others:
+        arms = [str(arm) for arm in made.index[made == other]]
+        named = ", ".join(f"`{arm}`" for arm in arms if not arm.endswith(AGAIN))
+        lines.append(
+            f"Those of {named}: {other or 'not recorded'}; they are compared with the baseline of their own "
+            'run, which stands below as "again" beside its difference to the first. The time of a step is '
+            "that of the first run in all rows."
+        )
+    return lines
 
 
 def _found(frame: pd.DataFrame, quantity: str, task: str) -> list[dict[str, Any]]:
@@ -258,10 +339,10 @@ def _difference(row: dict[str, object], quantity: str) -> Cell:
     value, low, high = (
         scale * float(str(row[name])) for name in ("minus_baseline", "minus_low", "minus_high")
     )
-    seeds = ", ".join(
-        number(scale * float(one), digits, signed=True) for one in str(row["per_seed"]).split(";")
-    )
-    return Cell(number(value, digits, signed=True), f"{interval(low, high, digits)} ({seeds})".strip())
+    listed = row["per_seed"] if isinstance(row["per_seed"], str) else ""
+    seeds = ", ".join(number(scale * float(part), digits, signed=True) for part in listed.split(";") if part)
+    around = [interval(low, high, digits), f"({seeds})" if seeds else ""]
+    return Cell(number(value, digits, signed=True), " ".join(filter(None, around)))
 
 
 def _title(quantity: str, task: str) -> str:
@@ -280,6 +361,11 @@ are small, the seeds few, and of so many intervals some lie off zero by chance.
 
     python -m ablations.sweep --study map      # resumable; about two hours of two cores
     python -m analysis.term_map runs/map --out docs
+
+Some of its arms anew, beside the baseline, and put into the table:
+
+    python -m ablations.sweep --study examples/studies/part_of_map.py --out runs/part
+    python -m analysis.term_map runs/part --into docs/first-map.csv --out docs
 """
 LEVELS_NOTE = (
     "mAP and hit@1 in percent; the gap is the distance of the centroids of unit rows. Inverted: queries "
@@ -299,19 +385,26 @@ def main(
     /,
     *,
     out: Path | None = None,
+    into: Path | None = None,
+    made: str | None = None,
 ) -> int:
     """Write the map of a study: first-map.csv and first-map.md.
 
     Args:
         run: the study's folder, or a first-map.csv from which only the page is written.
         out: folder for both; default: beside what was read.
+        into: an earlier first-map.csv, whose rows of the run's arms the run replaces; the others stay.
+        made: where the rows of the run come from, as "3969e2a2062b, AMD EPYC"; default: their commits.
     """
-    if run.suffix == ".csv":
-        if not run.exists():
-            raise InputError(f"{run}: no such file; give a study's folder or the CSV made of one")
-        table, folder = read_map(run), out or run.parent
-    else:
-        table, folder = term_map(read_runs([run]), Bootstrap()), out or run
+    of_table = run.suffix == ".csv"
+    if of_table and into is not None:
+        raise InputError(f"--into {into} with the table {run}: only a study's folder goes into another table")
+    table, folder = (read_map(run), out or run.parent) if of_table else (_measured(run), out or run)
+    if made is not None:
+        table = table.assign(made=made)
+    if into is not None:
+        table = put_into(read_map(into), table)
+    if not of_table or made is not None:
         with atomic_path(folder / "first-map.csv") as temporary:
             table.to_csv(temporary, index=False, float_format="%.6g")
         table = read_map(folder / "first-map.csv")
@@ -320,16 +413,24 @@ def main(
     return 0
 
 
+def _measured(run: Path) -> pd.DataFrame:
+    return term_map(read_runs([run]), Bootstrap())
+
+
 def read_map(path: Path) -> pd.DataFrame:
-    """Read what :func:`term_map` made.
+    """Read what :func:`term_map` made; a table of before it said where rows come from has none of that.
 
     Raises:
-        InputError: the file has other columns.
+        InputError: no such file, or it has other columns.
     """
-    table = pd.read_csv(path, keep_default_na=True)
+    if not path.exists():
+        raise InputError(f"{path}: no such file; give a study's folder or the CSV made of one")
+    table = pd.read_csv(path, keep_default_na=True, dtype={"made": str})
+    if list(table.columns) == COLUMNS[:-1]:
+        table["made"] = ""
     if list(table.columns) != COLUMNS:
         raise InputError(f"{path}: its columns are {list(table.columns)}, expected {COLUMNS}")
-    return table
+    return table.assign(made=table["made"].fillna(""))
 
 
 if __name__ == "__main__":

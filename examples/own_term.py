@@ -81,7 +81,7 @@ def main(
         threads: of torch; more than one only slow towers this small.
     """
     use_threads(threads)
-    TERMS["pair_cosine"] = Term(function=pair_cosine, inputs=("image_BD", "text_BD"))
+    TERMS["pair_cosine"] = Term(function=pair_cosine, inputs=("image_BD", "text_BD"), acts_on="across")
     recipe = RECIPES["baseline"]()
     small = replace(recipe.model, width=32, layers=2, heads=2, embed_dim=32)
     config = replace(recipe, model=small, steps=steps, batch_size=64, limit=pairs, seed=seed, log_every=2)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from crossgap.errors import InputError, check_known
 from pretrain.streams import stream, stream_seed
-from pretrain.terms import TERMS, Setup
+from pretrain.terms import TERMS, ActsOn, Setup
 from pretrain.terms.modifiers import MODIFIERS, HostInputs
 from pretrain.views import VIEWS, Views
 
@@ -73,27 +73,31 @@ class TemperatureConfig:
 class WeightSchedule:
     """When a term has its weight: times are fractions of the run.
 
-    From ``start`` to ``stop``, rising linearly from 0 over the first ``ramp``; outside it is 0, and the term
-    is not computed. The default is constant.
+    From ``start`` to ``stop``, rising linearly from 0 over the first ``ramp`` and falling linearly to 0 over
+    the last ``fall``; outside it is 0, and the term is not computed. The default is constant. A fall is the
+    mirror image of a ramp: the first step of a ramp and the last of a fall have the same, smallest share.
     """
 
     start: float = 0.0
     stop: float = 1.0
     ramp: float = 0.0
+    fall: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (0 <= self.start < self.stop <= 1 and 0 <= self.ramp <= self.stop - self.start + 1e-9):
+        slopes_fit = min(self.ramp, self.fall) >= 0 and self.ramp + self.fall <= self.stop - self.start + 1e-9
+        if not (0 <= self.start < self.stop <= 1 and slopes_fit):
             raise InputError(
-                f"start={self.start:g}, stop={self.stop:g}, ramp={self.ramp:g}: must be 0 <= start < stop "
-                "<= 1, and the ramp no longer than from start to stop"
+                f"start={self.start:g}, stop={self.stop:g}, ramp={self.ramp:g}, fall={self.fall:g}: must be "
+                "0 <= start < stop <= 1, and ramp and fall together no longer than from start to stop"
             )
 
     def factor(self, step: int, steps: int) -> float:
         """Return the share of the weight that a step has, counted from 0."""
-        done = step / steps
-        if not self.start <= done < self.stop:
+        if not self.start <= step / steps < self.stop:
             return 0.0
-        return 1.0 if self.ramp == 0 else min(1.0, (step + 1 - self.start * steps) / (self.ramp * steps))
+        risen = 1.0 if self.ramp == 0 else (step + 1 - self.start * steps) / (self.ramp * steps)
+        left = 1.0 if self.fall == 0 else (self.stop * steps - step) / (self.fall * steps)
+        return min(1.0, risen, left)
 
 
 _CONSTANT = WeightSchedule()
@@ -161,6 +165,11 @@ class ObjectiveConfig:
         return {name: weight for name, weight in scheduled.items() if weight > 0}
 
     @property
+    def acts_on(self) -> dict[str, ActsOn]:
+        """What each term that has a weight, be it 0, acts on."""
+        return {name: TERMS[name].acts_on for name in self.weights}
+
+    @property
     def views(self) -> tuple[str, ...]:
         """The names in :data:`pretrain.views.VIEWS` that active terms take."""
         return views_of(self.active)
@@ -179,7 +188,7 @@ def build_modules(config: ObjectiveConfig, setup: Setup, *, seed: int) -> nn.Mod
         if build is not None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(stream_seed(seed, "term", name))
-                of_texts = VIEWS[TERMS[name].inputs[0]].tower in ("text", "dropout")
+                of_texts = VIEWS[TERMS[name].inputs[0]].modality == "text"
                 width = setup.text_width if of_texts and setup.text_width else setup.width
                 modules[name] = build(setup._replace(width=width))
     return modules

@@ -189,24 +189,26 @@ RECIPES: dict[str, Recipe] = {
         family="intra-modal",
         label="+ intra-modal separation",
         description="CLIP loss and AlignCLIP's intra-modal separation, all negatives alike",
-        source="Eslami and de Melo, AlignCLIP, 2024, arXiv 2406.17639, without its shared towers",
-        weights={"intra_modal_separation": 0.5},
+        source="Eslami and de Melo, AlignCLIP, 2024, arXiv 2406.17639, without its shared towers; weight .5 "
+        "of its released code, whose CLIP loss is the sum of both directions, halved",
+        weights={"intra_modal_separation": 0.25},
     ),
     "separation-semantic": Recipe(
         family="intra-modal",
         label="+ intra-modal separation by meaning",
         description="CLIP loss and AlignCLIP's intra-modal separation, negatives weighed by "
         "the unlikeness of their captions",
-        source="Eslami and de Melo, AlignCLIP, 2024, arXiv 2406.17639, without its shared towers; likeness "
+        source="Eslami and de Melo, AlignCLIP, 2024, arXiv 2406.17639, without its shared towers; weight .5 "
+        "of its released code, whose CLIP loss is the sum of both directions, halved; likeness "
         "of captions from their words (TF-IDF) unless semantics gives a file of sentence embeddings",
-        weights={"semantic_separation": 0.5},
+        weights={"semantic_separation": 0.25},
     ),
     "vicreg": Recipe(
         family="intra-modal",
         label="+ VICReg",
         description="CLIP loss and VICReg between two views within both modalities, each behind an expander",
-        source="Bardes et al., 2021, arXiv 2105.04906: coefficients 25, 25, 1; no source for it beside CLIP: "
-        "weight 1/50 a modality",
+        source="Bardes et al., 2021, arXiv 2105.04906: coefficients 25, 25, 1, variance halved as in its "
+        "released code; no source for it beside CLIP: weight 1/50 a modality, the mean of both over 25",
         weights={"image_vicreg": 0.02, "text_vicreg": 0.02},
     ),
     "in-modal-uniformity": Recipe(
@@ -313,8 +315,9 @@ RECIPES: dict[str, Recipe] = {
     "rafa": Recipe(
         family="gap",
         label="+ random feature alignment (RaFA)",
-        description="CLIP loss and the distance of both sides of a pair to one random vector",
-        source="CLIP-Refine, 2025, arXiv 2504.12717, there on trained models; weight 1",
+        description="CLIP loss and the mean squared difference of both sides of a pair to one random vector",
+        source="CLIP-Refine, 2025, arXiv 2504.12717: scale and weight 1 of its released code, which "
+        "post-trains released models by it and a distillation, without a CLIP loss",
         weights={"rafa": 1},
     ),
     "label-smoothing": Recipe(

@@ -33,6 +33,9 @@ from pretrain.validation import check_validation
 
 __all__ = ["NonFiniteLoss", "TrainConfig", "TrainResult", "main", "open_data", "train"]
 
+# start, stop, ramp and, if wanted, fall of a weight, on the command line
+Times = tuple[float, float, float] | tuple[float, float, float, float]
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
@@ -181,6 +184,7 @@ def _record_config(config: TrainConfig, out: Path, run: Run, recorded: dict[str,
         {
             "config": config.as_json(),
             "config_hash": config_hash(config.as_json()),
+            "acts_on": config.objective.acts_on,
             "data": {"digest": run.digest, "amount": run.amount, "bad": run.bad.reasons},
             "versions": versions(),
             "commit": commit(),
@@ -210,7 +214,7 @@ def main(
     validation: str | None = None,
     weights: dict[str, float] | None = None,
     modifiers: dict[str, float] | None = None,
-    schedules: dict[str, tuple[float, float, float]] | None = None,
+    schedules: dict[str, Times] | None = None,
     extra_views: Literal["alike", "strong"] | None = None,
     semantics: str | None = None,
     accumulate: int | None = None,
@@ -253,8 +257,8 @@ def main(
             0.5 (docs/objectives.md names them).
         modifiers: changes to the CLIP loss with their strengths, in place of the recipe's, as:
             label_smoothing 0.1.
-        schedules: when a term has its weight: start, stop and ramp as shares of the run, as:
-            centroid_penalty 0.2 1 0.1. The rate of learning has --schedule.
+        schedules: when a term has its weight: start, stop, ramp up and, if wanted, fall to 0 before stop,
+            as shares of the run: centroid_penalty 0.2 1 0.1 0.3. The rate of learning has --schedule.
         extra_views: images after the first of a pair: alike, or strong (wider crops, more colour).
         semantics: file of caption embeddings, for terms that weigh by meaning; default: the captions' words.
         accumulate: parts of a batch that go through the towers one after another; the loss is the whole's.
@@ -309,9 +313,9 @@ def main(
         _train_and_say(config, folder, processes, track)
 
 
-def _schedule(name: str, start: float, stop: float, ramp: float) -> WeightSchedule:
+def _schedule(name: str, start: float, stop: float, ramp: float, fall: float = 0.0) -> WeightSchedule:
     try:
-        return WeightSchedule(start=start, stop=stop, ramp=ramp)
+        return WeightSchedule(start=start, stop=stop, ramp=ramp, fall=fall)
     except InputError as error:
         raise InputError(f"schedule of {name}: {error}") from error
 

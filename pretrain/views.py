@@ -41,6 +41,13 @@ class View(NamedTuple):
         """Whether a gradient goes back through it."""
         return self.tower not in ("given", "teacher")
 
+    @property
+    def modality(self) -> Literal["image", "text"] | None:
+        """Whose tower embeds it; None for what is given."""
+        if self.tower == "given":
+            return None
+        return "text" if self.tower in ("text", "dropout") else "image"
+
 
 # name -> view. The second image and text are other views of the same pair, the third image one more;
 # fewer_words is the same caption with words left out; local images are small crops, (B, K, ...).

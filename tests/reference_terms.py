@@ -108,7 +108,8 @@ def plain_mlp(network: nn.Sequential, rows: Rows) -> Rows:
     """Run linear layers, norms over the batch, ReLU and GELU one number after the other."""
     for layer in network:
         if isinstance(layer, nn.Linear):
-            weights, bias = layer.weight.tolist(), layer.bias.tolist()
+            weights = layer.weight.tolist()
+            bias = [0.0] * len(weights) if layer.bias is None else layer.bias.tolist()
             rows = [[dot(w, row) + b for w, b in zip(weights, bias, strict=True)] for row in rows]
         elif isinstance(layer, nn.BatchNorm1d):
             columns = []
@@ -161,7 +162,7 @@ def plain_vicreg(first: Rows, second: Rows) -> float:
     variance = covariance = 0.0
     for rows in (first, second):
         table = covariances(rows)
-        variance += mean([max(0.0, 1 - math.sqrt(table[d][d] + 1e-4)) for d in range(dim)])
+        variance += mean([max(0.0, 1 - math.sqrt(table[d][d] + 1e-4)) for d in range(dim)]) / 2
         others = (table[d][e] for d in range(dim) for e in range(dim) if d != e)
         covariance += math.fsum(value**2 for value in others) / dim
     return 25 * invariance + 25 * variance + covariance
@@ -274,8 +275,9 @@ def plain_adversarial(call: Call) -> float:
 def plain_rafa(call: Call) -> float:
     image, text = call.rows()
     noise = torch.randn((len(image), len(image[0])), generator=call.generator, dtype=torch.float64).tolist()
-    return math.fsum(squared(i, z) + squared(t, z) for i, t, z in zip(image, text, noise, strict=True)) / (
-        2 * len(image)
+    entries = len(image) * len(image[0])
+    return (
+        math.fsum(squared(i, z) + squared(t, z) for i, t, z in zip(image, text, noise, strict=True)) / entries
     )
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 from PIL import Image
 
 from crossgap.records import TABLES, Row, append_line, write_json, write_rows, write_table
+from pretrain.terms import TERMS
 
 CHANCE = 0.05
 CONTROL_SHIFT = {"centred": 0.004, "class_pca": 0.02, "random_subspace": -0.01}
@@ -33,6 +34,7 @@ class SyntheticArm:
     loss: float | None = None  # 1 - cosine after inversion; None: not written
     description: str = ""
     weights: dict[str, float] = field(default_factory=dict)  # of terms beside clip
+    acts_on: dict[str, str] | None = field(default_factory=dict)  # of terms of one's own; None: not written
     temperature: float = 0.01
     steps: int = 500
     settings: dict[str, Any] = field(default_factory=dict)  # further ones of the configuration
@@ -286,7 +288,11 @@ def _write_training(folder: Path, arm: SyntheticArm, seed: int, position: int) -
         },
         **arm.settings,
     }
-    write_json(folder / "config.json", {"config": config, "config_hash": f"hash-{arm.name}"})
+    document: dict[str, Any] = {"config": config, "config_hash": f"hash-{arm.name}"}
+    if arm.acts_on is not None:
+        known = {name: TERMS[name].acts_on for name in config["objective"]["weights"] if name in TERMS}
+        document["acts_on"] = {**known, **arm.acts_on}
+    write_json(folder / "config.json", document)
     terms = {"contrastive": 1.0} if position == 0 else {"contrastive": 1.0, "centroid": 0.5}
     with open(folder / "metrics.jsonl", "w", encoding="utf-8") as stream:
         for step in range(0, 310, 10):

@@ -197,6 +197,87 @@ def test_an_arm_that_takes_the_term_away_or_joins_it_to_views_plays_no_part(tmp_
     assert statement(found, "control").note == "no arm has them without the term"
 
 
+def test_a_term_within_both_modalities_counts_for_each_and_not_as_closing_the_gap(tmp_path: Path) -> None:
+    results = judged(
+        tmp_path / "study",
+        SyntheticArm(name="baseline", label="B", gain=0.06, gap=0.9),
+        SyntheticArm(name="s", label="S", gain=0.0, gap=0.05, weights={"intra_modal_separation": 0.25}),
+        SyntheticArm(name="m", label="M", gain=0.06, gap=0.1, weights={"mmd": 1.0}),
+        SyntheticArm(name="d", label="D", gain=0.06, weights={"self_distillation": 1.0}),
+    )
+    assert statement(claim(results, 4), "effect").note == "mean over S; D"
+    assert statement(claim(results, 4, "text"), "effect").note == "mean over S"
+    assert statement(claim(results, 5), "effect").note == "mean over M"
+
+
+@pytest.mark.parametrize(
+    ("acts_on", "within_images", "within_texts", "closes"),
+    [("image", True, False, False), ("text", False, True, False), ("both", True, True, False),
+     ("across", False, False, True)],
+)  # fmt: skip
+def test_a_term_of_ones_own_is_judged_by_what_its_run_declares(
+    tmp_path: Path, acts_on: str, within_images: bool, within_texts: bool, closes: bool
+) -> None:
+    own = {"weights": {"pull": 1.0}, "acts_on": {"pull": acts_on}}
+    folder = write_study(
+        tmp_path / "study",
+        replace(
+            PLAN,
+            seeds=(0, 1),
+            arms=(
+                SyntheticArm(name="baseline", label="B", gap=0.9),
+                SyntheticArm(name="own", label="Own", gap=0.1, **own),  # type: ignore[arg-type]
+            ),
+        ),
+    )
+    results = compute(read_runs([folder]), FEW)
+    notes = {
+        (number, modality): statement(claim(results, number, modality), "effect").note
+        for number, modality in ((4, "image"), (4, "text"), (5, "image"))
+    }
+    assert (notes[4, "image"] == "mean over Own") == within_images
+    assert (notes[4, "text"] == "mean over Own") == within_texts
+    assert (notes[5, "image"] == "mean over Own") == closes
+    assert not any("config.json" in note for note in notes.values())
+
+
+def test_what_a_baseline_says_of_a_term_holds_for_an_arm_without_it(tmp_path: Path) -> None:
+    results = judged(
+        tmp_path / "study",
+        SyntheticArm(name="baseline", label="With", weights={"pull": 1.0}, acts_on={"pull": "image"}),
+        SyntheticArm(name="without", label="Without", gap=0.1),
+    )
+    assert statement(claim(results, 5), "effect").note == "no arm keeps at most half of the baseline's gap"
+
+
+def test_arms_of_an_earlier_version_are_named_and_not_counted(tmp_path: Path) -> None:
+    results = judged(
+        tmp_path / "study",
+        SyntheticArm(name="baseline", label="B", gap=0.9, acts_on=None),
+        SyntheticArm(name="old", label="Old", gap=0.1, weights={"mmd": 1.0}, acts_on=None),
+        SyntheticArm(name="hot", label="Hot", gap=0.1, temperature=1.0, acts_on=None),
+    )
+    untold = (
+        "not counted, as config.json does not say what a term acts on (an earlier version trained it): Old"
+    )
+    assert statement(claim(results, 4), "effect").note == f"no arm adds an image-image term alone; {untold}"
+    assert statement(claim(results, 5), "effect").note == f"mean over Hot; {untold}"
+
+
+def test_a_model_of_images_alone_is_one_whose_terms_all_act_on_images(tmp_path: Path) -> None:
+    base = {"clip": 0.0}
+    results = judged(
+        tmp_path / "study",
+        SyntheticArm(name="baseline", label="B"),
+        SyntheticArm(name="alone", label="Alone", weights={**base, "pull": 1.0}, acts_on={"pull": "image"}),
+        SyntheticArm(name="beside", label="Beside", weights={"pull": 1.0}, acts_on={"pull": "image"}),
+        SyntheticArm(name="sides", label="Sides", weights={**base, "pull": 1.0}, acts_on={"pull": "both"}),
+    )
+    alone = statement(claim(results, 1), "control", "alone")
+    assert alone.evidence is not None
+    assert alone.note == ""
+
+
 def test_an_arm_whose_models_are_missing_is_named_and_takes_nothing_with_it(tmp_path: Path) -> None:
     folder = write_study(
         tmp_path / "study",

@@ -7,10 +7,8 @@ from typing import Any
 import pytest
 
 from ablations import recipes
-from analysis.claims import INTRA_TERMS
 from analysis.design import changes, crossing, flat, levels, short, temperature_ladder, weight_ladders
 from pretrain.recipes import RECIPES
-from pretrain.terms import TERMS
 
 
 def config(*, steps: int = 500, temperature: float = 0.01, regime: str = "fixed", **weights: float) -> Any:
@@ -127,7 +125,3 @@ def test_the_named_studies_tell_their_designs() -> None:
     assert [len(ladder.doses) for ladder in of(recipes.intra())[0]] == [5, 5, 5]
     assert len(of(recipes.factorial())[2]) == 8
     assert of(recipes.demo())[0] == []
-
-
-def test_the_terms_within_a_modality_are_terms() -> None:
-    assert {term for terms in INTRA_TERMS.values() for term in terms} <= set(TERMS)

@@ -135,6 +135,9 @@ def test_modules_depend_on_the_seed_and_their_name_alone() -> None:
         (WeightSchedule(start=0.4), [0, 0, 1, 1, 1]),
         (WeightSchedule(stop=0.4), [1, 1, 0, 0, 0]),
         (WeightSchedule(start=0.2, stop=0.8, ramp=0.4), [0, 0.5, 1, 1, 0]),
+        (WeightSchedule(fall=0.8), [1, 1, 0.75, 0.5, 0.25]),
+        (WeightSchedule(stop=0.8, fall=0.4), [1, 1, 1, 0.5, 0]),
+        (WeightSchedule(ramp=0.4, fall=0.6), [0.5, 1, 1, 2 / 3, 1 / 3]),
     ],
 )
 def test_weights_follow_their_schedule(schedule: WeightSchedule, expected: list[float]) -> None:
@@ -172,11 +175,28 @@ def test_bad_objectives_are_refused(fields: dict[str, Any], message: str) -> Non
 
 @pytest.mark.parametrize(
     "times",
-    [{"start": 0.5, "stop": 0.5}, {"start": -0.1}, {"stop": 1.1}, {"ramp": 2.0}, {"start": 0.6, "ramp": 0.5}],
+    [
+        {"start": 0.5, "stop": 0.5},
+        {"start": -0.1},
+        {"stop": 1.1},
+        {"ramp": 2.0},
+        {"start": 0.6, "ramp": 0.5},
+        {"fall": -0.1},
+        {"ramp": 0.5, "fall": 0.6},
+        {"stop": 0.4, "fall": 0.5},
+    ],
 )
 def test_bad_schedules_are_refused(times: dict[str, float]) -> None:
     with pytest.raises(InputError, match="must be 0 <= start < stop <= 1"):
         WeightSchedule(**times)
+
+
+def test_a_fall_is_a_ramp_backwards() -> None:
+    for slope in (0.1, 0.25, 0.3, 1.0):
+        rising, falling = WeightSchedule(ramp=slope), WeightSchedule(fall=slope)
+        shares = [rising.factor(step, 40) for step in range(40)]
+        assert [falling.factor(step, 40) for step in range(40)] == pytest.approx(shares[::-1])
+        assert min(shares) == pytest.approx(1 / (40 * slope))
 
 
 def test_learnable_temperature_is_clamped_at_a_scale_of_100() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from crossgap.routes import ROUTES
 from pretrain.recipes import RECIPES
+from tests import released_terms
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCES = (ROOT / "REFERENCES.md").read_text()
@@ -112,9 +113,27 @@ def test_each_route_has_its_row(route: str) -> None:
     )
 
 
+ROWS = [line for line in REFERENCES.splitlines() if line.startswith("|")][2:]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[2:].split(" | ")[0][:40])
+def test_each_row_says_what_it_was_checked_against(row: str) -> None:
+    checked = row.split(" | ")[3]
+    assert re.match(r"(released code|paper|neither)\b", checked), (
+        f"{row[:60]}...: the column 'checked against' says {checked!r}; begin it with 'released code', "
+        "'paper' (followed, not checked against code) or 'neither' (this project's own)"
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in vars(released_terms) if name.startswith("released_")])
+def test_a_twin_of_released_code_cites_it(name: str) -> None:
+    """A twin of released code says which: repository, file and function."""
+    told = vars(released_terms)[name].__doc__
+    assert re.search(r"[\w-]+/[\w-]+, ``[\w/]+\.py``, ``[\w.]+``", " ".join(told.split())), told
+
+
 def test_files_that_are_named_exist_and_rows_are_whole() -> None:
-    rows = [line for line in REFERENCES.splitlines() if line.startswith("|")][2:]
-    for row in rows:
-        assert row.count(" | ") == 3, row
+    for row in ROWS:
+        assert row.count(" | ") == 4, row
         for file in re.findall(r"`([a-z_/]+\.py)`", row.rsplit(" | ", 1)[1]):
             assert (ROOT / file).is_file(), file

@@ -151,6 +151,8 @@ def test_a_weight_schedule_is_a_setting_too() -> None:
     assert config.objective.schedules == {"mmd": WeightSchedule(start=0.25, ramp=0.5)}
     later = configure(config, {"objective.schedules.mmd.ramp": 0.0})
     assert later.objective.schedules == {"mmd": WeightSchedule(start=0.25)}
+    fading = configure(later, {"objective.schedules.mmd.fall": 0.5})
+    assert fading.objective.schedules == {"mmd": WeightSchedule(start=0.25, fall=0.5)}
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from ablations.study_file import find_study, read_study
 from crossgap.command import run_command
 from crossgap.errors import InputError
 from crossgap.inversion import InversionConfig
+from pretrain.objective import WeightSchedule
 from pretrain.recipes import FINE_TUNING, RECIPES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -63,7 +64,14 @@ def test_the_example_with_an_axis_that_depends_on_another() -> None:
     assert study.evaluation.plans["image"] == plans_of_the_demo()["image"]
 
 
-@pytest.mark.parametrize("name", ["schedules.yaml", "weights.py", "weights.toml"])
+def test_the_example_that_is_a_part_of_a_named_study() -> None:
+    study, whole = read_study(EXAMPLES / "part_of_map.py"), STUDIES["map"]()
+    assert study == replace(whole, arms=study.arms)
+    assert len(study.arms) == 5
+    assert all(arm in whole.arms for arm in study.arms)
+
+
+@pytest.mark.parametrize("name", ["part_of_map.py", "schedules.yaml", "weights.py", "weights.toml"])
 def test_the_documentation_shows_the_examples_as_they_are(name: str) -> None:
     fence = {"toml": "toml", "yaml": "yaml", "py": "python"}[name.rsplit(".", 1)[-1]]
     shown = f"```{fence}\n{(EXAMPLES / name).read_text()}```"
@@ -105,6 +113,15 @@ def test_settings_of_arms_stand_on_those_that_all_share(tmp_path: Path) -> None:
     assert arm.train.extra_augment is not None
     assert arm.train.extra_augment.brightness == 0.5
     assert arm.description.endswith("objective.weights.image_ntxent = 2; extra_augment.brightness = 0.5")
+
+
+def test_a_file_says_when_a_weight_falls_to_0(tmp_path: Path) -> None:
+    text = (
+        ARM + "recipe = 'centroid'\n[arms.train]\nobjective.schedules.centroid_penalty.stop = 0.8\n"
+        "objective.schedules.centroid_penalty.fall = 0.5\n"
+    )
+    schedules = read(tmp_path, text).arm("a").train.objective.schedules
+    assert schedules == {"centroid_penalty": WeightSchedule(stop=0.8, fall=0.5)}
 
 
 def test_quoted_dotted_names_are_settings_too(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from analysis.stats.bootstrap import Bootstrap
 from analysis.study import read_runs
-from analysis.term_map import COLUMNS, broken, main, page, read_map, term_map
+from analysis.term_map import AGAIN, COLUMNS, broken, main, page, put_into, read_map, term_map
 from crossgap.command import run_command
 from crossgap.errors import InputError
 from pretrain.recipes import RECIPES
@@ -125,6 +125,72 @@ def test_arms_that_are_not_finished_are_named_and_not_judged(tmp_path: Path) -> 
     assert "| Lost" not in text
 
 
+def test_a_run_of_some_arms_goes_into_an_earlier_table(
+    folder: Path, table: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arms = (
+        SyntheticArm(name="baseline", label="Baseline", gap=0.7, native=0.28, gain=0.02),
+        SyntheticArm(name="narrow", label="Narrow gap", gap=0.1, native=0.20, gain=0.0),
+        SyntheticArm(name="new", label="New", gap=0.3),
+    )
+    part = write_study(tmp_path / "part", SyntheticStudy(arms=arms, pictures=False))
+    first, later = ["--out", str(tmp_path), "--made", "first, one processor"], ["--made", "second, another"]
+    assert run_command(main, [str(folder), *first]) == 0
+    before = read_map(tmp_path / "first-map.csv")
+    into = ["--into", str(tmp_path / "first-map.csv"), "--out", str(tmp_path)]
+    assert run_command(main, [str(part), *into, *later]) == 0
+    merged, own = read_map(tmp_path / "first-map.csv"), term_map(read_runs([part]), BOOTSTRAP)
+    assert list(dict.fromkeys(merged["arm"])) == ["baseline", "baseline-again", "narrow", "lost", "new"]
+    for arm in ("narrow", "new"):
+        for quantity, task in (("distance", ""), ("native", "image-subgroup"), ("hit@1", "image-text")):
+            for column in ("value", "minus_baseline"):  # to the baseline of its own run
+                expected = only(own, arm, quantity, task)[column]
+                assert only(merged, arm, quantity, task)[column] == pytest.approx(expected, rel=1e-5)
+    again = only(merged, "baseline-again", "native", "image-subgroup")
+    change = only(own, "baseline", "native", "image-subgroup")["value"]
+    change -= only(before, "baseline", "native", "image-subgroup")["value"]
+    assert again["minus_baseline"] == pytest.approx(change, abs=1e-5)
+    stays = before[before["arm"].isin(["baseline", "lost"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(
+        merged[merged["arm"].isin(["baseline", "lost"])].reset_index(drop=True), stays
+    )
+    seconds = [
+        frame[(frame["arm"] == "narrow") & (frame["quantity"] == "seconds")] for frame in (before, merged)
+    ]
+    assert seconds[0]["value"].tolist() == seconds[1]["value"].tolist()  # timed side by side with the others
+    text = (tmp_path / "first-map.md").read_text()
+    assert "Baseline and other arms: first, one processor." in text
+    assert (
+        "Those of `narrow`, `new`: second, another; they are compared with the baseline of their own run"
+        in text
+    )
+    assert "| Baseline, again |" in text
+    again_page = ["--out", str(tmp_path / "again")]
+    (tmp_path / "again").mkdir()
+    assert run_command(main, [str(tmp_path / "first-map.csv"), *again_page]) == 0
+    assert (tmp_path / "again" / "first-map.md").read_text() == text
+    assert run_command(main, [str(part), *into, "--made", "third"]) == 2
+    assert "holds arms of another run already (second, another)" in " ".join(capsys.readouterr().err.split())
+
+
+def test_what_does_not_fit_a_table_is_refused(table: pd.DataFrame) -> None:
+    other = table.assign(study="other")
+    with pytest.raises(
+        InputError, match="a run of 'other' with the baseline 'baseline' cannot go into a table"
+    ):
+        put_into(table, other)
+    with pytest.raises(InputError, match="not complete would take the place of others: lost"):
+        put_into(table, table)
+
+
+def test_a_table_of_before_it_said_where_rows_come_from_is_read(table: pd.DataFrame, tmp_path: Path) -> None:
+    path = tmp_path / "first-map.csv"
+    table.drop(columns="made").to_csv(path, index=False)
+    assert set(read_map(path)["made"]) == {""}
+    assert run_command(main, [str(path), "--made", "somewhere"]) == 0
+    assert set(read_map(path)["made"]) == {"somewhere"}
+
+
 def test_another_table_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.csv"
     path.write_text("a,b\n1,2\n")
@@ -136,7 +202,7 @@ def test_the_committed_page_is_made_of_the_committed_table() -> None:
     table = read_map(DOCS / "first-map.csv")
     assert list(table.columns) == COLUMNS
     assert (DOCS / "first-map.md").read_text() == page(table)
-    assert list(dict.fromkeys(table["arm"])) == list(RECIPES)
+    assert [arm for arm in dict.fromkeys(table["arm"]) if not arm.endswith(AGAIN)] == list(RECIPES)
 
 
 def test_every_term_and_modifier_is_in_the_map() -> None:

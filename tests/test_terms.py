@@ -253,8 +253,8 @@ def _semantic_separation(name: str) -> list[Case]:
 
 
 def _vicreg(name: str) -> list[Case]:
-    # collapsed: no difference, no covariance, and each side lacks all of its spread, 1 - sqrt(1e-4)
-    return [(given(name, EQUAL_STATES, EQUAL_STATES), 25 * 2 * 0.99)]
+    # collapsed: no difference, no covariance, and both sides lack all of their spread, 1 - sqrt(1e-4)
+    return [(given(name, EQUAL_STATES, EQUAL_STATES), 25 * 0.99)]
 
 
 def _nearest(name: str) -> list[Case]:
@@ -300,8 +300,8 @@ def _mmd(name: str) -> list[Case]:
 
 def _rafa(name: str) -> list[Case]:
     noise = torch.randn((4, 3), generator=stream(MOMENT.seed, name, MOMENT.step), dtype=torch.float64)
-    norms = noise.square().sum().item() / 4
-    return [(given(name, noise, noise), 0), (given(name, noise, -noise), 2 * norms)]
+    # one side at the noise, the other twice as far: the mean of (2 z)^2 over all entries
+    return [(given(name, noise, noise), 0), (given(name, noise, -noise), 4 * noise.square().mean().item())]
 
 
 CLOSED: dict[str, Callable[[str], list[Case]]] = {

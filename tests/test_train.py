@@ -478,7 +478,9 @@ def test_other_sentence_embeddings_under_the_same_name_are_refused(
 def test_a_term_that_is_no_number_is_named(shard: str, tmp_path: Path) -> None:
     before = dict(TERMS)
     try:
-        TERMS["vector"] = Term(function=lambda image, text: image.sum(1), inputs=("image_BD", "text_BD"))
+        TERMS["vector"] = Term(
+            function=lambda image, text: image.sum(1), inputs=("image_BD", "text_BD"), acts_on="across"
+        )
         objective = ObjectiveConfig(weights={"clip": 1.0, "vector": 1.0})
         with pytest.raises(InputError, match=r"term vector gave a tensor of shape \(8,\)"):
             train(config(shard, objective=objective), tmp_path, progress=False)
@@ -486,7 +488,45 @@ def test_a_term_that_is_no_number_is_named(shard: str, tmp_path: Path) -> None:
         TERMS.clear()
         TERMS.update(before)
     with pytest.raises(InputError, match="Did you mean 'text_BD'"):
-        Term(function=lambda image, text: image.sum(), inputs=("image_BD", "txt_BD"))
+        Term(function=lambda image, text: image.sum(), inputs=("image_BD", "txt_BD"), acts_on="across")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "acts_on", "message"),
+    [
+        (("image_BD", "text_BD"), "images", "unknown acts_on of a term 'images'"),
+        (("image_BD", "second_image_BD"), "text", "takes no view of text"),
+        (("text_BD", "dropout_text_BD"), "both", "takes no view of image"),
+        (("image_BD", "concept_B"), "across", "takes no view of text"),
+    ],
+)
+def test_a_term_says_what_it_acts_on_and_sees_it(inputs: tuple[str, ...], acts_on: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Term(function=lambda *views: views[0].sum(), inputs=inputs, acts_on=acts_on)
+    with pytest.raises(TypeError, match="acts_on"):
+        Term(function=lambda *views: views[0].sum(), inputs=inputs)  # type: ignore[call-arg]
+
+
+def test_a_run_records_what_its_terms_act_on(shard: str, tmp_path: Path) -> None:
+    before = dict(TERMS)
+    try:
+        TERMS["own"] = Term(
+            function=lambda image, text: (image * text.detach()).mean(),
+            inputs=("image_BD", "text_BD"),
+            acts_on="image",
+        )
+        weights = {"clip": 1.0, "own": 1.0, "text_vicreg": 0.0, "in_modal_uniformity": 0.5}
+        train(config(shard, objective=ObjectiveConfig(weights=weights)), tmp_path, progress=False)
+    finally:
+        TERMS.clear()
+        TERMS.update(before)
+    recorded = read_json(tmp_path / "config.json")["acts_on"]
+    assert recorded == {
+        "clip": "across",
+        "own": "image",
+        "text_vicreg": "text",
+        "in_modal_uniformity": "both",
+    }
 
 
 def test_a_model_card_lies_beside_a_checkpoint(shard: str, tmp_path: Path) -> None:
@@ -544,17 +584,18 @@ def test_the_command_takes_an_objective(shard: str, tmp_path: Path) -> None:
             "image_ntxent",
             "0.1",
             "--schedules",
-            "coral",
-            "0.5",
-            "1",
-            "0",
+            *("coral", "0.5", "1", "0"),
+            *("image_ntxent", "0", "1", "0.25", "0.5"),  # the fall may be left out or given
         ),
         *("--modifiers", "label_smoothing", "0.1", "--extra-views", "strong", "--accumulate", "2"),
     ]
     command = ["--smoke", "--data", shard, "--out", str(tmp_path), "--device", "cpu", "--steps", "2", *more]
     assert run_command(main, command) == 0
     written = read_json(tmp_path / "config.json")["config"]
-    assert written["objective"]["schedules"] == {"coral": {"start": 0.5, "stop": 1.0, "ramp": 0.0}}
+    assert written["objective"]["schedules"] == {
+        "coral": {"start": 0.5, "stop": 1.0, "ramp": 0.0, "fall": 0.0},
+        "image_ntxent": {"start": 0.0, "stop": 1.0, "ramp": 0.25, "fall": 0.5},
+    }
     assert written["objective"]["modifiers"] == {"label_smoothing": 0.1}
     assert written["extra_augment"]["area"] == [0.3, 1.0]
     (line,) = metrics(tmp_path)
@@ -567,6 +608,7 @@ def test_the_command_takes_an_objective(shard: str, tmp_path: Path) -> None:
         (["--recipe", "baselin"], "Did you mean 'baseline'"),
         (["--modifiers", "label_smothing", "1"], "Did you mean 'label_smoothing'"),
         (["--schedules", "coral", "0.5", "0.2", "0"], "must be 0 <= start < stop <= 1"),
+        (["--schedules", "coral", "0", "1", "0.6", "0.5"], "ramp and fall together no longer"),
         (["--accumulate", "3"], "accumulate=3: must divide batch_size=128"),
         (["--weights", "clip", "1", "image_ntxnt", "1"], "Did you mean 'image_ntxent'"),
         (["--data", "nowhere/{000..001}.tar"], "nowhere/000.tar: no such file"),

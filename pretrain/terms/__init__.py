@@ -20,10 +20,10 @@ from pretrain.terms.rafa import random_feature_alignment
 from pretrain.terms.separation import intra_modal_separation, semantic_separation
 from pretrain.terms.sigmoid import SigmoidLoss
 from pretrain.terms.supervised import supervised_contrast
-from pretrain.terms.term import Setup, Term, TermModule
+from pretrain.terms.term import ActsOn, Setup, Term, TermModule
 from pretrain.terms.vicreg import ExpandedVICReg
 
-__all__ = ["TERMS", "Setup", "Term", "TermModule"]
+__all__ = ["TERMS", "ActsOn", "Setup", "Term", "TermModule"]
 
 _PAIR = ("image_BD", "text_BD")
 _IMAGES = ("image_BD", "second_image_BD")
@@ -32,47 +32,86 @@ _TEXTS = ("text_BD", "second_text_BD")
 # name -> term. The gap terms are the gap metrics with gradients on.
 TERMS: dict[str, Term] = {
     # hosts
-    "clip": Term(function=info_nce, inputs=_PAIR, temperature="host"),
-    "siglip": Term(module=SigmoidLoss, inputs=_PAIR, temperature="host"),
-    "clip_second_view": Term(function=info_nce, inputs=("second_image_BD", "text_BD"), temperature="host"),
-    # within a modality
-    "image_ntxent": Term(function=nt_xent, inputs=_IMAGES, temperature=0.1),
-    "image_ntxent_head": Term(
-        module=ProjectedNTXent, inputs=("second_image_state_BW", "third_image_state_BW"), temperature=0.1
+    "clip": Term(function=info_nce, inputs=_PAIR, acts_on="across", temperature="host"),
+    "siglip": Term(module=SigmoidLoss, inputs=_PAIR, acts_on="across", temperature="host"),
+    "clip_second_view": Term(
+        function=info_nce, inputs=("second_image_BD", "text_BD"), acts_on="across", temperature="host"
     ),
-    "text_ntxent": Term(function=nt_xent, inputs=_TEXTS, temperature=0.1),
-    "text_ntxent_words": Term(function=nt_xent, inputs=("text_BD", "fewer_words_text_BD"), temperature=0.1),
-    "text_ntxent_dropout": Term(function=info_nce, inputs=("text_BD", "dropout_text_BD"), temperature=0.05),
+    # within a modality
+    "image_ntxent": Term(function=nt_xent, inputs=_IMAGES, acts_on="image", temperature=0.1),
+    "image_ntxent_head": Term(
+        module=ProjectedNTXent,
+        inputs=("second_image_state_BW", "third_image_state_BW"),
+        acts_on="image",
+        temperature=0.1,
+    ),
+    "text_ntxent": Term(function=nt_xent, inputs=_TEXTS, acts_on="text", temperature=0.1),
+    "text_ntxent_words": Term(
+        function=nt_xent, inputs=("text_BD", "fewer_words_text_BD"), acts_on="text", temperature=0.1
+    ),
+    "text_ntxent_dropout": Term(
+        function=info_nce, inputs=("text_BD", "dropout_text_BD"), acts_on="text", temperature=0.05
+    ),
     "image_supervised": Term(
-        function=supervised_contrast, inputs=(*_IMAGES, "concept_B"), temperature=0.1, weight=0.5
+        function=supervised_contrast,
+        inputs=(*_IMAGES, "concept_B"),
+        acts_on="image",
+        temperature=0.1,
+        weight=0.5,
     ),
     "text_supervised": Term(
-        function=supervised_contrast, inputs=(*_TEXTS, "concept_B"), temperature=0.1, weight=0.5
+        function=supervised_contrast,
+        inputs=(*_TEXTS, "concept_B"),
+        acts_on="text",
+        temperature=0.1,
+        weight=0.5,
     ),
-    "in_modal_consistency": Term(function=in_modal_consistency, inputs=_PAIR, weight=0.25),
+    "in_modal_consistency": Term(function=in_modal_consistency, inputs=_PAIR, acts_on="both", weight=0.25),
     "intra_modal_separation": Term(
-        function=intra_modal_separation, inputs=_PAIR, temperature="host", weight=0.5
+        function=intra_modal_separation, inputs=_PAIR, acts_on="both", temperature="host", weight=0.25
     ),
     "semantic_separation": Term(
-        function=semantic_separation, inputs=(*_PAIR, "semantic_BS"), temperature="host", weight=0.5
+        function=semantic_separation,
+        inputs=(*_PAIR, "semantic_BS"),
+        acts_on="both",
+        temperature="host",
+        weight=0.25,
     ),
     "image_vicreg": Term(
-        module=ExpandedVICReg, inputs=("image_state_BW", "second_image_state_BW"), weight=0.02
+        module=ExpandedVICReg,
+        inputs=("image_state_BW", "second_image_state_BW"),
+        acts_on="image",
+        weight=0.02,
     ),
-    "text_vicreg": Term(module=ExpandedVICReg, inputs=("text_state_BW", "second_text_state_BW"), weight=0.02),
-    "image_nearest": Term(module=NearestNeighbours, inputs=_IMAGES, temperature=0.1, weight=0.1),
-    "text_nearest": Term(module=NearestNeighbours, inputs=_TEXTS, temperature=0.1, weight=0.1),
-    "self_distillation": Term(module=SelfDistillation, inputs=("local_state_BKW", "teacher_state_BW")),
+    "text_vicreg": Term(
+        module=ExpandedVICReg, inputs=("text_state_BW", "second_text_state_BW"), acts_on="text", weight=0.02
+    ),
+    "image_nearest": Term(
+        module=NearestNeighbours, inputs=_IMAGES, acts_on="image", temperature=0.1, weight=0.1
+    ),
+    "text_nearest": Term(
+        module=NearestNeighbours, inputs=_TEXTS, acts_on="text", temperature=0.1, weight=0.1
+    ),
+    "self_distillation": Term(
+        module=SelfDistillation, inputs=("local_state_BKW", "teacher_state_BW"), acts_on="image"
+    ),
     # across the gap
-    "centroid_penalty": Term(function=squared_centroid_distance, inputs=_PAIR),
-    "pair_alignment": Term(function=pair_distance, inputs=_PAIR),
-    "centroid_uniformity": Term(function=centroid_uniformity, inputs=_PAIR),
-    "in_modal_uniformity": Term(function=in_modal_uniformity, inputs=_PAIR),
-    "cross_uniformity": Term(function=cross_uniformity, inputs=_PAIR),
-    "cross_modal_consistency": Term(function=cross_modal_consistency, inputs=_PAIR, weight=0.25),
-    "sliced_wasserstein": Term(function=sliced_wasserstein, inputs=_PAIR, random=True),
-    "mmd": Term(function=mmd, inputs=_PAIR),
-    "coral": Term(function=coral, inputs=_PAIR),
-    "adversarial": Term(module=ModalityClassifier, inputs=_PAIR, progress=True),
-    "rafa": Term(function=random_feature_alignment, inputs=("image_raw_BD", "text_raw_BD"), random=True),
+    "centroid_penalty": Term(function=squared_centroid_distance, inputs=_PAIR, acts_on="across"),
+    "pair_alignment": Term(function=pair_distance, inputs=_PAIR, acts_on="across"),
+    "centroid_uniformity": Term(function=centroid_uniformity, inputs=_PAIR, acts_on="across"),
+    "in_modal_uniformity": Term(function=in_modal_uniformity, inputs=_PAIR, acts_on="both"),
+    "cross_uniformity": Term(function=cross_uniformity, inputs=_PAIR, acts_on="across"),
+    "cross_modal_consistency": Term(
+        function=cross_modal_consistency, inputs=_PAIR, acts_on="across", weight=0.25
+    ),
+    "sliced_wasserstein": Term(function=sliced_wasserstein, inputs=_PAIR, acts_on="across", random=True),
+    "mmd": Term(function=mmd, inputs=_PAIR, acts_on="across"),
+    "coral": Term(function=coral, inputs=_PAIR, acts_on="across"),
+    "adversarial": Term(module=ModalityClassifier, inputs=_PAIR, acts_on="across", progress=True),
+    "rafa": Term(
+        function=random_feature_alignment,
+        inputs=("image_raw_BD", "text_raw_BD"),
+        acts_on="across",
+        random=True,
+    ),
 }

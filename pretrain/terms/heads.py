@@ -8,7 +8,11 @@ from torch import nn
 
 
 def mlp(
-    sizes: tuple[int, ...], activation: type[nn.Module] = nn.ReLU, *, norm: bool = False
+    sizes: tuple[int, ...],
+    activation: type[nn.Module] = nn.ReLU,
+    *,
+    norm: bool = False,
+    last_bias: bool = True,
 ) -> nn.Sequential:
     """Build linear layers with an activation between them, after a batch norm if asked for.
 
@@ -21,5 +25,5 @@ def mlp(
             if norm:
                 layers.append(nn.BatchNorm1d(size, track_running_stats=False))
             layers.append(activation())
-        layers.append(nn.Linear(size, after))
+        layers.append(nn.Linear(size, after, bias=last_bias or index < len(sizes) - 2))
     return nn.Sequential(*layers)

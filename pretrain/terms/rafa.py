@@ -7,13 +7,15 @@ from torch import Tensor
 
 
 def random_feature_alignment(image_BD: Tensor, text_BD: Tensor, *, generator: torch.Generator) -> Tensor:
-    """Compute the distance of both embeddings of a pair to a normal vector that they share.
+    """Compute the mean squared difference of both embeddings of a pair to a normal vector that they share.
 
-        L = 1/(2B) sum_k |i_k - z_k|^2 + |t_k - z_k|^2,   z_k ~ N(0, Id)
+        L = 1/(BD) sum_k |i_k - z_k|^2 + |t_k - z_k|^2,   z_k ~ N(0, Id)
 
-    [0] CLIP-Refine, 2025, arXiv 2504.12717, there to post-train released models for an epoch.
+    [0] CLIP-Refine, 2025, arXiv 2504.12717, and its released `updater/contrastive.py`, ``RandRegUpdater``:
+    two means over all entries of the batch, added.
 
-    Deviations from [0]: the distillation that goes with it is left out.
+    Deviations from [0]: there it post-trains released models for an epoch, with weight 1 beside a
+    distillation from them of weight 1 and a CLIP loss of weight 0; the distillation is left out here.
 
     Args:
         image_BD: image embeddings before they are scaled to length 1.
@@ -24,4 +26,4 @@ def random_feature_alignment(image_BD: Tensor, text_BD: Tensor, *, generator: to
         0-d tensor, at least 0.
     """
     noise_BD = torch.randn(image_BD.shape, generator=generator, dtype=torch.float64).to(image_BD)
-    return ((image_BD - noise_BD).square().sum() + (text_BD - noise_BD).square().sum()) / (2 * len(image_BD))
+    return (image_BD - noise_BD).square().mean() + (text_BD - noise_BD).square().mean()

@@ -14,12 +14,15 @@ def intra_modal_separation(image_BD: Tensor, text_BD: Tensor, *, temperature: Te
 
         L = 1/B sum_j -log [ exp(<i_j, t_j>/tau) / (exp(<i_j, t_j>/tau) + sum_{k != j} exp(<i_j, i_k>/tau)) ]
 
-    and the same with the texts among themselves, added: the sum of both as in the released script.
+    and the same with the texts among themselves, added.
 
-    [0] Eslami and de Melo, AlignCLIP, 2024, arXiv 2406.17639; weight .5 in its training script.
+    [0] Eslami and de Melo, AlignCLIP, 2024, arXiv 2406.17639, and its released `align_clip/loss.py`,
+    ``ClipInModalityLoss``. It adds .5 of this to the sum of both directions of the CLIP loss, which is twice
+    :func:`info_nce`: the default weight beside that mean is .25.
 
     Deviations from [0]: negatives are not weighted by the semantic distance of their captions
-    (:func:`semantic_separation` does), and sharing the towers is an option of the model.
+    (:func:`semantic_separation` does); without that the released code takes the item itself, of cosine 1, as
+    its positive, and this its pair. Sharing the towers is an option of the model.
 
     Args:
         image_BD: image embeddings, unit rows.
@@ -40,7 +43,9 @@ def semantic_separation(
     As :func:`intra_modal_separation`, with each negative's similarity ``<i_j, i_k>`` multiplied by ``1 -
     S_jk``, S the cosine of the captions' frozen sentence embeddings: what means the same is not pushed apart.
 
-    [0] Eslami and de Melo, AlignCLIP, 2024, arXiv 2406.17639; weight .5 in its training script.
+    [0] Eslami and de Melo, AlignCLIP, 2024, arXiv 2406.17639, and its released `align_clip/loss.py`,
+    ``ClipInModalityLoss`` with semantic supervision of both sides: its total is twice that of
+    :func:`info_nce` and .25 of this, the default weight.
 
     Args:
         image_BD: image embeddings, unit rows.

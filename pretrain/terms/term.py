@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from torch import Tensor, nn
 
-from crossgap.errors import check_known
+from crossgap.errors import InputError, check_known
 from pretrain.views import VIEWS
+
+# what a term sets in relation: images, texts, either by themselves but both, or images and texts
+ActsOn = Literal["image", "text", "both", "across"]
 
 
 class Setup(NamedTuple):
@@ -41,6 +44,9 @@ class Term:
 
     Args:
         inputs: names of :data:`pretrain.views.VIEWS`, in the order in which they are taken.
+        acts_on: what it sets in relation: ``image`` or ``text`` for items or views of one modality with each
+            other, ``both`` for a term that does so within either, ``across`` for images with texts. Recorded
+            beside each model, so that the analysis knows which arms work within a modality.
         function: from the views to a 0-d tensor, for terms without a state.
         module: builds the term, for those with one.
         temperature: a number (the default) for a term with a temperature of its own, ``host`` for one that
@@ -51,6 +57,7 @@ class Term:
     """
 
     inputs: tuple[str, ...]
+    acts_on: ActsOn
     function: Callable[..., Tensor] | None = None
     module: Callable[[Setup], TermModule] | None = None
     temperature: float | Literal["host"] | None = None
@@ -62,3 +69,12 @@ class Term:
         assert (self.function is None) != (self.module is None), "a term is a function or a module"
         for view in self.inputs:
             check_known(view, VIEWS, "view of a term")
+        check_known(self.acts_on, get_args(ActsOn), "acts_on of a term")
+        sides = {self.acts_on} if self.acts_on in ("image", "text") else {"image", "text"}
+        unseen = sides - {VIEWS[view].modality for view in self.inputs}
+        if unseen:
+            raise InputError(
+                f"a term with acts_on={self.acts_on!r} and inputs {self.inputs}: it takes no view of "
+                f"{' or '.join(sorted(unseen))}, so it cannot act on it; give image or text for a term of "
+                "one modality, or another view"
+            )
