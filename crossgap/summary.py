@@ -111,7 +111,7 @@ def _probe_table(tasks: dict[str, TaskComparison]) -> list[RenderableType]:
     table = _table()
     table.add_column("route", min_width=max(map(len, ROUTES)), no_wrap=True)
     for name in columns:
-        table.add_column(probe_columns()[name], justify="right")
+        table.add_column(probe_columns()[name], justify="right", min_width=7, overflow="fold")
     results = {name: {result.row.route: result for result in tasks[name].routes} for name in columns}
     for route in dict.fromkeys(route for of_task in results.values() for route in of_task):
         cells = [Text(route)]
