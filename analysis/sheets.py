@@ -213,7 +213,9 @@ def probes(study: Study, results: Results) -> list[Table]:
 def _probe_cell(row: dict[str, Any] | None) -> Cell:
     if row is None:
         return Cell(ABSENT)
-    if row["route"] in ("native", "chance"):
+    if row["route"] == "chance":
+        return Cell(points(row["value"]))
+    if row["route"] == "native":
         return Cell(points(row["value"]), points_interval(row["low"], row["high"]))
     bounds = points_interval(row["difference_low"], row["difference_high"])
     return Cell(points(row["value"]), f"{points(row['difference'], signed=True)} {bounds}".strip())

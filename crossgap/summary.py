@@ -109,6 +109,7 @@ def _probe_table(tasks: dict[str, TaskComparison]) -> list[RenderableType]:
     if not columns:
         return []
     table = _table()
+    table.padding = 0  # seven numbers a line: the box alone keeps them apart
     table.add_column("route", min_width=max(map(len, ROUTES)), no_wrap=True)
     for name in columns:
         table.add_column(probe_columns()[name], justify="right", min_width=7, overflow="fold")

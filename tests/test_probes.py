@@ -15,6 +15,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from torch import Tensor
 
+from analysis.export import claims_frame
+from analysis.results import Results, compute
+from analysis.sheets import probes as probe_sheets
+from analysis.stats.bootstrap import Bootstrap
+from analysis.study import Study, read_runs
+from analysis.typeset import ABSENT
 from crossgap.class_mean import class_mean_accuracy, draw_shots, own_class_hits
 from crossgap.datasets import PROBES, Dataset, Items, ProbeData, load_dataset, probe_tasks
 from crossgap.datasets import probes as probes_module
@@ -34,9 +40,12 @@ from crossgap.shots import DRAWS, SHOTS, probe_columns
 from crossgap.similarity import unit_rows
 from tests.conftest import tiny_encoder
 from tests.reference_metrics import plain_class_mean
-from tests.test_evaluate import PROVENANCE, dataset, images, picture
+from tests.test_evaluate import PROVENANCE, dataset, images, picture, plan
+from tests.test_summary import printed
 
-BOTH = EvaluationConfig(routes=("native", "centred", "image_pca"), probes=PROBES)
+BOTH = EvaluationConfig(
+    routes=("native", "oti", "centred", "image_pca"), plans={"text": plan()}, num_neighbours=2, probes=PROBES
+)
 
 
 def at_angles(*degrees: float) -> Tensor:
@@ -426,15 +435,75 @@ def test_queries_of_unknown_classes_are_skipped_and_counted() -> None:
         assert (row["n_queries"], row["n_skipped"]) == (8, 4)
 
 
-def test_probes_change_no_other_row() -> None:
+@cache
+def without_probes() -> Evaluation:
     config = replace(BOTH, probes=())
-    plain = evaluate(tiny_encoder(), probed("test"), probed("val"), config=config, provenance=PROVENANCE)
-    others = [row for row in measured().rows if row.task not in probe_columns()]
-    assert others == plain.rows
-    for name, table in plain.tables.items():
+    return evaluate(tiny_encoder(), probed("test"), probed("val"), config=config, provenance=PROVENANCE)
+
+
+def test_probes_change_no_other_row() -> None:
+    others = [replace(row, seconds=None) for row in measured().rows if row.task not in probe_columns()]
+    assert others == [replace(row, seconds=None) for row in without_probes().rows]
+    for name, table in without_probes().tables.items():
         both = measured().tables[name]
         both = both[~both["task"].isin(probe_columns())] if "task" in both else both
         pd.testing.assert_frame_equal(both.reset_index(drop=True), table)
+
+
+def results_of(result: Evaluation, folder: Path) -> tuple[Study, Results]:
+    result.write(folder)
+    study = read_runs([folder])
+    return study, compute(study, Bootstrap(resamples=50))
+
+
+def test_the_report_leads_claims_and_compares_as_without_probes(tmp_path: Path) -> None:
+    _, both = results_of(measured(), tmp_path / "both")
+    _, plain = results_of(without_probes(), tmp_path / "plain")
+    assert [within.where for within in both.within] == [within.where for within in plain.within]
+    assert [within.where.task for within in both.within] == ["image-subgroup"]
+    pd.testing.assert_frame_equal(claims_frame(both.claims), claims_frame(plain.claims))
+    for name in ("values", "alone", "comparisons", "mean_ap", "gaps"):
+        pd.testing.assert_frame_equal(getattr(both, name), getattr(plain, name))
+    assert both.disagreement == plain.disagreement < 1e-9
+    assert both.rows_without_queries == plain.rows_without_queries
+
+
+def test_the_report_shows_routes_by_shots(tmp_path: Path) -> None:
+    study, results = results_of(measured(), tmp_path)
+    (table,) = probe_sheets(study, results)
+    assert table.columns == ("arm", "route", *probe_columns().values())
+    cells = {row[1].text: row[2:] for row in table.rows}
+    assert list(cells) == ["chance", "native", "centred", "image PCA"]
+    for column, name in enumerate(probe_columns()):
+        native, mapped = (
+            one(measured(), task=name, route=route, metric="hit@1")["value"]
+            for route in ("native", "image_pca")
+        )
+        assert cells["native"][column].text == f"{100 * native:.1f}"
+        assert cells["native"][column].detail.startswith("[")
+        shown = cells["image PCA"][column]
+        assert shown.text == f"{100 * mapped:.1f}"
+        difference = f"{100 * (mapped - native):+.1f}".replace("-", "−").replace("+0.0", "0.0")
+        assert shown.detail.startswith(f"{difference} [")
+        assert (cells["chance"][column].text, cells["chance"][column].detail) == ("33.3", "")
+    assert cells["centred"][-1].text == ABSENT  # a linear probe undoes an invertible map
+    _, plain = results_of(without_probes(), tmp_path / "plain")
+    assert probe_sheets(study, plain) == []
+
+
+def test_the_summary_shows_routes_by_shots() -> None:
+    shown = printed(measured().rows, measured().tables["per_query"], width=80)
+    head, _, rest = shown.partition("images by labelled training images: accuracy %")
+    assert "class-mean" not in head
+    lines = [text.split() for text in rest.splitlines()]
+    native = next(words for words in lines if words[:1] == ["native"])
+    values = [one(measured(), task=name, route="native", metric="hit@1")["value"] for name in probe_columns()]
+    assert native[1:] == [f"{100 * value:.2f}" for value in values]
+    assert "Protocol, 16 shots: 12 queries, 30 in the gallery" in rest
+    assert "Protocol, linear probe: 12 queries" in rest
+    assert "labelled training images" not in printed(
+        without_probes().rows, without_probes().tables["per_query"], width=80
+    )
 
 
 def test_no_inversion_and_no_one_sided_map_classifies() -> None:

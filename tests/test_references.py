@@ -30,6 +30,8 @@ METRICS = (
     "landmark",
     "zero_shot",
     "cross_modal",
+    "class_mean",
+    "linear_probe",
 )
 MAPS = tuple(f"posthoc/{path.stem}" for path in sorted((ROOT / "crossgap/posthoc").glob("[a-z]*.py")))
 NO_FORMULA = {
@@ -46,6 +48,7 @@ NO_FORMULA = {
     "check_fit",
     "check_widths",
     "check_items",
+    "draw_shots",
 }
 NO_METRIC = NO_FORMULA | {"revisited_relevance"}
 
