@@ -22,11 +22,13 @@ from analysis.stats.bootstrap import Bootstrap
 from analysis.study import Study, read_runs
 from analysis.typeset import ABSENT
 from crossgap.class_mean import class_mean_accuracy, draw_shots, own_class_hits
+from crossgap.command import run_command
 from crossgap.datasets import PROBES, Dataset, Items, ProbeData, load_dataset, probe_tasks
 from crossgap.datasets import probes as probes_module
 from crossgap.datasets.probes import most_shots
 from crossgap.embeddings import embed
 from crossgap.errors import InputError
+from crossgap.evaluate import main
 from crossgap.evaluation import Evaluation, EvaluationConfig, evaluate
 from crossgap.feature_files import feature_dataset, read_features
 from crossgap.linear_probe import (
@@ -36,6 +38,7 @@ from crossgap.linear_probe import (
     linear_probe_accuracy,
 )
 from crossgap.posthoc import centring
+from crossgap.records import read_rows
 from crossgap.shots import DRAWS, SHOTS, probe_columns
 from crossgap.similarity import unit_rows
 from tests.conftest import tiny_encoder
@@ -594,3 +597,26 @@ def test_emoji_are_classified_by_other_concepts_of_their_subgroup() -> None:
     assert load_dataset("emoji", split="train").probe is None
     protocol = probe_tasks(data, PROBES)[0].protocol
     assert "training pictures show other concepts. Limited to 20 of 371 concepts" in protocol
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], list(probe_columns())),
+        (["--probes"], []),
+        (["--probes", "linear-probe"], ["linear-probe"]),
+    ],
+)
+def test_the_command_measures_both_unless_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], expected: list[str]
+) -> None:
+    values, labels = cloud(0, 20, classes="ab")
+    np.savez(
+        tmp_path / "f.npz", values=values.numpy(), ids=[f"i{number}" for number in range(20)], labels=labels,
+        splits=["train"] * 12 + ["test"] * 8, modality="image",
+    )  # fmt: skip
+    given = ["--embeddings", str(tmp_path / "f.npz"), "--routes", "native", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr("sys.argv", ["evaluate", *given, *arguments])
+    assert run_command(main) == 0
+    rows = read_rows([tmp_path / "out" / "rows.jsonl"])
+    assert [name for name in dict.fromkeys(rows["task"]) if name in probe_columns()] == expected
