@@ -202,8 +202,8 @@ def probes(study: Study, results: Results) -> list[Table]:
                 tuple(rows),
                 "Shots: training images a class, whose mean unit feature a query is compared with by cosine. "
                 "Linear probe: logistic regression on all training images, for native features and "
-                f"projections. Below: the {level_words(results)} interval of native accuracy over queries, "
-                "of the other routes their difference to native in points, paired by seed and query.",
+                f"maps that take directions away. Below: the {level_words(results)} interval of native accuracy "
+                "over queries, of the other routes their difference to native in points, paired by seed and query.",
                 text_columns=2,
             )
         )

@@ -400,7 +400,7 @@ ROUTES: dict[str, Route] = {
     ),
     "top_removed": Route(
         family="map",
-        kinds=_MAPS,
+        kinds=EVERY,
         about="each modality minus its training mean and strongest components, both sides",
         map=MapRoute(
             needs=("own",),

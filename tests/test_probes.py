@@ -513,8 +513,10 @@ def test_no_inversion_and_no_one_sided_map_classifies() -> None:
     result = evaluate(
         tiny_encoder(), probed("test"), None, config=EvaluationConfig(probes=PROBES), provenance=PROVENANCE
     )
-    projections = {"class_pca", "caption_pca", "image_pca", "random_subspace", "isoclip", "shared_space"}
-    others = {"centred", "shifted", "whitened", "top_removed", "orthogonal_closing"}
+    projections = {
+        "class_pca", "caption_pca", "image_pca", "random_subspace", "isoclip", "shared_space", "top_removed",
+    }  # fmt: skip
+    others = {"centred", "shifted", "whitened", "orthogonal_closing"}
     for name in probe_columns():
         measured_by = set(rows_of(result, task=name)["route"])
         # of a few items of a tiny model some maps cannot be fitted: they are named
