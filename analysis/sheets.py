@@ -201,9 +201,10 @@ def probes(study: Study, results: Results) -> list[Table]:
                 ("arm", "route", *(probe_columns()[name] for name in names)),
                 tuple(rows),
                 "Shots: training images a class, whose mean unit feature a query is compared with by cosine. "
-                "Linear probe: logistic regression on all training images, for native features and "
-                f"maps that take directions away. Below: the {level_words(results)} interval of native accuracy "
-                "over queries, of the other routes their difference to native in points, paired by seed and query.",
+                "Linear probe: logistic regression on all training images, or as many as the protocol says, "
+                "for native features and maps that take directions away. Below: the "
+                f"{level_words(results)} interval of native accuracy over queries, of the other routes their "
+                "difference to native in points, paired by seed and query.",
                 text_columns=2,
             )
         )
