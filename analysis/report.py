@@ -119,7 +119,7 @@ def _context(study: Study, results: Results, figures: Figures) -> dict[str, obje
             }
             for within in results.within
         ],
-        "arms": sheets.arms(study, results),
+        "arms": [*sheets.arms(study, results), *sheets.probes(study, results)],
         "baseline": sheets.against_baseline(study, results),
         "across": sheets.across(study, results),
         "gaps": sheets.gaps(study, results),
@@ -153,6 +153,7 @@ def _table_files(study: Study, results: Results) -> dict[str, list[Table]]:
         "arms": [
             *([glance] if glance else []),
             *sheets.arms(study, results),
+            *sheets.probes(study, results),
             *sheets.across(study, results),
             *baseline,
             *(grid for grid in grids if grid is not None),

@@ -12,6 +12,7 @@ from analysis.results import Results, Within
 from analysis.study import Study
 from analysis.tables import CROSS_TASKS, INTERVAL, SIDE, at, is_cross_modal
 from analysis.typeset import ABSENT, Cell, Table, interval, number, points, points_interval
+from crossgap.shots import probe_columns
 
 ROUTE_NAMES = {
     "chance": "chance",
@@ -174,6 +175,52 @@ def across(study: Study, results: Results) -> list[Table]:
         rows = _route_rows(study, group)
         tables.append(Table(f"{task} ({dataset}, {split})", columns, rows, note, text_columns=3))
     return tables
+
+
+def probes(study: Study, results: Results) -> list[Table]:
+    """Show classification by labelled training images: accuracy by arm and route, in columns by shots."""
+    tables = []
+    table = results.hit_at_1[results.hit_at_1["task"].isin(probe_columns())]
+    for (dataset, split), group in table.groupby(["dataset", "split"], sort=False):
+        names = [name for name in probe_columns() if name in set(group["task"])]
+        rows = []
+        for arm in [arm for arm in study.arm_names if arm in set(group["arm"])]:
+            mine = group[group["arm"] == arm]
+            routes = sorted(set(mine["route"]), key=lambda route: _ROUTE_ORDER.get(route, len(_ROUTE_ORDER)))
+            for position, route in enumerate(routes):
+                by_task = {row["task"]: row for row in records(mine[mine["route"] == route])}
+                rows.append(
+                    (
+                        Cell(study.label(arm) if position == 0 else ""),
+                        Cell(ROUTE_NAMES.get(route, route)),
+                        *(_probe_cell(by_task.get(name)) for name in names),
+                    )
+                )
+        tables.append(
+            Table(
+                f"Images by labelled training images ({dataset}, {split}): accuracy (%), higher is better",
+                ("arm", "route", *(probe_columns()[name] for name in names)),
+                tuple(rows),
+                "Shots: training images a class, whose mean unit feature a query is compared with by cosine. "
+                "Linear probe: logistic regression on all training images, or as many as the protocol says, "
+                "for native features and maps that take directions away. Below: the "
+                f"{level_words(results)} interval of native accuracy over queries, of the other routes their "
+                "difference to native in points, paired by seed and query.",
+                text_columns=2,
+            )
+        )
+    return tables
+
+
+def _probe_cell(row: dict[str, Any] | None) -> Cell:
+    if row is None:
+        return Cell(ABSENT)
+    if row["route"] == "chance":
+        return Cell(points(row["value"]))
+    if row["route"] == "native":
+        return Cell(points(row["value"]), points_interval(row["low"], row["high"]))
+    bounds = points_interval(row["difference_low"], row["difference_high"])
+    return Cell(points(row["value"]), f"{points(row['difference'], signed=True)} {bounds}".strip())
 
 
 def _route_rows(study: Study, group: pd.DataFrame) -> tuple[tuple[Cell, ...], ...]:

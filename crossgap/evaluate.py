@@ -18,7 +18,7 @@ from rich.console import Console
 
 from crossgap.backbones import BACKBONES, backbone_of
 from crossgap.command import run_command
-from crossgap.datasets import SPECS, Dataset, load_dataset
+from crossgap.datasets import PROBES, SPECS, Dataset, Probe, load_dataset
 from crossgap.datasets.build import INVERSION_TEMPLATE
 from crossgap.datasets.check import check_root
 from crossgap.datasets.split import MissingSplit
@@ -58,6 +58,7 @@ def main(
     data_root: Path | None = None,
     split: str = "test",
     routes: tuple[str, ...] = (),
+    probes: tuple[Probe, ...] | None = None,
     limit: int | None = None,
     choose: Literal["val", "preset"] = "val",
     schedule: Schedule = "paper",
@@ -88,6 +89,8 @@ def main(
         data_root: folder that holds the folders of known datasets.
         split: split to report; settings are chosen on split val where there is one.
         routes: how query and gallery are made; default: all, with a preset inversion and some controls.
+        probes: classify images by training images with classes: by the nearest class mean, by a linear
+            probe; '--probes' alone: neither; default: both, with a preset neither.
         limit: keep so many concepts (emoji) or items of each side, spread over the classes.
         choose: where ranks, strengths and inversion settings come from: split val, or published values.
         schedule: the paper's, or fast, which reaches its loss in far fewer steps (docs/inversion.md).
@@ -104,6 +107,7 @@ def main(
     routes = routes or (PAPER_ROUTES if preset else tuple(ROUTES))
     for route in routes:
         check_known(route, ROUTES, "route")
+    probed = probes if probes is not None else () if preset else PROBES
     if steps is not None and steps < 1:
         raise InputError(f"--steps must be at least 1, not {steps}")
     if backbone is not None:
@@ -160,7 +164,9 @@ def main(
             seed=seed,
             engine=engine,
         )
-        return EvaluationConfig(routes=routes, plans={} if table is not None else plans, seed=seed)
+        return EvaluationConfig(
+            routes=routes, plans={} if table is not None else plans, seed=seed, probes=probed
+        )
 
     configs = {job.name: config_of(job) for job in jobs}
     about: dict[str, Any] = {

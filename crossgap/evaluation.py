@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from crossgap import misalignment
-from crossgap.datasets import Dataset, FitData, Items, Kind, Pairs, Task
+from crossgap.class_mean import class_mean_accuracy, draw_shots
+from crossgap.datasets import PROBES, Dataset, FitData, Items, Kind, Pairs, Probe, Task, probe_tasks
 from crossgap.datasets.tasks import Extra
 from crossgap.embeddings import embed, feature_path
 from crossgap.encoders import Encoder
@@ -26,6 +27,7 @@ from crossgap.inversion import Engine, InversionConfig, Inverter, Method, Target
 from crossgap.inversion_axes import AXES, write_axes
 from crossgap.kept_inversions import Batch, Inverted
 from crossgap.landmark import capped_precision, trapezoidal_ap
+from crossgap.linear_probe import PRESET_STRENGTH, STRENGTHS, fit_linear_probe, linear_probe_accuracy
 from crossgap.ndcg import ndcg
 from crossgap.pair_metrics import pair_metrics
 from crossgap.pictures import histogram, neighbours, projection, spread_queries
@@ -56,6 +58,7 @@ from crossgap.routes import (
     side_maps,
     sides,
 )
+from crossgap.shots import DRAWS
 from crossgap.similarity import cosine_scores
 from crossgap.streaming import streamed_metrics
 
@@ -166,18 +169,24 @@ class EvaluationConfig:
     Args:
         routes: names from :data:`crossgap.routes.ROUTES`; ``chance`` and ``native`` are always measured.
         plans: modality inverted into -> its plan.
-        seed: of random subspaces and rotations, of the split that linear separability is tested on.
+        seed: of random subspaces and rotations, of the split that linear separability is tested on, of the
+            images that class means are made of.
         num_neighbours: queries shown with their neighbours.
+        probes: classification by labelled training images, where there are any; a linear probe takes a fit
+            for each route and penalty.
     """
 
     routes: tuple[str, ...] = tuple(ROUTES)
     plans: dict[Target, InversionPlan] = field(default_factory=dict)
     seed: int = 0
     num_neighbours: int = 8
+    probes: tuple[Probe, ...] = ("class-mean",)
 
     def __post_init__(self) -> None:
         for route in self.routes:
             check_known(route, ROUTES, "route")
+        for probe in self.probes:
+            check_known(probe, PROBES, "probe")
 
 
 @dataclass
@@ -311,7 +320,9 @@ class _Run:
         self._loss_recorded: set[tuple[str, str, InversionConfig]] = set()
         self._settings: dict[Target, _Setting] = {}
         self._strengths: dict[tuple[str, Kind], tuple[Strength, str]] = {}
-        self._kinds = {task.kind for task in test.tasks}
+        self._draws: dict[str, list[Tensor]] = {}
+        self._tasks = (*test.tasks, *self._probe_tasks(test))
+        self._kinds = {task.kind for task in self._tasks}
         self._parts = self._fit_parts(test.fit, needed_parts(config.routes, self._kinds))
 
     def measure(self) -> Evaluation:
@@ -321,7 +332,7 @@ class _Run:
         for route in self._config.routes:
             if not kinds & set(ROUTES[route].kinds):
                 self.skipped[route] = f"needs a task of kind {' or '.join(ROUTES[route].kinds)}"
-        for task in test.tasks:
+        for task in self._tasks:
             self._task(task)
         if test.pairs is not None:
             self._gap(test, test.pairs)
@@ -460,10 +471,14 @@ class _Run:
         return best[1]
 
     def _strength(self, route: str, kind: Kind) -> tuple[Strength, str]:
-        """Choose the strength of a map for tasks of one kind, and say how it was chosen."""
-        key = (route, kind)
+        """Choose the strength of a map for tasks of one kind, and say how it was chosen.
+
+        Classification by labelled images takes the maps of retrieval among images.
+        """
+        chosen_for: Kind = "image-image" if kind in PROBES else kind
+        key = (route, chosen_for)
         if key not in self._strengths:
-            self._strengths[key] = self._find_strength(route, kind)
+            self._strengths[key] = self._find_strength(route, chosen_for)
         return self._strengths[key]
 
     def _find_strength(self, route: str, kind: Kind) -> tuple[Strength, str]:
@@ -582,7 +597,7 @@ class _Run:
             return
         even_Q1, even_G1 = torch.ones(len(task.query), 1), torch.ones(len(task.gallery), 1)  # all items tie
         self._record(replace(native, route="chance", query_QD=even_Q1, gallery_GD=even_G1))
-        usable_Q = ~self._record(native)["mAP"].isnan()
+        usable_Q = ~self._record(native)[task.headline].isnan()
         shown = [native]
         for route in self._config.routes:
             if task.kind not in ROUTES[route].kinds or route in ("chance", "native", "untrained_tokens"):
@@ -639,7 +654,10 @@ class _Run:
     def _record(self, scored: _Scored) -> dict[str, Tensor]:
         """Turn two sides into rows and per-query values; return the per-query values of every metric."""
         task = scored.task
-        values = _metrics(scored)
+        if task.kind in PROBES:
+            scored, values = self._classified(scored)
+        else:
+            values = _metrics(scored)
         names = ("hit@1", "hit@5") if task.kind == "zero-shot" else tuple(values)
         macro = task.headline
         for name in names:
@@ -653,6 +671,73 @@ class _Run:
         for name in kept:
             self.frames["per_query"].append(self._per_query(scored, name, values[name]))
         return values
+
+    # classification by labelled training images
+
+    def _probe_tasks(self, test: Dataset) -> tuple[Task, ...]:
+        try:
+            return probe_tasks(test, self._config.probes)
+        except InputError as error:  # one class, or no class in common
+            self.skipped |= dict.fromkeys(self._config.probes, str(error))
+            return ()
+
+    def _classified(self, scored: _Scored) -> tuple[_Scored, dict[str, Tensor]]:
+        """Classify the queries of a task; say with which penalty where it is a linear probe."""
+        task = scored.task
+        labels, support_labels = task.query.labels, task.gallery.labels
+        draws = self._drawn(task)
+        if task.kind == "class-mean" or scored.route == "chance":
+            hits_Q = class_mean_accuracy(
+                scored.query_QD, scored.gallery_GD, labels=labels, support_labels=support_labels, draws=draws
+            )
+            return scored, {"hit@1": hits_Q}
+        (rows,) = draws
+        support_ND, kept_labels = scored.gallery_GD[rows], [support_labels[row] for row in rows.tolist()]
+        chosen_on = self._on_val(scored)
+        best: tuple[float, _Scored, Tensor] | None = None
+        for strength in STRENGTHS if chosen_on is not None else (PRESET_STRENGTH,):
+            probe = fit_linear_probe(support_ND, kept_labels, strength=strength)
+            setting = ", ".join(part for part in (scored.setting, f"C {strength:g}") if part)
+            note = scored.note + ("" if probe.converged else "; its solver did not converge")
+            made = replace(scored, setting=setting, note=note, selection="preset")
+            accuracy = 0.0
+            if chosen_on is not None:
+                made = replace(made, selection="val")
+                val_labels = chosen_on.task.query.labels
+                values_Q = linear_probe_accuracy(probe, chosen_on.query_QD, labels=val_labels)
+                accuracy = float(values_Q.nanmean())
+                curve = replace(chosen_on, setting=setting, note=note, selection="curve")
+                self._row(curve, "hit@1", accuracy, values_Q)
+            if best is None or accuracy > best[0]:  # of equals the strongest penalty
+                best = accuracy, made, linear_probe_accuracy(probe, scored.query_QD, labels=labels)
+        assert best is not None
+        return best[1], {"hit@1": best[2]}
+
+    def _on_val(self, scored: _Scored) -> _Scored | None:
+        """Make the validation images by the same route, if any is of a class that is known."""
+        try:
+            tasks = probe_tasks(self._val, ("linear-probe",)) if self._val is not None else ()
+        except InputError:  # no class in common: the preset is reported, and says so
+            return None
+        if not tasks:
+            return None
+        if scored.route == "native":
+            return self._native(tasks[0])
+        return self._mapped(tasks[0], scored.route, *self._strength(scored.route, scored.task.kind))
+
+    def _drawn(self, task: Task) -> list[Tensor]:
+        """Draw the training images that a classifier is made of, once for all routes."""
+        if task.name not in self._draws:
+            items, shots = task.gallery, task.shots
+            self._draws[task.name] = (
+                [torch.arange(len(items))]
+                if shots is None
+                else [
+                    draw_shots(items.ids, items.labels, shots=shots, seed=self._config.seed, draw=draw)
+                    for draw in range(DRAWS if task.kind == "class-mean" else 1)
+                ]
+            )
+        return self._draws[task.name]
 
     def _separation(self, scored: _Scored, values_Q: Tensor) -> None:
         """Measure how far same-class scores lie among the others, over all pairs of a task."""

@@ -24,7 +24,7 @@ from torch import Tensor
 from crossgap.datasets.build import TaskList
 from crossgap.datasets.split import choose_split
 from crossgap.datasets.stratify import stratified
-from crossgap.datasets.tasks import Dataset, FitData, Items, Pairs
+from crossgap.datasets.tasks import Dataset, FitData, Items, Pairs, ProbeData
 from crossgap.errors import InputError, check_known, first_repeated
 from crossgap.similarity import unit_rows
 
@@ -110,9 +110,10 @@ def feature_dataset(table: FeatureTable, *, split: str = "test", limit: int | No
     """Make the tasks that labels, groups and splits of the features allow.
 
     With labels: ``image-class`` and ``text-class``, within the split or against split train where there is
-    one; with prompts ``zero-shot-class``. With groups of images and texts: ``image-text``, ``text-image``,
-    and the pairs whose gap is measured; where every group has two texts, ``text-caption``. ``limit`` keeps
-    that many items of each side, spread over the labels. Maps are fitted on split train alone.
+    one, and classification by its images; with prompts ``zero-shot-class``. With groups of images and texts:
+    ``image-text``, ``text-image``, and the pairs whose gap is measured; where every group has two texts,
+    ``text-caption``. ``limit`` keeps that many items of each side, spread over the labels. Maps are fitted on
+    split train alone.
 
     Raises:
         InputError: a split that the features have not, or an image whose class has no prompt.
@@ -135,7 +136,11 @@ def feature_dataset(table: FeatureTable, *, split: str = "test", limit: int | No
         _across(tasks, images.relabel(images.groups), texts.relabel(texts.groups))
     if texts is not None and texts.groups:
         _captions(tasks, texts.relabel(texts.groups))
-    return tasks.dataset(pairs=_pairs(images, texts), fit=_fit(table, train_images, train_texts))
+    return tasks.dataset(
+        pairs=_pairs(images, texts),
+        fit=_fit(table, train_images, train_texts),
+        probe=_probe(table, tasks, images, train_images),
+    )
 
 
 def _class_task(tasks: TaskList, items: Items, train: Items | None) -> None:
@@ -151,6 +156,16 @@ def _class_task(tasks: TaskList, items: Items, train: Items | None) -> None:
         protocol=f"each {noun} queries {where}; relevant is the same class",
         drop_self=train is None,
     )
+
+
+def _probe(
+    table: FeatureTable, tasks: TaskList, images: Items | None, train: Items | None
+) -> ProbeData | None:
+    if images is None or train is None or "label" not in _given(table, images):
+        return None
+    if images.groups == images.labels:  # the class is the thing itself
+        images, train = replace(images, groups=()), replace(train, groups=())
+    return tasks.probe(images, train)
 
 
 def _zero_shot(tasks: TaskList, images: Items, prompts: Items) -> None:

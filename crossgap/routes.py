@@ -14,14 +14,17 @@ from typing import Any, Literal
 from torch import Tensor
 
 from crossgap import posthoc
-from crossgap.datasets import Kind, Modality
+from crossgap.datasets import PROBES, Kind, Modality
 from crossgap.errors import InputError
 from crossgap.posthoc import Band, LinearMap
 from crossgap.projectors import Projectors
 
 INTRA: tuple[Kind, ...] = ("image-image", "text-text")
 ACROSS: tuple[Kind, ...] = ("image-text", "text-image")
-EVERY: tuple[Kind, ...] = (*INTRA, *ACROSS, "zero-shot")
+EVERY: tuple[Kind, ...] = (*INTRA, *ACROSS, "zero-shot", *PROBES)
+# A linear probe finds by itself what an invertible map does: only maps that take directions away have one.
+_MAPS: tuple[Kind, ...] = (*INTRA, *ACROSS, "zero-shot", "class-mean")
+_PROJECTIONS: tuple[Kind, ...] = (*INTRA, *PROBES)
 
 Family = Literal["reference", "inversion", "placebo", "map"]
 Strength = int | float | Band | None
@@ -130,6 +133,8 @@ class MapRoute:
 
 def sides(kind: Kind) -> tuple[Modality, Modality]:
     """Return the native modality of the query side and of the gallery side."""
+    if kind in PROBES:
+        return "image", "image"
     return "text" if kind.startswith("text") else "image", "image" if kind.endswith("image") else "text"
 
 
@@ -365,13 +370,13 @@ ROUTES: dict[str, Route] = {
     ),
     "centred": Route(
         family="map",
-        kinds=EVERY,
+        kinds=_MAPS,
         about="each modality minus its training mean, both sides",
         map=MapRoute(needs=("own",), fit=_of_own(posthoc.centring)),
     ),
     "shifted": Route(
         family="map",
-        kinds=EVERY,
+        kinds=_MAPS,
         about="each modality shifted along the gap vector towards the other, both sides",
         map=MapRoute(
             needs=("own", "other"),
@@ -383,7 +388,7 @@ ROUTES: dict[str, Route] = {
     ),
     "whitened": Route(
         family="map",
-        kinds=EVERY,
+        kinds=_MAPS,
         about="each modality whitened by its shrunk training covariance, both sides",
         map=MapRoute(
             needs=("own",),
@@ -407,25 +412,25 @@ ROUTES: dict[str, Route] = {
     ),
     "class_pca": Route(
         family="map",
-        kinds=INTRA,
+        kinds=_PROJECTIONS,
         about="top components of the class prompts, both sides",
         map=_pca("class_prompts", posthoc.class_pca),
     ),
     "caption_pca": Route(
         family="map",
-        kinds=INTRA,
+        kinds=_PROJECTIONS,
         about="top components of the training texts, both sides",
         map=_pca("texts", posthoc.caption_pca),
     ),
     "image_pca": Route(
         family="map",
-        kinds=INTRA,
+        kinds=_PROJECTIONS,
         about="top components of the training images, both sides",
         map=_pca("images", posthoc.image_pca),
     ),
     "random_subspace": Route(
         family="map",
-        kinds=INTRA,
+        kinds=_PROJECTIONS,
         about="a random subspace of the rank of class_pca (half the dimensions without it), both sides",
         map=MapRoute(
             needs=(),
@@ -437,7 +442,7 @@ ROUTES: dict[str, Route] = {
     ),
     "isoclip": Route(
         family="map",
-        kinds=INTRA,
+        kinds=_PROJECTIONS,
         about="middle band of the operator between the towers' projectors, both sides",
         map=MapRoute(
             needs=("projectors",), fit=_isoclip, unit="band", candidates=_bands, preset=_published_band
@@ -457,7 +462,7 @@ ROUTES: dict[str, Route] = {
     ),
     "orthogonal_closing": Route(
         family="map",
-        kinds=EVERY,
+        kinds=_MAPS,
         about="the retrieved modality shifted along the part of the gap outside its main components",
         map=MapRoute(
             needs=("own", "other"),

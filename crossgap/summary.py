@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from crossgap.comparison import (
+    NATIVE,
     Estimate,
     MapComparison,
     RouteResult,
@@ -20,6 +21,7 @@ from crossgap.comparison import (
 )
 from crossgap.records import Row
 from crossgap.routes import ROUTES
+from crossgap.shots import LINEAR_PROBE, SHOTS, class_mean_name, probe_columns
 
 # The gap rows that are shown, of some forty: all of them are in rows.jsonl.
 _GAP = (
@@ -36,8 +38,9 @@ def summary(rows: Sequence[Row], per_query: pd.DataFrame, skipped: dict[str, str
 
     For each dataset: every task's routes with value, paired difference to native features, interval and
     setting (:func:`crossgap.comparison.compare_routes`), the comparison of inversions with the best map, the
-    protocol; then gap and misalignment; at the end what was skipped, with the reason. A ``*`` marks an
-    interval that excludes 0, so nothing rests on colour.
+    protocol; classification by labelled training images as one table of routes by shots; then gap and
+    misalignment; at the end what was skipped, with the reason. A ``*`` marks an interval that excludes 0, so
+    nothing rests on colour.
 
     Args:
         rows: of one evaluation, of any number of datasets.
@@ -55,9 +58,10 @@ def summary(rows: Sequence[Row], per_query: pd.DataFrame, skipped: dict[str, str
         arms = ", ".join(dict.fromkeys(row.arm for row in of_dataset))
         parts.append(Text(f"{dataset}, split {split}: {arms}\n", style="bold"))
         for task in tasks:
-            if (task.dataset, task.split) != (dataset, split):
-                continue
-            parts += [_task_title(task), _task_table(task), *_below(task), Text()]
+            if (task.dataset, task.split) == (dataset, split) and task.task not in probe_columns():
+                parts += [_task_title(task), _task_table(task), *_below(task), Text()]
+        probes = [task for task in tasks if (task.dataset, task.split) == (dataset, split)]
+        parts += _probe_table({task.task: task for task in probes if task.task in probe_columns()})
         parts += _gap_table(of_dataset)
     if skipped:
         parts += [Text("not measured", style="bold"), _skipped_table(skipped)]
@@ -97,6 +101,48 @@ def _task_table(task: TaskComparison) -> Table:
             cells.append(Text(f"{result.row.n_queries}{more} / {result.row.n_gallery}"))
         table.add_row(*cells, style="bold" if result.row.route == "native" else "")
     return table
+
+
+def _probe_table(tasks: dict[str, TaskComparison]) -> list[RenderableType]:
+    """Show classification by labelled images: routes by shots, below each value its difference to native."""
+    columns = [name for name in probe_columns() if name in tasks]
+    if not columns:
+        return []
+    table = _table()
+    table.padding = 0  # seven numbers a line: the box alone keeps them apart
+    table.add_column("route", min_width=max(map(len, ROUTES)), no_wrap=True)
+    for name in columns:
+        table.add_column(probe_columns()[name], justify="right", min_width=7, overflow="fold")
+    results = {name: {result.row.route: result for result in tasks[name].routes} for name in columns}
+    for route in dict.fromkeys(route for of_task in results.values() for route in of_task):
+        cells = [Text(route)]
+        for name in columns:
+            result = results[name].get(route)
+            cells.append(Text("" if result is None else _probe_cell(result)))
+        table.add_row(*cells, style="bold" if route == NATIVE else "")
+    first = tasks[columns[0]]
+    explained = [name for name in columns if name in (class_mean_name(SHOTS[-1]), LINEAR_PROBE)]
+    return [
+        Text("images by labelled training images: accuracy %, below it - native", style="bold"),
+        table,
+        Text(
+            "* the interval of the difference excludes 0: jackknife over "
+            f"{first.n_units} {first.unit}, not corrected for the number of routes. Settings and "
+            "penalties are in rows.jsonl."
+        ),
+        *(
+            Text(f"Protocol, {probe_columns()[name]}: {tasks[name].protocol}", style="dim")
+            for name in explained
+        ),
+        Text(),
+    ]
+
+
+def _probe_cell(result: RouteResult) -> str:
+    value = _percent(result.row.value)
+    if result.difference is None:
+        return value
+    return f"{value}\n{_points(result.difference.value)}{'*' * result.difference.excludes_zero}"
 
 
 def _cells(result: RouteResult) -> list[Text]:

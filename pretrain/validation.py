@@ -33,7 +33,7 @@ def validate(checkpoint: Path, dataset: str, device: str) -> dict[str, float]:
         load_encoder(str(checkpoint), device=device),
         load_dataset(dataset, split="val"),
         None,
-        config=EvaluationConfig(routes=("native",), num_neighbours=0),
+        config=EvaluationConfig(routes=("native",), num_neighbours=0, probes=()),
         provenance=Provenance(study="validation", arm=checkpoint.name, config_hash=""),
     )
     return {

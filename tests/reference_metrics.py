@@ -98,6 +98,23 @@ def plain_topk_accuracy(scores: Sequence[float], own: int, k: int) -> float:
     return sum(own in order[:k] for order in orders) / len(orders)
 
 
+def plain_class_mean(
+    query: Rows, support: Rows, labels: Sequence[str], support_labels: Sequence[str]
+) -> list[float]:
+    """Compare each query with the mean unit row of each class; NaN for a label without a class."""
+    classes = sorted(set(support_labels))
+    means = []
+    for name in classes:
+        own = [unit_row(row) for row, label in zip(support, support_labels, strict=True) if label == name]
+        means.append(mean_row(own))
+    found = []
+    for row, label in zip(query, labels, strict=True):
+        scores = [round(cosine(row, mean), 12) for mean in means]
+        known = label in classes
+        found.append(plain_topk_accuracy(scores, classes.index(label), 1) if known else math.nan)
+    return found
+
+
 def neighbour_sets(query: int, rows: Rows, left_out: set[int], k: int) -> list[set[int]]:
     """List the sets of k nearest rows that the cosines, rounded to 12 digits, allow."""
     items = [item for item in range(len(rows)) if item not in left_out]

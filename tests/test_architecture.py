@@ -19,7 +19,13 @@ MAY_IMPORT = {
     "ablations": {"crossgap", "pretrain", "ablations"},
     "analysis": {"analysis", "crossgap"},
 }
-TORCH_FREE = {"crossgap.records", "crossgap.errors", "crossgap.command", "crossgap.inversion_axes"}
+TORCH_FREE = {
+    "crossgap.records",
+    "crossgap.errors",
+    "crossgap.command",
+    "crossgap.inversion_axes",
+    "crossgap.shots",
+}
 
 
 def name_of(path: Path) -> str:

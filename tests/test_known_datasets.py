@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crossgap.datasets import SPECS, Dataset, Task, load_dataset
+from crossgap.datasets import PROBES, SPECS, Dataset, Task, load_dataset, probe_tasks
 from crossgap.datasets.__main__ import main as list_datasets
 from crossgap.datasets.check import check_root
 from crossgap.datasets.table import (
@@ -23,6 +23,7 @@ from crossgap.datasets.table import (
     Spec,
 )
 from crossgap.errors import InputError
+from crossgap.shots import probe_columns
 from tests.miniatures import WRITERS, picture, put, write_all
 from tests.test_datasets import check_contract, relevant_and_ignored
 
@@ -115,6 +116,16 @@ class TestReading:
         assert prompts.contents[1] == prompts.contents[2] == "a photo of a sunglasses."
         relevant, _ = relevant_and_ignored(task(dataset, "image-class"))
         assert relevant.sum(axis=1).tolist() == [4] * 6
+
+    @pytest.mark.parametrize("name", PLACED)
+    def test_sets_of_classes_have_probes_where_the_splits_share_classes(self, root: Path, name: str) -> None:
+        dataset = load(root, name)
+        if name == "sop":  # its training half shows other products
+            with pytest.raises(InputError, match="none of the"):
+                probe_tasks(dataset, PROBES)
+            return
+        found = [task.name for task in probe_tasks(dataset, PROBES)]
+        assert found == (list(probe_columns()) if name in PAPER_CLASS_SETS else [])
 
     @pytest.mark.parametrize("name", ["cub", "sop"])
     def test_images_query_all_others_of_the_split(self, root: Path, name: str) -> None:

@@ -32,6 +32,8 @@ METRICS = (
     "landmark",
     "zero_shot",
     "cross_modal",
+    "class_mean",
+    "linear_probe",
 )
 MAPS = tuple(f"posthoc/{path.stem}" for path in sorted((ROOT / "crossgap/posthoc").glob("[a-z]*.py")))
 NO_FORMULA = {
@@ -49,6 +51,7 @@ NO_FORMULA = {
     "check_widths",
     "check_items",
     "neighbour_lists",
+    "draw_shots",
 }
 NO_METRIC = NO_FORMULA | {"revisited_relevance"}
 

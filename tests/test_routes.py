@@ -90,6 +90,7 @@ def test_families_and_words_of_routes() -> None:
     assert all(route.about and set(route.kinds) <= set(EVERY) for route in ROUTES.values())
     assert [sides(kind) for kind in EVERY] == [
         ("image", "image"), ("text", "text"), ("image", "text"), ("text", "image"), ("image", "text"),
+        ("image", "image"), ("image", "image"),
     ]  # fmt: skip
 
 

@@ -2,11 +2,24 @@
 
 from crossgap.datasets.emoji import embedded_shards
 from crossgap.datasets.load import load_dataset
+from crossgap.datasets.probes import probe_tasks
 from crossgap.datasets.shards import Sample, decode_image, expand_shards, read_shards
 from crossgap.datasets.table import SPECS, Spec
-from crossgap.datasets.tasks import Dataset, FitData, Items, Kind, Modality, Pairs, Task
+from crossgap.datasets.tasks import (
+    PROBES,
+    Dataset,
+    FitData,
+    Items,
+    Kind,
+    Modality,
+    Pairs,
+    Probe,
+    ProbeData,
+    Task,
+)
 
 __all__ = [
+    "PROBES",
     "SPECS",
     "Dataset",
     "FitData",
@@ -14,6 +27,8 @@ __all__ = [
     "Kind",
     "Modality",
     "Pairs",
+    "Probe",
+    "ProbeData",
     "Sample",
     "Spec",
     "Task",
@@ -21,5 +36,6 @@ __all__ = [
     "embedded_shards",
     "expand_shards",
     "load_dataset",
+    "probe_tasks",
     "read_shards",
 ]

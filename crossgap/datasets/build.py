@@ -15,7 +15,7 @@ from crossgap.datasets.class_prompts import (
     imagenet_prompts,
 )
 from crossgap.datasets.entry import Entry, check_entries, hash_entries, image_items, limited, text_items
-from crossgap.datasets.tasks import Answers, Dataset, Extra, FitData, Items, Kind, Pairs, Task
+from crossgap.datasets.tasks import Answers, Dataset, Extra, FitData, Items, Kind, Pairs, ProbeData, Task
 
 INVERSION_TEMPLATE = "a photo of {}"
 MAX_PAIRS = 5000  # image-text pairs of the gap: the number that most papers use; its metrics depend on it
@@ -78,7 +78,11 @@ class TaskList:
             )
         )
 
-    def dataset(self, *, pairs: Pairs | None, fit: FitData | None) -> Dataset:
+    def probe(self, query: Items, support: Items) -> ProbeData:
+        """Put labelled images of the split beside those of split train, with the notes of the tasks."""
+        return ProbeData(query=query, support=support, note=self._tail.strip())
+
+    def dataset(self, *, pairs: Pairs | None, fit: FitData | None, probe: ProbeData | None = None) -> Dataset:
         """Return the dataset of the tasks so far."""
         return Dataset(
             name=self._name,
@@ -88,6 +92,7 @@ class TaskList:
             pairs=pairs,
             fit=fit,
             default_template=INVERSION_TEMPLATE,
+            probe=probe,
         )
 
 
@@ -128,7 +133,8 @@ def make_dataset(
     """Make a dataset of the entries of one split.
 
     With labels: ``image-class`` (``text-class`` for texts) within the split, or against the ``train``
-    entries when there are any, and ``zero-shot-class``. With captions: ``image-text``, ``text-image`` and,
+    entries when there are any, ``zero-shot-class``, and with ``train`` entries classification by labelled
+    images (:func:`crossgap.datasets.probes.probe_tasks`). With captions: ``image-text``, ``text-image`` and,
     where every image has two captions, ``text-caption``. ``limit`` keeps that many entries of each side,
     spread over the labels. ``note`` ends every protocol. ``class_tasks`` says what labels ask for.
 
@@ -143,7 +149,12 @@ def make_dataset(
         add_caption_tasks(tasks, kept)
         _add_distinct_captions(tasks, kept)
     paired = has_images and (has_captions or bool(kept[0].label))
-    return tasks.dataset(pairs=pairs_of(kept, class_tasks) if paired else None, fit=fit_data(kept_train))
+    labelled = has_images and bool(kept[0].label) and bool(kept_train) and bool(kept_train[0].label)
+    return tasks.dataset(
+        pairs=pairs_of(kept, class_tasks) if paired else None,
+        fit=fit_data(kept_train),
+        probe=tasks.probe(image_items(kept), image_items(kept_train)) if labelled else None,
+    )
 
 
 def _add_class_tasks(

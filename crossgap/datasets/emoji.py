@@ -11,7 +11,7 @@ from pathlib import Path
 
 from crossgap.datasets.shards import Sample, read_shards
 from crossgap.datasets.stratify import stratified
-from crossgap.datasets.tasks import Dataset, FitData, Items, Kind, Pairs, Task
+from crossgap.datasets.tasks import Dataset, FitData, Items, Kind, Pairs, ProbeData, Task
 from crossgap.errors import InputError, check_known
 from crossgap.records import read_json
 
@@ -58,6 +58,7 @@ def load_emoji(*, split: str = "test", limit: int | None = None) -> Dataset:
         pairs=Pairs(image=images, text=names),
         fit=_fit() if split != "train" else None,
         default_template=TEMPLATE,
+        probe=_probe(concepts, count) if split != "train" else None,
     )
 
 
@@ -74,19 +75,18 @@ def _tasks(concepts: Sequence[_Concept], split: str, count: int) -> tuple[Task, 
         labels=tuple(subgroups),
     )
 
+    limited = _limited(concepts, count)
+
     def task(
         name: str, kind: Kind, query: Items, gallery: Items, *, protocol: str, by_subgroup: bool = False
     ) -> Task:
-        limited = (
-            "" if len(concepts) == count else f" Limited to {len(concepts)} of {count} concepts, by subgroup."
-        )
         return Task(
             name=name,
             kind=kind,
             dataset="emoji",
             dataset_hash=_manifest_hash(),
             split=split,
-            protocol=f"{len(query)} queries, {len(gallery)} in the gallery: {protocol}{limited}",
+            protocol=f"{len(query)} queries, {len(gallery)} in the gallery: {protocol} {limited}".rstrip(),
             query=_by_subgroup(query, subgroup_of) if by_subgroup else query,
             gallery=_by_subgroup(gallery, subgroup_of) if by_subgroup and gallery.groups else gallery,
             ignore_same_group=by_subgroup and kind != "zero-shot",
@@ -139,6 +139,24 @@ def _tasks(concepts: Sequence[_Concept], split: str, count: int) -> tuple[Task, 
             protocol=f'Noto pictures against one prompt a concept, "a photo of" and the name; {same_concept}',
         ),
     )
+
+
+def _limited(concepts: Sequence[_Concept], count: int) -> str:
+    return "" if len(concepts) == count else f"Limited to {len(concepts)} of {count} concepts, by subgroup."
+
+
+def _probe(concepts: Sequence[_Concept], count: int) -> ProbeData:
+    """Ask for the subgroup of pictures, from those of the training concepts by the same designer."""
+    train = [concept for concept in _concepts() if concept.split == "train"]
+    subgroup_of = {concept.concept: concept.subgroup for concept in (*concepts, *train)}
+    query, support = (
+        _by_subgroup(_images(part, [QUERY_DESIGNER]), subgroup_of) for part in (concepts, train)
+    )
+    about = (
+        f"Classes are CLDR subgroups, all pictures {QUERY_DESIGNER.capitalize()}'s; training pictures show "
+    )
+    note = f"{about}other concepts. {_limited(concepts, count)}".strip()
+    return ProbeData(query=query, support=support, note=note)
 
 
 def _fit() -> FitData:

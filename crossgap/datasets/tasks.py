@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from PIL import Image
 
@@ -16,7 +16,9 @@ from crossgap.datasets.stored import Picture, StoredImage, digest, read_bytes
 from crossgap.errors import InputError
 
 Modality = Literal["image", "text"]
-Kind = Literal["image-image", "text-text", "image-text", "text-image", "zero-shot"]
+Probe = Literal["class-mean", "linear-probe"]
+Kind = Literal["image-image", "text-text", "image-text", "text-image", "zero-shot"] | Probe
+PROBES: tuple[Probe, ...] = get_args(Probe)
 # What some tasks report beside the usual metrics: revisited Oxford's AP and precisions, BEIR's nDCG, and the
 # mAP@R of the paper's released code, which runs to rank R + 1 where the query is in the gallery.
 Extra = Literal["mAP_trapezoidal", "mP@1", "mP@5", "mP@10", "nDCG@10", "mAP@R+1"]
@@ -153,6 +155,8 @@ class Task:
     With ``ignore_same_group`` the gallery items of the query's own group are neither relevant nor irrelevant;
     with ``drop_self`` the same holds of the item with the query's id. ``answers`` (query id -> answers) takes
     the place of labels where relevance was judged item by item. ``extras`` are metrics beside the usual ones.
+    In a task of :data:`PROBES` the gallery is what a classifier is made of, of ``shots`` items a class if not
+    None.
     """
 
     name: str
@@ -167,11 +171,12 @@ class Task:
     drop_self: bool
     answers: Mapping[str, Answers] | None = field(default=None, repr=False)
     extras: tuple[Extra, ...] = ()
+    shots: int | None = None
 
     @property
     def headline(self) -> str:
         """The metric that stands for the task: of revisited Oxford and Paris their own AP."""
-        if self.kind == "zero-shot":
+        if self.kind in ("zero-shot", *PROBES):
             return "hit@1"
         return "mAP_trapezoidal" if "mAP_trapezoidal" in self.extras else "mAP"
 
@@ -207,8 +212,24 @@ class FitData:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProbeData:
+    """Images of a split with their classes, and those of the training split that classifiers are made of.
+
+    ``note``: sentences that end each protocol.
+    """
+
+    query: Items
+    support: Items
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """One split of a dataset as tasks; ``hash`` identifies its contents."""
+    """One split of a dataset as tasks; ``hash`` identifies its contents.
+
+    ``probe`` is None where there is no training split with classes;
+    :func:`crossgap.datasets.probes.probe_tasks` makes tasks of it.
+    """
 
     name: str
     hash: str
@@ -217,6 +238,7 @@ class Dataset:
     pairs: Pairs | None
     fit: FitData | None
     default_template: str
+    probe: ProbeData | None = None
 
 
 def _digest(content: Content) -> bytes:
