@@ -9,6 +9,7 @@ import pandas as pd
 
 from analysis.comparisons import minus_baseline, of_headline
 from analysis.design import Ladder, changes, crossing, levels, short, temperature_ladder, weight_ladders
+from analysis.stats.crossing import complete_crossing
 from analysis.stats.factorial import factorial_effects
 from analysis.stats.families import benjamini_hochberg
 from analysis.stats.importances import LEAST_POINTS, axis_importances
@@ -231,9 +232,7 @@ def effects(study: Study, quantities: Sequence[Quantity], *, level: float) -> pd
     factors = [short(name) for name in factors]
     found = []
     for quantity in quantities:
-        cells = design.merge(quantity.values, on="arm")
-        whole = cells.groupby("seed")["arm"].nunique()
-        cells = cells[cells["seed"].isin(whole.index[whole == len(design)])]
+        cells = complete_crossing(design.merge(quantity.values, on="arm"), "seed", "arm", least=len(design))
         if len(cells):
             table = factorial_effects(cells, factors, level=level)
             found.append(

@@ -46,8 +46,9 @@ def over_datasets(queries: pd.DataFrame, wheres: Sequence[Headline], *, bootstra
         for (route, arm), changes in to_native(values).groupby(["route", "arm"], sort=False):
             keys = [*CELL, "query_id", "query_class"]
             differences = changes.groupby(keys, sort=False)["value"].mean().dropna().reset_index()
-            kept = complete_crossing(differences[CELL].drop_duplicates(), least_datasets=2)
-            mean = _mean(differences.merge(kept, on=CELL), bootstrap)
+            counted = complete_crossing(differences, *CELL, least=2)
+            kept = counted[CELL].drop_duplicates()
+            mean = _mean(counted, bootstrap)
             if mean is None:
                 continue
             mine = native[native["arm"] == arm]
@@ -93,11 +94,11 @@ def arms_over_datasets(
             )
             cells = valued[["arm", *CELL]].drop_duplicates()
             for arm, mine in changes.groupby("arm", sort=False):
-                kept = complete_crossing(mine[CELL].drop_duplicates(), least_datasets=2)
-                mean = _mean(mine.merge(kept, on=CELL), bootstrap)
+                counted = complete_crossing(mine, *CELL, least=2)
+                mean = _mean(counted, bootstrap)
                 if mean is None:
                     continue
-                left_out = int((cells["arm"] == arm).sum()) - len(kept)
+                left_out = int((cells["arm"] == arm).sum()) - len(counted[CELL].drop_duplicates())
                 about = {"modality": modality, "quantity": quantity, "arm": arm}
                 found.append(about | mean | {"n_left_out": left_out})
     table = pd.DataFrame(found, columns=ARM_COLUMNS)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.evidence import arms_in, average_arms, crossed, deciding, gather, negligible, side, subtract
+from analysis.evidence import average_arms, deciding, gather, negligible, side, subtract
 from analysis.stats.bootstrap import Bootstrap, mean_interval
 from analysis.stats.seeds import sign_flip, two_level_t_interval
 
@@ -133,17 +133,6 @@ def test_models_that_lack_a_dataset_or_a_query_leave_the_others_whole() -> None:
     found = gather(holed, bootstrap=FEW)
     assert found is not None
     assert (found.models.n, found.n_queries) == (3, 22)
-
-
-def test_a_complete_crossing_loses_as_little_as_it_can() -> None:
-    cells = pd.DataFrame({"seed": [0, 1, 2, 0], "arm": ["a", "a", "a", "b"]})
-    assert crossed(cells, "seed", "arm")["arm"].tolist() == ["a", "a", "a"]
-    assert arms_in(cells, ["b", "a"]) == ["a"]
-    cells = pd.DataFrame({"seed": [0, 1, 2, 0, 1], "arm": ["a", "a", "a", "b", "b"]})
-    assert sorted(set(crossed(cells, "seed", "arm")["seed"])) == [0, 1]
-    assert arms_in(cells, ["b", "a"]) == ["b", "a"]
-    apart = pd.DataFrame({"seed": [0, 1], "arm": ["a", "b"]})
-    assert crossed(apart, "seed", "arm").empty
 
 
 def test_too_few_classes_decide_nothing_of_one_model() -> None:

@@ -17,7 +17,6 @@ from analysis.report import write_report
 from analysis.results import compute
 from analysis.seed_sheets import arms_over_datasets as sheets_of_arms
 from analysis.stats.bootstrap import Bootstrap
-from analysis.stats.crossing import complete_crossing
 from analysis.study import Study, read_runs
 from analysis.tables import Headline
 from tests.synthetic_study import SyntheticArm, SyntheticStudy, write_study
@@ -108,31 +107,6 @@ def test_only_a_complete_crossing_of_shared_cells_counts() -> None:
         for cell in kept
     ]
     assert row["value"] == pytest.approx(np.mean(expected))
-
-
-@pytest.mark.parametrize(
-    ("cells", "kept"),
-    [
-        ("0a 0b 1a 1b", "0a 0b 1a 1b"),
-        ("0a 0b 0c 1a 1b", "0a 0b 1a 1b"),
-        ("0a 0b 0c 1a", "0a 0b 0c"),
-        ("0a 0b 0c 1a 1b 1d 2a 2b", "0a 0b 1a 1b 2a 2b"),
-        ("0a 0b 0c 0d 1a 1b", "0a 0b 0c 0d"),  # equally many: more datasets
-        ("0a 1b", ""),
-        ("", ""),
-    ],
-)
-def test_the_largest_complete_crossing_is_kept(cells: str, kept: str) -> None:
-    frame = pd.DataFrame([(int(cell[0]), cell[1]) for cell in cells.split()], columns=["seed", "dataset"])
-    for given in (frame, frame[::-1]):
-        found = complete_crossing(given, least_datasets=2)
-        assert {f"{seed}{dataset}" for seed, dataset in found.itertuples(index=False)} == set(kept.split())
-
-
-def test_one_dataset_may_be_the_largest_crossing() -> None:
-    cells = pd.DataFrame({"seed": [0, 0, 1, 2], "dataset": ["a", "b", "a", "a"]})
-    assert complete_crossing(cells).index.tolist() == [0, 2, 3]
-    assert complete_crossing(cells, least_datasets=2).index.tolist() == [0, 1]
 
 
 def test_nothing_is_said_without_a_baseline_or_a_second_dataset() -> None:
