@@ -23,10 +23,11 @@ from analysis.evidence import (
     subtract,
 )
 from analysis.stats.association import Slope, slope_over_models
-from analysis.stats.bootstrap import Bootstrap, paired_difference
 from analysis.stats.families import holm
 from analysis.study import Study
-from analysis.tables import CONTROLS, MODEL, SIDE, Headline, at
+from analysis.tables import CONTROLS, Headline, at
+from crossgap.intervals import Bootstrap, paired_difference
+from crossgap.quoting import MODEL, SIDE
 
 Kind = Literal["above", "below", "negligible"]
 Role = Literal["effect", "control", "further"]

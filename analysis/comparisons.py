@@ -10,7 +10,9 @@ from analysis.stats.equivalence import equivalence
 from analysis.stats.families import benjamini_hochberg
 from analysis.stats.power import sd_interval, seeds_needed
 from analysis.stats.seeds import paired_seeds, win_tie_loss
-from analysis.tables import MODEL, SIDE, Headline, at, headlines, is_cross_modal
+from analysis.tables import Headline, at, headlines
+from crossgap.quoting import MODEL, SIDE
+from crossgap.vocabulary import is_cross_modal
 
 WHAT = ["quantity", *SIDE]
 MARGIN = 0.005  # half a point of mAP: what counts as nothing in a test of equivalence (methods: +-0.5 mAP)

@@ -15,7 +15,9 @@ from analysis.stats.families import benjamini_hochberg
 from analysis.stats.importances import LEAST_POINTS, axis_importances
 from analysis.stats.seeds import paired_seeds
 from analysis.study import Study
-from analysis.tables import CROSS_TASKS, MODEL, Headline
+from analysis.tables import Headline
+from crossgap.quoting import MODEL
+from crossgap.vocabulary import CROSS_TASKS
 
 REGIME = "objective.temperature.regime"
 FAIR_MODES = ("grid", "qmc")  # points drawn without regard to what was found before

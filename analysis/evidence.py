@@ -9,15 +9,14 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.stats.bootstrap import Bootstrap, average_models, resample_counts
 from analysis.stats.crossing import complete_crossing
 from analysis.stats.equivalence import equivalent_within
 from analysis.stats.seeds import Paired, paired_seeds, sign_flip, two_level_t_interval
-from analysis.stats.support import supported, supported_classes
+from crossgap.intervals import Bootstrap, average_models, resampled_means
+from crossgap.support import OVER_QUERIES, supported, supported_classes
 
 Verdict = Literal["supported", "contradicted", "undecided", "not measured"]
 TWO_LEVEL = "two-level t"
-OVER_QUERIES = "query bootstrap (clustered)"
 QUERY = ["dataset", "query_id", "query_class"]
 
 
@@ -137,9 +136,9 @@ def _over_queries(queries: pd.DataFrame, bootstrap: Bootstrap) -> tuple[float, f
         classes = group.groupby("query_class")["value"].agg(["sum", "size"])
         if len(classes) < 2:
             return float("nan"), float("nan")
-        drawn = resample_counts(len(classes), replace(bootstrap, seed=bootstrap.seed + place))
-        sums, sizes = (classes[name].to_numpy(np.float64) for name in ("sum", "size"))
-        means_R += (drawn @ sums) / (drawn @ sizes) / len(groups)
+        sums_C1, sizes_C1 = (classes[[name]].to_numpy(np.float64) for name in ("sum", "size"))
+        drawn = replace(bootstrap, seed=bootstrap.seed + place)
+        means_R += resampled_means(sums_C1, sizes_C1, drawn)[:, 0] / len(groups)
     tail = 50 * (1 - bootstrap.level)
     low, high = np.percentile(means_R, [tail, 100 - tail])
     return float(low), float(high)

@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from analysis.evidence import OVER_QUERIES, Evidence, deciding, side
+from analysis.evidence import Evidence, deciding, side
 from analysis.results import Results, Within
 from analysis.stats.seeds import paired_seeds
-from analysis.stats.support import class_coverage, supported, supported_classes
 from analysis.study import Study
 from analysis.typeset import counted, interval, joined, number, p_value, points, points_interval
+from crossgap.support import OVER_QUERIES, class_coverage, supported, supported_classes
 
 FEW_QUERIES = 30
 FAR = 0.5  # mean 1 - cosine after inversion above which a feature is said to be far from its target

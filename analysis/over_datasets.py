@@ -7,11 +7,13 @@ from collections.abc import Sequence
 import pandas as pd
 
 from analysis.evidence import gather
-from analysis.stats.bootstrap import Bootstrap, paired_difference
 from analysis.stats.crossing import complete_crossing
 from analysis.stats.families import benjamini_hochberg
 from analysis.stats.seeds import win_tie_loss
-from analysis.tables import INTERVAL, MODEL, SIDE, Headline, at, to_native
+from analysis.tables import Headline, at
+from crossgap.intervals import Bootstrap, paired_difference
+from crossgap.quoting import MODEL, SIDE
+from crossgap.route_values import INTERVAL, to_native
 
 RECORD = ["wins", "ties", "losses"]
 COUNTS = ["n_datasets", "n_seeds", "n_left_out"]

@@ -25,11 +25,11 @@ from analysis.plots.neighbours import ROUTE_NAMES, StripsInfo, decode, strips_in
 from analysis.plots.saving import Saver
 from analysis.protocol import protocol, reproduce
 from analysis.results import Results, compute
-from analysis.stats.bootstrap import Bootstrap
 from analysis.study import Study, read_runs
 from analysis.typeset import Table, counted, latex, markdown
 from crossgap.command import run_command
 from crossgap.errors import InputError
+from crossgap.intervals import Bootstrap
 from crossgap.records import check_writable, write_text
 
 Format = Literal["html", "md", "tex", "csv", "parquet"]

@@ -16,10 +16,8 @@ from analysis.plots.headline import POINTS, HeadlineInfo, headline_info
 from analysis.plots.headline import Slope as Line
 from analysis.plots.setting_curves import SettingCurvesInfo, setting_curves_info
 from analysis.stats.association import Association, Slope, rank_association, slope_over_models
-from analysis.stats.bootstrap import Bootstrap
 from analysis.study import Study
 from analysis.tables import (
-    INTERVAL,
     Headline,
     at,
     baseline_differences,
@@ -27,13 +25,12 @@ from analysis.tables import (
     gap_values,
     grid_gains,
     headlines,
-    measurements,
     query_gains,
-    quoted,
-    quoted_queries,
-    route_difference,
     settings,
 )
+from crossgap.intervals import Bootstrap
+from crossgap.quoting import quoted, quoted_queries
+from crossgap.route_values import INTERVAL, measurements, route_difference
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,11 @@ import pandas as pd
 from analysis.published import PUBLISHED, SOURCES
 from analysis.results import Results, Within
 from analysis.study import Study
-from analysis.tables import CROSS_TASKS, INTERVAL, SIDE, at, is_cross_modal
+from analysis.tables import at
 from analysis.typeset import ABSENT, Cell, Table, interval, number, points, points_interval
+from crossgap.quoting import SIDE
+from crossgap.route_values import INTERVAL
+from crossgap.vocabulary import CROSS_TASKS, is_cross_modal
 
 ROUTE_NAMES = {
     "chance": "chance",

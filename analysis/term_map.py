@@ -14,13 +14,14 @@ import pandas as pd
 import tyro
 
 from analysis.sheets import records
-from analysis.stats.bootstrap import Bootstrap, average_models, mean_interval, paired_difference
 from analysis.study import Study, read_runs
-from analysis.tables import INTERVAL, quoted, quoted_queries
 from analysis.typeset import ABSENT, Cell, Table, interval, markdown, number
 from crossgap.command import run_command
 from crossgap.errors import InputError
+from crossgap.intervals import Bootstrap, average_models, mean_interval, paired_difference
+from crossgap.quoting import quoted, quoted_queries
 from crossgap.records import atomic_path, write_text
+from crossgap.route_values import INTERVAL
 
 INVERTED = {"image-subgroup": "oti", "image-concept": "oti", "text-subgroup": "ovi", "text-concept": "ovi"}
 ACROSS = ("image-text", "text-image", "zero-shot-subgroup", "zero-shot-concept")

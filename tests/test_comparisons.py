@@ -11,7 +11,7 @@ from scipy import stats
 
 from analysis.comparisons import against_baseline, model_values, over_seeds
 from analysis.study import Study, read_runs
-from analysis.tables import quoted
+from crossgap.quoting import quoted
 from tests.synthetic_study import SyntheticStudy, write_study
 
 

@@ -10,8 +10,8 @@ import pytest
 from scipy import stats
 
 from analysis.evidence import average_arms, deciding, gather, negligible, side, subtract
-from analysis.stats.bootstrap import Bootstrap, mean_interval
 from analysis.stats.seeds import sign_flip, two_level_t_interval
+from crossgap.intervals import Bootstrap, mean_interval
 
 FEW = Bootstrap(resamples=400)
 

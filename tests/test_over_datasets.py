@@ -16,9 +16,9 @@ from analysis.over_datasets import arms_over_datasets, over_datasets
 from analysis.report import write_report
 from analysis.results import compute
 from analysis.seed_sheets import arms_over_datasets as sheets_of_arms
-from analysis.stats.bootstrap import Bootstrap
 from analysis.study import Study, read_runs
 from analysis.tables import Headline
+from crossgap.intervals import Bootstrap
 from tests.synthetic_study import SyntheticArm, SyntheticStudy, write_study
 
 FEW = Bootstrap(resamples=50)

@@ -20,9 +20,9 @@ from analysis.report import main, write_report
 from analysis.results import compute
 from analysis.seed_sheets import power
 from analysis.sheets import glance
-from analysis.stats.bootstrap import Bootstrap
 from analysis.study import read_runs
 from crossgap.command import run_command
+from crossgap.intervals import Bootstrap
 from tests.synthetic_study import SyntheticArm, SyntheticStudy, write_run, write_study
 
 FEW = Bootstrap(resamples=100)

@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.stats.association import rank_association
-from analysis.stats.bootstrap import (
+from crossgap.errors import InputError
+from crossgap.intervals import (
     Bootstrap,
     average_models,
     mean_interval,
     paired_difference,
     resample_counts,
 )
-from crossgap.errors import InputError
 
 FEW = Bootstrap(resamples=300)
 

@@ -10,10 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.stats.bootstrap import Bootstrap, mean_interval
 from analysis.study import Study, read_runs
 from analysis.tables import (
-    KEYS,
     Headline,
     at,
     baseline_differences,
@@ -22,15 +20,14 @@ from analysis.tables import (
     gap_values,
     grid_gains,
     headlines,
-    measurements,
     model_gaps,
-    quoted,
-    quoted_queries,
-    route_difference,
     settings,
 )
 from crossgap.errors import InputError
+from crossgap.intervals import Bootstrap, mean_interval
+from crossgap.quoting import KEYS, quoted, quoted_queries
 from crossgap.records import read_rows
+from crossgap.route_values import measurements, route_difference
 from tests.synthetic_study import CHANCE, SyntheticArm, SyntheticStudy, write_run, write_study
 
 FEW = Bootstrap(resamples=200)

@@ -27,8 +27,9 @@ from analysis.plots.style import (
     stem,
     theme,
 )
-from analysis.stats.bootstrap import Bootstrap
-from analysis.tables import CONTROLS, Headline, at, model_gaps, route_difference
+from analysis.tables import CONTROLS, Headline, at, model_gaps
+from crossgap.intervals import Bootstrap
+from crossgap.route_values import route_difference
 
 POINTS = 100  # mAP points in a fraction
 GAP_STEP = 0.1  # of the gap, for which slopes are told here and in their table

@@ -29,7 +29,7 @@ from analysis.plots.style import (
     spread,
     theme,
 )
-from analysis.tables import SIDE, reported
+from crossgap.quoting import SIDE, reported
 
 LINES: tuple[Literal["-", "--", ":", "-."], ...] = ("-", "--", ":", "-.")
 ROUTES = ("native", "oti", "ovi", "centred")

@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image, UnidentifiedImageError
 
 from analysis.plots.style import DOUBLE, QUIET, SMALLEST, TEXT, new_figure, short, theme
-from analysis.tables import reported
+from crossgap.quoting import reported
 
 RELEVANT, IRRELEVANT = "#1a7f37", "#c1121f"
 _MARKS = {True: (RELEVANT, "-", "✓"), False: (IRRELEVANT, (0, (3, 2)), "✗"), None: (QUIET, ":", "")}

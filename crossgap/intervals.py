@@ -1,4 +1,7 @@
-"""Intervals over queries: a cluster bootstrap of means and of paired differences. Frame in, frame out."""
+"""Intervals over queries: a cluster bootstrap of means and of paired differences. Frame in, frame out.
+
+What an evaluation prints and what a report shows is bounded by these functions. Imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -55,6 +58,16 @@ def _drawn(n_clusters: int, resamples: int, seed: int) -> FloatArray:
     counts = np.random.default_rng(seed).multinomial(n_clusters, shares, size=resamples).astype(np.float64)
     counts.flags.writeable = False
     return counts
+
+
+def resampled_means(sums_CG: FloatArray, counts_CG: FloatArray, bootstrap: Bootstrap) -> FloatArray:
+    """Compute sum over count in each resample of C clusters, for G groups that share the draws.
+
+    Returns:
+        means, shape (resamples, G).
+    """
+    drawn = resample_counts(len(sums_CG), bootstrap)
+    return (drawn @ sums_CG) / (drawn @ counts_CG)
 
 
 def mean_interval(
@@ -225,7 +238,6 @@ def _bounds(clusters: Sequence[_Clusters], bootstrap: Bootstrap) -> FloatArray:
         counts = np.stack([clusters[member].counts for member in members], axis=1)
         bounds[members, 0] = sums.sum(axis=0) / counts.sum(axis=0)
         if size > 1:
-            drawn = resample_counts(int(size), bootstrap)
-            means = (drawn @ sums) / (drawn @ counts)
-            bounds[members, 1:] = np.percentile(means, [tail, 100 - tail], axis=0).T
+            means_RG = resampled_means(sums, counts, bootstrap)
+            bounds[members, 1:] = np.percentile(means_RG, [tail, 100 - tail], axis=0).T
     return bounds
