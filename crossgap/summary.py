@@ -16,10 +16,11 @@ from crossgap.comparison import (
     RouteResult,
     TaskComparison,
     compare_routes,
-    of_reported_splits,
 )
-from crossgap.records import Row
+from crossgap.quoting import reported
+from crossgap.records import Row, row_frame
 from crossgap.routes import ROUTES
+from crossgap.support import OVER_QUERIES, least_classes
 
 # The gap rows that are shown, of some thirty: all of them are in rows.jsonl.
 _GAP = (
@@ -37,7 +38,8 @@ def summary(rows: Sequence[Row], per_query: pd.DataFrame, skipped: dict[str, str
     For each dataset: every task's routes with value, paired difference to native features, interval and
     setting (:func:`crossgap.comparison.compare_routes`), the comparison of inversions with the best map, the
     protocol; then gap and misalignment; at the end what was skipped, with the reason. A ``*`` marks an
-    interval that excludes 0, so nothing rests on colour.
+    interval that excludes 0, so nothing rests on colour; queries of too few classes for an interval to decide
+    get no mark.
 
     Args:
         rows: of one evaluation, of any number of datasets.
@@ -48,10 +50,10 @@ def summary(rows: Sequence[Row], per_query: pd.DataFrame, skipped: dict[str, str
         InputError: per-query values that do not pair.
     """
     tasks = compare_routes(rows, per_query)
-    reported = of_reported_splits(rows)
+    of_reported_splits = [rows[place] for place in reported(row_frame(rows)).index]
     parts: list[RenderableType] = []
-    for dataset, split in dict.fromkeys((row.dataset, row.split) for row in reported):
-        of_dataset = [row for row in reported if (row.dataset, row.split) == (dataset, split)]
+    for dataset, split in dict.fromkeys((row.dataset, row.split) for row in of_reported_splits):
+        of_dataset = [row for row in of_reported_splits if (row.dataset, row.split) == (dataset, split)]
         arms = ", ".join(dict.fromkeys(row.arm for row in of_dataset))
         parts.append(Text(f"{dataset}, split {split}: {arms}\n", style="bold"))
         for task in tasks:
@@ -91,7 +93,7 @@ def _task_table(task: TaskComparison) -> Table:
         if known is not None and family not in (None, known.family):
             table.add_section()
         family = known.family if known is not None else family
-        cells = _cells(result)
+        cells = _cells(result, task.decides)
         if by_route:
             more = f" + {result.row.n_skipped}" * (result.row.n_skipped > 0)
             cells.append(Text(f"{result.row.n_queries}{more} / {result.row.n_gallery}"))
@@ -99,7 +101,7 @@ def _task_table(task: TaskComparison) -> Table:
     return table
 
 
-def _cells(result: RouteResult) -> list[Text]:
+def _cells(result: RouteResult, decides: bool) -> list[Text]:
     row = result.row
     shown = result.own or result.difference
     difference, mark = "", ""
@@ -107,10 +109,11 @@ def _cells(result: RouteResult) -> list[Text]:
         difference = "value:"
     elif result.difference is not None:
         difference = _points(result.difference.value)
-        mark = "*" if result.difference.excludes_zero else ""
+        mark = "*" if decides and result.difference.excludes_zero else ""
     interval = "" if shown is None else _interval(shown, signed=result.own is None)
     return [
-        Text(cell) for cell in (row.route, _percent(row.value), difference, interval, mark, _setting(result))
+        Text(cell)
+        for cell in (row.route, _percent(result.value), difference, interval, mark, _setting(result))
     ]
 
 
@@ -131,28 +134,34 @@ def _below(task: TaskComparison) -> Iterator[Text]:
     """Say what the intervals are, how inversions compare with maps, and the protocol."""
     count = sum(result.difference is not None for result in task.routes)
     bounded = any((one.own or one.difference or Estimate(0)).low is not None for one in task.routes)
-    over = f"{task.n_units} classes" if task.unit == "classes" else f"{task.n_units} queries (of one class)"
     if bounded:
-        yield Text(
-            "- native: paired difference in points. Intervals: jackknife over "
-            f"{over}; one a row, not corrected for the number of routes, {count}. * excludes 0."
+        about = (
+            f"- native: paired difference in points. Intervals: bootstrap over {task.n_classes} classes of "
+            f"queries; one a row, not corrected for the number of routes, {count}."
         )
+        few = f" From so few they are too narrow to decide anything; that takes {_least_classes()}."
+        yield Text(about + (" * excludes 0." if task.decides else few))
     elif count:
-        yield Text("- native: paired difference in points. No intervals: there is one query.")
+        yield Text("- native: paired difference in points. No intervals: the queries are of one class.")
     if not any(one.row.route == "native" for one in task.routes):
         yield Text("No native features were measured: no differences.")
     for comparison in task.maps:
-        yield Text(_beside_map(comparison))
+        yield Text(_beside_map(comparison, task.decides))
     if task.maps and task.maps[0].n_maps > 1:
         yield Text("That map is the highest on these very queries, which favours it.")
     yield Text(f"Protocol: {task.protocol}", style="dim")
 
 
-def _beside_map(comparison: MapComparison) -> str:
+def _least_classes() -> str:
+    least = least_classes(OVER_QUERIES)
+    return "more than any simulated number" if least is None else f"{least} classes"
+
+
+def _beside_map(comparison: MapComparison, decides: bool) -> str:
     among = f"the highest of {comparison.n_maps} maps" if comparison.n_maps > 1 else "the only map"
     difference = comparison.difference
     interval = _interval(difference, signed=True)
-    mark = " *" if difference.excludes_zero else ""
+    mark = " *" if decides and difference.excludes_zero else ""
     return (
         f"{comparison.inversion} - {comparison.best_map} ({among}): "
         f"{_points(difference.value)} points {interval}{mark}".rstrip()
