@@ -16,6 +16,7 @@ import pandas as pd
 
 from crossgap.errors import InputError, check_known
 
+MOST_CLUSTERS = 1_000  # beyond, groups of whole clusters are resampled: time and memory stay bounded
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
 
@@ -63,11 +64,23 @@ def _drawn(n_clusters: int, resamples: int, seed: int) -> FloatArray:
 def resampled_means(sums_CG: FloatArray, counts_CG: FloatArray, bootstrap: Bootstrap) -> FloatArray:
     """Compute sum over count in each resample of C clusters, for G groups that share the draws.
 
+    Above :data:`MOST_CLUSTERS` clusters, so many groups of whole clusters are resampled instead, each
+    cluster in the group of its place: the spread of their sums estimates the same variance, as the groups
+    are as independent as the clusters.
+
     Returns:
         means, shape (resamples, G).
     """
-    drawn = resample_counts(len(sums_CG), bootstrap)
-    return (drawn @ sums_CG) / (drawn @ counts_CG)
+    drawn = resample_counts(min(len(sums_CG), MOST_CLUSTERS), bootstrap)
+    return (drawn @ _pooled(sums_CG)) / (drawn @ _pooled(counts_CG))
+
+
+def _pooled(values_CG: FloatArray) -> FloatArray:
+    if len(values_CG) <= MOST_CLUSTERS:
+        return values_CG
+    pooled = np.zeros((MOST_CLUSTERS, values_CG.shape[1]))
+    np.add.at(pooled, np.arange(len(values_CG)) % MOST_CLUSTERS, values_CG)
+    return pooled
 
 
 def mean_interval(
