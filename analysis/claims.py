@@ -10,6 +10,7 @@ from typing import Literal
 import pandas as pd
 
 from analysis.comparisons import of_headline
+from analysis.contrasts import between
 from analysis.design import WEIGHT, Value, changes, flat
 from analysis.evidence import (
     QUERY,
@@ -20,7 +21,6 @@ from analysis.evidence import (
     gather,
     negligible,
     side,
-    subtract,
 )
 from analysis.stats.association import Slope, slope_over_models
 from analysis.stats.families import holm
@@ -341,7 +341,7 @@ def _misaligned(data: _Data, modality: str) -> Claim:
     gain = data.within(modality, "class_pca", "native")
     over_random = data.within(modality, "class_pca", "random_subspace")
     alone = data.arms_of_images_alone() if modality == "image" else []
-    difference = subtract(data.of(gain, data.lead), data.of(gain, alone)) if alone else pd.DataFrame()
+    difference = between(gain, data.lead, alone) if alone else pd.DataFrame()
     return Claim(
         number=1,
         modality=modality,
@@ -515,7 +515,7 @@ def _gone(data: _Data, gain: pd.DataFrame, arms: Sequence[str], of: str) -> Stat
 def _less(data: _Data, gain: pd.DataFrame, arms: Sequence[str], references: Sequence[str]) -> Evidence | None:
     if not arms or not references:
         return None
-    return data.evidence(subtract(average_arms(gain, arms), average_arms(gain, references)))
+    return data.evidence(between(gain, arms, references))
 
 
 def _mean_over(data: _Data, gain: pd.DataFrame, arms: Sequence[str]) -> str:

@@ -170,16 +170,6 @@ def _p_over_queries(queries: pd.DataFrame) -> float:
     return sign_flip((queries["value"] / sizes).to_numpy(float), classes.to_numpy(str))
 
 
-def subtract(frame: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
-    """Subtract per-query values of the same model, dataset and query; what one side lacks is left out.
-
-    Both: columns dataset, seed, query_id, query_class, value.
-    """
-    on = ["seed", *QUERY]
-    joined = frame.merge(reference[[*on, "value"]], on=on, suffixes=("", "_reference"))
-    return joined.assign(value=joined["value"] - joined["value_reference"])[[*on, "value"]]
-
-
 def arms_in(frame: pd.DataFrame, arms: Sequence[str]) -> list[str]:
     """Name the arms that :func:`average_arms` averages: those whose seeds make a complete crossing."""
     measured = set(complete_crossing(frame[frame["arm"].isin(arms)], "seed", "arm")["arm"])

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import pandas as pd
 
+from analysis.contrasts import evidence_of
 from analysis.evidence import Evidence, deciding, side
 from analysis.results import Results, Within
 from analysis.stats.seeds import paired_seeds
 from analysis.study import Study
+from analysis.tables import at
 from analysis.typeset import counted, interval, joined, number, p_value, points, points_interval
 from crossgap.support import OVER_QUERIES, class_coverage, supported, supported_classes
 
@@ -156,7 +157,7 @@ def _within(study: Study, results: Results, within: Within) -> Finding:
     )
     sentences = [
         _gains(study, within),
-        *_baseline(study, within),
+        *_baseline(study, results, within),
         _against_pca(study, within),
         *_strongest_control(study, within),
         *_association(within),
@@ -249,7 +250,7 @@ def _strongest_control(study: Study, within: Within) -> list[str]:
     ]
 
 
-def _baseline(study: Study, within: Within) -> list[str]:
+def _baseline(study: Study, results: Results, within: Within) -> list[str]:
     if study.baseline is None or study.baseline not in set(within.gains["arm"]):
         return []
     sentences = []
@@ -262,18 +263,19 @@ def _baseline(study: Study, within: Within) -> list[str]:
             relation = f"has the sign opposite to what {_REPORTED}"
         size = f"{points(row['value'], 2, signed=True)} points {points_interval(row['low'], row['high'], 2)}"
         sentences.append(f"The baseline's gain, {size}, {relation}.")
-    if within.changes:
-        sentences.append(_changes(study, within.changes))
+    changes = at(results.contrasts[results.contrasts["quantity"] == "gain"], within.where)
+    if len(changes):
+        sentences.append(_changes(study, changes))
     return sentences
 
 
-def _changes(study: Study, changes: Mapping[str, Evidence]) -> str:
+def _changes(study: Study, changes: pd.DataFrame) -> str:
     """Compare the arms' gains with the baseline's by what decides of claims; one seed tells no arms apart."""
-    told = {arm: found for arm, found in changes.items() if found.models.n > 1}
-    if not told:
+    told = changes[changes["n_seeds"] > 1]
+    if told.empty:
         return "With one seed nothing can be said of differences between the gains of arms."
-    rows = pd.DataFrame({"arm": list(told), "side": [side(found) for found in told.values()]})
-    bounds = rows.assign(low=rows["side"], high=rows["side"])  # the side of zero that the intervals agree on
+    sides = [side(evidence_of(row)) for _, row in told.iterrows()]
+    bounds = told.assign(low=sides, high=sides)  # the side of zero that the intervals agree on
     verdicts = _Verdicts("is larger for", "is smaller for", "cannot be told from it for")
     return (
         "Compared with the baseline's gain, over paired seeds and queries, the gain "

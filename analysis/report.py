@@ -120,7 +120,6 @@ def _context(study: Study, results: Results, figures: Figures) -> dict[str, obje
             for within in results.within
         ],
         "arms": sheets.arms(study, results),
-        "baseline": sheets.against_baseline(study, results),
         "across": sheets.across(study, results),
         "gaps": sheets.gaps(study, results),
         "histograms": figures.histograms(results),
@@ -145,7 +144,7 @@ def _rule(results: Results) -> str:
 
 
 def _table_files(study: Study, results: Results) -> dict[str, list[Table]]:
-    glance, baseline = sheets.glance(study, results), sheets.against_baseline(study, results)
+    glance = sheets.glance(study, results)
     grids = [sheets.grid(study, results, within) for within in results.within]
     settings = [sheets.chosen_settings(study, within) for within in results.within]
     more = _more_tables(study, results)
@@ -154,7 +153,6 @@ def _table_files(study: Study, results: Results) -> dict[str, list[Table]]:
             *([glance] if glance else []),
             *sheets.arms(study, results),
             *sheets.across(study, results),
-            *baseline,
             *(grid for grid in grids if grid is not None),
             *settings,
         ],
@@ -172,15 +170,12 @@ def _table_files(study: Study, results: Results) -> dict[str, list[Table]]:
 def _more_tables(study: Study, results: Results) -> dict[str, list[Table]]:
     power, association = seed_sheets.power(study, results), seed_sheets.association(results)
     return {
-        "seeds": seed_sheets.differences(study, results),
+        "seeds": seed_sheets.contrasts(study, results),
         "power": [power] if power else [],
         "association": [association] if association else [],
         "factorial": seed_sheets.factorial(results),
         "importances": seed_sheets.importances(results),
-        "over_datasets": [
-            *seed_sheets.over_datasets(study, results),
-            *seed_sheets.arms_over_datasets(study, results),
-        ],
+        "over_datasets": seed_sheets.over_datasets(study, results),
     }
 
 

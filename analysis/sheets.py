@@ -209,52 +209,6 @@ def _settings(settings: tuple[tuple[int, int, str], ...]) -> str:
     return "; ".join(f"{steps} × {tokens}" + f", {words}" * bool(words) for steps, tokens, words in settings)
 
 
-def against_baseline(study: Study, results: Results) -> list[Table]:
-    """Show each arm minus the baseline, paired by seed: gap and tasks within a modality, then across."""
-    if results.differences.empty or study.baseline is None:
-        return []
-    tables = []
-    for dataset, differences in results.differences.groupby("dataset", sort=False):
-        crossing = differences["task"].map(is_cross_modal).astype(bool)
-        sides = (("within a modality", ~crossing), ("across modalities", crossing))
-        for side, chosen in sides:
-            here = differences[chosen]
-            if here.empty:
-                continue
-            keys = list(dict.fromkeys(zip(here["quantity"], here["task"], strict=True)))
-            rows = []
-            for arm in [arm for arm in study.arm_names if arm in set(here["arm"])]:
-                cells = [Cell(study.label(arm))]
-                for quantity, task in keys:
-                    mine = here[
-                        (here["arm"] == arm) & (here["quantity"] == quantity) & (here["task"] == task)
-                    ]
-                    cells.append(_difference_cell(records(mine)[0], quantity) if len(mine) else Cell(ABSENT))
-                rows.append(tuple(cells))
-            tables.append(
-                Table(
-                    f"Each arm minus {study.label(study.baseline)}, {side} ({dataset})",
-                    ("arm", *(_quantity(quantity, task) for quantity, task in keys)),
-                    tuple(rows),
-                    "Points of mAP within a modality and of accuracy across; the gap in its own unit. Paired "
-                    f"by seed and query. Brackets: {level_words(results)} intervals over queries, which do "
-                    "not cover seeds. Below them each seed's own difference, in the order of the seeds.",
-                )
-            )
-    return tables
-
-
-def _quantity(quantity: str, task: str) -> str:
-    return "modality gap (distance)" if quantity == "gap" else f"{task}: {QUANTITIES[quantity]}"
-
-
-def _difference_cell(row: dict[str, Any], quantity: str) -> Cell:
-    scale, digits = (1, 3) if quantity == "gap" else (100, 2)
-    seeds = ", ".join(number(scale * value, digits, signed=True) for _, value in row["per_seed"])
-    bounds = interval(scale * row["low"], scale * row["high"], digits)
-    return Cell(number(scale * row["value"], digits, signed=True), f"{bounds}\n({seeds})".strip())
-
-
 def gaps(study: Study, results: Results) -> list[Table]:
     """Show the gap metrics and the same/other-class overlap, one line a model."""
     tables = []

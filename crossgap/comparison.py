@@ -136,8 +136,10 @@ def compare_routes(
     return comparisons
 
 
-def _at(frame: pd.DataFrame, key: Any) -> pd.DataFrame:
-    return frame[(frame[SIDE] == list(key)).all(axis=1)].set_index("route")
+def _at(frame: pd.DataFrame, key: Any) -> dict[str, dict[str, Any]]:
+    """Give the rows of one dataset, split and task by route."""
+    here = frame[(frame[SIDE] == list(key)).all(axis=1)]
+    return {str(row["route"]): row for row in here.to_dict("records")}
 
 
 def _beside_maps(values: pd.DataFrame, queries: pd.DataFrame, bootstrap: Bootstrap) -> pd.DataFrame:
@@ -157,9 +159,12 @@ def _beside_maps(values: pd.DataFrame, queries: pd.DataFrame, bootstrap: Bootstr
     return table.merge(best.rename(columns={"route": "best_map"}), on=SIDE)
 
 
-def _compare(shown: Sequence[Row], values: pd.DataFrame, beside: pd.DataFrame) -> TaskComparison:
+def _compare(
+    shown: Sequence[Row], values: dict[str, dict[str, Any]], beside: dict[str, dict[str, Any]]
+) -> TaskComparison:
     inversions = [row for row in shown if _family(row.route) == "inversion"]
-    n_classes = 0 if values["n_clusters"].isna().all() else int(values["n_clusters"].max())
+    counts = [row["n_clusters"] for row in values.values() if pd.notna(row["n_clusters"])]
+    n_classes = int(max(counts, default=0))
     first = shown[0]
     about = ROUTES[first.route].about if first.route in ROUTES else ""
     return TaskComparison(
@@ -168,7 +173,7 @@ def _compare(shown: Sequence[Row], values: pd.DataFrame, beside: pd.DataFrame) -
         task=first.task,
         metric=first.metric,
         protocol=first.protocol.partition(about)[0].strip() if about else first.protocol,
-        routes=tuple(_result(row, values.loc[row.route], _chosen(row, inversions)) for row in shown),
+        routes=tuple(_result(row, values[row.route], _chosen(row, inversions)) for row in shown),
         maps=tuple(
             MapComparison(
                 inversion=row.route,
@@ -177,15 +182,15 @@ def _compare(shown: Sequence[Row], values: pd.DataFrame, beside: pd.DataFrame) -
                 difference=_estimate(found, "value", "low", "high"),
             )
             for row in inversions
-            if row.route in beside.index
-            for found in [beside.loc[row.route]]
+            if row.route in beside
+            for found in [beside[row.route]]
         ),
         n_classes=n_classes,
         decides=supported_classes(OVER_QUERIES, n_classes),
     )
 
 
-def _result(row: Row, measured: pd.Series, chosen: str) -> RouteResult:
+def _result(row: Row, measured: dict[str, Any], chosen: str) -> RouteResult:
     own = difference = None
     if row.route == NATIVE and pd.notna(measured["n_clusters"]):
         own = _estimate(measured, "value", "low", "high")
@@ -202,7 +207,7 @@ def _chosen(row: Row, inversions: Sequence[Row]) -> str:
     return next((one.selection for one in inversions if (one.num_tokens, one.setting) == here), "none")
 
 
-def _estimate(measured: pd.Series, value: str, low: str, high: str) -> Estimate:
+def _estimate(measured: dict[str, Any], value: str, low: str, high: str) -> Estimate:
     if pd.isna(measured[low]):
         return Estimate(float(measured[value]))
     return Estimate(*(float(measured[name]) for name in (value, low, high)))

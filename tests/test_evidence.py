@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.evidence import average_arms, deciding, gather, negligible, side, subtract
+from analysis.evidence import average_arms, deciding, gather, negligible, side
 from analysis.stats.seeds import sign_flip, two_level_t_interval
 from crossgap.intervals import Bootstrap, mean_interval
 
@@ -103,14 +103,6 @@ def test_one_class_has_no_interval_and_decides_nothing() -> None:
     assert found is not None
     assert side(found) == 0
     assert not negligible(found, 100.0)
-
-
-def test_differences_join_by_model_and_query() -> None:
-    left = frame({("d", 0): [1.0, 2.0], ("d", 1): [5.0, 6.0]})
-    right = frame({("d", 1): [1.0, 1.5], ("d", 2): [0.0, 0.0]}).sample(frac=1, random_state=0)
-    found = subtract(left, right)
-    assert found["value"].tolist() == [4.0, 4.5]
-    assert set(found["seed"]) == {1}
 
 
 def test_arms_are_averaged_over_the_seeds_that_all_have() -> None:

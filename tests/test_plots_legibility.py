@@ -196,7 +196,7 @@ def effects_of(labels: list[str], seeds: int) -> pd.DataFrame:
             mean, half = values.mean(), 1.5
             rows.append((quantity, f"arm-{place}", label, mean, mean - half, mean + half, seeds,
                          tuple(enumerate(values)), unit))  # fmt: skip
-    columns = ["quantity", "arm", "label", "value", "low", "high", "n_seeds", "seeds", "unit"]
+    columns = ["quantity", "arm", "label", "value", "low", "high", "n_seeds", "per_seed", "unit"]
     return pd.DataFrame(rows, columns=columns)
 
 

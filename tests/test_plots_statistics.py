@@ -136,7 +136,7 @@ def test_seed_effects_draw_no_interval_below_three_seeds() -> None:
         {
             "quantity": "gap", "arm": ["a", "b"], "label": ["A", "B"], "value": [1.0, 2.0], "low": [0.5, 1.0],
             "high": [1.5, 3.0], "n_seeds": [2, 3], "unit": "distance",
-            "seeds": [((0, 0.5), (1, 1.5)), ((0, 1.0), (1, 2.0), (2, 3.0))],
+            "per_seed": [((0, 0.5), (1, 1.5)), ((0, 1.0), (1, 2.0), (2, 3.0))],
         }
     )  # fmt: skip
     info = seed_effects_info(comparisons)
