@@ -139,9 +139,9 @@ def contrasts(
         _row(row, evidence, bootstrap, margin)
         for row, evidence in _means(of_queries, queries, wheres, bootstrap)
     ]
-    families = [(pd.DataFrame(rows, columns=COLUMNS), "p_t"), (pd.DataFrame(means, columns=COLUMNS), "p")]
+    families = (pd.DataFrame(found, columns=COLUMNS) for found in (rows, means))
     tables = [
-        table.assign(q=benjamini_hochberg(table[p].to_numpy(float))) for table, p in families if len(table)
+        table.assign(q=benjamini_hochberg(table["p"].to_numpy(float))) for table in families if len(table)
     ]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
 

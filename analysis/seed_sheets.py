@@ -108,7 +108,7 @@ def contrasts(study: Study, results: Results) -> list[Table]:
             where = f"{modality}s, mean over {group['n_datasets'].max()} datasets"
         counted_up = "datasets up / same / down" if over_datasets else "seeds up / same / down"
         columns = ["arm", f"difference ({words})", "t interval over seeds", "over both", "by seed", "seeds",
-                   "effect size d_z", counted_up, "p (t)", "p (sign flips)", "q", "within ±margin",
+                   "effect size d_z", counted_up, "p (t)", "p (sign flips)", "p", "q", "within ±margin",
                    "seeds for 1 point"]  # fmt: skip
         if over_datasets:
             columns += ["datasets", "cells left out"]
@@ -121,7 +121,9 @@ def contrasts(study: Study, results: Results) -> list[Table]:
 def _contrast_note(results: Results, over_datasets: bool) -> str:
     note = (
         f"Paired by seed and query. Below the difference: {level_words(results)} interval over queries, "
-        "whole classes resampled; over both: over seeds and queries, from three seeds."
+        "whole classes resampled; over both: over seeds and queries, from three seeds. p: of the interval "
+        "over both; without one the larger of p (t) and that of flipping signs class by class. q: "
+        "Benjamini-Hochberg over all rows of single datasets, and over those of means over datasets."
     )
     if over_datasets:
         return (
@@ -149,6 +151,7 @@ def _contrast(row: dict[str, Any], scale: float, digits: int) -> tuple[Cell, ...
         Cell(f"{row['wins']} / {row['ties']} / {row['losses']}"),
         Cell(p_value(row["p_t"])),
         Cell(ABSENT if one_seed else p_value(row["p_flip"]), f"least {p_value(row['p_flip_least'])}"),
+        Cell(p_value(row["p"])),
         Cell(p_value(row["q"])),
         Cell(within, ABSENT if within == ABSENT else f"p {p_value(row['p_equivalence'])}"),
         Cell(ABSENT if needed is None or pd.isna(needed) else f"{int(needed):,}"),

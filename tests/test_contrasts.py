@@ -82,11 +82,19 @@ def test_differences_are_paired_by_seed_and_query(
     assert (row["n_seeds"], row["n_queries"], row["n_classes"], row["modality"]) == (3, 39, 8, "image")
 
 
-def test_q_is_one_family(values: pd.DataFrame, queries: pd.DataFrame, study: Study) -> None:
+def test_p_is_that_of_what_decides_and_q_one_family(
+    values: pd.DataFrame, queries: pd.DataFrame, study: Study
+) -> None:
     table = table_of(values, queries, study)
-    known = table[table["p_t"].notna()]  # some differences are equal in all seeds: no t test
-    assert known["q"].tolist() == pytest.approx(stats.false_discovery_control(known["p_t"]).tolist())
-    assert table.loc[table["p_t"].isna(), "q"].isna().all()
+    by_query = table["n_queries"] > 0
+    decided = (table["both_low"] > 0) | (table["both_high"] < 0)
+    assert ((table["p"] < 0.05) == decided)[by_query].all()
+    gaps = table[~by_query]
+    assert len(gaps)
+    pd.testing.assert_series_equal(gaps["p"], gaps["p_t"], check_names=False)
+    known = table[table["p"].notna()]  # some differences are equal in all seeds: no t test
+    assert known["q"].tolist() == pytest.approx(stats.false_discovery_control(known["p"]).tolist())
+    assert table.loc[table["p"].isna(), "q"].isna().all()
 
 
 def test_a_gap_has_no_queries(values: pd.DataFrame, queries: pd.DataFrame, study: Study) -> None:
