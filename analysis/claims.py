@@ -28,6 +28,7 @@ from analysis.study import Study
 from analysis.tables import CONTROLS, Headline, at
 from crossgap.intervals import Bootstrap, paired_difference
 from crossgap.quoting import MODEL, SIDE
+from crossgap.vocabulary import ROUTE_WORDS
 
 Kind = Literal["above", "below", "negligible"]
 Role = Literal["effect", "control", "further"]
@@ -306,13 +307,6 @@ class _Data:
 
 _VIEWS = ("extra_augment", "augment.text_dropout")
 _PARTNER = {"image": "images", "text": "texts"}
-_WORDS = {
-    "class_pca": "class-name PCA", "isoclip": "the IsoCLIP band", "ridge": "ridge regression",
-    "centred": "centring", "random_subspace": "a random subspace", "untrained_tokens": "untrained tokens",
-    "shuffled_targets": "shuffled targets", "random_rotation": "a random rotation",
-    "oti_both": "OTI on both sides", "ovi_both": "OVI on both sides", "procrustes": "Procrustes",
-    "whitened": "whitening", "caption_pca": "caption PCA", "image_pca": "image PCA",
-}  # fmt: skip
 _ALWAYS = ("untrained_tokens", "class_pca")
 _FURTHER_CONTROLS = (*CONTROLS, "shuffled_targets", "random_rotation", "oti_both", "ovi_both", "procrustes",
                      "whitened", "caption_pca", "image_pca")  # fmt: skip
@@ -391,7 +385,7 @@ def _crossing_helps(data: _Data, modality: str) -> Claim:
             ),
             *(
                 Statement(
-                    text=f"{route.upper()} retrieves better than {_WORDS[name]}",
+                    text=f"{route.upper()} retrieves better than {ROUTE_WORDS[name].words}",
                     role="control",
                     kind="above",
                     evidence=evidence,

@@ -14,19 +14,13 @@ from analysis.study import Study
 from analysis.tables import at
 from analysis.typeset import counted, interval, joined, number, p_value, points, points_interval
 from crossgap.support import OVER_QUERIES, class_coverage, supported, supported_classes
+from crossgap.vocabulary import ROUTE_WORDS
 
 FEW_QUERIES = 30
 FAR = 0.5  # mean 1 - cosine after inversion above which a feature is said to be far from its target
 STILL = 0.1  # share of its first value by which a learned temperature has to move in a run
 UNEQUAL = 0.2  # largest difference of two arms' mean 1 - cosine that passes without a remark
 _NUMBER_WORDS = {1: "one seed", 2: "two seeds", 3: "three seeds", 4: "four seeds", 5: "five seeds"}
-_CONTROL_NAMES = {
-    "class_pca": "class-name PCA",
-    "isoclip": "the IsoCLIP band",
-    "ridge": "ridge regression into the other modality",
-    "centred": "centring",
-    "random_subspace": "the random subspace",
-}
 _REPORTED = "Mistretta et al. (ICLR 2025) report for CLIP"
 
 
@@ -245,9 +239,7 @@ def _strongest_control(study: Study, within: Within) -> list[str]:
     if len(arms) > 1:
         whose += f", {number(means[route], 2, signed=True)} over the {len(arms)} arms"
     does = "adds most" if means[route] > 0 else "changes mAP most favourably"
-    return [
-        f"Of the controls that invert nothing, {_CONTROL_NAMES.get(route, route)} {does}: {gain} {whose}."
-    ]
+    return [f"Of the controls that invert nothing, {ROUTE_WORDS[route].words} {does}: {gain} {whose}."]
 
 
 def _baseline(study: Study, results: Results, within: Within) -> list[str]:

@@ -7,40 +7,15 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.published import PUBLISHED, SOURCES
 from analysis.results import Results, Within
 from analysis.study import Study
 from analysis.tables import at
 from analysis.typeset import ABSENT, Cell, Table, interval, number, points, points_interval
 from crossgap.quoting import SIDE
 from crossgap.route_values import INTERVAL
-from crossgap.vocabulary import CROSS_TASKS, is_cross_modal
+from crossgap.vocabulary import CROSS_TASKS, PUBLISHED, ROUTE_WORDS, SOURCES, is_cross_modal
 
-ROUTE_NAMES = {
-    "chance": "chance",
-    "native": "native",
-    "oti": "OTI",
-    "ovi": "OVI",
-    "oti_both": "OTI, both sides",
-    "ovi_both": "OVI, both sides",
-    "untrained_tokens": "untrained tokens",
-    "shuffled_targets": "shuffled targets",
-    "random_rotation": "random rotation",
-    "centred": "centred",
-    "shifted": "gap shift",
-    "whitened": "whitened",
-    "top_removed": "top components removed",
-    "class_pca": "class-name PCA",
-    "caption_pca": "caption PCA",
-    "image_pca": "image PCA",
-    "random_subspace": "random subspace",
-    "isoclip": "IsoCLIP band",
-    "shared_space": "shared space",
-    "orthogonal_closing": "orthogonal closing",
-    "ridge": "ridge",
-    "procrustes": "Procrustes",
-}
-_ROUTE_ORDER = {route: position for position, route in enumerate(ROUTE_NAMES)}
+_ROUTE_ORDER = {route: position for position, route in enumerate(ROUTE_WORDS)}
 GAP_NAMES = {
     "centroid_distance": "centroid distance",
     "mean_pair_cosine": "cosine of true pairs",
@@ -191,7 +166,7 @@ def _route_rows(study: Study, group: pd.DataFrame) -> tuple[tuple[Cell, ...], ..
             rows.append(
                 (
                     Cell(study.label(arm) if position == 0 else ""),
-                    Cell(ROUTE_NAMES.get(row["route"], row["route"])),
+                    Cell(route_label(row["route"])),
                     Cell(_settings(row["settings"])),
                     Cell(points(row["value"]), points_interval(row["low"], row["high"])),
                     Cell(points(row["macro"]), points_interval(row["macro_low"], row["macro_high"])),
@@ -226,7 +201,7 @@ def gaps(study: Study, results: Results) -> list[Table]:
     for (dataset, split), group in results.gaps[overlap].groupby(["dataset", "split"], sort=False):
         shown = group[group["route"].isin(["native", "oti", "ovi"])]
         shown = shown.assign(task=shown["metric"].str.removeprefix(f"{OVERLAP} "))
-        shown["column"] = shown["task"] + ", " + shown["route"].map(ROUTE_NAMES)
+        shown["column"] = shown["task"] + ", " + shown["route"].map(route_label)
         names = {column: column for column in dict.fromkeys(leading_first(results, shown)["column"])}
         note = (
             "Over all pairs of query and gallery item: the chance that a pair of one class is more "
@@ -461,6 +436,10 @@ def _points_cell(frame: pd.DataFrame, column: str, *, scale: float) -> Cell:
     row = frame.iloc[0]
     value, low, high = (scale * row[name] for name in (column, "low", "high"))
     return Cell(points(value, 2, signed=True), points_interval(low, high, 2))
+
+
+def route_label(route: str) -> str:
+    return ROUTE_WORDS[route].label if route in ROUTE_WORDS else route
 
 
 def level_words(results: Results) -> str:

@@ -9,10 +9,9 @@ import pandas as pd
 from crossgap.intervals import Bootstrap, average_models, mean_interval, paired_difference
 from crossgap.quoting import KEYS, MODEL, SETTING, SIDE
 from crossgap.route_values import INTERVAL, to_native
-from crossgap.vocabulary import INVERSIONS, is_cross_modal
+from crossgap.vocabulary import INVERSIONS, is_cross_modal, leading_place
 
 CONTROLS = ("class_pca", "isoclip", "ridge", "centred", "random_subspace")
-PREFERRED_TASK = {"image": "image-subgroup", "text": "text-subgroup"}
 
 
 class Headline(NamedTuple):
@@ -26,7 +25,7 @@ class Headline(NamedTuple):
 
 
 def headlines(quoted_rows: pd.DataFrame) -> list[Headline]:
-    """List, for each dataset and modality, the task to lead with: by subgroup if measured, else the first."""
+    """List, for each dataset and modality, the task to lead with: a leading one, else the first."""
     found = []
     retrieval = quoted_rows[
         (quoted_rows["metric"] == "mAP") & ~quoted_rows["task"].map(is_cross_modal).astype(bool)
@@ -40,7 +39,7 @@ def headlines(quoted_rows: pd.DataFrame) -> list[Headline]:
                 for (split, task), rows in group.groupby(["split", "task"], sort=False)
                 if {route, "native"} <= set(rows["route"])
             ]
-            both.sort(key=lambda key: (key[1] != PREFERRED_TASK[modality], key[0] != "test"))
+            both.sort(key=lambda key: (leading_place(key[1]), key[0] != "test"))
             if both:
                 found.append(Headline(modality, str(dataset), *both[0], route))
     return found

@@ -16,8 +16,9 @@ from crossgap.intervals import Bootstrap, average_models, mean_interval
 from crossgap.quoting import SIDE, quoted, quoted_queries
 from crossgap.records import Row, numeric, row_frame
 from crossgap.route_values import measurements, to_reference
-from crossgap.routes import ROUTES, Family
+from crossgap.routes import ROUTES
 from crossgap.support import OVER_QUERIES, supported_classes
+from crossgap.vocabulary import ROUTE_WORDS, Family
 
 # The first one that a task has rows of: revisited Oxford and Paris have their own AP, zero-shot none.
 HEADLINES = ("mAP_trapezoidal", "mAP", "hit@1")
@@ -139,7 +140,8 @@ def compare_routes(
 def _at(frame: pd.DataFrame, key: Any) -> dict[str, dict[str, Any]]:
     """Give the rows of one dataset, split and task by route."""
     here = frame[(frame[SIDE] == list(key)).all(axis=1)]
-    return {str(row["route"]): row for row in here.to_dict("records")}
+    rows = here.to_dict("records")
+    return {str(row["route"]): {str(name): value for name, value in row.items()} for row in rows}
 
 
 def _beside_maps(values: pd.DataFrame, queries: pd.DataFrame, bootstrap: Bootstrap) -> pd.DataFrame:
@@ -214,11 +216,12 @@ def _estimate(measured: dict[str, Any], value: str, low: str, high: str) -> Esti
 
 
 def _family(route: str) -> Family | None:
-    return ROUTES[route].family if route in ROUTES else None
+    return ROUTE_WORDS[route].family if route in ROUTE_WORDS else None
 
 
 def _place(route: str) -> tuple[int, int]:
-    """Order routes by family, then as ROUTES does; unknown ones last."""
-    if route not in ROUTES:
+    """Order routes by family, then as they are listed; unknown ones last."""
+    family = _family(route)
+    if family is None:
         return len(_FAMILIES), 0
-    return _FAMILIES.index(ROUTES[route].family), list(ROUTES).index(route)
+    return _FAMILIES.index(family), list(ROUTE_WORDS).index(route)

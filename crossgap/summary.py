@@ -19,8 +19,8 @@ from crossgap.comparison import (
 )
 from crossgap.quoting import reported
 from crossgap.records import Row, row_frame
-from crossgap.routes import ROUTES
 from crossgap.support import OVER_QUERIES, least_classes
+from crossgap.vocabulary import ROUTE_WORDS
 
 # The gap rows that are shown, of some thirty: all of them are in rows.jsonl.
 _GAP = (
@@ -79,7 +79,7 @@ def _task_title(task: TaskComparison) -> Text:
 def _task_table(task: TaskComparison) -> Table:
     by_route = len({_sizes(result.row) for result in task.routes}) > 1
     table = _table()
-    table.add_column("route", min_width=max(map(len, ROUTES)), no_wrap=True)
+    table.add_column("route", min_width=max(map(len, ROUTE_WORDS)), no_wrap=True)
     table.add_column(f"{task.metric} %", justify="right", no_wrap=True)
     table.add_column("- native", justify="right", no_wrap=True)
     table.add_column("95 % interval", justify="right", no_wrap=True)
@@ -89,7 +89,7 @@ def _task_table(task: TaskComparison) -> Table:
         table.add_column("queries / gallery", overflow="fold")
     family = None
     for result in task.routes:
-        known = ROUTES.get(result.row.route)
+        known = ROUTE_WORDS.get(result.row.route)
         if known is not None and family not in (None, known.family):
             table.add_section()
         family = known.family if known is not None else family

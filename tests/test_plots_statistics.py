@@ -22,8 +22,8 @@ from analysis.plots.seed_effects import draw_seed_effects, seed_effects_info
 from analysis.plots.style import KINDS, SINGLE, figure_bytes, new_figure, short, spread, stem, theme, wrapped
 from analysis.plots.temperature_ladder import draw_ladder, ladder_info
 from analysis.plots.training import Course, TrainingInfo, courses
-from analysis.published import PUBLISHED, Published
 from analysis.tables import Headline
+from crossgap.vocabulary import PUBLISHED, Published
 from tests.test_plots import words
 from tests.test_plots_legibility import STATISTICS, faults
 

@@ -15,7 +15,6 @@ import pytest
 
 from analysis.export import frames
 from analysis.findings import cannot_tell, found
-from analysis.published import PUBLISHED
 from analysis.report import main, write_report
 from analysis.results import compute
 from analysis.seed_sheets import power
@@ -23,6 +22,7 @@ from analysis.sheets import glance
 from analysis.study import read_runs
 from crossgap.command import run_command
 from crossgap.intervals import Bootstrap
+from crossgap.vocabulary import PUBLISHED
 from tests.synthetic_study import SyntheticArm, SyntheticStudy, write_run, write_study
 
 FEW = Bootstrap(resamples=100)
