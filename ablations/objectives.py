@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from crossgap.evaluation import SELECTION_TASKS
 from crossgap.records import Row
+from crossgap.vocabulary import CROSS_TASKS, is_cross_modal, leading_place
 
 Direction = Literal["maximize", "minimize"]
 
@@ -30,10 +30,8 @@ def _value(rows: Sequence[Row], *, task: str, metric: str, route: str = "native"
 
 
 def _image_task(rows: Sequence[Row]) -> str:
-    tasks = {row.task for row in rows}
-    known = [task for task in SELECTION_TASKS if task.startswith("image-") and task in tasks]
-    others = sorted(task for task in tasks if task.startswith("image-") and task != "image-text")
-    return (known + others + [""])[0]
+    tasks = {row.task for row in rows if row.task.startswith("image-") and not is_cross_modal(row.task)}
+    return min(tasks, key=lambda task: (leading_place(task), task), default="")
 
 
 def _intra_modal(rows: Sequence[Row]) -> float | None:
@@ -41,7 +39,7 @@ def _intra_modal(rows: Sequence[Row]) -> float | None:
 
 
 def _inter_modal(rows: Sequence[Row]) -> float | None:
-    found = [_value(rows, task=task, metric="hit@1") for task in ("image-text", "text-image")]
+    found = [_value(rows, task=task, metric="hit@1") for task in CROSS_TASKS]
     values = [value for value in found if value is not None]
     return sum(values) / len(values) if values else None
 

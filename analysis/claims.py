@@ -10,6 +10,7 @@ from typing import Literal
 import pandas as pd
 
 from analysis.comparisons import of_headline
+from analysis.contrasts import between
 from analysis.design import WEIGHT, Value, changes, flat
 from analysis.evidence import (
     QUERY,
@@ -20,13 +21,14 @@ from analysis.evidence import (
     gather,
     negligible,
     side,
-    subtract,
 )
 from analysis.stats.association import Slope, slope_over_models
-from analysis.stats.bootstrap import Bootstrap, paired_difference
 from analysis.stats.families import holm
 from analysis.study import Study
-from analysis.tables import CONTROLS, MODEL, SIDE, Headline, at
+from analysis.tables import CONTROLS, Headline, at
+from crossgap.intervals import Bootstrap, paired_difference
+from crossgap.quoting import MODEL, SIDE
+from crossgap.vocabulary import ROUTE_WORDS
 
 Kind = Literal["above", "below", "negligible"]
 Role = Literal["effect", "control", "further"]
@@ -315,13 +317,6 @@ class _Data:
 _VIEWS = ("extra_augment", "augment.text_dropout")
 _WITHIN = ("image", "text", "both")  # what a term within a modality acts on
 _PARTNER = {"image": "images", "text": "texts"}
-_WORDS = {
-    "class_pca": "class-name PCA", "isoclip": "the IsoCLIP band", "ridge": "ridge regression",
-    "centred": "centring", "random_subspace": "a random subspace", "untrained_tokens": "untrained tokens",
-    "shuffled_targets": "shuffled targets", "random_rotation": "a random rotation",
-    "oti_both": "OTI on both sides", "ovi_both": "OVI on both sides", "procrustes": "Procrustes",
-    "whitened": "whitening", "caption_pca": "caption PCA", "image_pca": "image PCA",
-}  # fmt: skip
 _ALWAYS = ("untrained_tokens", "class_pca")
 _FURTHER_CONTROLS = (*CONTROLS, "shuffled_targets", "random_rotation", "oti_both", "ovi_both", "procrustes",
                      "whitened", "caption_pca", "image_pca")  # fmt: skip
@@ -345,7 +340,7 @@ def _misaligned(data: _Data, modality: str) -> Claim:
     gain = data.within(modality, "class_pca", "native")
     over_random = data.within(modality, "class_pca", "random_subspace")
     alone = data.arms_of_images_alone() if modality == "image" else []
-    difference = subtract(data.of(gain, data.lead), data.of(gain, alone)) if alone else pd.DataFrame()
+    difference = between(gain, data.lead, alone) if alone else pd.DataFrame()
     return Claim(
         number=1,
         modality=modality,
@@ -395,7 +390,7 @@ def _crossing_helps(data: _Data, modality: str) -> Claim:
             ),
             *(
                 Statement(
-                    text=f"{route.upper()} retrieves better than {_WORDS[name]}",
+                    text=f"{route.upper()} retrieves better than {ROUTE_WORDS[name].words}",
                     role="control",
                     kind="above",
                     evidence=evidence,
@@ -519,7 +514,7 @@ def _gone(data: _Data, gain: pd.DataFrame, arms: Sequence[str], of: str) -> Stat
 def _less(data: _Data, gain: pd.DataFrame, arms: Sequence[str], references: Sequence[str]) -> Evidence | None:
     if not arms or not references:
         return None
-    return data.evidence(subtract(average_arms(gain, arms), average_arms(gain, references)))
+    return data.evidence(between(gain, arms, references))
 
 
 def _mean_over(data: _Data, gain: pd.DataFrame, arms: Sequence[str]) -> str:

@@ -7,14 +7,18 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from analysis.comparisons import minus_baseline, of_headline
+from analysis.comparisons import of_headline
+from analysis.contrasts import minus_baseline, over_seeds_of
 from analysis.design import Ladder, changes, crossing, levels, short, temperature_ladder, weight_ladders
+from analysis.stats.crossing import complete_crossing
 from analysis.stats.factorial import factorial_effects
 from analysis.stats.families import benjamini_hochberg
 from analysis.stats.importances import LEAST_POINTS, axis_importances
 from analysis.stats.seeds import paired_seeds
 from analysis.study import Study
-from analysis.tables import CROSS_TASKS, MODEL, Headline
+from analysis.tables import Headline
+from crossgap.quoting import MODEL
+from crossgap.vocabulary import CROSS_TASKS
 
 REGIME = "objective.temperature.regime"
 FAIR_MODES = ("grid", "qmc")  # points drawn without regard to what was found before
@@ -108,20 +112,18 @@ def differences(quantities: Sequence[Quantity], baseline: str | None, *, level: 
     """Subtract the baseline from every arm, seed by seed.
 
     Returns:
-        columns quantity, unit, arm, value, low, high (t over seeds), n_seeds, seeds (tuple of (seed,
+        columns quantity, unit, arm, value, low, high (t over seeds), n_seeds, per_seed (tuple of (seed,
         difference)); arms and quantities in their order. Empty without a baseline that was measured.
     """
-    rows = []
-    for quantity in quantities:
-        changed = minus_baseline(quantity.values, baseline, ["seed"])
-        unit = "points" if quantity.unit == "%" else quantity.unit
-        for arm, group in changed.groupby("arm", sort=False):
-            group = group.sort_values("seed")
-            found = paired_seeds(group["value"].tolist(), level=level)
-            seeds = tuple(zip(group["seed"], group["value"], strict=True))
-            rows.append((quantity.name, unit, arm, found.value, found.low, found.high, found.n, seeds))
-    columns = ["quantity", "unit", "arm", "value", "low", "high", "n_seeds", "seeds"]
-    return pd.DataFrame(rows, columns=columns)
+    units = {quantity.name: quantity.unit for quantity in quantities}
+    values = [quantity.values.assign(quantity=quantity.name) for quantity in quantities]
+    columns = ["quantity", "unit", "arm", "value", "low", "high", "n_seeds", "per_seed"]
+    if not values:
+        return pd.DataFrame(columns=columns)
+    changes = minus_baseline(pd.concat(values), baseline, ["quantity", "seed"])
+    table = over_seeds_of(changes, ["quantity", "arm"], level=level)
+    table["unit"] = ["points" if units[name] == "%" else units[name] for name in table["quantity"]]
+    return table[columns]
 
 
 def over_temperatures(
@@ -231,9 +233,7 @@ def effects(study: Study, quantities: Sequence[Quantity], *, level: float) -> pd
     factors = [short(name) for name in factors]
     found = []
     for quantity in quantities:
-        cells = design.merge(quantity.values, on="arm")
-        whole = cells.groupby("seed")["arm"].nunique()
-        cells = cells[cells["seed"].isin(whole.index[whole == len(design)])]
+        cells = complete_crossing(design.merge(quantity.values, on="arm"), "seed", "arm", least=len(design))
         if len(cells):
             table = factorial_effects(cells, factors, level=level)
             found.append(

@@ -9,14 +9,14 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.stats.bootstrap import Bootstrap, average_models, resample_counts
+from analysis.stats.crossing import complete_crossing
 from analysis.stats.equivalence import equivalent_within
 from analysis.stats.seeds import Paired, paired_seeds, sign_flip, two_level_t_interval
-from analysis.stats.support import supported, supported_classes
+from crossgap.intervals import Bootstrap, average_models, resampled_means
+from crossgap.support import OVER_QUERIES, supported, supported_classes
 
 Verdict = Literal["supported", "contradicted", "undecided", "not measured"]
 TWO_LEVEL = "two-level t"
-OVER_QUERIES = "query bootstrap (clustered)"
 QUERY = ["dataset", "query_id", "query_class"]
 
 
@@ -47,14 +47,15 @@ class Evidence(NamedTuple):
 def gather(differences: pd.DataFrame, *, bootstrap: Bootstrap) -> Evidence | None:
     """Summarise paired differences, one row a model, dataset and query; None without any.
 
-    Every model counts with the same datasets and queries: models or datasets are left out for it, whichever
-    leaves more, then queries that not all models answered.
+    Every model counts with the same datasets and queries: only the largest complete crossing of models and
+    datasets counts (:func:`analysis.stats.crossing.complete_crossing`), then the queries that all models
+    answered.
 
     Args:
         differences: columns dataset, seed, query_id, query_class, value (NaN: skipped). What is called seed
             tells the models apart.
     """
-    valued = crossed(differences.dropna(subset=["value"]), "seed", "dataset")
+    valued = complete_crossing(differences.dropna(subset=["value"]), "seed", "dataset")
     answered = valued.groupby(["dataset", "query_id"])["seed"].transform("nunique")
     valued = valued[answered == valued["seed"].nunique()]
     if valued.empty:
@@ -135,9 +136,9 @@ def _over_queries(queries: pd.DataFrame, bootstrap: Bootstrap) -> tuple[float, f
         classes = group.groupby("query_class")["value"].agg(["sum", "size"])
         if len(classes) < 2:
             return float("nan"), float("nan")
-        drawn = resample_counts(len(classes), replace(bootstrap, seed=bootstrap.seed + place))
-        sums, sizes = (classes[name].to_numpy(np.float64) for name in ("sum", "size"))
-        means_R += (drawn @ sums) / (drawn @ sizes) / len(groups)
+        sums_C1, sizes_C1 = (classes[[name]].to_numpy(np.float64) for name in ("sum", "size"))
+        drawn = replace(bootstrap, seed=bootstrap.seed + place)
+        means_R += resampled_means(sums_C1, sizes_C1, drawn)[:, 0] / len(groups)
     tail = 50 * (1 - bootstrap.level)
     low, high = np.percentile(means_R, [tail, 100 - tail])
     return float(low), float(high)
@@ -169,39 +170,13 @@ def _p_over_queries(queries: pd.DataFrame) -> float:
     return sign_flip((queries["value"] / sizes).to_numpy(float), classes.to_numpy(str))
 
 
-def subtract(frame: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
-    """Subtract per-query values of the same model, dataset and query; what one side lacks is left out.
-
-    Both: columns dataset, seed, query_id, query_class, value.
-    """
-    on = ["seed", *QUERY]
-    joined = frame.merge(reference[[*on, "value"]], on=on, suffixes=("", "_reference"))
-    return joined.assign(value=joined["value"] - joined["value_reference"])[[*on, "value"]]
-
-
-def crossed(frame: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
-    """Keep the rows of a complete crossing of two columns.
-
-    Either values of ``one`` are left out or values of ``other``, whichever leaves more cells; ``one`` where
-    both leave as many. Empty where no value of either goes with all values of the other.
-    """
-    cells = frame[[one, other]].drop_duplicates()
-    kept = []
-    for column, against in ((one, other), (other, one)):
-        met = cells.groupby(column)[against].nunique()
-        whole = met.index[met == cells[against].nunique()]
-        kept.append((len(whole) * cells[against].nunique(), frame[column].isin(whole)))
-    (first, of_one), (second, of_other) = kept
-    return frame[of_one if first >= second else of_other]
-
-
 def arms_in(frame: pd.DataFrame, arms: Sequence[str]) -> list[str]:
     """Name the arms that :func:`average_arms` averages: those whose seeds make a complete crossing."""
-    measured = set(crossed(frame[frame["arm"].isin(arms)], "seed", "arm")["arm"])
+    measured = set(complete_crossing(frame[frame["arm"].isin(arms)], "seed", "arm")["arm"])
     return [arm for arm in arms if arm in measured]
 
 
 def average_arms(frame: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
     """Average per-query values over arms within each seed, over a complete crossing of arms and seeds."""
-    mine = crossed(frame[frame["arm"].isin(arms)], "seed", "arm")
+    mine = complete_crossing(frame[frame["arm"].isin(arms)], "seed", "arm")
     return mine.groupby(["seed", *QUERY], sort=False)["value"].mean().reset_index()

@@ -10,6 +10,7 @@ import pandas as pd
 
 from analysis.claims import Claim, Statement
 from analysis.comparisons import price_in_seeds
+from analysis.contrasts import of_one_dataset
 from analysis.results import Results, Within
 from crossgap.records import atomic_path
 
@@ -19,21 +20,19 @@ Kind = Literal["csv", "parquet"]
 def frames(results: Results) -> dict[str, pd.DataFrame]:
     """Give the frames of a report by file name; empty ones are left out. Values keep their full precision.
 
-    ``models``: every quantity of every model; ``arms``: means over seeds with t intervals; ``comparisons``:
-    arms minus the baseline over paired seeds; ``differences``: the same with intervals over queries;
-    ``power``: seeds that differences would need; ``slopes``: gain against gap on the leading tasks;
-    ``measurements``: tasks by arm and route;
-    ``gaps``; ``claims``: one row a statement; ``effects`` and ``importances`` of designed studies;
-    ``over_datasets``: routes minus native; ``arms_over_datasets``: arms minus the baseline.
+    ``models``: every quantity of every model; ``arms``: means over seeds with t intervals; ``contrasts``:
+    arms minus the baseline, of each dataset and over datasets; ``power``: seeds that differences would need;
+    ``slopes``: gain against gap on the leading tasks; ``measurements``: tasks by arm and route; ``gaps``;
+    ``claims``: one row a statement; ``effects`` and ``importances`` of designed studies; ``over_datasets``:
+    routes minus native.
     """
     by_metric = {"mAP": results.mean_ap, "hit@1": results.hit_at_1}
     measured = [table.assign(metric=name) for name, table in by_metric.items() if len(table)]
     found = {
         "models": results.values,
         "arms": results.alone,
-        "comparisons": results.comparisons,
-        "differences": results.differences,
-        "power": price_in_seeds(results.comparisons),
+        "contrasts": results.contrasts,
+        "power": price_in_seeds(of_one_dataset(results.contrasts)),
         "slopes": slopes_frame(results.within),
         "measurements": pd.concat(measured, ignore_index=True) if measured else pd.DataFrame(),
         "gaps": results.gaps,
@@ -41,7 +40,6 @@ def frames(results: Results) -> dict[str, pd.DataFrame]:
         "effects": results.effects,
         "importances": results.importances.table,
         "over_datasets": results.over_datasets,
-        "arms_over_datasets": results.arms_over_datasets,
     }
     return {name: _plain(frame) for name, frame in found.items() if len(frame)}
 

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import pandas as pd
 
-from analysis.evidence import OVER_QUERIES, Evidence, deciding, side
+from analysis.contrasts import evidence_of
+from analysis.evidence import Evidence, deciding, side
 from analysis.results import Results, Within
 from analysis.stats.seeds import paired_seeds
-from analysis.stats.support import class_coverage, supported, supported_classes
 from analysis.study import Study
+from analysis.tables import at
 from analysis.typeset import counted, interval, joined, number, p_value, points, points_interval
+from crossgap.support import OVER_QUERIES, class_coverage, supported, supported_classes
+from crossgap.vocabulary import ROUTE_WORDS
 
 FEW_QUERIES = 30
 FAR = 0.5  # mean 1 - cosine after inversion above which a feature is said to be far from its target
 STILL = 0.1  # share of its first value by which a learned temperature has to move in a run
 UNEQUAL = 0.2  # largest difference of two arms' mean 1 - cosine that passes without a remark
 _NUMBER_WORDS = {1: "one seed", 2: "two seeds", 3: "three seeds", 4: "four seeds", 5: "five seeds"}
-_CONTROL_NAMES = {
-    "class_pca": "class-name PCA",
-    "isoclip": "the IsoCLIP band",
-    "ridge": "ridge regression into the other modality",
-    "centred": "centring",
-    "random_subspace": "the random subspace",
-}
 _REPORTED = "Mistretta et al. (ICLR 2025) report for CLIP"
 
 
@@ -156,7 +151,7 @@ def _within(study: Study, results: Results, within: Within) -> Finding:
     )
     sentences = [
         _gains(study, within),
-        *_baseline(study, within),
+        *_baseline(study, results, within),
         _against_pca(study, within),
         *_strongest_control(study, within),
         *_association(within),
@@ -244,12 +239,10 @@ def _strongest_control(study: Study, within: Within) -> list[str]:
     if len(arms) > 1:
         whose += f", {number(means[route], 2, signed=True)} over the {len(arms)} arms"
     does = "adds most" if means[route] > 0 else "changes mAP most favourably"
-    return [
-        f"Of the controls that invert nothing, {_CONTROL_NAMES.get(route, route)} {does}: {gain} {whose}."
-    ]
+    return [f"Of the controls that invert nothing, {ROUTE_WORDS[route].words} {does}: {gain} {whose}."]
 
 
-def _baseline(study: Study, within: Within) -> list[str]:
+def _baseline(study: Study, results: Results, within: Within) -> list[str]:
     if study.baseline is None or study.baseline not in set(within.gains["arm"]):
         return []
     sentences = []
@@ -262,18 +255,19 @@ def _baseline(study: Study, within: Within) -> list[str]:
             relation = f"has the sign opposite to what {_REPORTED}"
         size = f"{points(row['value'], 2, signed=True)} points {points_interval(row['low'], row['high'], 2)}"
         sentences.append(f"The baseline's gain, {size}, {relation}.")
-    if within.changes:
-        sentences.append(_changes(study, within.changes))
+    changes = at(results.contrasts[results.contrasts["quantity"] == "gain"], within.where)
+    if len(changes):
+        sentences.append(_changes(study, changes))
     return sentences
 
 
-def _changes(study: Study, changes: Mapping[str, Evidence]) -> str:
+def _changes(study: Study, changes: pd.DataFrame) -> str:
     """Compare the arms' gains with the baseline's by what decides of claims; one seed tells no arms apart."""
-    told = {arm: found for arm, found in changes.items() if found.models.n > 1}
-    if not told:
+    told = changes[changes["n_seeds"] > 1]
+    if told.empty:
         return "With one seed nothing can be said of differences between the gains of arms."
-    rows = pd.DataFrame({"arm": list(told), "side": [side(found) for found in told.values()]})
-    bounds = rows.assign(low=rows["side"], high=rows["side"])  # the side of zero that the intervals agree on
+    sides = [side(evidence_of(row)) for _, row in told.iterrows()]
+    bounds = told.assign(low=sides, high=sides)  # the side of zero that the intervals agree on
     verdicts = _Verdicts("is larger for", "is smaller for", "cannot be told from it for")
     return (
         "Compared with the baseline's gain, over paired seeds and queries, the gain "

@@ -1,4 +1,4 @@
-"""What holds over several datasets: means of what routes add, and of what arms change, and on how many."""
+"""What holds over several datasets: means of what routes add, and on how many it is so."""
 
 from __future__ import annotations
 
@@ -7,19 +7,15 @@ from collections.abc import Sequence
 import pandas as pd
 
 from analysis.evidence import gather
-from analysis.stats.bootstrap import Bootstrap, paired_difference
 from analysis.stats.crossing import complete_crossing
-from analysis.stats.families import benjamini_hochberg
 from analysis.stats.seeds import win_tie_loss
-from analysis.tables import INTERVAL, MODEL, SIDE, Headline, at, to_native
+from analysis.tables import Headline, at
+from crossgap.intervals import Bootstrap
+from crossgap.route_values import INTERVAL, to_native
 
 RECORD = ["wins", "ties", "losses"]
 COUNTS = ["n_datasets", "n_seeds", "n_left_out"]
 COLUMNS = ["modality", "route", "arm", "native", *INTERVAL, *RECORD, *COUNTS]
-ARM_COLUMNS = [
-    "modality", "quantity", "arm", *INTERVAL, "models_low", "models_high", "both_low", "both_high", "p", "q",
-    *RECORD, *COUNTS,
-]  # fmt: skip
 CELL = ["seed", "dataset"]
 
 
@@ -46,8 +42,9 @@ def over_datasets(queries: pd.DataFrame, wheres: Sequence[Headline], *, bootstra
         for (route, arm), changes in to_native(values).groupby(["route", "arm"], sort=False):
             keys = [*CELL, "query_id", "query_class"]
             differences = changes.groupby(keys, sort=False)["value"].mean().dropna().reset_index()
-            kept = complete_crossing(differences[CELL].drop_duplicates(), least_datasets=2)
-            mean = _mean(differences.merge(kept, on=CELL), bootstrap)
+            counted = complete_crossing(differences, *CELL, least=2)
+            kept = counted[CELL].drop_duplicates()
+            mean = _mean(counted, bootstrap)
             if mean is None:
                 continue
             mine = native[native["arm"] == arm]
@@ -56,52 +53,6 @@ def over_datasets(queries: pd.DataFrame, wheres: Sequence[Headline], *, bootstra
             about = {"modality": modality, "route": route, "arm": arm, "native": own}
             found.append(about | mean | {"n_left_out": left_out})
     return pd.DataFrame(found, columns=COLUMNS)
-
-
-def arms_over_datasets(
-    queries: pd.DataFrame, wheres: Sequence[Headline], baseline: str | None, *, bootstrap: Bootstrap
-) -> pd.DataFrame:
-    """Average each arm minus the baseline over the datasets of a modality, paired by seed and query.
-
-    Quantities: ``native`` mAP, and the inversion ``gain`` (inverted minus native mAP: a difference of
-    differences). Only cells (seed, dataset) that both arms have count, and of these the most that make a
-    complete crossing, so that every dataset weighs alike in every seed; an arm that shares fewer than two
-    datasets with the baseline has no row. q: Benjamini-Hochberg over all rows.
-
-    Args:
-        queries: quoted per-query values.
-        wheres: the leading task of each dataset and modality.
-
-    Returns:
-        columns modality, quantity ("native", "oti gain", "ovi gain"), arm, value, low, high (over queries),
-        models_low, models_high (t over seeds), both_low, both_high, p (as :class:`analysis.evidence.Evidence`
-        says), q, wins, ties, losses (datasets), n_datasets, n_seeds, n_left_out (cells of the arm that do not
-        count); fractions. Empty without a baseline that was measured.
-    """
-    found = []
-    for modality, values in _by_modality(queries, wheres):
-        inverted = next(where.route for where in wheres if where.modality == modality)
-        gains = to_native(values[values["route"].isin(["native", inverted])])
-        keys = [*SIDE, *MODEL, "query_id", "query_class"]
-        gains = gains.groupby(keys, sort=False)["value"].mean().reset_index()
-        native = values.loc[values["route"] == "native", [*keys, "value"]]
-        for quantity, measured in (("native", native), (f"{inverted} gain", gains)):
-            valued = measured.dropna(subset=["value"])
-            reference = valued[valued["arm"] == baseline]
-            changes = paired_difference(
-                valued[valued["arm"] != baseline], reference, on=[*SIDE, "seed"], by=[*SIDE, *MODEL]
-            )
-            cells = valued[["arm", *CELL]].drop_duplicates()
-            for arm, mine in changes.groupby("arm", sort=False):
-                kept = complete_crossing(mine[CELL].drop_duplicates(), least_datasets=2)
-                mean = _mean(mine.merge(kept, on=CELL), bootstrap)
-                if mean is None:
-                    continue
-                left_out = int((cells["arm"] == arm).sum()) - len(kept)
-                about = {"modality": modality, "quantity": quantity, "arm": arm}
-                found.append(about | mean | {"n_left_out": left_out})
-    table = pd.DataFrame(found, columns=ARM_COLUMNS)
-    return table.assign(q=benjamini_hochberg(table["p"].to_numpy(float)))
 
 
 def _mean(differences: pd.DataFrame, bootstrap: Bootstrap) -> dict[str, float | int] | None:
@@ -113,11 +64,6 @@ def _mean(differences: pd.DataFrame, bootstrap: Bootstrap) -> dict[str, float | 
         "value": evidence.value,
         "low": evidence.low,
         "high": evidence.high,
-        "models_low": evidence.models.low,
-        "models_high": evidence.models.high,
-        "both_low": evidence.both_low,
-        "both_high": evidence.both_high,
-        "p": evidence.p,
         **win_tie_loss(differences.groupby("dataset")["value"].mean().tolist())._asdict(),
         "n_datasets": evidence.n_datasets,
         "n_seeds": evidence.models.n,

@@ -25,11 +25,11 @@ from analysis.plots.neighbours import ROUTE_NAMES, StripsInfo, decode, strips_in
 from analysis.plots.saving import Saver
 from analysis.protocol import protocol, reproduce
 from analysis.results import Results, compute
-from analysis.stats.bootstrap import Bootstrap
 from analysis.study import Study, read_runs
 from analysis.typeset import Table, counted, latex, markdown
 from crossgap.command import run_command
 from crossgap.errors import InputError
+from crossgap.intervals import Bootstrap
 from crossgap.records import check_writable, write_text
 
 Format = Literal["html", "md", "tex", "csv", "parquet"]
@@ -120,7 +120,6 @@ def _context(study: Study, results: Results, figures: Figures) -> dict[str, obje
             for within in results.within
         ],
         "arms": [*sheets.arms(study, results), *sheets.probes(study, results)],
-        "baseline": sheets.against_baseline(study, results),
         "across": sheets.across(study, results),
         "gaps": sheets.gaps(study, results),
         "histograms": figures.histograms(results),
@@ -145,7 +144,7 @@ def _rule(results: Results) -> str:
 
 
 def _table_files(study: Study, results: Results) -> dict[str, list[Table]]:
-    glance, baseline = sheets.glance(study, results), sheets.against_baseline(study, results)
+    glance = sheets.glance(study, results)
     grids = [sheets.grid(study, results, within) for within in results.within]
     settings = [sheets.chosen_settings(study, within) for within in results.within]
     more = _more_tables(study, results)
@@ -155,7 +154,6 @@ def _table_files(study: Study, results: Results) -> dict[str, list[Table]]:
             *sheets.arms(study, results),
             *sheets.probes(study, results),
             *sheets.across(study, results),
-            *baseline,
             *(grid for grid in grids if grid is not None),
             *settings,
         ],
@@ -173,15 +171,12 @@ def _table_files(study: Study, results: Results) -> dict[str, list[Table]]:
 def _more_tables(study: Study, results: Results) -> dict[str, list[Table]]:
     power, association = seed_sheets.power(study, results), seed_sheets.association(results)
     return {
-        "seeds": seed_sheets.differences(study, results),
+        "seeds": seed_sheets.contrasts(study, results),
         "power": [power] if power else [],
         "association": [association] if association else [],
         "factorial": seed_sheets.factorial(results),
         "importances": seed_sheets.importances(results),
-        "over_datasets": [
-            *seed_sheets.over_datasets(study, results),
-            *seed_sheets.arms_over_datasets(study, results),
-        ],
+        "over_datasets": seed_sheets.over_datasets(study, results),
     }
 
 

@@ -7,33 +7,29 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from analysis.claims import Claim, judge
-from analysis.comparisons import MARGIN, against_baseline, model_values, over_seeds
+from analysis.comparisons import MARGIN, model_values, over_seeds, query_values
+from analysis.contrasts import contrasts
 from analysis.designed import Importances, Quantity, effects, importances, key_quantities
-from analysis.evidence import Evidence, gather, subtract
-from analysis.over_datasets import arms_over_datasets, over_datasets
+from analysis.over_datasets import over_datasets
 from analysis.plots.curves import CurvesInfo, curves_info, plain_curves
 from analysis.plots.headline import POINTS, HeadlineInfo, headline_info
 from analysis.plots.headline import Slope as Line
 from analysis.plots.setting_curves import SettingCurvesInfo, setting_curves_info
 from analysis.stats.association import Association, Slope, rank_association, slope_over_models
-from analysis.stats.bootstrap import Bootstrap
 from analysis.study import Study
 from analysis.tables import (
-    INTERVAL,
     Headline,
     at,
-    baseline_differences,
     disagreement,
     gap_values,
     grid_gains,
     headlines,
-    measurements,
     query_gains,
-    quoted,
-    quoted_queries,
-    route_difference,
     settings,
 )
+from crossgap.intervals import Bootstrap
+from crossgap.quoting import quoted, quoted_queries
+from crossgap.route_values import INTERVAL, measurements, route_difference
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,7 @@ class Within:
     ``gains`` and ``over_pca`` bound mAP(inverted) - mAP(native) and mAP(inverted) - mAP(class PCA) by arm, as
     fractions. ``curves`` holds the arms inverted under one setting, ``setting_curves`` and ``grid`` those
     inverted under several. ``query_gains``: the gain of each model on each query (arm, seed, query_class,
-    query_id, value); ``changes``: the gain of each arm minus the baseline's. ``slope`` (points for each unit
+    query_id, value). ``slope`` (points for each unit
     of the gap) and ``gap_native``, the rank correlation of gap and native mAP, are over arm means.
     """
 
@@ -56,7 +52,6 @@ class Within:
     gains: pd.DataFrame
     over_pca: pd.DataFrame
     query_gains: pd.DataFrame
-    changes: dict[str, Evidence]
     slope: Slope
     gap_native: Association
 
@@ -65,11 +60,10 @@ class Within:
 class Results:
     """The numbers of a report.
 
-    ``values`` holds every quantity of every model, ``alone`` its mean by arm, ``comparisons`` each arm minus
-    the baseline over paired seeds, ``differences`` the same over queries; the last two are empty without a
-    baseline that was measured. ``effects`` and ``importances`` are empty where the arms are no crossing,
-    ``over_datasets`` (routes minus native) and ``arms_over_datasets`` (arms minus the baseline) where there
-    is one dataset. ``margin`` is what counts as nothing, a fraction.
+    ``values`` holds every quantity of every model, ``alone`` its mean by arm, ``contrasts`` each arm minus
+    the baseline, empty without a baseline that was measured. ``effects`` and ``importances`` are empty where
+    the arms are no crossing, ``over_datasets`` (routes minus native) where there is one dataset. ``margin``
+    is what counts as nothing, a fraction.
     """
 
     bootstrap: Bootstrap
@@ -80,15 +74,13 @@ class Results:
     quantities: tuple[Quantity, ...]
     values: pd.DataFrame
     alone: pd.DataFrame
-    comparisons: pd.DataFrame
+    contrasts: pd.DataFrame
     effects: pd.DataFrame
     importances: Importances
     over_datasets: pd.DataFrame
-    arms_over_datasets: pd.DataFrame
     mean_ap: pd.DataFrame
     hit_at_1: pd.DataFrame
     gaps: pd.DataFrame
-    differences: pd.DataFrame
     disagreement: float
     rows_without_queries: int
 
@@ -100,9 +92,6 @@ def compute(study: Study, bootstrap: Bootstrap, *, margin: float = MARGIN) -> Re
     labels = {arm.name: arm.label for arm in study.arms}
     off, without = disagreement(rows, queries)
     values = model_values(rows)
-    differences = pd.DataFrame()
-    if study.baseline is not None and study.baseline in set(rows["arm"]) and rows["arm"].nunique() > 1:
-        differences = baseline_differences(rows, queries, study.baseline, bootstrap=bootstrap)
     wheres = [where for where in headlines(rows) if len(at(queries, where))]
     quantities = tuple(key_quantities(values, wheres))
     return Results(
@@ -114,15 +103,20 @@ def compute(study: Study, bootstrap: Bootstrap, *, margin: float = MARGIN) -> Re
         quantities=quantities,
         values=values,
         alone=over_seeds(values, level=bootstrap.level),
-        comparisons=against_baseline(values, study.baseline, level=bootstrap.level, margin=margin),
+        contrasts=contrasts(
+            values,
+            query_values(queries, wheres),
+            wheres,
+            study.baseline,
+            bootstrap=bootstrap,
+            margin=margin,
+        ),
         effects=effects(study, quantities, level=bootstrap.level),
         importances=importances(study, quantities),
         over_datasets=over_datasets(queries, wheres, bootstrap=bootstrap),
-        arms_over_datasets=arms_over_datasets(queries, wheres, study.baseline, bootstrap=bootstrap),
         mean_ap=measurements(rows, queries, "mAP", bootstrap=bootstrap),
         hit_at_1=measurements(rows, queries, "hit@1", bootstrap=bootstrap),
         gaps=gap_values(rows),
-        differences=differences,
         disagreement=off,
         rows_without_queries=without,
     )
@@ -145,7 +139,6 @@ def _within(
     curves = curves_info(study.rows, rows, study.per_query, where, labels, bootstrap=bootstrap)
     fractions = curves.lines.assign(**{name: curves.lines[name] / POINTS for name in INTERVAL})
     gains = route_difference(here, where.route, "native", ["arm"], bootstrap=bootstrap)
-    each_query = query_gains(here, where.route)
     slope = slope_over_models(models, "gap", "gain", held="native", level=bootstrap.level)
     return Within(
         where=where,
@@ -156,22 +149,10 @@ def _within(
         settings=settings(study.rows, rows, where),
         gains=gains,
         over_pca=route_difference(here, where.route, "class_pca", ["arm"], bootstrap=bootstrap),
-        query_gains=each_query,
-        changes=_changes(each_query.assign(dataset=where.dataset), study, bootstrap),
+        query_gains=query_gains(here, where.route),
         slope=slope,
         gap_native=rank_association(models.groupby("arm")[["gap", "native"]].mean(), "gap", "native"),
     )
-
-
-def _changes(gains: pd.DataFrame, study: Study, bootstrap: Bootstrap) -> dict[str, Evidence]:
-    """Subtract the baseline's gain from every arm's, seed by seed and query by query."""
-    reference = gains[gains["arm"] == study.baseline]
-    found = {
-        arm: gather(subtract(gains[gains["arm"] == arm], reference), bootstrap=bootstrap)
-        for arm in study.arm_names
-        if arm != study.baseline
-    }
-    return {arm: evidence for arm, evidence in found.items() if evidence is not None}
 
 
 def _line(models: pd.DataFrame, slope: Slope) -> Line | None:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from analysis.claims import Claim, Statement
 from analysis.comparisons import EFFECTS, FRACTION, WHAT, price_in_seeds
+from analysis.contrasts import of_one_dataset
 from analysis.evidence import Evidence, too_few_classes
 from analysis.plots.headline import GAP_STEP
 from analysis.results import Results, Within
@@ -89,44 +90,72 @@ def _of_classes(found: Evidence) -> str:
     return words + (": too few to decide" if too_few_classes(found) else "")
 
 
-def differences(study: Study, results: Results) -> list[Table]:
-    """Show each arm minus the baseline over paired seeds, one table a quantity."""
+def contrasts(study: Study, results: Results) -> list[Table]:
+    """Show each arm minus the baseline, one table a quantity, those over datasets last."""
     tables = []
-    for key, group in results.comparisons.groupby([*WHAT, "unit"], sort=False):
-        quantity, dataset, split, task, unit = key
-        scale, digits, words = _scale(str(unit))
-        found = {row["arm"]: row for row in records(group)}
+    for key, group in results.contrasts.groupby(["modality", *WHAT, "unit"], sort=False):
+        modality, quantity, dataset, split, task, unit = map(str, key)
+        scale, digits, words = _scale(unit)
+        over_datasets = not dataset
+        by_arm = {row["arm"]: row for row in records(group)}
         rows = tuple(
-            (Cell(study.label(arm)), *_difference(found[arm], scale, digits))
+            (Cell(study.label(arm)), *_contrast(by_arm[arm], scale, digits))
             for arm in study.arm_names
-            if arm in found
+            if arm in by_arm
         )
         where = f"{dataset}, {split}" if task == "gap" else f"{task}, {dataset}, {split}"
-        columns = ("arm", f"difference ({words})", "t interval over seeds", "by seed", "seeds",
-                   "effect size d_z", "seeds up / same / down", "p (t)", "p (sign flips)", "q",
-                   "within ±margin", "seeds for 1 point")  # fmt: skip
-        tables.append(Table(f"{NAMES.get(str(quantity), str(quantity))} ({where})", columns, rows))
+        if over_datasets:
+            where = f"{modality}s, mean over {group['n_datasets'].max()} datasets"
+        counted_up = "datasets up / same / down" if over_datasets else "seeds up / same / down"
+        columns = ["arm", f"difference ({words})", "t interval over seeds", "over both", "by seed", "seeds",
+                   "effect size d_z", counted_up, "p (t)", "p (sign flips)", "p", "q", "within ±margin",
+                   "seeds for 1 point"]  # fmt: skip
+        if over_datasets:
+            columns += ["datasets", "cells left out"]
+        name = NAMES.get(quantity, quantity)
+        note = _contrast_note(results, over_datasets)
+        tables.append(Table(f"{name} ({where})", tuple(columns), rows, note))
     return tables
 
 
-def _difference(row: dict[str, Any], scale: float, digits: int) -> tuple[Cell, ...]:
-    value, low, high = (scale * row[name] for name in ("value", "low", "high"))
+def _contrast_note(results: Results, over_datasets: bool) -> str:
+    note = (
+        f"Paired by seed and query. Below the difference: {level_words(results)} interval over queries, "
+        "whole classes resampled; over both: over seeds and queries, from three seeds. p: of the interval "
+        "over both; without one the larger of p (t) and that of flipping signs class by class. q: "
+        "Benjamini-Hochberg over all rows of single datasets, and over those of means over datasets."
+    )
+    if over_datasets:
+        return (
+            f"{note} Means over datasets of the means over queries, classes resampled within each dataset: "
+            f"they hold for these datasets. {CELLS}"
+        )
+    return note
+
+
+def _contrast(row: dict[str, Any], scale: float, digits: int) -> tuple[Cell, ...]:
+    def bounds(name: str) -> str:
+        return interval(scale * row[f"{name}_low"], scale * row[f"{name}_high"], digits)
+
     seeds = ", ".join(number(scale * one, digits, signed=True) for _, one in row["per_seed"])
     needed = row["seeds_needed"]
     within = {True: "yes", False: "not shown"}.get(row["equivalent"], ABSENT)
     one_seed = row["n_seeds"] < 2
     return (
-        Cell(number(value, digits, signed=True)),
-        Cell(interval(low, high, digits) or ABSENT),
+        Cell(number(scale * row["estimate"], digits, signed=True), bounds("queries")),
+        Cell(bounds("seeds") or ABSENT),
+        Cell(bounds("both") or ABSENT),
         Cell(seeds),
         Cell(str(row["n_seeds"])),
         Cell(number(row["effect_size"], 2, signed=True)),
         Cell(f"{row['wins']} / {row['ties']} / {row['losses']}"),
         Cell(p_value(row["p_t"])),
         Cell(ABSENT if one_seed else p_value(row["p_flip"]), f"least {p_value(row['p_flip_least'])}"),
+        Cell(p_value(row["p"])),
         Cell(p_value(row["q"])),
         Cell(within, ABSENT if within == ABSENT else f"p {p_value(row['p_equivalence'])}"),
         Cell(ABSENT if needed is None or pd.isna(needed) else f"{int(needed):,}"),
+        *((Cell(str(row["n_datasets"])), Cell(str(row["n_left_out"]))) if not row["dataset"] else ()),
     )
 
 
@@ -136,7 +165,7 @@ def _scale(unit: str) -> tuple[float, int, str]:
 
 def power(study: Study, results: Results) -> Table | None:
     """Show how many seeds a difference of some size would need, by the spread that these seeds show."""
-    prices = price_in_seeds(results.comparisons)
+    prices = price_in_seeds(of_one_dataset(results.contrasts))
     rows = []
     for _, group in prices.groupby(WHAT, sort=False):
         of_effect = records(group)
@@ -283,47 +312,3 @@ def over_datasets(study: Study, results: Results) -> list[Table]:
             )
         )
     return tables
-
-
-def arms_over_datasets(study: Study, results: Results) -> list[Table]:
-    """Show each arm minus the baseline over datasets, one table a modality and quantity."""
-    tables = []
-    columns = ("arm", "difference (points)", "t interval over seeds", "over both",
-               "datasets up / same / down", "datasets", "seeds", "cells left out", "p", "q")  # fmt: skip
-    for (modality, quantity), table in results.arms_over_datasets.groupby(
-        ["modality", "quantity"], sort=False
-    ):
-        found = {row["arm"]: row for row in records(table)}
-        rows = tuple(
-            (Cell(study.label(arm)), *_over_datasets(found[arm])) for arm in study.arm_names if arm in found
-        )
-        what = "native mAP" if quantity == "native" else f"{str(quantity).split()[0].upper()} gain"
-        name = study.label(study.baseline) if study.baseline else ""
-        tables.append(
-            Table(
-                f"Each arm minus {name} over {table['n_datasets'].max()} datasets: {what}, {modality}s",
-                columns,
-                rows,
-                "Means over datasets of the means over queries, paired by seed and query. Below the "
-                f"difference: {level_words(results)} interval over queries, classes resampled within each "
-                "dataset; over both: over seeds and queries, from three seeds. All hold for these datasets. "
-                f"{CELLS} p: of the interval over both; without one the larger of that over seeds and that "
-                "of flipping signs class by class. q: Benjamini-Hochberg over the "
-                f"{len(results.arms_over_datasets)} rows of these tables.",
-            )
-        )
-    return tables
-
-
-def _over_datasets(row: dict[str, Any]) -> tuple[Cell, ...]:
-    return (
-        Cell(points(row["value"], 2, signed=True), points_interval(row["low"], row["high"], 2)),
-        Cell(points_interval(row["models_low"], row["models_high"], 2) or ABSENT),
-        Cell(points_interval(row["both_low"], row["both_high"], 2) or ABSENT),
-        Cell(f"{row['wins']} / {row['ties']} / {row['losses']}"),
-        Cell(str(row["n_datasets"])),
-        Cell(str(row["n_seeds"])),
-        Cell(str(row["n_left_out"])),
-        Cell(p_value(row["p"])),
-        Cell(p_value(row["q"])),
-    )

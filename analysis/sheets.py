@@ -7,38 +7,16 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.published import PUBLISHED, SOURCES
 from analysis.results import Results, Within
 from analysis.study import Study
-from analysis.tables import CROSS_TASKS, INTERVAL, SIDE, at, is_cross_modal
+from analysis.tables import at
 from analysis.typeset import ABSENT, Cell, Table, interval, number, points, points_interval
+from crossgap.quoting import SIDE
+from crossgap.route_values import INTERVAL
 from crossgap.shots import probe_columns
+from crossgap.vocabulary import CROSS_TASKS, PUBLISHED, ROUTE_WORDS, SOURCES, is_cross_modal
 
-ROUTE_NAMES = {
-    "chance": "chance",
-    "native": "native",
-    "oti": "OTI",
-    "ovi": "OVI",
-    "oti_both": "OTI, both sides",
-    "ovi_both": "OVI, both sides",
-    "untrained_tokens": "untrained tokens",
-    "shuffled_targets": "shuffled targets",
-    "random_rotation": "random rotation",
-    "centred": "centred",
-    "shifted": "gap shift",
-    "whitened": "whitened",
-    "top_removed": "top components removed",
-    "class_pca": "class-name PCA",
-    "caption_pca": "caption PCA",
-    "image_pca": "image PCA",
-    "random_subspace": "random subspace",
-    "isoclip": "IsoCLIP band",
-    "shared_space": "shared space",
-    "orthogonal_closing": "orthogonal closing",
-    "ridge": "ridge",
-    "procrustes": "Procrustes",
-}
-_ROUTE_ORDER = {route: position for position, route in enumerate(ROUTE_NAMES)}
+_ROUTE_ORDER = {route: position for position, route in enumerate(ROUTE_WORDS)}
 GAP_NAMES = {
     "centroid_distance": "centroid distance",
     "mean_pair_cosine": "cosine of true pairs",
@@ -192,7 +170,7 @@ def probes(study: Study, results: Results) -> list[Table]:
                 rows.append(
                     (
                         Cell(study.label(arm) if position == 0 else ""),
-                        Cell(ROUTE_NAMES.get(route, route)),
+                        Cell(route_label(route)),
                         *(_probe_cell(by_task.get(name)) for name in names),
                     )
                 )
@@ -236,7 +214,7 @@ def _route_rows(study: Study, group: pd.DataFrame) -> tuple[tuple[Cell, ...], ..
             rows.append(
                 (
                     Cell(study.label(arm) if position == 0 else ""),
-                    Cell(ROUTE_NAMES.get(row["route"], row["route"])),
+                    Cell(route_label(row["route"])),
                     Cell(_settings(row["settings"])),
                     Cell(points(row["value"]), points_interval(row["low"], row["high"])),
                     Cell(points(row["macro"]), points_interval(row["macro_low"], row["macro_high"])),
@@ -252,52 +230,6 @@ def _route_rows(study: Study, group: pd.DataFrame) -> tuple[tuple[Cell, ...], ..
 
 def _settings(settings: tuple[tuple[int, int, str], ...]) -> str:
     return "; ".join(f"{steps} × {tokens}" + f", {words}" * bool(words) for steps, tokens, words in settings)
-
-
-def against_baseline(study: Study, results: Results) -> list[Table]:
-    """Show each arm minus the baseline, paired by seed: gap and tasks within a modality, then across."""
-    if results.differences.empty or study.baseline is None:
-        return []
-    tables = []
-    for dataset, differences in results.differences.groupby("dataset", sort=False):
-        crossing = differences["task"].map(is_cross_modal).astype(bool)
-        sides = (("within a modality", ~crossing), ("across modalities", crossing))
-        for side, chosen in sides:
-            here = differences[chosen]
-            if here.empty:
-                continue
-            keys = list(dict.fromkeys(zip(here["quantity"], here["task"], strict=True)))
-            rows = []
-            for arm in [arm for arm in study.arm_names if arm in set(here["arm"])]:
-                cells = [Cell(study.label(arm))]
-                for quantity, task in keys:
-                    mine = here[
-                        (here["arm"] == arm) & (here["quantity"] == quantity) & (here["task"] == task)
-                    ]
-                    cells.append(_difference_cell(records(mine)[0], quantity) if len(mine) else Cell(ABSENT))
-                rows.append(tuple(cells))
-            tables.append(
-                Table(
-                    f"Each arm minus {study.label(study.baseline)}, {side} ({dataset})",
-                    ("arm", *(_quantity(quantity, task) for quantity, task in keys)),
-                    tuple(rows),
-                    "Points of mAP within a modality and of accuracy across; the gap in its own unit. Paired "
-                    f"by seed and query. Brackets: {level_words(results)} intervals over queries, which do "
-                    "not cover seeds. Below them each seed's own difference, in the order of the seeds.",
-                )
-            )
-    return tables
-
-
-def _quantity(quantity: str, task: str) -> str:
-    return "modality gap (distance)" if quantity == "gap" else f"{task}: {QUANTITIES[quantity]}"
-
-
-def _difference_cell(row: dict[str, Any], quantity: str) -> Cell:
-    scale, digits = (1, 3) if quantity == "gap" else (100, 2)
-    seeds = ", ".join(number(scale * value, digits, signed=True) for _, value in row["per_seed"])
-    bounds = interval(scale * row["low"], scale * row["high"], digits)
-    return Cell(number(scale * row["value"], digits, signed=True), f"{bounds}\n({seeds})".strip())
 
 
 def gaps(study: Study, results: Results) -> list[Table]:
@@ -317,7 +249,7 @@ def gaps(study: Study, results: Results) -> list[Table]:
     for (dataset, split), group in results.gaps[overlap].groupby(["dataset", "split"], sort=False):
         shown = group[group["route"].isin(["native", "oti", "ovi"])]
         shown = shown.assign(task=shown["metric"].str.removeprefix(f"{OVERLAP} "))
-        shown["column"] = shown["task"] + ", " + shown["route"].map(ROUTE_NAMES)
+        shown["column"] = shown["task"] + ", " + shown["route"].map(route_label)
         names = {column: column for column in dict.fromkeys(leading_first(results, shown)["column"])}
         note = (
             "Over all pairs of query and gallery item: the chance that a pair of one class is more "
@@ -552,6 +484,10 @@ def _points_cell(frame: pd.DataFrame, column: str, *, scale: float) -> Cell:
     row = frame.iloc[0]
     value, low, high = (scale * row[name] for name in (column, "low", "high"))
     return Cell(points(value, 2, signed=True), points_interval(low, high, 2))
+
+
+def route_label(route: str) -> str:
+    return ROUTE_WORDS[route].label if route in ROUTE_WORDS else route
 
 
 def level_words(results: Results) -> str:

@@ -19,10 +19,10 @@ import scipy.stats
 from rich.console import Console
 from rich.table import Table
 
-from analysis.stats.bootstrap import Bootstrap, FloatArray, resample_counts
 from analysis.stats.seeds import flip_p_values
 from crossgap.command import run_command
 from crossgap.errors import InputError
+from crossgap.intervals import Bootstrap, FloatArray, resample_counts
 from crossgap.records import write_text
 
 IntArray = npt.NDArray[np.int64]
@@ -319,7 +319,7 @@ def slope_intervals(x_XAS: FloatArray, y_XAS: FloatArray, level: float = LEVEL) 
 
 
 def simulate(n_seeds: tuple[int, ...], repetitions: int, seed: int = 0) -> pd.DataFrame:
-    """Simulate every scenario with each number of seeds; columns as in analysis/stats/coverage.csv."""
+    """Simulate every scenario with each number of seeds; columns as in crossgap/coverage.csv."""
     tables = [
         simulate_seeds(scenario, number, repetitions, seed) for scenario in SCENARIOS for number in n_seeds
     ]
@@ -491,7 +491,7 @@ def main(
     Args:
         repetitions: simulated experiments of each scenario and number of seeds or classes.
         seeds: numbers of seeds.
-        out: a CSV to write, such as analysis/stats/coverage.csv, from which the report takes what it may use.
+        out: a CSV to write, such as crossgap/coverage.csv, from which the report takes what it may use.
         seed: of the simulation itself.
     """
     if repetitions < 10:

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from crossgap.errors import InputError
-from crossgap.records import TABLES, read_json, read_lines, read_rows, read_table
+from crossgap.records import TABLES, numeric, read_json, read_lines, read_rows, read_table
 
 TRIAL_COLUMNS = ("arm", "seed", "state", "reason", "step", "seconds", "log")
 QUOTED_METRICS = ("mAP", "hit@1")  # of per_query.parquet; the others are read from rows
@@ -252,7 +252,7 @@ def _training(folder: Path, arm: str, seed: int) -> pd.DataFrame | None:
 
 
 def _read_rows(folders: Sequence[Path]) -> pd.DataFrame:
-    return _numeric(read_rows(folder / "rows.jsonl" for folder in folders))
+    return numeric(read_rows(folder / "rows.jsonl" for folder in folders))
 
 
 def _read_tables(folders: Sequence[Path]) -> dict[str, Any]:
@@ -270,16 +270,8 @@ def _read_tables(folders: Sequence[Path]) -> dict[str, Any]:
                 frame = frame[frame["metric"].isin(QUOTED_METRICS)]
             if len(frame):
                 frames.append(frame)
-        tables[name] = _numeric(_concat(frames) if frames else pd.DataFrame(columns=list(columns)))
+        tables[name] = numeric(_concat(frames) if frames else pd.DataFrame(columns=list(columns)))
     return tables
-
-
-def _numeric(frame: pd.DataFrame) -> pd.DataFrame:
-    """Give optional numbers one type, so that absent ones compare equal when tables are joined."""
-    optional = ("inversion_seed", "steps", "num_tokens", "low", "high", "pairs_seen", "seconds", "value")
-    for column in [column for column in optional if column in frame.columns]:
-        frame[column] = pd.to_numeric(frame[column]).astype("float64")
-    return frame
 
 
 def _concat(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:

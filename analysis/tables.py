@@ -1,4 +1,4 @@
-"""The numbers of the report: which rows may be quoted, their intervals, and what is compared with what."""
+"""The numbers of the report on its leading tasks: gains, settings, gaps, and what arms change."""
 
 from __future__ import annotations
 
@@ -6,23 +6,12 @@ from typing import Literal, NamedTuple
 
 import pandas as pd
 
-from analysis.stats.bootstrap import Bootstrap, average_models, mean_interval, paired_difference
-from crossgap.errors import InputError
+from crossgap.intervals import Bootstrap, average_models, mean_interval, paired_difference
+from crossgap.quoting import KEYS, MODEL, SETTING, SIDE
+from crossgap.route_values import INTERVAL, to_native
+from crossgap.vocabulary import INVERSIONS, is_cross_modal, leading_place
 
-MODEL = ["arm", "seed"]
-SIDE = ["dataset", "split", "task"]  # what was asked of a model
-KEYS = [*MODEL, "inversion_seed", *SIDE, "route", "metric"]
-SETTING = ["steps", "num_tokens", "setting"]
-SELECTION_ORDER = {"val": 0, "preset": 1, "none": 2, "curve": 3}
-
-INVERSIONS = {
-    "image": "oti",
-    "text": "ovi",
-}  # the route that inverts the query of a task within this modality
 CONTROLS = ("class_pca", "isoclip", "ridge", "centred", "random_subspace")
-PREFERRED_TASK = {"image": "image-subgroup", "text": "text-subgroup"}
-CROSS_TASKS = ("image-text", "text-image")
-INTERVAL = ["value", "low", "high"]
 
 
 class Headline(NamedTuple):
@@ -35,65 +24,8 @@ class Headline(NamedTuple):
     route: str
 
 
-def quoted(rows: pd.DataFrame) -> pd.DataFrame:
-    """Select the rows that may be quoted as results: one setting for each measurement, no validation split.
-
-    A setting chosen on the validation split goes before a preset one. Points of a curve were chosen by nobody
-    and are left out, except untrained tokens (step 0), taken at the token count and setting of the quoted
-    inversion.
-    Rows of the validation split are quoted only for a dataset that has no other split.
-
-    Raises:
-        InputError: two rows claim the same measurement.
-    """
-    kept = reported(rows)
-    rank = kept["selection"].map(SELECTION_ORDER)
-    best = rank.groupby([kept[key] for key in KEYS], dropna=False).transform("min")
-    untrained = kept["route"] == "untrained_tokens"
-    chosen = kept[(rank == best) & (rank < SELECTION_ORDER["curve"]) & ~untrained]
-    result = pd.concat([chosen, _untrained_rows(kept[untrained], chosen)]).sort_index()
-    twice = result[result.duplicated(KEYS, keep=False)]
-    if len(twice):
-        raise InputError(
-            f"two rows claim the same measurement: {twice[[*KEYS, *SETTING]].iloc[0].to_dict()}; give each "
-            "run once"
-        )
-    return result
-
-
-def reported(frame: pd.DataFrame) -> pd.DataFrame:
-    """Leave out the validation split, except of a dataset that has no other."""
-    elsewhere = set(frame.loc[frame["split"] != "val", "dataset"])
-    return frame[(frame["split"] != "val") | ~frame["dataset"].isin(elsewhere)]
-
-
-def _untrained_rows(untrained: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
-    if untrained.empty:
-        return untrained
-    where = [*MODEL, *SIDE]
-    inverted = chosen[chosen["route"].isin(INVERSIONS.values()) & chosen["num_tokens"].notna()]
-    inverted = inverted.sort_values("num_tokens", kind="stable").drop_duplicates(where)
-    wanted = untrained[where].merge(inverted[[*where, "num_tokens", "setting"]], on=where, how="left")
-    off = (untrained["num_tokens"] - wanted["num_tokens"].to_numpy()).abs()
-    order = untrained.assign(
-        off=off.fillna(untrained["num_tokens"]).fillna(0),
-        other=untrained["setting"] != wanted["setting"].to_numpy(),
-        rank=untrained["selection"].map(SELECTION_ORDER),
-    )
-    order = order.sort_values(["off", "num_tokens", "other", "rank"], kind="stable").drop_duplicates(KEYS)
-    return untrained.loc[order.index]
-
-
-def quoted_queries(per_query: pd.DataFrame, quoted_rows: pd.DataFrame) -> pd.DataFrame:
-    """Select the per-query values behind quoted rows: same model, task, route, metric and setting."""
-    keys = [*KEYS, *SETTING]
-    wanted = quoted_rows[keys].drop_duplicates()
-    joined = per_query.merge(wanted, on=keys, how="inner")
-    return joined.drop_duplicates([*KEYS, "query_id"], ignore_index=True)
-
-
 def headlines(quoted_rows: pd.DataFrame) -> list[Headline]:
-    """List, for each dataset and modality, the task to lead with: by subgroup if measured, else the first."""
+    """List, for each dataset and modality, the task to lead with: a leading one, else the first."""
     found = []
     retrieval = quoted_rows[
         (quoted_rows["metric"] == "mAP") & ~quoted_rows["task"].map(is_cross_modal).astype(bool)
@@ -107,15 +39,10 @@ def headlines(quoted_rows: pd.DataFrame) -> list[Headline]:
                 for (split, task), rows in group.groupby(["split", "task"], sort=False)
                 if {route, "native"} <= set(rows["route"])
             ]
-            both.sort(key=lambda key: (key[1] != PREFERRED_TASK[modality], key[0] != "test"))
+            both.sort(key=lambda key: (leading_place(key[1]), key[0] != "test"))
             if both:
                 found.append(Headline(modality, str(dataset), *both[0], route))
     return found
-
-
-def is_cross_modal(task: str) -> bool:
-    """Tell whether a task compares an image with a text (retrieval across modalities, zero-shot)."""
-    return task in CROSS_TASKS or task.startswith("zero-shot")
 
 
 def at(frame: pd.DataFrame, where: Headline) -> pd.DataFrame:
@@ -124,92 +51,6 @@ def at(frame: pd.DataFrame, where: Headline) -> pd.DataFrame:
         (frame["dataset"] == where.dataset) & (frame["split"] == where.split) & (frame["task"] == where.task)
     )
     return frame[here]
-
-
-def measurements(
-    quoted_rows: pd.DataFrame, queries: pd.DataFrame, metric: str, *, bootstrap: Bootstrap
-) -> pd.DataFrame:
-    """Tabulate a metric by task, arm and route: mean over seeds, interval over queries, difference to native.
-
-    Each query's value is averaged over the seeds of an arm first; the interval resamples queries and says
-    nothing of other seeds. ``seed_sd`` is the standard deviation of the seeds' means (NaN for one seed).
-    Where no per-query values were written, the value is the mean of the rows and there is no interval.
-
-    Returns:
-        columns dataset, split, task, arm, route, value, low, high, macro, macro_low, macro_high, difference,
-        difference_low, difference_high (route minus native, paired by seed and query), seed_sd, n_seeds,
-        n_queries, n_skipped, n_gallery, n_clusters, settings (distinct (steps, num_tokens, setting) of the
-        seeds).
-    """
-    by = [*SIDE, "arm", "route"]
-    rows = quoted_rows[quoted_rows["metric"] == metric]
-    inverted = zip(*(rows[column] for column in SETTING), strict=True)
-    rows = rows.assign(inverted=pd.Series(inverted, index=rows.index, dtype=object))
-    queries = queries[queries["metric"] == metric]
-    grouped = rows.groupby(by, sort=False)
-    table = grouped.agg(
-        value=("value", "mean"),
-        n_seeds=("seed", "nunique"),
-        n_queries=("n_queries", "max"),
-        n_skipped=("n_skipped", "max"),
-        n_gallery=("n_gallery", "max"),
-        settings=("inverted", _distinct),
-    ).reset_index()
-    means = rows.groupby([*by, "seed"], sort=False)["value"].mean()
-    spread = means.groupby(level=by, sort=False).std().rename("seed_sd").reset_index()
-    table = table.merge(spread, on=by, how="left")
-    inside = mean_interval(average_models(queries, by), by, bootstrap=bootstrap)
-    micro = inside.drop(columns=["n_queries", "n_skipped"]).rename(columns={"value": "query_value"})
-    table = table.merge(micro, on=by, how="left")
-    table["value"] = table.pop("query_value").fillna(table["value"])
-    change = mean_interval(average_models(to_native(queries), by), by, bootstrap=bootstrap)
-    change = change.rename(
-        columns={"value": "difference", "low": "difference_low", "high": "difference_high"}
-    )[[*by, "difference", "difference_low", "difference_high"]]
-    return table.merge(change, on=by, how="left")
-
-
-def _distinct(settings: pd.Series) -> tuple[tuple[int, int, str], ...]:
-    known = [one for one in settings if one[0] == one[0]]  # maps have no steps
-    return tuple(dict.fromkeys((int(steps), int(tokens), words) for steps, tokens, words in known))
-
-
-def to_native(queries: pd.DataFrame) -> pd.DataFrame:
-    """Subtract each query's native value from its value by every other route of the same model and task.
-
-    Returns:
-        columns dataset, split, task, arm, seed, inversion_seed, route, query_id, query_class, value.
-    """
-    on = [*SIDE, *MODEL]
-    native = queries[queries["route"] == "native"]
-    return paired_difference(
-        queries[queries["route"] != "native"], native, on=on, by=[*on, "inversion_seed", "route"]
-    )
-
-
-def route_difference(
-    queries: pd.DataFrame, route: str, reference: str, by: list[str], *, bootstrap: Bootstrap
-) -> pd.DataFrame:
-    """Bound mAP(route) - mAP(reference), paired by model and query, for each group of ``by``.
-
-    Args:
-        queries: quoted per-query values of one task.
-        by: ``["arm", "seed"]`` for each model, ``["arm"]`` for the mean over the seeds of an arm.
-
-    Returns:
-        columns ``by``, value, low, high, n_queries, n_skipped, n_seeds: fractions, not points.
-    """
-    values = queries[queries["metric"] == "mAP"]
-    on = [*SIDE, *MODEL]
-    change = paired_difference(
-        values[values["route"] == route],
-        values[values["route"] == reference],
-        on=on,
-        by=[*on, "inversion_seed"],
-    )
-    seeds = change.groupby(by, sort=False)["seed"].nunique().rename("n_seeds").reset_index()
-    table = mean_interval(average_models(change, by), by, bootstrap=bootstrap)
-    return table[[*by, *INTERVAL, "n_queries", "n_skipped"]].merge(seeds, on=by, how="left")
 
 
 def query_gains(queries: pd.DataFrame, route: str) -> pd.DataFrame:
@@ -352,71 +193,6 @@ def model_gaps(quoted_rows: pd.DataFrame, dataset: str, split: str) -> pd.DataFr
         here = here[here["split"] == split]
     names = {"value": "gap", "low": "gap_low", "high": "gap_high"}
     return here.drop_duplicates(MODEL).rename(columns=names)[[*MODEL, *names.values()]].reset_index(drop=True)
-
-
-def baseline_differences(
-    quoted_rows: pd.DataFrame, queries: pd.DataFrame, baseline: str, *, bootstrap: Bootstrap
-) -> pd.DataFrame:
-    """Compare each arm with the baseline arm, paired by seed and query.
-
-    Quantities: ``native`` (mAP within a modality, hit@1 across) and ``gain`` (inverted minus native mAP, so
-    its row is a difference of differences) on every task that leads; ``gap`` (centroid distance, paired by
-    seed alone: no interval).
-
-    Returns:
-        columns quantity, dataset, split, task, arm, value, low, high, n_seeds, n_queries, per_seed (tuple of
-        (seed, difference)); fractions, and the distance's own unit for the gap.
-    """
-    on = ["quantity", *SIDE, "seed"]
-    by = ["quantity", *SIDE, "arm"]
-    values = _baseline_quantities(quoted_rows, queries)
-    reference = values[values["arm"] == baseline]
-    change = paired_difference(values[values["arm"] != baseline], reference, on=on, by=[*on, "arm"])
-    table = mean_interval(average_models(change, by), by, bootstrap=bootstrap)[[*by, *INTERVAL, "n_queries"]]
-    per_seed = _per_seed(change.groupby([*by, "seed"], sort=False)["value"].mean().reset_index(), by)
-    return pd.concat(
-        [table.merge(per_seed, on=by), _gap_differences(quoted_rows, baseline)], ignore_index=True
-    )
-
-
-def _baseline_quantities(quoted_rows: pd.DataFrame, queries: pd.DataFrame) -> pd.DataFrame:
-    columns = ["quantity", *SIDE, *MODEL, "query_id", "query_class", "value"]
-    parts = []
-    for where in headlines(quoted_rows):
-        here = at(queries[queries["metric"] == "mAP"], where)
-        native = here[here["route"] == "native"]
-        parts.append(native.assign(quantity="native")[columns])
-        on = [*SIDE, *MODEL]
-        gain = paired_difference(
-            here[here["route"] == where.route], native, on=on, by=[*on, "inversion_seed"]
-        )
-        gain = average_models(gain, on)
-        parts.append(gain.assign(quantity="gain")[columns])
-    across = queries[(queries["metric"] == "hit@1") & (queries["route"] == "native")]
-    parts.append(across[across["task"].map(is_cross_modal).astype(bool)].assign(quantity="native")[columns])
-    return pd.concat(parts, ignore_index=True)
-
-
-def _gap_differences(quoted_rows: pd.DataFrame, baseline: str) -> pd.DataFrame:
-    by = ["quantity", *SIDE, "arm"]
-    gaps = quoted_rows[
-        (quoted_rows["task"] == "gap")
-        & (quoted_rows["metric"] == "centroid_distance")
-        & (quoted_rows["route"] == "native")
-    ].assign(quantity="gap")
-    reference = gaps[gaps["arm"] == baseline][[*SIDE, "seed", "value"]]
-    paired = gaps[gaps["arm"] != baseline].merge(reference, on=[*SIDE, "seed"], suffixes=("", "_baseline"))
-    paired["value"] = paired["value"] - paired["value_baseline"]
-    means = paired.groupby(by, sort=False)["value"].mean().reset_index()
-    return means.merge(_per_seed(paired, by), on=by).assign(low=float("nan"), high=float("nan"), n_queries=0)
-
-
-def _per_seed(means: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    result = [
-        (*key, tuple(zip(group["seed"], group["value"], strict=True)), len(group))
-        for key, group in means.groupby(by, sort=False)
-    ]
-    return pd.DataFrame(result, columns=[*by, "per_seed", "n_seeds"])
 
 
 def disagreement(quoted_rows: pd.DataFrame, queries: pd.DataFrame) -> tuple[float, int]:

@@ -15,14 +15,16 @@ from typing import Annotated, Any
 import pandas as pd
 import tyro
 
+from analysis.contrasts import minus_baseline
 from analysis.sheets import records
-from analysis.stats.bootstrap import Bootstrap, average_models, mean_interval, paired_difference
 from analysis.study import Study, read_runs
-from analysis.tables import INTERVAL, quoted, quoted_queries
 from analysis.typeset import ABSENT, Cell, Table, interval, markdown, number
 from crossgap.command import run_command
 from crossgap.errors import InputError
+from crossgap.intervals import Bootstrap, average_models, mean_interval, paired_difference
+from crossgap.quoting import quoted, quoted_queries
 from crossgap.records import atomic_path, write_text
+from crossgap.route_values import INTERVAL
 
 INVERTED = {"image-subgroup": "oti", "image-concept": "oti", "text-subgroup": "ovi", "text-concept": "ovi"}
 ACROSS = ("image-text", "text-image", "zero-shot-subgroup", "zero-shot-concept")
@@ -172,8 +174,7 @@ def _query_values(queries: pd.DataFrame) -> pd.DataFrame:
 def _compared(values: pd.DataFrame, baseline: str, bootstrap: Bootstrap) -> pd.DataFrame:
     by = ["arm", "quantity", "task"]
     levels = mean_interval(average_models(values, by), by, bootstrap=bootstrap)
-    reference = values[values["arm"] == baseline].drop(columns="arm")
-    change = paired_difference(values[values["arm"] != baseline], reference, on=ON, by=["arm", *ON])
+    change = minus_baseline(values, baseline, ON)
     minus = mean_interval(average_models(change, by), by, bootstrap=bootstrap)[[*by, *INTERVAL]]
     minus = minus.rename(columns={"value": "minus_baseline", "low": "minus_low", "high": "minus_high"})
     means = change.groupby([*by, "seed"], sort=False)["value"].mean().reset_index()
@@ -187,13 +188,14 @@ def _by_seed(frame: pd.DataFrame, quantity: str, baseline: str) -> pd.DataFrame:
     """Tabulate what has one value a model, no interval: the mean over seeds, of seconds the least."""
     pivot = frame.pivot(index="arm", columns="seed", values="value")
     summary = pivot.min(axis=1) if quantity == "seconds" else pivot.mean(axis=1)
-    minus = pivot - pivot.loc[baseline]
+    minus = minus_baseline(frame[["arm", "seed", "value"]], baseline, ["seed"]).sort_values("seed")
     rows = []
     for arm in pivot.index:
         own = {"arm": arm, "quantity": quantity, "task": "", "value": summary[arm]}
         own["n_seeds"] = int(pivot.loc[arm].notna().sum())
         if arm != baseline:
-            own |= {"minus_baseline": minus.loc[arm].mean(), "per_seed": _listed(minus.loc[arm].dropna())}
+            differences = minus.loc[minus["arm"] == arm, "value"]
+            own |= {"minus_baseline": differences.mean(), "per_seed": _listed(differences)}
         rows.append(own)
     return pd.DataFrame(rows)
 

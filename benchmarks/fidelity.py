@@ -10,12 +10,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from analysis.stats.bootstrap import Bootstrap, mean_interval, paired_difference
 from benchmarks.machine import seconds
 from benchmarks.tables import Cell, Table
 from crossgap.datasets import Dataset, Items, Task
 from crossgap.embeddings import encode_items
 from crossgap.encoders import OpenClipEncoder, Precision
+from crossgap.intervals import Bootstrap, mean_interval, paired_difference
 from crossgap.inversion import Inversion, InversionConfig, Target, invert
 from crossgap.presets import preset
 from crossgap.relevance import relevance_of

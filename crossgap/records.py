@@ -235,6 +235,18 @@ def read_rows(paths: Iterable[Path]) -> pd.DataFrame:
     return pd.DataFrame(values, columns=names)
 
 
+def numeric(frame: pd.DataFrame) -> pd.DataFrame:
+    """Give optional numbers of rows or tables one type, so that absent ones compare equal when joined."""
+    optional = ("inversion_seed", "steps", "num_tokens", "low", "high", "pairs_seen", "seconds", "value")
+    there = [column for column in optional if column in frame.columns]
+    return frame.assign(**{column: pd.to_numeric(frame[column]).astype("float64") for column in there})
+
+
+def row_frame(rows: Iterable[Row]) -> pd.DataFrame:
+    """Give rows as the frame that :func:`read_rows` reads of them, numbered by their places."""
+    return numeric(pd.DataFrame([asdict(row) for row in rows], columns=[field.name for field in fields(Row)]))
+
+
 def write_table(folder: Path, name: str, frame: pd.DataFrame) -> None:
     """Write one of :data:`TABLES` as ``folder/name.parquet``, atomically; columns must match exactly."""
     expected = TABLES[name]

@@ -26,7 +26,6 @@ EVERY: tuple[Kind, ...] = (*INTRA, *ACROSS, "zero-shot", *PROBES)
 _MAPS: tuple[Kind, ...] = (*INTRA, *ACROSS, "zero-shot", "class-mean")
 _PROJECTIONS: tuple[Kind, ...] = (*INTRA, *PROBES)
 
-Family = Literal["reference", "inversion", "placebo", "map"]
 Strength = int | float | Band | None
 Need = Literal["own", "other", "images", "texts", "class_prompts", "pairs", "projectors"]
 _WORDS = {
@@ -39,10 +38,9 @@ _WORDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Route:
-    """One row of :data:`ROUTES`.
+    """One row of :data:`ROUTES`; its family and words stand in :data:`crossgap.vocabulary.ROUTE_WORDS`.
 
     Args:
-        family: what it is for; placebos and maps are the controls of an inversion.
         kinds: tasks it applies to.
         inverts: the modality it inverts into, if it inverts; ``other`` is the one the query is not of.
         inversion: what is inverted: the side of the modality that is not ``inverts``, at every snapshot
@@ -52,7 +50,6 @@ class Route:
         map: how its map is fitted, if it has one.
     """
 
-    family: Family
     kinds: tuple[Kind, ...]
     inverts: Modality | Literal["other"] | None = None
     inversion: Literal["curve", "both", "shuffled"] = "curve"
@@ -322,60 +319,51 @@ def _pca(source: Literal["images", "texts", "class_prompts"], fit: Callable[...,
 # analogy), D/100 components (Mu and Viswanath, 2018), centres that meet (Liang et al., 2022), the published
 # IsoCLIP bands; shrinkage, tolerance and penalty have no published value that we know of.
 ROUTES: dict[str, Route] = {
-    "chance": Route(family="reference", kinds=EVERY, about="expected value of a uniformly random ordering"),
-    "native": Route(family="reference", kinds=EVERY, about="features as the model gives them"),
+    "chance": Route(kinds=EVERY, about="expected value of a uniformly random ordering"),
+    "native": Route(kinds=EVERY, about="features as the model gives them"),
     "oti": Route(
-        family="inversion",
         kinds=("image-image", "zero-shot"),
         inverts="text",
         about="image query inverted into the text tower; gallery native",
     ),
     "ovi": Route(
-        family="inversion",
         kinds=("text-text", "zero-shot"),
         inverts="image",
         about="text query (zero-shot: class prompts) inverted into the image tower; other side native",
     ),
     "oti_both": Route(
-        family="inversion",
         kinds=("image-image",),
         inverts="text",
         inversion="both",
         about="query and gallery images inverted into the text tower, at the setting of oti",
     ),
     "ovi_both": Route(
-        family="inversion",
         kinds=("text-text",),
         inverts="image",
         inversion="both",
         about="query and gallery texts inverted into the image tower, at the setting of ovi",
     ),
     "untrained_tokens": Route(
-        family="placebo",
         kinds=("image-image", "text-text", "zero-shot"),
         about="placebo: the inverted side before its first update; other side native",
     ),
     "shuffled_targets": Route(
-        family="placebo",
         kinds=INTRA,
         inverts="other",
         inversion="shuffled",
         about="placebo: each query inverted towards another query's feature, at the setting of the inversion",
     ),
     "random_rotation": Route(
-        family="placebo",
         kinds=INTRA,
         about="placebo: query turned by a random rotation, which keeps its geometry; gallery native",
         map=MapRoute(needs=(), moves="query", fit=_random_rotation),
     ),
     "centred": Route(
-        family="map",
         kinds=_MAPS,
         about="each modality minus its training mean, both sides",
         map=MapRoute(needs=("own",), fit=_of_own(posthoc.centring)),
     ),
     "shifted": Route(
-        family="map",
         kinds=_MAPS,
         about="each modality shifted along the gap vector towards the other, both sides",
         map=MapRoute(
@@ -387,7 +375,6 @@ ROUTES: dict[str, Route] = {
         ),
     ),
     "whitened": Route(
-        family="map",
         kinds=_MAPS,
         about="each modality whitened by its shrunk training covariance, both sides",
         map=MapRoute(
@@ -399,7 +386,6 @@ ROUTES: dict[str, Route] = {
         ),
     ),
     "top_removed": Route(
-        family="map",
         kinds=EVERY,
         about="each modality minus its training mean and strongest components, both sides",
         map=MapRoute(
@@ -411,25 +397,21 @@ ROUTES: dict[str, Route] = {
         ),
     ),
     "class_pca": Route(
-        family="map",
         kinds=_PROJECTIONS,
         about="top components of the class prompts, both sides",
         map=_pca("class_prompts", posthoc.class_pca),
     ),
     "caption_pca": Route(
-        family="map",
         kinds=_PROJECTIONS,
         about="top components of the training texts, both sides",
         map=_pca("texts", posthoc.caption_pca),
     ),
     "image_pca": Route(
-        family="map",
         kinds=_PROJECTIONS,
         about="top components of the training images, both sides",
         map=_pca("images", posthoc.image_pca),
     ),
     "random_subspace": Route(
-        family="map",
         kinds=_PROJECTIONS,
         about="a random subspace of the rank of class_pca (half the dimensions without it), both sides",
         map=MapRoute(
@@ -441,7 +423,6 @@ ROUTES: dict[str, Route] = {
         ),
     ),
     "isoclip": Route(
-        family="map",
         kinds=_PROJECTIONS,
         about="middle band of the operator between the towers' projectors, both sides",
         map=MapRoute(
@@ -449,7 +430,6 @@ ROUTES: dict[str, Route] = {
         ),
     ),
     "shared_space": Route(
-        family="map",
         kinds=EVERY,
         about="directions that the subspaces of both modalities share, both sides",
         map=MapRoute(
@@ -461,7 +441,6 @@ ROUTES: dict[str, Route] = {
         ),
     ),
     "orthogonal_closing": Route(
-        family="map",
         kinds=_MAPS,
         about="the retrieved modality shifted along the part of the gap outside its main components",
         map=MapRoute(
@@ -474,7 +453,6 @@ ROUTES: dict[str, Route] = {
         ),
     ),
     "ridge": Route(
-        family="map",
         kinds=(*INTRA, "zero-shot"),
         about="query mapped into the other modality by ridge regression on pairs; gallery native",
         map=MapRoute(
@@ -487,7 +465,6 @@ ROUTES: dict[str, Route] = {
         ),
     ),
     "procrustes": Route(
-        family="map",
         kinds=(*INTRA, "zero-shot"),
         about="query mapped into the other modality by the best rotation of pairs; gallery native",
         map=MapRoute(needs=("pairs",), moves="query", fit=_of_pairs(posthoc.procrustes)),

@@ -17,11 +17,12 @@ from crossgap.comparison import (
     RouteResult,
     TaskComparison,
     compare_routes,
-    of_reported_splits,
 )
-from crossgap.records import Row
-from crossgap.routes import ROUTES
+from crossgap.quoting import reported
+from crossgap.records import Row, row_frame
 from crossgap.shots import LINEAR_PROBE, SHOTS, class_mean_name, probe_columns
+from crossgap.support import OVER_QUERIES, least_classes
+from crossgap.vocabulary import ROUTE_WORDS
 
 # The gap rows that are shown, of some forty: all of them are in rows.jsonl.
 _GAP = (
@@ -40,7 +41,7 @@ def summary(rows: Sequence[Row], per_query: pd.DataFrame, skipped: dict[str, str
     setting (:func:`crossgap.comparison.compare_routes`), the comparison of inversions with the best map, the
     protocol; classification by labelled training images as one table of routes by shots; then gap and
     misalignment; at the end what was skipped, with the reason. A ``*`` marks an interval that excludes 0, so
-    nothing rests on colour.
+    nothing rests on colour; queries of too few classes for an interval to decide get no mark.
 
     Args:
         rows: of one evaluation, of any number of datasets.
@@ -51,10 +52,10 @@ def summary(rows: Sequence[Row], per_query: pd.DataFrame, skipped: dict[str, str
         InputError: per-query values that do not pair.
     """
     tasks = compare_routes(rows, per_query)
-    reported = of_reported_splits(rows)
+    of_reported_splits = [rows[place] for place in reported(row_frame(rows)).index]
     parts: list[RenderableType] = []
-    for dataset, split in dict.fromkeys((row.dataset, row.split) for row in reported):
-        of_dataset = [row for row in reported if (row.dataset, row.split) == (dataset, split)]
+    for dataset, split in dict.fromkeys((row.dataset, row.split) for row in of_reported_splits):
+        of_dataset = [row for row in of_reported_splits if (row.dataset, row.split) == (dataset, split)]
         arms = ", ".join(dict.fromkeys(row.arm for row in of_dataset))
         parts.append(Text(f"{dataset}, split {split}: {arms}\n", style="bold"))
         for task in tasks:
@@ -81,7 +82,7 @@ def _task_title(task: TaskComparison) -> Text:
 def _task_table(task: TaskComparison) -> Table:
     by_route = len({_sizes(result.row) for result in task.routes}) > 1
     table = _table()
-    table.add_column("route", min_width=max(map(len, ROUTES)), no_wrap=True)
+    table.add_column("route", min_width=max(map(len, ROUTE_WORDS)), no_wrap=True)
     table.add_column(f"{task.metric} %", justify="right", no_wrap=True)
     table.add_column("- native", justify="right", no_wrap=True)
     table.add_column("95 % interval", justify="right", no_wrap=True)
@@ -91,11 +92,11 @@ def _task_table(task: TaskComparison) -> Table:
         table.add_column("queries / gallery", overflow="fold")
     family = None
     for result in task.routes:
-        known = ROUTES.get(result.row.route)
+        known = ROUTE_WORDS.get(result.row.route)
         if known is not None and family not in (None, known.family):
             table.add_section()
         family = known.family if known is not None else family
-        cells = _cells(result)
+        cells = _cells(result, task.decides)
         if by_route:
             more = f" + {result.row.n_skipped}" * (result.row.n_skipped > 0)
             cells.append(Text(f"{result.row.n_queries}{more} / {result.row.n_gallery}"))
@@ -110,7 +111,7 @@ def _probe_table(tasks: dict[str, TaskComparison]) -> list[RenderableType]:
         return []
     table = _table()
     table.padding = 0  # seven numbers a line: the box alone keeps them apart
-    table.add_column("route", min_width=max(map(len, ROUTES)), no_wrap=True)
+    table.add_column("route", min_width=max(map(len, ROUTE_WORDS)), no_wrap=True)
     for name in columns:
         table.add_column(probe_columns()[name], justify="right", min_width=7, overflow="fold")
     results = {name: {result.row.route: result for result in tasks[name].routes} for name in columns}
@@ -118,18 +119,14 @@ def _probe_table(tasks: dict[str, TaskComparison]) -> list[RenderableType]:
         cells = [Text(route)]
         for name in columns:
             result = results[name].get(route)
-            cells.append(Text("" if result is None else _probe_cell(result)))
+            cells.append(Text("" if result is None else _probe_cell(result, tasks[name].decides)))
         table.add_row(*cells, style="bold" if route == NATIVE else "")
     first = tasks[columns[0]]
     explained = [name for name in columns if name in (class_mean_name(SHOTS[-1]), LINEAR_PROBE)]
     return [
         Text("images by labelled training images: accuracy %, below it - native", style="bold"),
         table,
-        Text(
-            "* the interval of the difference excludes 0: jackknife over "
-            f"{first.n_units} {first.unit}, not corrected for the number of routes. Settings and "
-            "penalties are in rows.jsonl."
-        ),
+        Text(_probe_intervals(first)),
         *(
             Text(f"Protocol, {probe_columns()[name]}: {tasks[name].protocol}", style="dim")
             for name in explained
@@ -138,14 +135,27 @@ def _probe_table(tasks: dict[str, TaskComparison]) -> list[RenderableType]:
     ]
 
 
-def _probe_cell(result: RouteResult) -> str:
-    value = _percent(result.row.value)
+def _probe_intervals(task: TaskComparison) -> str:
+    """Say what a mark is, and where the settings are."""
+    few = (
+        f"Queries of {task.n_classes} classes are too few for an interval to decide; that takes "
+        f"{_least_classes()}."
+    )
+    marked = (
+        f"* the interval of the difference excludes 0: bootstrap over {task.n_classes} classes of queries, "
+        "not corrected for the number of routes."
+    )
+    return f"{marked if task.decides else few} Settings and penalties are in rows.jsonl."
+
+
+def _probe_cell(result: RouteResult, decides: bool) -> str:
+    value = _percent(result.value)
     if result.difference is None:
         return value
-    return f"{value}\n{_points(result.difference.value)}{'*' * result.difference.excludes_zero}"
+    return f"{value}\n{_points(result.difference.value)}{'*' * (decides and result.difference.excludes_zero)}"
 
 
-def _cells(result: RouteResult) -> list[Text]:
+def _cells(result: RouteResult, decides: bool) -> list[Text]:
     row = result.row
     shown = result.own or result.difference
     difference, mark = "", ""
@@ -153,10 +163,11 @@ def _cells(result: RouteResult) -> list[Text]:
         difference = "value:"
     elif result.difference is not None:
         difference = _points(result.difference.value)
-        mark = "*" if result.difference.excludes_zero else ""
+        mark = "*" if decides and result.difference.excludes_zero else ""
     interval = "" if shown is None else _interval(shown, signed=result.own is None)
     return [
-        Text(cell) for cell in (row.route, _percent(row.value), difference, interval, mark, _setting(result))
+        Text(cell)
+        for cell in (row.route, _percent(result.value), difference, interval, mark, _setting(result))
     ]
 
 
@@ -177,28 +188,34 @@ def _below(task: TaskComparison) -> Iterator[Text]:
     """Say what the intervals are, how inversions compare with maps, and the protocol."""
     count = sum(result.difference is not None for result in task.routes)
     bounded = any((one.own or one.difference or Estimate(0)).low is not None for one in task.routes)
-    over = f"{task.n_units} classes" if task.unit == "classes" else f"{task.n_units} queries (of one class)"
     if bounded:
-        yield Text(
-            "- native: paired difference in points. Intervals: jackknife over "
-            f"{over}; one a row, not corrected for the number of routes, {count}. * excludes 0."
+        about = (
+            f"- native: paired difference in points. Intervals: bootstrap over {task.n_classes} classes of "
+            f"queries; one a row, not corrected for the number of routes, {count}."
         )
+        few = f" From so few they are too narrow to decide anything; that takes {_least_classes()}."
+        yield Text(about + (" * excludes 0." if task.decides else few))
     elif count:
-        yield Text("- native: paired difference in points. No intervals: there is one query.")
+        yield Text("- native: paired difference in points. No intervals: the queries are of one class.")
     if not any(one.row.route == "native" for one in task.routes):
         yield Text("No native features were measured: no differences.")
     for comparison in task.maps:
-        yield Text(_beside_map(comparison))
+        yield Text(_beside_map(comparison, task.decides))
     if task.maps and task.maps[0].n_maps > 1:
         yield Text("That map is the highest on these very queries, which favours it.")
     yield Text(f"Protocol: {task.protocol}", style="dim")
 
 
-def _beside_map(comparison: MapComparison) -> str:
+def _least_classes() -> str:
+    least = least_classes(OVER_QUERIES)
+    return "more than any simulated number" if least is None else f"{least} classes"
+
+
+def _beside_map(comparison: MapComparison, decides: bool) -> str:
     among = f"the highest of {comparison.n_maps} maps" if comparison.n_maps > 1 else "the only map"
     difference = comparison.difference
     interval = _interval(difference, signed=True)
-    mark = " *" if difference.excludes_zero else ""
+    mark = " *" if decides and difference.excludes_zero else ""
     return (
         f"{comparison.inversion} - {comparison.best_map} ({among}): "
         f"{_points(difference.value)} points {interval}{mark}".rstrip()

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.stats.bootstrap import mean_interval, paired_difference
 from crossgap.command import run_command
 from crossgap.datasets import Dataset, load_dataset
 from crossgap.datasets.split import MissingSplit
 from crossgap.encode import use_threads
 from crossgap.encoders import load_encoder
 from crossgap.evaluation import EvaluationConfig, InversionPlan, evaluate
+from crossgap.intervals import mean_interval, paired_difference
 from crossgap.presets import preset
 from crossgap.provenance import Provenance, config_hash
 from pretrain.recipes import RECIPES

@@ -22,13 +22,13 @@ from torch.nn import functional as F
 from torchvision.transforms import functional as pictures
 
 from analysis.report import write_report
-from analysis.stats.bootstrap import Bootstrap, mean_interval, paired_difference
 from analysis.study import read_runs
 from crossgap.command import run_command
 from crossgap.datasets import load_dataset
 from crossgap.encode import use_threads
 from crossgap.evaluation import EvaluationConfig, InversionPlan, evaluate
 from crossgap.inject import put_at
+from crossgap.intervals import Bootstrap, mean_interval, paired_difference
 from crossgap.presets import preset
 from crossgap.prompts import Prompt
 from crossgap.provenance import Provenance, config_hash

@@ -17,12 +17,12 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from analysis.stats.bootstrap import mean_interval, paired_difference
 from crossgap.command import run_command
 from crossgap.datasets import load_dataset
 from crossgap.encode import use_threads
 from crossgap.encoders import load_encoder
 from crossgap.evaluation import Evaluation, EvaluationConfig, InversionPlan, evaluate
+from crossgap.intervals import mean_interval, paired_difference
 from crossgap.inversion import InversionConfig
 from crossgap.provenance import Provenance, config_hash
 from crossgap.records import read_lines

@@ -20,12 +20,10 @@ MAY_IMPORT = {
     "analysis": {"analysis", "crossgap"},
 }
 TORCH_FREE = {
-    "crossgap.records",
-    "crossgap.errors",
-    "crossgap.command",
-    "crossgap.inversion_axes",
-    "crossgap.shots",
-}
+    "crossgap.command", "crossgap.errors", "crossgap.intervals", "crossgap.inversion_axes",
+    "crossgap.quoting", "crossgap.records", "crossgap.route_values", "crossgap.shots", "crossgap.support",
+    "crossgap.vocabulary",
+}  # fmt: skip
 
 
 def name_of(path: Path) -> str:

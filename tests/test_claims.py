@@ -13,10 +13,10 @@ import pytest
 from analysis.claims import Claim, Statement, decide
 from analysis.evidence import Evidence, gather, side
 from analysis.results import Results, compute
-from analysis.stats.bootstrap import Bootstrap
 from analysis.stats.families import holm
 from analysis.stats.seeds import paired_seeds
 from analysis.study import read_runs
+from crossgap.intervals import Bootstrap
 from tests.synthetic_study import SyntheticArm, SyntheticStudy, write_study
 
 FEW = Bootstrap(resamples=300)

@@ -1,4 +1,4 @@
-"""Arms against the baseline over paired seeds, checked against plain arithmetic and scipy."""
+"""What was measured of each model and query, checked against plain arithmetic and scipy."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.comparisons import against_baseline, model_values, over_seeds
+from analysis.comparisons import model_values, over_seeds, query_values
+from analysis.contrasts import minus_baseline
 from analysis.study import Study, read_runs
-from analysis.tables import quoted
+from analysis.tables import headlines
+from crossgap.quoting import quoted, quoted_queries
 from tests.synthetic_study import SyntheticStudy, write_study
 
 
@@ -58,53 +60,19 @@ def test_means_over_seeds_have_a_t_interval(values: pd.DataFrame) -> None:
     assert row["n_seeds"] == 3
 
 
-def test_differences_are_paired_by_seed(values: pd.DataFrame) -> None:
-    table = against_baseline(values, "baseline", level=0.95)
-    assert set(table["arm"]) == {"narrow"}
-    row = table.set_index(["quantity", "task"]).loc[("gain", "image-subgroup")]
-    wide = values[(values.quantity == "gain") & (values.task == "image-subgroup")]
-    wide = wide.pivot(index="seed", columns="arm", values="value")
-    differences = wide["narrow"] - wide["baseline"]
-    assert row["per_seed"] == tuple(differences.items())
-    assert row["p_t"] == pytest.approx(stats.ttest_rel(wide["narrow"], wide["baseline"]).pvalue)
-    assert row["effect_size"] == pytest.approx(differences.mean() / differences.std())
-    assert (row["wins"] + row["ties"] + row["losses"], row["p_flip_least"]) == (3, 0.25)
-    assert row["q"] >= row["p_t"]
-    known = table[table["p_t"].notna()]  # some differences are equal in all seeds: no t test
-    assert known["q"].tolist() == pytest.approx(stats.false_discovery_control(known["p_t"]).tolist())
-    assert table.loc[table["p_t"].isna(), "q"].isna().all()
-
-
-def test_equivalence_is_the_interval_within_the_margin(values: pd.DataFrame) -> None:
-    table = against_baseline(values, "baseline", level=0.95, margin=0.02)
-    of_fractions = table[table["unit"] == "fraction"]
-    inside = (of_fractions["low"] > -0.02) & (of_fractions["high"] < 0.02)
-    assert of_fractions["equivalent"].astype(bool).tolist() == inside.tolist()
-    assert inside.any()
-    assert not inside.all()
-    gaps = table[table["quantity"] == "centroid_distance"]
-    assert gaps["equivalent"].isna().all()  # a margin in points says nothing of a distance
-    assert gaps["seeds_needed"].isna().all()
-
-
-def test_seeds_that_one_side_lacks_are_left_out(values: pd.DataFrame) -> None:
-    torn = values[(values["arm"] != "narrow") | (values["seed"] != 1)]
-    table = against_baseline(torn, "baseline", level=0.95)
-    assert set(table["n_seeds"]) == {2}
-    alone = against_baseline(
-        values[(values["arm"] != "narrow") | (values["seed"] == 2)], "baseline", level=0.95
-    )
-    assert alone["low"].isna().all()
-    assert alone["p_t"].isna().all()
-    strangers = values[(values["arm"] != "baseline") | (values["seed"] == 9)]
-    assert against_baseline(strangers, "baseline", level=0.95).empty
+def test_values_of_queries_average_to_those_of_models(study: Study, values: pd.DataFrame) -> None:
+    rows = quoted(study.rows)
+    by_query = query_values(quoted_queries(study.per_query, rows), headlines(rows))
+    keys = ["quantity", "task", "unit", "arm", "seed"]
+    means = by_query.groupby(keys)["value"].mean()
+    of_models = values[values["task"] != "gap"].set_index(keys)["value"]
+    assert set(means.index) == set(of_models.index)
+    assert means.to_dict() == pytest.approx(of_models.to_dict())
 
 
 def test_a_study_of_one_arm_has_values_and_no_comparison(tmp_path: Path) -> None:
     plan = SyntheticStudy(arms=SyntheticStudy().arms[:1], pictures=False)
     values = model_values(quoted(read_runs([write_study(tmp_path, plan)]).rows))
     assert set(values["arm"]) == {"baseline"}
-    table = against_baseline(values, "baseline", level=0.95)
-    assert table.empty
-    assert "per_seed" in table
+    assert minus_baseline(values, "baseline", ["quantity", "dataset", "task", "seed"]).empty
     assert not math.isnan(over_seeds(values, level=0.95)["value"].sum())

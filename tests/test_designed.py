@@ -15,9 +15,9 @@ from analysis import designed
 from analysis.export import frames
 from analysis.results import Results, compute
 from analysis.seed_sheets import factorial, importances
-from analysis.stats.bootstrap import Bootstrap
 from analysis.study import Study, read_runs
 from analysis.typeset import p_value
+from crossgap.intervals import Bootstrap
 from tests.synthetic_study import SyntheticArm, SyntheticStudy, write_study
 
 FEW = Bootstrap(resamples=50)
@@ -114,7 +114,7 @@ def test_differences_are_paired(crossed: tuple[Study, Results]) -> None:
     table = designed.differences(crossed[1].quantities, "baseline", level=0.95)
     row = table[(table["quantity"] == "modality gap") & (table["arm"] == "hot")].iloc[0]
     assert row["value"] == pytest.approx(-0.4)
-    assert [seed for seed, _ in row["seeds"]] == [0, 1, 2]
+    assert [seed for seed, _ in row["per_seed"]] == [0, 1, 2]
     assert designed.differences(crossed[1].quantities, None, level=0.95).empty
 
 

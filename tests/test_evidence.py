@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.evidence import arms_in, average_arms, crossed, deciding, gather, negligible, side, subtract
-from analysis.stats.bootstrap import Bootstrap, mean_interval
+from analysis.evidence import average_arms, deciding, gather, negligible, side
 from analysis.stats.seeds import sign_flip, two_level_t_interval
+from crossgap.intervals import Bootstrap, mean_interval
 
 FEW = Bootstrap(resamples=400)
 
@@ -105,14 +105,6 @@ def test_one_class_has_no_interval_and_decides_nothing() -> None:
     assert not negligible(found, 100.0)
 
 
-def test_differences_join_by_model_and_query() -> None:
-    left = frame({("d", 0): [1.0, 2.0], ("d", 1): [5.0, 6.0]})
-    right = frame({("d", 1): [1.0, 1.5], ("d", 2): [0.0, 0.0]}).sample(frac=1, random_state=0)
-    found = subtract(left, right)
-    assert found["value"].tolist() == [4.0, 4.5]
-    assert set(found["seed"]) == {1}
-
-
 def test_arms_are_averaged_over_the_seeds_that_all_have() -> None:
     one = frame({("d", 0): [1.0], ("d", 1): [3.0]}).assign(arm="a")
     other = frame({("d", 1): [5.0], ("d", 2): [9.0]}).assign(arm="b")
@@ -133,17 +125,6 @@ def test_models_that_lack_a_dataset_or_a_query_leave_the_others_whole() -> None:
     found = gather(holed, bootstrap=FEW)
     assert found is not None
     assert (found.models.n, found.n_queries) == (3, 22)
-
-
-def test_a_complete_crossing_loses_as_little_as_it_can() -> None:
-    cells = pd.DataFrame({"seed": [0, 1, 2, 0], "arm": ["a", "a", "a", "b"]})
-    assert crossed(cells, "seed", "arm")["arm"].tolist() == ["a", "a", "a"]
-    assert arms_in(cells, ["b", "a"]) == ["a"]
-    cells = pd.DataFrame({"seed": [0, 1, 2, 0, 1], "arm": ["a", "a", "a", "b", "b"]})
-    assert sorted(set(crossed(cells, "seed", "arm")["seed"])) == [0, 1]
-    assert arms_in(cells, ["b", "a"]) == ["b", "a"]
-    apart = pd.DataFrame({"seed": [0, 1], "arm": ["a", "b"]})
-    assert crossed(apart, "seed", "arm").empty
 
 
 def test_too_few_classes_decide_nothing_of_one_model() -> None:

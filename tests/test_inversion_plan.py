@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 import torch
 
-from analysis.tables import quoted, quoted_queries
 from crossgap.embeddings import embed
 from crossgap.errors import InputError
 from crossgap.evaluation import Evaluation, EvaluationConfig, InversionPlan, evaluate
 from crossgap.inversion import InversionConfig, invert
 from crossgap.inversion_axes import AXES, read_axes, write_axes
 from crossgap.posthoc import shuffled_targets
+from crossgap.quoting import quoted, quoted_queries
 from crossgap.relevance import relevance_of
 from crossgap.retrieval import retrieval_metrics
 from crossgap.similarity import cosine_scores

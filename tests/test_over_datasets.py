@@ -10,16 +10,17 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from analysis.comparisons import query_values
+from analysis.contrasts import contrasts, over_datasets_of
 from analysis.designed import beside_published
 from analysis.export import frames
-from analysis.over_datasets import arms_over_datasets, over_datasets
+from analysis.over_datasets import over_datasets
 from analysis.report import write_report
 from analysis.results import compute
-from analysis.seed_sheets import arms_over_datasets as sheets_of_arms
-from analysis.stats.bootstrap import Bootstrap
-from analysis.stats.crossing import complete_crossing
+from analysis.seed_sheets import contrasts as sheets_of_arms
 from analysis.study import Study, read_runs
 from analysis.tables import Headline
+from crossgap.intervals import Bootstrap
 from tests.synthetic_study import SyntheticArm, SyntheticStudy, write_study
 
 FEW = Bootstrap(resamples=50)
@@ -48,6 +49,14 @@ def invented(models: list[Model]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def arms_over_datasets(queries: pd.DataFrame, wheres: list[Headline], baseline: str | None) -> pd.DataFrame:
+    """Give the contrasts that are means over datasets."""
+    by_query = query_values(queries, wheres)
+    keys = ["quantity", "dataset", "split", "task", "unit", "arm", "seed"]
+    by_model = by_query.groupby(keys, sort=False)["value"].mean().reset_index()
+    return over_datasets_of(contrasts(by_model, by_query, wheres, baseline, bootstrap=FEW))
+
+
 def mean_of(queries: pd.DataFrame, route: str, model: Model) -> float:
     arm, seed, dataset = model
     here = queries[(queries["arm"] == arm) & (queries["seed"] == seed) & (queries["dataset"] == dataset)]
@@ -60,9 +69,9 @@ def every(*arms: str, seeds: tuple[int, ...] = (0, 1, 2)) -> list[Model]:
 
 def test_arms_minus_the_baseline_are_means_over_datasets_of_paired_differences() -> None:
     queries = invented(every("baseline", "term", "other"))
-    table = arms_over_datasets(queries, WHERES, "baseline", bootstrap=FEW)
+    table = arms_over_datasets(queries, WHERES, "baseline")
     assert list(zip(table["quantity"], table["arm"], strict=True)) == [
-        ("native", "term"), ("native", "other"), ("oti gain", "term"), ("oti gain", "other"),
+        ("native", "term"), ("native", "other"), ("gain", "term"), ("gain", "other"),
     ]  # fmt: skip
     for row in table.to_dict("records"):
         cells = np.array(
@@ -76,15 +85,15 @@ def test_arms_minus_the_baseline_are_means_over_datasets_of_paired_differences()
             ]
         )
         by_seed = cells.mean(axis=1)
-        assert row["value"] == pytest.approx(cells.mean())
+        assert row["estimate"] == pytest.approx(cells.mean())
         low, high = stats.t.interval(0.95, 2, loc=by_seed.mean(), scale=stats.sem(by_seed))
-        assert (row["models_low"], row["models_high"]) == pytest.approx((low, high))
+        assert (row["seeds_low"], row["seeds_high"]) == pytest.approx((low, high))
         assert (row["p"] < 0.05) == (row["both_low"] > 0 or row["both_high"] < 0)  # one decision
         assert row["wins"] == (cells.mean(axis=0) > 0).sum()
         assert row["wins"] + row["ties"] + row["losses"] == row["n_datasets"] == 3
         assert (row["n_seeds"], row["n_left_out"]) == (3, 0)
-        assert row["low"] < row["value"] < row["high"]
-        assert row["both_low"] < row["value"] < row["both_high"]
+        assert row["queries_low"] < row["estimate"] < row["queries_high"]
+        assert row["both_low"] < row["estimate"] < row["both_high"]
     np.testing.assert_allclose(table["q"], stats.false_discovery_control(table["p"]))
 
 
@@ -97,7 +106,7 @@ def test_only_a_complete_crossing_of_shared_cells_counts() -> None:
     lacking = [("baseline", 2, "large"), ("term", 0, "middle"), ("term", 3, "small")]
     models = [model for model in every("baseline", "term", seeds=(0, 1, 2, 3)) if model not in lacking]
     queries = invented(models)
-    table = arms_over_datasets(queries, WHERES, "baseline", bootstrap=FEW).set_index("quantity")
+    table = arms_over_datasets(queries, WHERES, "baseline").set_index("quantity")
     # shared: seed 0 small, large; 1 all; 2 small, middle; 3 middle, large. Two seeds share two datasets.
     row = table.loc["native"]
     assert (row["n_datasets"], row["n_seeds"]) == (2, 2)
@@ -107,41 +116,16 @@ def test_only_a_complete_crossing_of_shared_cells_counts() -> None:
         mean_of(queries, "native", ("term", *cell)) - mean_of(queries, "native", ("baseline", *cell))
         for cell in kept
     ]
-    assert row["value"] == pytest.approx(np.mean(expected))
-
-
-@pytest.mark.parametrize(
-    ("cells", "kept"),
-    [
-        ("0a 0b 1a 1b", "0a 0b 1a 1b"),
-        ("0a 0b 0c 1a 1b", "0a 0b 1a 1b"),
-        ("0a 0b 0c 1a", "0a 0b 0c"),
-        ("0a 0b 0c 1a 1b 1d 2a 2b", "0a 0b 1a 1b 2a 2b"),
-        ("0a 0b 0c 0d 1a 1b", "0a 0b 0c 0d"),  # equally many: more datasets
-        ("0a 1b", ""),
-        ("", ""),
-    ],
-)
-def test_the_largest_complete_crossing_is_kept(cells: str, kept: str) -> None:
-    frame = pd.DataFrame([(int(cell[0]), cell[1]) for cell in cells.split()], columns=["seed", "dataset"])
-    for given in (frame, frame[::-1]):
-        found = complete_crossing(given, least_datasets=2)
-        assert {f"{seed}{dataset}" for seed, dataset in found.itertuples(index=False)} == set(kept.split())
-
-
-def test_one_dataset_may_be_the_largest_crossing() -> None:
-    cells = pd.DataFrame({"seed": [0, 0, 1, 2], "dataset": ["a", "b", "a", "a"]})
-    assert complete_crossing(cells).index.tolist() == [0, 2, 3]
-    assert complete_crossing(cells, least_datasets=2).index.tolist() == [0, 1]
+    assert row["estimate"] == pytest.approx(np.mean(expected))
 
 
 def test_nothing_is_said_without_a_baseline_or_a_second_dataset() -> None:
     queries = invented(every("baseline", "term"))
-    assert arms_over_datasets(queries, WHERES, None, bootstrap=FEW).empty
-    assert arms_over_datasets(queries, WHERES, "absent", bootstrap=FEW).empty
-    assert arms_over_datasets(queries, WHERES[:1], "baseline", bootstrap=FEW).empty
+    assert arms_over_datasets(queries, WHERES, None).empty
+    assert arms_over_datasets(queries, WHERES, "absent").empty
+    assert arms_over_datasets(queries, WHERES[:1], "baseline").empty
     apart = invented([("baseline", 0, "small"), ("baseline", 0, "middle"), ("term", 0, "small")])
-    assert arms_over_datasets(apart, WHERES[:2], "baseline", bootstrap=FEW).empty
+    assert arms_over_datasets(apart, WHERES[:2], "baseline").empty
 
 
 def test_routes_count_with_a_complete_crossing_too() -> None:
@@ -174,10 +158,10 @@ def two_datasets(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 def test_the_report_shows_and_exports_arms_over_datasets(two_datasets: Study, tmp_path: Path) -> None:
     results = compute(two_datasets, FEW)
-    tables = sheets_of_arms(two_datasets, results)
+    tables = [table for table in sheets_of_arms(two_datasets, results) if "over 2 datasets" in table.title]
     assert [table.title for table in tables] == [
-        f"Each arm minus Plain over 2 datasets: {what}"
-        for what in ("native mAP, images", "OTI gain, images", "native mAP, texts", "OVI gain, texts")
+        f"{what}s, mean over 2 datasets)"
+        for what in ("native (image", "inversion gain (image", "native (text", "inversion gain (text")
     ]
     for table in tables:
         (row,) = table.rows
@@ -185,10 +169,10 @@ def test_the_report_shows_and_exports_arms_over_datasets(two_datasets: Study, tm
         assert cells["arm"] == "Narrow"
         assert (cells["datasets"], cells["seeds"], cells["cells left out"]) == ("2", "1", "1")
         assert cells["t interval over seeds"] == "–"
-    assert len(frames(results)["arms_over_datasets"]) == 4
+    assert len(over_datasets_of(frames(results)["contrasts"])) == 4
     write_report(two_datasets, tmp_path, ("html", "parquet"), FEW)
-    assert "Each arm minus Plain over 2 datasets" in (tmp_path / "report.html").read_text()
-    assert len(pd.read_parquet(tmp_path / "tables" / "arms_over_datasets.parquet")) == 4
+    assert "mean over 2 datasets" in (tmp_path / "report.html").read_text()
+    assert len(over_datasets_of(pd.read_parquet(tmp_path / "tables" / "contrasts.parquet"))) == 4
 
 
 def test_published_averages_stand_beside_means_over_datasets_of_means_over_seeds(two_datasets: Study) -> None:

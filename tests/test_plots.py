@@ -21,9 +21,10 @@ from analysis.plots.projection import ProjectionInfo, draw_projection, projectio
 from analysis.plots.setting_curves import SettingCurvesInfo, draw_setting_curves, setting_curves_info
 from analysis.plots.style import KINDS, arm_styles, facet_shape, figure_bytes, plain, save_figure
 from analysis.plots.training import TrainingInfo, draw_losses, draw_temperatures, training_info
-from analysis.stats.bootstrap import Bootstrap
 from analysis.study import Study, read_runs
-from analysis.tables import Headline, headlines, quoted, quoted_queries
+from analysis.tables import Headline, headlines
+from crossgap.intervals import Bootstrap
+from crossgap.quoting import quoted, quoted_queries
 from tests.synthetic_study import SyntheticArm, SyntheticStudy, thumbnail, write_study
 
 FEW = Bootstrap(resamples=100)

@@ -29,9 +29,10 @@ from analysis.plots.setting_curves import draw_setting_curves, setting_curves_in
 from analysis.plots.style import DOUBLE, SINGLE, theme
 from analysis.plots.temperature_ladder import draw_ladder, ladder_info
 from analysis.plots.training import draw_losses, draw_temperatures, training_info
-from analysis.stats.bootstrap import Bootstrap
 from analysis.study import Study, read_runs
-from analysis.tables import headlines, quoted, quoted_queries
+from analysis.tables import headlines
+from crossgap.intervals import Bootstrap
+from crossgap.quoting import quoted, quoted_queries
 from tests.synthetic_study import SyntheticArm, SyntheticStudy, write_study
 
 FEW = Bootstrap(resamples=50)
@@ -195,7 +196,7 @@ def effects_of(labels: list[str], seeds: int) -> pd.DataFrame:
             mean, half = values.mean(), 1.5
             rows.append((quantity, f"arm-{place}", label, mean, mean - half, mean + half, seeds,
                          tuple(enumerate(values)), unit))  # fmt: skip
-    columns = ["quantity", "arm", "label", "value", "low", "high", "n_seeds", "seeds", "unit"]
+    columns = ["quantity", "arm", "label", "value", "low", "high", "n_seeds", "per_seed", "unit"]
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -22,8 +22,8 @@ from analysis.plots.seed_effects import draw_seed_effects, seed_effects_info
 from analysis.plots.style import KINDS, SINGLE, figure_bytes, new_figure, short, spread, stem, theme, wrapped
 from analysis.plots.temperature_ladder import draw_ladder, ladder_info
 from analysis.plots.training import Course, TrainingInfo, courses
-from analysis.published import PUBLISHED, Published
 from analysis.tables import Headline
+from crossgap.vocabulary import PUBLISHED, Published
 from tests.test_plots import words
 from tests.test_plots_legibility import STATISTICS, faults
 
@@ -136,7 +136,7 @@ def test_seed_effects_draw_no_interval_below_three_seeds() -> None:
         {
             "quantity": "gap", "arm": ["a", "b"], "label": ["A", "B"], "value": [1.0, 2.0], "low": [0.5, 1.0],
             "high": [1.5, 3.0], "n_seeds": [2, 3], "unit": "distance",
-            "seeds": [((0, 0.5), (1, 1.5)), ((0, 1.0), (1, 2.0), (2, 3.0))],
+            "per_seed": [((0, 0.5), (1, 1.5)), ((0, 1.0), (1, 2.0), (2, 3.0))],
         }
     )  # fmt: skip
     info = seed_effects_info(comparisons)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from analysis.published import PUBLISHED, SOURCES
 from crossgap.backbones import BACKBONES
+from crossgap.vocabulary import PUBLISHED, SOURCES
 
 WHAT = {
     "image retrieval": ("image retrieval, mAP, mean of 15 sets", "OTI"),

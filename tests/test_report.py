@@ -15,14 +15,14 @@ import pytest
 
 from analysis.export import frames
 from analysis.findings import cannot_tell, found
-from analysis.published import PUBLISHED
 from analysis.report import main, write_report
 from analysis.results import compute
 from analysis.seed_sheets import power
 from analysis.sheets import glance
-from analysis.stats.bootstrap import Bootstrap
 from analysis.study import read_runs
 from crossgap.command import run_command
+from crossgap.intervals import Bootstrap
+from crossgap.vocabulary import PUBLISHED
 from tests.synthetic_study import SyntheticArm, SyntheticStudy, write_run, write_study
 
 FEW = Bootstrap(resamples=100)
@@ -138,8 +138,7 @@ def test_tables_are_written_as_csv_and_parquet(study_folder: Path, tmp_path: Pat
     assert names == {
         "models",
         "arms",
-        "comparisons",
-        "differences",
+        "contrasts",
         "slopes",
         "measurements",
         "gaps",
@@ -152,8 +151,8 @@ def test_tables_are_written_as_csv_and_parquet(study_folder: Path, tmp_path: Pat
         assert len(of_csv) == len(of_parquet) > 0
     claims = pd.read_parquet(tmp_path / "tables" / "claims.parquet")
     assert set(claims["verdict"]) <= {"supported", "contradicted", "undecided", "not measured"}
-    differences = pd.read_csv(tmp_path / "tables" / "differences.csv")
-    assert json.loads(differences["per_seed"].iloc[0])[0][0] == 0
+    changes = pd.read_csv(tmp_path / "tables" / "contrasts.csv")
+    assert json.loads(changes["per_seed"].iloc[0])[0][0] == 0
     assert not list((tmp_path / "tables").glob(".*"))  # nothing half-written
 
 

@@ -23,6 +23,7 @@ from crossgap.relevance import relevance_of
 from crossgap.retrieval import retrieval_metrics
 from crossgap.routes import EVERY, INTRA, ROUTES, missing_part, side_maps, sides
 from crossgap.similarity import cosine_scores
+from crossgap.vocabulary import ROUTE_WORDS
 from tests.conftest import tiny_encoder
 from tests.test_evaluate import PROVENANCE, dataset, plan
 
@@ -86,7 +87,8 @@ def test_every_route_is_measured_wherever_it_applies() -> None:
 
 
 def test_families_and_words_of_routes() -> None:
-    assert {route.family for route in ROUTES.values()} == {"reference", "inversion", "placebo", "map"}
+    assert list(ROUTE_WORDS) == list(ROUTES)  # how they are made, and what they are called
+    assert {words.family for words in ROUTE_WORDS.values()} == {"reference", "inversion", "placebo", "map"}
     assert all(route.about and set(route.kinds) <= set(EVERY) for route in ROUTES.values())
     assert [sides(kind) for kind in EVERY] == [
         ("image", "image"), ("text", "text"), ("image", "text"), ("text", "image"), ("image", "text"),

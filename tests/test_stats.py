@@ -10,14 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.stats.association import rank_association
-from analysis.stats.bootstrap import (
+from crossgap.errors import InputError
+from crossgap.intervals import (
+    MOST_CLUSTERS,
     Bootstrap,
     average_models,
     mean_interval,
     paired_difference,
     resample_counts,
 )
-from crossgap.errors import InputError
 
 FEW = Bootstrap(resamples=300)
 
@@ -234,3 +235,15 @@ def test_rank_association_equals_scipy_with_ties() -> None:
 @pytest.mark.parametrize("values", [[(1, 2), (2, 1)], [(1, 1), (1, 2), (1, 3)], []])
 def test_no_association_from_two_points_or_a_constant(values: list[tuple[int, int]]) -> None:
     assert np.isnan(rank_association(pd.DataFrame(values, columns=["x", "y"]), "x", "y").spearman)
+
+
+def test_groups_of_whole_clusters_keep_the_width_at_many_clusters() -> None:
+    generator = np.random.default_rng(0)
+    n = 3 * MOST_CLUSTERS
+    means = generator.normal(size=n)
+    frame = queries([*(means + 0.1), *(means - 0.1)], [*map(str, range(n)), *map(str, range(n))])
+    row = mean_interval(frame, []).iloc[0]
+    assert (row["n_clusters"], row["n_queries"]) == (n, 2 * n)
+    assert (row["high"] - row["low"]) / 2 == pytest.approx(1.96 * means.std() / n**0.5, rel=0.08)
+    shuffled = mean_interval(frame.sample(frac=1, random_state=0), []).iloc[0]
+    assert (row["low"], row["high"]) == pytest.approx((shuffled["low"], shuffled["high"]))

@@ -19,15 +19,17 @@ from analysis.simulate import (
     simulate_seeds,
     simulate_slope,
 )
-from analysis.stats.support import (
+from crossgap.errors import InputError
+from crossgap.support import (
     CLASS_METHODS,
     METHODS,
+    OVER_QUERIES,
     class_coverage,
+    least_classes,
     read_coverage,
     supported,
     supported_classes,
 )
-from crossgap.errors import InputError
 
 SEEDS = (2, 3, 5, 8, 20)
 
@@ -203,3 +205,10 @@ def test_the_tables_of_the_documentation_are_the_shipped_ones() -> None:
             [rate] = re.findall(r"\d?\.\d{3}", cells[number])
             assert float(rate) == pytest.approx(worst(method, target, **{unit: number}), abs=5.1e-4)
             assert ("**" in cells[number]) == bold, (method, number)
+
+
+def test_the_least_number_of_classes_is_read_off_the_same_table() -> None:
+    assert least_classes(OVER_QUERIES) == 40
+    assert supported_classes(OVER_QUERIES, 40)
+    assert not supported_classes(OVER_QUERIES, 39)
+    assert least_classes("two-level t") == 2

@@ -6,19 +6,24 @@ import io
 import math
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
-from scipy.stats import t as student
 
+from analysis.export import frames
+from analysis.results import compute
+from analysis.study import read_runs
 from crossgap.comparison import RouteResult, compare_routes
 from crossgap.errors import InputError
-from crossgap.records import TABLES, Row
+from crossgap.intervals import Bootstrap, resample_counts
+from crossgap.records import TABLES, Row, read_lines
 from crossgap.routes import ROUTES
 from crossgap.summary import summary
+from tests.synthetic_study import SyntheticStudy, write_study
 
 CLASSES = list("aaabbbccddd")
 
@@ -77,13 +82,17 @@ def per_query(made: Row, column: Any, classes: list[str]) -> pd.DataFrame:
 
 
 def by_hand(values: Any, clusters: list[Any]) -> tuple[float, float, float]:
-    """Leave one cluster out at a time: mean and 95 % interval."""
-    values, names = np.asarray(values), np.asarray(clusters)
-    left_out = np.array([values[names != name].mean() for name in np.unique(names)])
-    groups = len(left_out)
-    error = math.sqrt((groups - 1) / groups * ((left_out - left_out.mean()) ** 2).sum())
-    half = student.ppf(0.975, groups - 1) * error
-    return values.mean(), values.mean() - half, values.mean() + half
+    """Draw whole clusters again and again: mean and the middle 95 % of the means."""
+    values, names = np.asarray(values, dtype=float), np.asarray(clusters)
+    kept = ~np.isnan(values)
+    values, names = values[kept], names[kept]
+    known = np.unique(names)
+    means = []
+    for counts in resample_counts(len(known), Bootstrap()):
+        weights = counts[np.searchsorted(known, names)]
+        means.append(np.average(values, weights=weights))
+    low, high = np.percentile(means, [2.5, 97.5])
+    return values.mean(), low, high
 
 
 def printed(
@@ -143,14 +152,28 @@ def test_inversions_stand_beside_the_best_map_on_the_same_queries() -> None:
     )  # no map: nothing to compare
 
 
+def sure_and_unsure(classes: list[str]) -> str:
+    n = len(classes)
+    native = np.linspace(0.2, 0.6, n)
+    wave = np.tile([1.0, -1.0], n)[:n]
+    routes = {"native": native, "oti": native + 0.1 + 0.001 * wave, "whitened": native + 0.1 * wave}
+    return printed(*measured(routes, classes))
+
+
 def test_an_interval_that_excludes_zero_is_marked_without_colour() -> None:
-    native = np.linspace(0.2, 0.6, len(CLASSES))
-    sure = native + 0.1 + np.tile([0.001, -0.001], 6)[:11]
-    unsure = native + np.tile([0.1, -0.1], 6)[:11]
-    text = printed(*measured({"native": native, "oti": sure, "whitened": unsure}))
+    text = sure_and_unsure([str(number // 2) for number in range(80)])
     assert line(text, "oti").endswith("] * 1 token, 150 steps (val)")
     assert line(text, "whitened").endswith("] shrinkage 0.1 (preset)")
+    assert "oti - whitened (the only map): " in text
     assert "not corrected for the number of routes, 2. * excludes 0." in " ".join(text.split())
+
+
+def test_too_few_classes_decide_nothing() -> None:
+    text = sure_and_unsure([str(number % 39) for number in range(80)])
+    assert line(text, "oti").endswith("] 1 token, 150 steps (val)")
+    assert "*" not in text
+    plain = " ".join(text.split())
+    assert "From so few they are too narrow to decide anything; that takes 40 classes." in plain
 
 
 def test_equal_features_are_no_difference_whatever_the_rounding() -> None:
@@ -171,7 +194,8 @@ def test_the_text_of_a_table(width: int) -> None:
     assert line(text, "native") == f"native {value:.2f} value: [{low:.2f}, {high:.2f}]"
     plain = " ".join(text.split())
     assert (
-        "Intervals: jackknife over 4 classes; one a row, not corrected for the number of routes, 4." in plain
+        "Intervals: bootstrap over 4 classes of queries; one a row, not corrected for the number of "
+        "routes, 4." in plain
     )
     assert "Protocol: Each image queries the others." in plain
     assert "features as the model gives them" not in plain  # of the task, not of a route
@@ -195,16 +219,14 @@ def test_sizes_and_skipped_queries_are_named() -> None:
     assert "image-class: 11 queries (+ 2 skipped), gallery 40" in printed(rows, frame)
 
 
-def test_one_class_gives_intervals_over_queries_and_one_query_none() -> None:
+def test_one_class_gives_no_interval() -> None:
     values = numbers()
     rows, frame = measured(values, ["a"] * len(CLASSES))
-    found = results(rows, frame)
-    each = list(range(len(CLASSES)))
-    assert found["oti"].difference == pytest.approx(by_hand(values["oti"] - values["native"], each))
-    assert "jackknife over 11 queries (of one class)" in " ".join(printed(rows, frame).split())
+    difference = results(rows, frame)["oti"].difference
+    assert difference == (pytest.approx(np.mean(values["oti"] - values["native"])), None, None)
     text = printed(*measured({"native": [0.5], "oti": [0.25]}, ["a"]))
     assert line(text, "oti") == "oti 25.00 -25.00 1 token, 150 steps (val)"
-    assert "No intervals: there is one query." in text
+    assert "No intervals: the queries are of one class." in text
 
 
 def test_without_native_there_is_no_difference() -> None:
@@ -239,10 +261,13 @@ def test_queries_without_value_are_left_out_on_both_sides() -> None:
 def test_queries_that_do_not_pair_are_named() -> None:
     rows, frame = measured(numbers())
     lone = frame.drop(frame[(frame["route"] == "oti") & (frame["query_id"] == "made/q3")].index)
-    with pytest.raises(InputError, match=r"route 'oti': query 'made/q3' has a value on one side"):
+    with pytest.raises(InputError, match=r"'route': 'oti'}: 10 queries against 11 of the reference"):
         summary(rows, lone, {})
+    other = frame.assign(value=frame["value"] + 0.1)
     with pytest.raises(InputError, match=r"query 'made/q0' has two values"):
-        summary(rows, pd.concat([frame, frame]), {})
+        summary(rows, pd.concat([frame, other]), {})
+    with pytest.raises(InputError, match="two rows claim the same measurement"):
+        summary([*rows, *rows], frame, {})
 
 
 def test_zero_shot_is_headed_by_its_hit_rate() -> None:
@@ -292,6 +317,31 @@ def test_several_datasets_stand_apart_and_their_names_are_no_markup(width: int) 
     values = numbers(1)
     low = 100 * by_hand(values["oti"] - values["native"], CLASSES)[1]
     assert f"[{low:+.2f}," in text.split(":smile:")[1]
+
+
+def test_a_report_of_the_run_shows_the_same_numbers(tmp_path: Path) -> None:
+    folder = write_study(tmp_path, SyntheticStudy(seeds=(0,), pictures=False))
+    trial = folder / "trials" / "narrow-s0"
+    rows = [Row(**made) for made in read_lines(trial / "rows.jsonl")]
+    evaluated = compare_routes(rows, pd.read_parquet(trial / "per_query.parquet"))
+    shown = frames(compute(read_runs([folder]), Bootstrap()))["measurements"]
+    shown = shown[shown["arm"] == "narrow"].set_index(["task", "metric", "route"])
+    for task in evaluated:
+        for result in task.routes:
+            reported = shown.loc[(task.task, task.metric, result.row.route)]
+            assert result.value == reported["value"]
+            if result.own is not None:
+                assert result.own == tuple(reported[["value", "low", "high"]])
+            if result.difference is not None:
+                names = ["difference", "difference_low", "difference_high"]
+                assert result.difference == tuple(reported[names])
+    placebos = {
+        result.row.route: (result.row.num_tokens, result.row.steps)
+        for task in evaluated
+        for result in task.routes
+        if result.row.route in ("untrained_tokens", "oti") and task.task == "image-subgroup"
+    }
+    assert placebos["untrained_tokens"] == (placebos["oti"][0], 0)
 
 
 def test_gap_and_misalignment_stand_in_a_small_table() -> None:

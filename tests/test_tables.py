@@ -10,27 +10,23 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.stats.bootstrap import Bootstrap, mean_interval
 from analysis.study import Study, read_runs
 from analysis.tables import (
-    KEYS,
     Headline,
     at,
-    baseline_differences,
     curve_gains,
     disagreement,
     gap_values,
     grid_gains,
     headlines,
-    measurements,
     model_gaps,
-    quoted,
-    quoted_queries,
-    route_difference,
     settings,
 )
 from crossgap.errors import InputError
+from crossgap.intervals import Bootstrap, mean_interval
+from crossgap.quoting import KEYS, quoted, quoted_queries
 from crossgap.records import read_rows
+from crossgap.route_values import measurements, route_difference
 from tests.synthetic_study import CHANCE, SyntheticArm, SyntheticStudy, write_run, write_study
 
 FEW = Bootstrap(resamples=200)
@@ -292,32 +288,6 @@ def test_gaps_of_models(rows: pd.DataFrame) -> None:
     table = model_gaps(rows, "emoji", "test").set_index(["arm", "seed"])
     assert table.loc[("baseline", 1)].tolist() == pytest.approx([0.81, 0.79, 0.83])
     assert "same_other_auc image-subgroup" in set(gap_values(rows)["metric"])
-
-
-def test_arms_are_compared_with_the_baseline_by_seed_and_query(
-    study: Study, rows: pd.DataFrame, queries: pd.DataFrame
-) -> None:
-    table = baseline_differences(rows, queries, "baseline", bootstrap=FEW)
-    assert set(table["arm"]) == {"narrow"}
-    here = table[table["task"].isin([IMAGE.task, "gap"])].set_index("quantity")
-    sides = {
-        arm: (values(study, "oti", selection="val", arm=arm) - values(study, "native", arm=arm))
-        for arm in ("baseline", "narrow")
-    }
-    change = sides["narrow"] - sides["baseline"]
-    assert here.loc["gain", "value"] == pytest.approx(change.mean(axis=1).mean())
-    assert [value for _, value in here.loc["gain", "per_seed"]] == pytest.approx(list(change.mean()))
-    assert here.loc["gap", "value"] == pytest.approx(-0.6)
-    assert np.isnan(here.loc["gap", "low"])
-
-
-def test_only_common_seeds_are_compared(study: Study, rows: pd.DataFrame, queries: pd.DataFrame) -> None:
-    fewer_rows, fewer = (
-        frame[(frame["arm"] != "narrow") | (frame["seed"] == 1)] for frame in (rows, queries)
-    )
-    table = baseline_differences(fewer_rows, fewer, "baseline", bootstrap=FEW)
-    assert set(table["n_seeds"]) == {1}
-    assert all([seed for seed, _ in pairs] == [1] for pairs in table["per_seed"])
 
 
 def test_rows_agree_with_their_per_query_values(rows: pd.DataFrame, queries: pd.DataFrame) -> None:

@@ -5,11 +5,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.stats.bootstrap import Bootstrap
 from analysis.study import read_runs
 from analysis.term_map import AGAIN, COLUMNS, broken, main, page, put_into, read_map, term_map
 from crossgap.command import run_command
 from crossgap.errors import InputError
+from crossgap.intervals import Bootstrap
 from pretrain.recipes import RECIPES
 from pretrain.terms import TERMS
 from pretrain.terms.modifiers import MODIFIERS

@@ -27,8 +27,8 @@ from analysis.plots.style import (
     spread,
     theme,
 )
-from analysis.stats.bootstrap import Bootstrap
 from analysis.tables import Headline, curve_gains, settings
+from crossgap.intervals import Bootstrap
 
 Dash = Literal["-", "--", ":", "-."]
 LINES: tuple[tuple[str, Dash], ...] = (("o", "-"), ("s", "--"), ("^", ":"), ("D", "-."), ("v", "-"))

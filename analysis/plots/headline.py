@@ -27,23 +27,16 @@ from analysis.plots.style import (
     stem,
     theme,
 )
-from analysis.stats.bootstrap import Bootstrap
-from analysis.tables import CONTROLS, Headline, at, model_gaps, route_difference
+from analysis.tables import CONTROLS, Headline, at, model_gaps
+from crossgap.intervals import Bootstrap
+from crossgap.route_values import route_difference
+from crossgap.vocabulary import ROUTE_WORDS
 
 POINTS = 100  # mAP points in a fraction
 GAP_STEP = 0.1  # of the gap, for which slopes are told here and in their table
 GAP_AXIS = (
     "Modality gap: distance between the centroids\nof image and text embeddings (unit vectors; 0 = none)"
 )
-ROUTE_TICKS = {
-    "oti": "OTI",
-    "ovi": "OVI",
-    "class_pca": "class-\nname\nPCA",
-    "isoclip": "IsoCLIP",
-    "ridge": "ridge",
-    "centred": "centred",
-    "random_subspace": "random\nsub-\nspace",
-}
 MOST_ARMS = 12  # that a legend of arms and bars side by side can hold
 MOST_GROUPS = 20
 
@@ -325,7 +318,7 @@ def _draw_controls(
             axes.plot([place - 0.42, place + 0.42], [middle] * 2, color=INK, linewidth=1.1, zorder=3.5)
     for edge in range(1, len(routes)):
         axes.axvline(edge - 0.5, color=QUIET, linewidth=0.5, linestyle=":", zorder=1)
-    names = [ROUTE_TICKS.get(route, route.replace("_", "\n")) for route in routes]
+    names = [ROUTE_WORDS[route].tick or ROUTE_WORDS[route].label.replace(" ", "\n") for route in routes]
     long = len(routes) > 6
     if long:
         names = [name.replace("-\n", "-").replace("\n", " ") for name in names]

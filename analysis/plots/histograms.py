@@ -29,13 +29,18 @@ from analysis.plots.style import (
     spread,
     theme,
 )
-from analysis.tables import SIDE, reported
+from crossgap.quoting import SIDE, reported
+from crossgap.vocabulary import ROUTE_WORDS
 
 LINES: tuple[Literal["-", "--", ":", "-."], ...] = ("-", "--", ":", "-.")
 ROUTES = ("native", "oti", "ovi", "centred")
-ROUTE_NAMES = {"native": "native", "oti": "through OTI", "ovi": "through OVI", "centred": "centred"}
 MOST_COLUMNS = 4
 NEGLIGIBLE = 5e-4
+
+
+def _name(route: str) -> str:
+    words = ROUTE_WORDS[route]
+    return f"through {words.label}" if words.family == "inversion" else words.label
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,7 @@ def draw_histograms(info: HistogramInfo) -> Figure:
             axes.set_title(facet_title(label, columns))
         if several:
             for axes, route in zip(grid[:, 0], info.routes, strict=True):
-                axes.set_ylabel(ROUTE_NAMES.get(route, route), fontsize=SMALL, color=INK, fontweight="bold")
+                axes.set_ylabel(_name(route), fontsize=SMALL, color=INK, fontweight="bold")
         if len(occupied):
             grid.flat[0].set_xlim(occupied["bin_low"].min(), occupied["bin_high"].max())
             grid.flat[0].set_ylim(0, None)

@@ -14,7 +14,8 @@ from matplotlib.patches import Rectangle
 from PIL import Image, UnidentifiedImageError
 
 from analysis.plots.style import DOUBLE, QUIET, SMALLEST, TEXT, new_figure, short, theme
-from analysis.tables import reported
+from crossgap.quoting import reported
+from crossgap.vocabulary import INVERSIONS, ROUTE_WORDS
 
 RELEVANT, IRRELEVANT = "#1a7f37", "#c1121f"
 _MARKS = {True: (RELEVANT, "-", "✓"), False: (IRRELEVANT, (0, (3, 2)), "✗"), None: (QUIET, ":", "")}
@@ -22,7 +23,11 @@ _SIDE, _ROW, _GAP = 0.88, 1.16, 0.25  # of a card, from row to row, between the 
 _LEFT = 0.55  # inches for the names of the routes
 _EDGE = 0.04  # room for the frames of the outermost cards
 _ACROSS = 6 + _GAP + _SIDE  # what a figure is wide for: a query and six neighbours
-ROUTE_NAMES = {"native": "native", "oti": "through OTI", "ovi": "through OVI"}
+ROUTE_NAMES = {
+    route: ("through " if words.family == "inversion" else "") + words.label
+    for route, words in ROUTE_WORDS.items()
+    if route in ("native", *INVERSIONS.values())
+}
 
 
 @dataclass(frozen=True)

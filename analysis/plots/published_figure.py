@@ -25,7 +25,7 @@ from analysis.plots.style import (
     spread,
     theme,
 )
-from analysis.published import PUBLISHED, Published
+from crossgap.vocabulary import PUBLISHED, Published
 
 MOST_ARMS = 8
 _BETWEEN = 3  # rows between two panels of a column

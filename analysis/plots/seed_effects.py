@@ -61,7 +61,7 @@ def seed_effects_info(comparisons: pd.DataFrame, *, most_arms: int = 57, most: i
     """Bring the comparisons into the figure's order; of fewer than three seeds no interval is drawn.
 
     Args:
-        comparisons: columns quantity, arm, label, value, low, high, n_seeds, seeds (a tuple of (seed, value)
+        comparisons: columns quantity, arm, label, value, low, high, n_seeds, per_seed (tuple of (seed, value)
             for each row), unit; one row a quantity and arm.
         most_arms: arms beyond these, in order, are left out and named.
         most: quantities beyond these, in order, are left out and named; of more than 24 arms at most four
@@ -78,7 +78,7 @@ def seed_effects_info(comparisons: pd.DataFrame, *, most_arms: int = 57, most: i
     effects.loc[few, ["low", "high"]] = np.nan
     dots = [
         (quantity, arm, seed, value)
-        for quantity, arm, seeds in zip(here["quantity"], here["arm"], here["seeds"], strict=True)
+        for quantity, arm, seeds in zip(here["quantity"], here["arm"], here["per_seed"], strict=True)
         for seed, value in seeds
     ]
     note = ""

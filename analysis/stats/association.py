@@ -10,8 +10,8 @@ import pandas as pd
 import scipy.stats
 from statsmodels.regression.linear_model import OLS
 
-from analysis.stats.bootstrap import FloatArray
 from crossgap.errors import InputError
+from crossgap.intervals import FloatArray
 
 
 class Association(NamedTuple):

@@ -1,29 +1,36 @@
-"""Which seeds and datasets were measured completely: every seed kept on every dataset kept."""
+"""What was measured completely: every seed kept on every dataset kept, or in every arm kept."""
 
 from __future__ import annotations
+
+from collections.abc import Hashable
 
 import pandas as pd
 
 
-def complete_crossing(cells: pd.DataFrame, *, least_datasets: int = 1) -> pd.DataFrame:
-    """Keep the most cells such that every seed kept has every dataset kept.
+def complete_crossing(frame: pd.DataFrame, one: str, other: str, *, least: int = 1) -> pd.DataFrame:
+    """Keep the rows of the largest complete crossing of two columns.
 
-    Of equally many, those with more datasets.
+    Every value of ``one`` that is kept has every value of ``other`` that is kept, and of all such choices
+    this one has the most pairs: a hole in the crossing would weigh what it lacks by what it has. Of equally
+    many pairs, those with more values of ``other``; then those whose names come last.
 
     Args:
-        cells: columns seed, dataset, each pair once.
+        frame: columns ``one`` and ``other``; a pair may stand in many rows.
+        least: how many values of ``other`` must be kept.
 
     Returns:
-        the rows that are kept; none where no seed has ``least_datasets``.
+        the rows that are kept, in their order; none where no value of ``one`` has ``least`` of ``other``.
     """
-    of_seed = {seed: frozenset(group) for seed, group in cells.groupby("seed")["dataset"]}
-    candidates: set[frozenset[str]] = set()
-    for mine in of_seed.values():  # the datasets of a largest crossing are what some seeds have in common
-        candidates |= {mine & other for other in candidates} | {mine}
-    best: tuple[int, int, list[str]] = (0, 0, [])
-    for datasets in candidates:
-        if len(datasets) >= least_datasets:
-            n_seeds = sum(datasets <= mine for mine in of_seed.values())
-            best = max(best, (len(datasets) * n_seeds, len(datasets), sorted(datasets)))
-    seeds = [seed for seed, mine in of_seed.items() if set(best[2]) <= mine]
-    return cells[cells["seed"].isin(seeds) & cells["dataset"].isin(best[2])]
+    pairs = frame[[one, other]].drop_duplicates()
+    of_one = {value: frozenset(group) for value, group in pairs.groupby(one)[other]}
+    candidates: set[frozenset[Hashable]] = set()
+    for mine in of_one.values():  # what a largest crossing keeps of `other` is what some of `one` share
+        candidates |= {mine & others for others in candidates} | {mine}
+    best: tuple[int, int, list[Hashable]] = (0, 0, [])
+    for shared in candidates:
+        if len(shared) >= max(least, 1):
+            n_one = sum(shared <= mine for mine in of_one.values())
+            best = max(best, (len(shared) * n_one, len(shared), sorted(shared, key=str)))
+    kept = set(best[2])
+    having = [value for value, mine in of_one.items() if kept <= mine]
+    return frame[frame[one].isin(having) & frame[other].isin(kept)]

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import scipy.stats
 
-from analysis.stats.bootstrap import FloatArray
 from analysis.stats.seeds import checked, spread, t_interval
 from crossgap.errors import InputError
+from crossgap.intervals import FloatArray
 
 
 class Equivalence(NamedTuple):

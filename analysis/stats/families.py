@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import scipy.stats
 
-from analysis.stats.bootstrap import FloatArray
 from crossgap.errors import InputError
+from crossgap.intervals import FloatArray
 
 
 def holm(p_values: Sequence[float] | FloatArray) -> FloatArray:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from analysis.stats.bootstrap import FloatArray
 from crossgap.errors import InputError
+from crossgap.intervals import FloatArray
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

@@ -10,9 +10,9 @@ import numpy as np
 import scipy.stats
 from statsmodels.stats.power import TTestPower
 
-from analysis.stats.bootstrap import FloatArray
 from analysis.stats.seeds import checked, spread
 from crossgap.errors import InputError
+from crossgap.intervals import FloatArray
 
 FEW = 40
 

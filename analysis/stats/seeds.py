@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 import scipy.stats
 
-from analysis.stats.bootstrap import FloatArray
 from crossgap.errors import InputError
+from crossgap.intervals import FloatArray
 
 EXACT_UP_TO = 12  # 4096 patterns of signs: beyond, they are drawn
 FLIPS = 10_000

@@ -1,4 +1,7 @@
-"""Intervals over queries: a cluster bootstrap of means and of paired differences. Frame in, frame out."""
+"""Intervals over queries: a cluster bootstrap of means and of paired differences. Frame in, frame out.
+
+What an evaluation prints and what a report shows is bounded by these functions. Imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ import pandas as pd
 
 from crossgap.errors import InputError, check_known
 
+MOST_CLUSTERS = 1_000  # beyond, groups of whole clusters are resampled: time and memory stay bounded
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
 
@@ -55,6 +59,28 @@ def _drawn(n_clusters: int, resamples: int, seed: int) -> FloatArray:
     counts = np.random.default_rng(seed).multinomial(n_clusters, shares, size=resamples).astype(np.float64)
     counts.flags.writeable = False
     return counts
+
+
+def resampled_means(sums_CG: FloatArray, counts_CG: FloatArray, bootstrap: Bootstrap) -> FloatArray:
+    """Compute sum over count in each resample of C clusters, for G groups that share the draws.
+
+    Above :data:`MOST_CLUSTERS` clusters, so many groups of whole clusters are resampled instead, each
+    cluster in the group of its place: the spread of their sums estimates the same variance, as the groups
+    are as independent as the clusters.
+
+    Returns:
+        means, shape (resamples, G).
+    """
+    drawn = resample_counts(min(len(sums_CG), MOST_CLUSTERS), bootstrap)
+    return (drawn @ _pooled(sums_CG)) / (drawn @ _pooled(counts_CG))
+
+
+def _pooled(values_CG: FloatArray) -> FloatArray:
+    if len(values_CG) <= MOST_CLUSTERS:
+        return values_CG
+    pooled = np.zeros((MOST_CLUSTERS, values_CG.shape[1]))
+    np.add.at(pooled, np.arange(len(values_CG)) % MOST_CLUSTERS, values_CG)
+    return pooled
 
 
 def mean_interval(
@@ -225,7 +251,6 @@ def _bounds(clusters: Sequence[_Clusters], bootstrap: Bootstrap) -> FloatArray:
         counts = np.stack([clusters[member].counts for member in members], axis=1)
         bounds[members, 0] = sums.sum(axis=0) / counts.sum(axis=0)
         if size > 1:
-            drawn = resample_counts(int(size), bootstrap)
-            means = (drawn @ sums) / (drawn @ counts)
-            bounds[members, 1:] = np.percentile(means, [tail, 100 - tail], axis=0).T
+            means_RG = resampled_means(sums, counts, bootstrap)
+            bounds[members, 1:] = np.percentile(means_RG, [tail, 100 - tail], axis=0).T
     return bounds

@@ -9,6 +9,7 @@ import pandas as pd
 
 from crossgap.errors import check_known
 
+OVER_QUERIES = "query bootstrap (clustered)"  # the interval over queries that tables print
 COVERAGE = Path(__file__).with_name("coverage.csv")
 LEAST_COVERAGE = 0.93  # of a nominal .95
 MOST_ERRORS = 0.06  # of a nominal .05
@@ -84,6 +85,22 @@ def class_coverage(method: str, n_classes: int) -> float:
         InputError: a method that was not simulated with few classes.
     """
     return float(_class_rows(method, n_classes)["rate"].min())
+
+
+def least_classes(method: str) -> int | None:
+    """Return the smallest simulated number of classes from which a method is supported; None if it never is.
+
+    Raises:
+        InputError: a method that was not simulated with few classes.
+    """
+    check_known(method, CLASS_METHODS, "method")
+    simulated = sorted(read_coverage()["n_classes"].dropna().astype(int).unique(), reverse=True)
+    least = None
+    for count in simulated:
+        if not supported_classes(method, count):
+            break
+        least = int(count)
+    return least
 
 
 def _class_rows(method: str, n_classes: int) -> pd.DataFrame:
