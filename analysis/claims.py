@@ -255,6 +255,7 @@ class _Data:
             arm
             for arm, changed in self.changed.items()
             if {name for name in changed if name.startswith(WEIGHT)} - self.weights(arm, *known)
+            and arm not in self.arms_with_views()
         ]
 
     def arms_with_term(self, modality: str) -> list[str]:
@@ -289,11 +290,8 @@ class _Data:
         for arm, changed in self.changed.items():
             own = flat(self.study.configs[arm])
             active = {name for name, value in own.items() if name.startswith(WEIGHT) and _number(value) > 0}
-            if (
-                changed
-                and active <= self.weights(arm, "image")
-                and all(n.startswith(WEIGHT) for n in changed)
-            ):
+            terms_alone = bool(changed) and all(name.startswith(WEIGHT) for name in changed)
+            if terms_alone and active and active <= self.weights(arm, "image"):
                 alone.append(arm)
         return alone
 
@@ -364,7 +362,7 @@ def _misaligned(data: _Data, modality: str) -> Claim:
                 kind="above",
                 evidence=data.evidence(difference) if alone else None,
                 between_arms=True,
-                note="" if alone else f"no arm was trained on {_PARTNER[modality]} alone",
+                note="" if alone else _with_untold(data, f"no arm was trained on {_PARTNER[modality]} alone"),
             ),
         ),
     )

@@ -256,12 +256,16 @@ def test_arms_of_an_earlier_version_are_named_and_not_counted(tmp_path: Path) ->
         SyntheticArm(name="baseline", label="B", gap=0.9, acts_on=None),
         SyntheticArm(name="old", label="Old", gap=0.1, weights={"mmd": 1.0}, acts_on=None),
         SyntheticArm(name="hot", label="Hot", gap=0.1, temperature=1.0, acts_on=None),
+        SyntheticArm(name="views", label="V", weights={"clip": 0.5, "clip_second_view": 0.5}, acts_on=None),
     )
     untold = (
         "not counted, as config.json does not say what a term acts on (an earlier version trained it): Old"
     )
     assert statement(claim(results, 4), "effect").note == f"no arm adds an image-image term alone; {untold}"
     assert statement(claim(results, 5), "effect").note == f"mean over Hot; {untold}"
+    assert statement(claim(results, 4), "control").note == "mean over V"  # by the name of its view's term
+    alone = statement(claim(results, 1), "control", "alone")
+    assert alone.note == f"no arm was trained on images alone; {untold}"
 
 
 def test_a_model_of_images_alone_is_one_whose_terms_all_act_on_images(tmp_path: Path) -> None:
