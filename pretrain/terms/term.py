@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from crossgap.errors import InputError, check_known
 from pretrain.views import VIEWS
 
-# what a term sets in relation: images, texts, either by themselves but both, or images and texts
+# what a term sets in relation: items of one modality, those of either by themselves, or images with texts
 ActsOn = Literal["image", "text", "both", "across"]
 
 
