@@ -1,0 +1,129 @@
+"""What can be asked of the world, as part of its name: ``scenes:mention=0.3,objects=50``."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from crossgap.datasets.scenes.objects import MOST_OBJECTS, UNSEEN
+from crossgap.errors import InputError, check_known
+
+PREFIX = "scenes"
+VERSION = 1
+# what a caption may leave out; the object is always named
+MENTIONED = ("size", "colour", "place", "second")
+_SHARE = (0.0, 1.0)
+
+
+def _option(default: Any, low: float, high: float) -> Any:
+    return field(default=default, metadata={"range": (low, high)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneOptions:
+    """A world and what its captions say.
+
+    Args:
+        mention: probability with which a caption names the size, the ground's colour, the place, and the
+            second object with its relation; each by itself. The object is always named.
+        mention_size, mention_colour, mention_place, mention_second: the same of one factor, None: as mention.
+            In a name they are written ``mention.size`` and so on.
+        caption_noise: probability with which a named value of a training caption is a wrong one.
+        num_captions: captions a training scene has.
+        objects: kinds of things that are seen in training.
+        second: share of scenes with a second object.
+        pairs: training scenes; 0: without end, each drawn once.
+        scenes: scenes of every other split.
+        fit: scenes that training-free maps and probes are fitted on.
+        world: seed of everything in it.
+        version: of the world's rules; a name of another version is refused.
+
+    Raises:
+        InputError: a value out of range, or a world of another version.
+    """
+
+    mention: float = _option(0.3, *_SHARE)
+    mention_size: float | None = _option(None, *_SHARE)
+    mention_colour: float | None = _option(None, *_SHARE)
+    mention_place: float | None = _option(None, *_SHARE)
+    mention_second: float | None = _option(None, *_SHARE)
+    caption_noise: float = _option(0.0, *_SHARE)
+    num_captions: int = _option(2, 1, 16)
+    objects: int = _option(100, 2, MOST_OBJECTS - UNSEEN)
+    second: float = _option(0.3, *_SHARE)
+    pairs: int = _option(0, 0, 10_000_000)
+    scenes: int = _option(800, 20, 100_000)
+    fit: int = _option(4000, 100, 1_000_000)
+    world: int = _option(0, 0, 2**31 - 1)
+    version: int = _option(VERSION, 0, 2**31 - 1)
+
+    def __post_init__(self) -> None:
+        for option in fields(self):
+            value = getattr(self, option.name)
+            low, high = option.metadata["range"]
+            if value is not None and not (math.isfinite(value) and low <= value <= high):
+                raise InputError(
+                    f"{PREFIX}: {_written(option.name)}={value!r} must lie between {low:g} and {high:g}"
+                )
+        if self.version != VERSION:
+            raise InputError(
+                f"{PREFIX}: version={self.version} is another world than the one made here (version "
+                f"{VERSION}); use the release of crossgap that made it, or leave the version out"
+            )
+        if 0 < self.pairs < 2:
+            raise InputError(f"{PREFIX}: pairs={self.pairs}: at least 2, or 0 for pairs without end")
+
+    def mentions(self, factor: str) -> float:
+        """Return the probability with which captions name a factor of :data:`MENTIONED`."""
+        own: float | None = getattr(self, f"mention_{factor}")
+        return self.mention if own is None else own
+
+    @classmethod
+    def parse(cls, name: str) -> SceneOptions:
+        """Read the options from a dataset's name.
+
+        Raises:
+            InputError: an unknown option, one that stands twice, a value of another kind or out of range.
+        """
+        head, _, rest = name.partition(":")
+        assert head == PREFIX, "is_scenes is asked first"
+        kinds = {_written(option.name): option for option in fields(cls)}
+        given: dict[str, Any] = {}
+        for part in rest.split(",") if rest else ():
+            written, sign, text = part.partition("=")
+            written, text = written.strip(), text.strip()
+            check_known(written, kinds, f"option of {PREFIX}")
+            option = kinds[written]
+            if option.name in given:
+                raise InputError(f"dataset {name!r}: option {written} stands twice")
+            whole = isinstance(option.default, int)
+            try:
+                given[option.name] = int(text) if whole else float(text)
+            except ValueError as error:
+                low, high = option.metadata["range"]
+                kind = "a whole number" if whole else "a number"
+                raise InputError(
+                    f"dataset {name!r}: option {written}{sign}{text}: expected {kind} between {low:g} and "
+                    f"{high:g}, as {written}={option.default if option.default is not None else 0.3}"
+                ) from error
+        return cls(**given)
+
+    @property
+    def name(self) -> str:
+        """The name that gives these options again: version, then what differs from the defaults."""
+        changed = [option for option in fields(self) if getattr(self, option.name) != option.default]
+        told = [f"version={self.version}"]
+        told += [f"{_written(option.name)}={getattr(self, option.name):g}" for option in changed]
+        return f"{PREFIX}:{','.join(told)}"
+
+
+def is_scenes(name: str) -> bool:
+    """Tell whether a dataset's name asks for this world."""
+    return name == PREFIX or name.startswith(f"{PREFIX}:")
+
+
+def _written(field_name: str) -> str:
+    """Write the name of a field as it stands in the name of a dataset."""
+    prefix = "mention_"
+    return f"mention.{field_name.removeprefix(prefix)}" if field_name.startswith(prefix) else field_name
