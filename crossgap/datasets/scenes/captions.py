@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -110,8 +111,8 @@ def true_of(said: Said, scenes: Scenes) -> np.ndarray:
     """Tell of which scenes each caption is true, bool (M captions, N scenes).
 
     A caption is true of a scene if one of its things is what the caption names, with the size and at the
-    place that it states, the ground has the stated colour, and the other thing is the stated one in the stated
-    relation. What a caption leaves out may be anything.
+    place that it states, the ground has the stated colour, and the other thing is the stated one in the
+    stated relation. What a caption leaves out may be anything.
     """
     first, second = scenes.first, scenes.second
     true_MN = _holds(said, first, second) | _holds(said, second, first)
@@ -146,21 +147,20 @@ def _stated(value_M: np.ndarray, true_N: np.ndarray) -> np.ndarray:
 
 
 def _worded(said: Said, draws_NC: np.ndarray) -> list[str]:
-    forms_N3 = (draws_NC[:, _SIZE_WORD : _GROUND_WORD + 1] * 3).astype(np.int64).tolist()
+    forms_N4 = (draws_NC[:, _SIZE_WORD : _GROUND_WORD + 1] * 3).astype(np.int64).tolist()
     orders = (draws_NC[:, _ORDER] * len(_ORDERS)).astype(np.int64).tolist()
     fronts = (draws_NC[:, _FRONT] < _AHEAD).tolist()
     columns = zip(*(column.tolist() for column in said), strict=True)
     return [
-        _sentence(*values, *forms, _ORDERS[order], front)
-        for values, forms, order, front in zip(columns, forms_N3, orders, fronts, strict=True)
+        _sentence(values, forms, _ORDERS[order], front)
+        for values, forms, order, front in zip(columns, forms_N4, orders, fronts, strict=True)
     ]
 
 
-def _sentence(
-    thing: int, size: int, colour: int, place: int, second: int, relation: int,
-    size_word: int, place_word: int, relation_word: int, ground_word: int,
-    order: tuple[int, ...], front: bool,
-) -> str:  # fmt: skip
+def _sentence(values: Sequence[int], forms: Sequence[int], order: tuple[int, ...], front: bool) -> str:
+    """Put the words of one caption together: ``values`` as in :class:`Said`, ``forms`` the wordings."""
+    thing, size, colour, place, second, relation = values
+    size_word, place_word, relation_word, ground_word = forms
     names = object_names()
     noun = names[thing] if size < 0 else f"{_SIZE_WORDS[SIZE_NAMES[size]][size_word]} {names[thing]}"
     related = "" if second < 0 else _RELATION_WORDS[RELATIONS[relation]][relation_word]

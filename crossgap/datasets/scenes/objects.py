@@ -57,7 +57,7 @@ def designers_of(name: str) -> tuple[str, ...]:
 
 
 class Sprite(NamedTuple):
-    """A cut-out drawing in uint16: colours times opacity (of 255), (S, S, 3), and 255 minus opacity, (S, S, 1)."""
+    """A cut-out drawing of S x S pixels, uint16: colours times their opacity, and 255 minus the opacity."""
 
     colour_SS3: np.ndarray
     clear_SS1: np.ndarray

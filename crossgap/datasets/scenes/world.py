@@ -231,7 +231,7 @@ def _apart(place_N: np.ndarray, other_N: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _far_places(place_N: np.ndarray, draw_N: np.ndarray) -> np.ndarray:
-    """Choose a place two rows or columns away, so that things hardly cover each other; next to the centre one."""
+    """Choose a place two rows or columns away, beside the centre one: things hardly cover each other."""
     cells = np.arange(len(PLACES))
     rows, columns = _apart(cells[:, None], cells[None, :])
     distance = np.maximum(abs(rows), abs(columns))
