@@ -114,13 +114,18 @@ class SceneOptions:
         """The name that gives these options again: version, then what differs from the defaults."""
         changed = [option for option in fields(self) if getattr(self, option.name) != option.default]
         told = [f"version={self.version}"]
-        told += [f"{_written(option.name)}={getattr(self, option.name):g}" for option in changed]
+        told += [f"{_written(option.name)}={_number(getattr(self, option.name))}" for option in changed]
         return f"{PREFIX}:{','.join(told)}"
 
 
 def is_scenes(name: str) -> bool:
     """Tell whether a dataset's name asks for this world."""
     return name == PREFIX or name.startswith(f"{PREFIX}:")
+
+
+def _number(value: float) -> str:
+    """Write a number in full, so that it is read as the same one: ``0.3``, ``1``, ``12000``."""
+    return repr(value).removesuffix(".0")
 
 
 def _written(field_name: str) -> str:
