@@ -27,8 +27,8 @@ class TrainConfig:
     ``data`` is ``emoji``, a pattern of shards, or ``scenes`` with its options, which is kept under its full
     name, whatever the spelling, as is ``validation``; ``batch_size`` counts pairs; ``learning_rate`` is the
     peak, reached after ``warmup_steps`` (at most half of ``steps``) and left on a half cosine down to 0, or
-    kept; ``gradient_clip`` bounds the norm of the gradient (None: not at all); ``threads`` is torch's number of CPU
-    threads (None: as it is); ``precision`` ``bf16`` runs the towers under autocast; ``stored_size`` is the
+    kept; ``gradient_clip`` bounds the norm of the gradient (None: not at all); ``threads`` is torch's number
+    of CPU threads (None: as it is); ``precision`` ``bf16`` runs the towers under autocast; ``stored_size`` is the
     side in pixels of the images kept in memory, from which views are cropped; ``limit`` trains on the first
     so many pairs, also of scenes that have no end; ``extra_augment`` is how views after the first are made
     (None: as the first);
