@@ -28,22 +28,22 @@ class TrainConfig:
     name, whatever the spelling, as is ``validation``; ``batch_size`` counts pairs; ``learning_rate`` is the
     peak, reached after ``warmup_steps`` (at most half of ``steps``) and left on a half cosine down to 0, or
     kept; ``gradient_clip`` bounds the norm of the gradient (None: not at all); ``threads`` is torch's number
-    of CPU threads (None: as it is); ``precision`` ``bf16`` runs the towers under autocast; ``stored_size`` is the
-    side in pixels of the images kept in memory, from which views are cropped; ``limit`` trains on the first
-    so many pairs, also of scenes that have no end; ``extra_augment`` is how views after the first are made
-    (None: as the first);
-    ``semantics`` is a file of caption embeddings (None: made from the captions' words), for terms that weigh
-    by meaning; ``accumulate`` cuts a batch into so many parts that go through the towers one after another,
-    with the loss of the whole batch; ``term_gradients`` logs the norm of each term's own gradient;
-    ``max_bad`` samples that cannot be read are left out and named; ``validation`` is a dataset on whose
-    validation split each checkpoint is measured.
+    of CPU threads (None: as it is); ``precision`` ``bf16`` runs the towers under autocast; ``stored_size`` is
+    the side in pixels of the images kept in memory, from which views are cropped; ``limit`` trains on the
+    first so many pairs, also of scenes that have no end; ``extra_augment`` is how views after the first are
+    made (None: as the first); ``semantics`` is a file of caption embeddings (None: made from the captions'
+    words), for terms that weigh by meaning; ``accumulate`` cuts a batch into so many parts that go through
+    the towers one after another, with the loss of the whole batch; ``term_gradients`` logs the norm of each
+    term's own gradient; ``max_bad`` samples that cannot be read are left out and named; ``validation`` is a
+    dataset on whose validation split each checkpoint is measured.
 
     ``loading`` says where pairs are: decoded in memory; ``indexed``, captions in memory and images decoded
     when they are drawn, the same batches; or ``resampled``, a stream with constant memory. ``workers`` are
-    the threads or processes that then decode. ``ema`` is the decay of an average of the weights over the
-    steps, kept beside them (None: none). ``local_loss``: each of several processes computes the CLIP loss of
-    its own rows against all. ``recompute``: activations of the towers' blocks are computed again in the
-    backward pass instead of kept. ``compiled``: the towers go through ``torch.compile``.
+    the threads or processes that then decode, or that paint scenes ahead of a device that is no CPU. ``ema``
+    is the decay of an average of the weights over the steps, kept beside them (None: none). ``local_loss``:
+    each of several processes computes the CLIP loss of its own rows against all. ``recompute``: activations
+    of the towers' blocks are computed again in the backward pass instead of kept. ``compiled``: the towers go
+    through ``torch.compile``.
 
     ``encoder`` and ``pretrained`` name a CLIP to start from, in place of ``model`` with random weights
     (fine-tuning); ``locked`` towers are not trained.

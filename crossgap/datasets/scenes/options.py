@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any
 
 from crossgap.datasets.scenes.objects import MOST_OBJECTS, UNSEEN
@@ -16,8 +17,9 @@ MENTIONED = ("size", "colour", "place", "second")
 _SHARE = (0.0, 1.0)
 
 
-def _option(default: Any, low: float, high: float) -> Any:
-    return field(default=default, metadata={"range": (low, high)})
+def _option(default: Any, low: float, high: float, *, captions: bool = False) -> Any:
+    """Declare an option; ``captions``: it changes captions or the amount of training, and no other scene."""
+    return field(default=default, metadata={"range": (low, high), "captions": captions})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,16 +45,16 @@ class SceneOptions:
         InputError: a value out of range, or a world of another version.
     """
 
-    mention: float = _option(0.3, *_SHARE)
-    mention_size: float | None = _option(None, *_SHARE)
-    mention_colour: float | None = _option(None, *_SHARE)
-    mention_place: float | None = _option(None, *_SHARE)
-    mention_second: float | None = _option(None, *_SHARE)
-    caption_noise: float = _option(0.0, *_SHARE)
-    num_captions: int = _option(2, 1, 16)
+    mention: float = _option(0.3, *_SHARE, captions=True)
+    mention_size: float | None = _option(None, *_SHARE, captions=True)
+    mention_colour: float | None = _option(None, *_SHARE, captions=True)
+    mention_place: float | None = _option(None, *_SHARE, captions=True)
+    mention_second: float | None = _option(None, *_SHARE, captions=True)
+    caption_noise: float = _option(0.0, *_SHARE, captions=True)
+    num_captions: int = _option(2, 1, 16, captions=True)
     objects: int = _option(100, 2, MOST_OBJECTS - UNSEEN)
     second: float = _option(0.3, *_SHARE)
-    pairs: int = _option(0, 0, 10_000_000)
+    pairs: int = _option(0, 0, 10_000_000, captions=True)
     scenes: int = _option(800, 20, 100_000)
     fit: int = _option(4000, 100, 1_000_000)
     world: int = _option(0, 0, 2**31 - 1)
@@ -97,17 +99,31 @@ class SceneOptions:
             option = kinds[written]
             if option.name in given:
                 raise InputError(f"dataset {name!r}: option {written} stands twice")
-            whole = isinstance(option.default, int)
-            try:
-                given[option.name] = int(text) if whole else float(text)
-            except ValueError as error:
-                low, high = option.metadata["range"]
-                kind = "a whole number" if whole else "a number"
-                raise InputError(
-                    f"dataset {name!r}: option {written}{sign}{text}: expected {kind} between {low:g} and "
-                    f"{high:g}, as {written}={option.default if option.default is not None else 0.3}"
-                ) from error
+            given[option.name] = _read(option, text, f"dataset {name!r}: option {written}{sign}{text}")
         return cls(**given)
+
+    def changed(self, given: Mapping[str, float | str]) -> SceneOptions:
+        """Return the world with options changed, by the names that they have in a dataset's name.
+
+        Raises:
+            InputError: an unknown option, a value of another kind or out of range.
+        """
+        kinds = {_written(option.name): option for option in fields(self)}
+        values: dict[str, Any] = {}
+        for written, value in given.items():
+            check_known(written, kinds, f"option of {PREFIX}")
+            option = kinds[written]
+            values[option.name] = _read(option, str(value), f"{PREFIX}: option {written}={value!r}")
+        return replace(self, **values)
+
+    def as_written(self) -> dict[str, float | None]:
+        """Give all options by the names that they have in a dataset's name."""
+        return {_written(option.name): getattr(self, option.name) for option in fields(self)}
+
+    def same_scenes(self, other: SceneOptions) -> bool:
+        """Tell whether two worlds show the same scenes outside training, whatever captions say of them."""
+        of_scenes = [option.name for option in fields(self) if not option.metadata["captions"]]
+        return all(getattr(self, name) == getattr(other, name) for name in of_scenes)
 
     @property
     def name(self) -> str:
@@ -121,6 +137,20 @@ class SceneOptions:
 def is_scenes(name: str) -> bool:
     """Tell whether a dataset's name asks for this world."""
     return name == PREFIX or name.startswith(f"{PREFIX}:")
+
+
+def _read(option: Field[Any], text: str, where: str) -> float:
+    """Read the value of an option."""
+    whole = isinstance(option.default, int)
+    try:
+        return int(text) if whole else float(text)
+    except ValueError as error:
+        low, high = option.metadata["range"]
+        kind = "a whole number" if whole else "a number"
+        example = 0.3 if option.default is None else option.default
+        raise InputError(
+            f"{where}: expected {kind} between {low:g} and {high:g}, as {_written(option.name)}={example}"
+        ) from error
 
 
 def _number(value: float) -> str:
