@@ -129,6 +129,10 @@ class EndlessBatches(ViewMaker):
 
         With ``rows``, a slice with both ends, only those of the batch are made: equal to them among all.
         """
+        return self.make(self.drawn(step, parts, rows), parts, step)
+
+    def drawn(self, step: int, parts: Collection[str], rows: slice = slice(None)) -> Drawn:
+        """Paint and tokenise what the parts of a step are made of."""
         two = "second_text" in parts
         painted = self._painter(step, two, rows)
         tokenize = self.scenes.tokenizer
@@ -144,7 +148,7 @@ class EndlessBatches(ViewMaker):
             given["semantic_BS"] = self.scenes.semantics(painted.words)
         images_BHWC = torch.from_numpy(painted.images_BHWC).to(self.device)
         place = Place(rows.indices(self.batch_size)[0], self.batch_size)
-        return self.make(Drawn(images_BHWC, text, other_text, same_B, given, place), parts, step)
+        return Drawn(images_BHWC, text, other_text, same_B, given, place)
 
     def close(self) -> None:
         """End the threads; the next batch would start them again."""

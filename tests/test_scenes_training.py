@@ -23,7 +23,7 @@ from crossgap.records import read_json
 from pretrain.augment import AugmentConfig
 from pretrain.config import TrainConfig
 from pretrain.data import Batch
-from pretrain.recipes import RECIPES, smoke
+from pretrain.recipes import RECIPES, SCENES, SCENES_MODEL, on_scenes, smoke
 from pretrain.scenes import EndlessBatches, EndlessScenes, fixed_scenes
 from pretrain.train import train
 from tests.test_processes import ONE, ROOT, TWO, assert_same_bits, lines, run, start, wait_for
@@ -263,6 +263,20 @@ def test_recipes_train_on_scenes(recipe: str, tmp_path: Path) -> None:
         assert result.pairs_seen == 6 * 16
 
 
+def test_what_arms_share_on_scenes_leaves_what_they_differ_in() -> None:
+    base = on_scenes(RECIPES["baseline"]())
+    assert base.data == "scenes:version=1"
+    assert {name: getattr(base, name) for name in SCENES} == SCENES
+    assert {name: getattr(base.model, name) for name in SCENES_MODEL} == SCENES_MODEL
+    for name, recipe in RECIPES.items():
+        config = on_scenes(recipe(), "scenes:mention=0.6")
+        assert config.data == "scenes:version=1,mention=0.6"
+        assert config.objective == recipe().objective
+        assert config.extra_augment == recipe().extra_augment
+        assert config.model.shared == recipe().model.shared
+        assert config.steps * RECIPES["baseline"]().steps == base.steps * recipe().steps, name
+
+
 def options(out: Path, *more: str, data: str = "scenes:mention=0.3") -> list[str]:
     return [
         "--smoke", "--recipe", "image-image", "--data", data, "--device", "cpu", "--threads", "1",
@@ -289,7 +303,8 @@ def test_a_killed_run_goes_on_to_the_same_bits(whole: Path, tmp_path: Path) -> N
     process = start(ONE, arguments)
     wait_for(tmp_path / "checkpoints" / "latest", process)
     process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
     assert read_json(tmp_path / "checkpoints" / "latest")["step"] < 40
     run(ONE, arguments)
     assert_same_bits(whole, tmp_path)
