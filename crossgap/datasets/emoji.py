@@ -38,7 +38,7 @@ def embedded_shards() -> list[Path]:
 
 
 def training_pictures() -> dict[str, dict[str, bytes]]:
-    """Give the pictures of the training split's concepts: name of the concept -> designer -> encoded image."""
+    """Give the pictures of the training split: name of the concept -> designer -> encoded image."""
     return {concept.name: concept.pictures for concept in _concepts() if concept.split == "train"}
 
 

@@ -64,7 +64,8 @@ class SceneOptions:
             low, high = option.metadata["range"]
             if value is not None and not (math.isfinite(value) and low <= value <= high):
                 raise InputError(
-                    f"{PREFIX}: {_written(option.name)}={value!r} must lie between {low:g} and {high:g}"
+                    f"{PREFIX}: {_written(option.name)}={value!r} must lie between {_number(low)} and "
+                    f"{_number(high)}"
                 )
         if self.version != VERSION:
             raise InputError(
@@ -104,8 +105,8 @@ class SceneOptions:
                 low, high = option.metadata["range"]
                 kind = "a whole number" if whole else "a number"
                 raise InputError(
-                    f"dataset {name!r}: option {written}{sign}{text}: expected {kind} between {low:g} and "
-                    f"{high:g}, as {written}={option.default if option.default is not None else 0.3}"
+                    f"dataset {name!r}: option {written}{sign}{text}: expected {kind} between "
+                    f"{_number(low)} and {_number(high)}, as {written}={option.default if option.default is not None else 0.3}"
                 ) from error
         return cls(**given)
 
@@ -114,13 +115,28 @@ class SceneOptions:
         """The name that gives these options again: version, then what differs from the defaults."""
         changed = [option for option in fields(self) if getattr(self, option.name) != option.default]
         told = [f"version={self.version}"]
-        told += [f"{_written(option.name)}={getattr(self, option.name):g}" for option in changed]
+        told += [f"{_written(option.name)}={_number(getattr(self, option.name))}" for option in changed]
         return f"{PREFIX}:{','.join(told)}"
+
+
+def option_lines() -> tuple[str, ...]:
+    """Describe each option in a line: how it is written, its range and its default."""
+    lines = []
+    for option in fields(SceneOptions):
+        low, high = option.metadata["range"]
+        default = "as mention" if option.default is None else _number(option.default)
+        lines.append(f"{_written(option.name)}: {_number(low)} to {_number(high)}, default {default}")
+    return tuple(lines)
 
 
 def is_scenes(name: str) -> bool:
     """Tell whether a dataset's name asks for this world."""
     return name == PREFIX or name.startswith(f"{PREFIX}:")
+
+
+def _number(value: float) -> str:
+    """Write a number in full, so that it reads back as itself; whole ones without a point."""
+    return repr(value).removesuffix(".0")
 
 
 def _written(field_name: str) -> str:
