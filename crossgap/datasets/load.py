@@ -28,8 +28,9 @@ def load_dataset(
     Args:
         name: a name of :data:`SPECS`, that of ``scenes`` perhaps with options
             (``scenes:mention=0.3,objects=50``); a folder of class folders (perhaps inside train, val, test)
-            or of shards; a pattern of shards (``path/{000..009}.tar``); a table (.csv, .tsv, .parquet) with the
-            columns path or text, and label, text, group, split; or ``hf:OWNER/NAME`` of the Hugging Face hub.
+            or of shards; a pattern of shards (``path/{000..009}.tar``); a table (.csv, .tsv, .parquet) with
+            the columns path or text, and label, text, group, split; or ``hf:OWNER/NAME`` of the Hugging
+            Face hub.
         split: train, val, test, sealed; data without splits is one split, which answers to test. Scenes have
             more of them.
         limit: keep so many concepts (emoji) or items of each side, spread over the classes.

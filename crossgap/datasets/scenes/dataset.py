@@ -149,7 +149,7 @@ def _add_image_tasks(tasks: _Tasks, shown: _Shown) -> None:
         images,
         f"{everyone}; relevant is the same object on a ground of another colour, in another size and at "
         "another place; the query itself and scenes of the same object that share its colour, size or place "
-        "are ignored, and nothing else: scenes of other objects are wrong whatever they share with the query.",
+        "are ignored, and nothing else: scenes of other objects are wrong whatever they share with it.",
         answers=_unlike(shown.scenes, images.ids),
     )
 
@@ -183,8 +183,8 @@ def _add_text_tasks(tasks: _Tasks, shown: _Shown) -> None:
             "text-text",
             query,
             gallery,
-            f"the first caption of each scene queries the second captions{which}; relevant is what states the "
-            f"same {factor}; the caption of the query's own scene is ignored.",
+            f"the first caption of each scene queries the second captions{which}; relevant is what states "
+            f"the same {factor}; the caption of the query's own scene is ignored.",
             same_scene=True,
         )
 
@@ -224,7 +224,8 @@ def _add_cross_modal(tasks: _Tasks, shown: _Shown) -> None:
         "image-text",
         shown.images,
         captions,
-        f"scenes query the distinct first captions; relevant is every caption that is true of the scene, {truth}",
+        "scenes query the distinct first captions; relevant is every caption that is true of the scene, "
+        f"{truth}",
         answers={
             name: Answers(_named(captions.ids, told))
             for name, told in zip(shown.images.ids, told_of_scenes, strict=True)

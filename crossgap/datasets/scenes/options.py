@@ -104,9 +104,10 @@ class SceneOptions:
             except ValueError as error:
                 low, high = option.metadata["range"]
                 kind = "a whole number" if whole else "a number"
+                example = 0.3 if option.default is None else option.default
                 raise InputError(
                     f"dataset {name!r}: option {written}{sign}{text}: expected {kind} between "
-                    f"{_number(low)} and {_number(high)}, as {written}={option.default if option.default is not None else 0.3}"
+                    f"{_number(low)} and {_number(high)}, as {written}={example}"
                 ) from error
         return cls(**given)
 
