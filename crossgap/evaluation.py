@@ -886,9 +886,9 @@ class _Run:
                         value=found.value,
                         low=found.low,
                         high=found.high,
-                        n_queries=found.count,
+                        n_queries=found.n_queries,
                         n_gallery=len(images),
-                        n_skipped=len(images) - found.count,
+                        n_skipped=len(images) - found.n_queries,
                         **about,
                     )
                 )

@@ -27,14 +27,14 @@ _QUERIES = 128  # compared with the whole gallery at once
 
 
 class FactorMetric(NamedTuple):
-    """One measured number with its 95 % interval (both bounds None without one), over ``count`` queries."""
+    """One measured number with its 95 % interval (both bounds None without one), over ``n_queries``."""
 
     name: str
     unit: str
     value: float
     low: float | None
     high: float | None
-    count: int
+    n_queries: int
 
 
 class Moments(NamedTuple):

@@ -33,7 +33,7 @@ def load_dataset(
             Face hub.
         split: train, val, test, sealed; data without splits is one split, which answers to test. Scenes have
             more of them.
-        limit: keep so many concepts (emoji) or items of each side, spread over the classes.
+        limit: keep so many concepts (emoji), scenes, or items of each side, spread over the classes.
         data_root: where the folders of known datasets lie.
 
     Raises:

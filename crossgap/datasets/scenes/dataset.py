@@ -161,7 +161,7 @@ def _unlike(scenes: Scenes, ids: Sequence[str]) -> dict[str, Answers]:
     answers = {}
     for thing in np.unique(first.object_N):
         members = np.flatnonzero(first.object_N == thing)
-        for member in members:
+        for member in members.tolist():
             unlike = (others_N3[members] != others_N3[member]).all(axis=1)
             answers[ids[member]] = Answers(_named(ids, members[unlike]), _named(ids, members[~unlike]))
     return {name: answers[name] for name in ids}
@@ -201,7 +201,7 @@ def _captions(
         modality="text",
         ids=tuple(f"{shown.images.ids[index]}/{number}" for index in kept),
         contents=tuple(captions.words[index] for index in kept),
-        labels=tuple(values[said_N[index]] for index in kept),
+        labels=_named(values, said_N[kept]),
         groups=_named(shown.images.ids, kept),
     )
 
@@ -215,7 +215,7 @@ def _add_cross_modal(tasks: _Tasks, shown: _Shown) -> None:
         modality="text",
         ids=tuple(f"{shown.images.ids[place]}/0" for place in distinct),
         contents=tuple(first.words[place] for place in distinct),
-        labels=tuple(object_names()[thing] for thing in said.object_N),
+        labels=_named(object_names(), said.object_N),
     )
     true_of_captions, told_of_scenes = _truth(said, shown.scenes)
     truth = "with either of a scene's two things as what it names first; nothing is ignored."

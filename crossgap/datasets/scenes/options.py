@@ -125,7 +125,8 @@ def option_lines() -> tuple[str, ...]:
     lines = []
     for option in fields(SceneOptions):
         low, high = option.metadata["range"]
-        default = "as mention" if option.default is None else _number(option.default)
+        value: Any = option.default
+        default = "as mention" if value is None else _number(value)
         lines.append(f"{_written(option.name)}: {_number(low)} to {_number(high)}, default {default}")
     return tuple(lines)
 
