@@ -30,6 +30,7 @@ METRICS = (
     "landmark",
     "zero_shot",
     "cross_modal",
+    "factors",
 )
 MAPS = tuple(f"posthoc/{path.stem}" for path in sorted((ROOT / "crossgap/posthoc").glob("[a-z]*.py")))
 NO_FORMULA = {
@@ -46,6 +47,9 @@ NO_FORMULA = {
     "check_fit",
     "check_widths",
     "check_items",
+    "factor_metrics",
+    "unmeasured",
+    "similarity_moments",
 }
 NO_METRIC = NO_FORMULA | {"revisited_relevance"}
 

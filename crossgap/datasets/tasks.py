@@ -206,9 +206,27 @@ class FitData:
     pairs: Pairs | None = None
 
 
+class Factor(NamedTuple):
+    """One of the things that images of a made world vary in, known for each of them.
+
+    ``values`` are of the images of a dataset's pairs, ``fitted`` of the images that maps are fitted on (()
+    where there are none), in their order. ``named`` says whether captions may name it.
+    """
+
+    values: tuple[str, ...]
+    fitted: tuple[str, ...]
+    named: bool
+
+
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """One split of a dataset as tasks; ``hash`` identifies its contents."""
+    """One split of a dataset as tasks; ``hash`` identifies its contents.
+
+    ``factors`` are what the images vary in, where that is known in full.
+
+    Raises:
+        InputError: a factor with another number of values than there are images.
+    """
 
     name: str
     hash: str
@@ -217,6 +235,17 @@ class Dataset:
     pairs: Pairs | None
     fit: FitData | None
     default_template: str
+    factors: Mapping[str, Factor] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        paired = len(self.pairs.image) if self.pairs is not None else 0
+        fitted = len(self.fit.images) if self.fit is not None and self.fit.images is not None else 0
+        for name, factor in self.factors.items():
+            if (len(factor.values), len(factor.fitted)) != (paired, fitted):
+                raise InputError(
+                    f"dataset {self.name!r}: factor {name} has {len(factor.values)} and {len(factor.fitted)} "
+                    f"values; expected one of each of {paired} paired and {fitted} fitted images"
+                )
 
 
 def _digest(content: Content) -> bytes:

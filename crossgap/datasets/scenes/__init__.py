@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from crossgap.datasets.scenes.options import PREFIX, SceneOptions, is_scenes
-from crossgap.datasets.scenes.world import FACTORS, SPLITS, Scenes, draw_scenes
+from crossgap.datasets.scenes.options import PREFIX, SceneOptions, is_scenes, option_lines
+from crossgap.datasets.scenes.world import FACTORS, SPLITS, Scenes, draw_scenes, split_size
 
-__all__ = ["FACTORS", "PREFIX", "SPLITS", "SceneOptions", "Scenes", "draw_scenes", "is_scenes"]
+__all__ = [
+    "FACTORS",
+    "PREFIX",
+    "SPLITS",
+    "SceneOptions",
+    "Scenes",
+    "draw_scenes",
+    "is_scenes",
+    "option_lines",
+    "split_size",
+]

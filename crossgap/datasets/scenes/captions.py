@@ -43,7 +43,7 @@ _RELATION_WORDS = {
     "above": ("above", "over", "with, below it,"),
     "below": ("below", "under", "with, above it,"),
 }
-_GROUND_WORDS = ("on {}", "on a {} ground", "against {}")
+_GROUND_WORDS = ("on {}", "on {article} {} ground", "against {}")
 # of place, second thing and ground: the place stands before the second thing, lest it be taken for its own
 _ORDERS = ((0, 1, 2), (0, 2, 1), (2, 0, 1))
 _AHEAD = 0.3  # of captions begin with a phrase that otherwise follows
@@ -121,16 +121,31 @@ def true_of(said: Said, scenes: Scenes) -> np.ndarray:
 
 def grammar_words() -> list[str]:
     """List every word that a caption can hold, for any number of objects."""
-    phrases = [*object_names(), *COLOURS, "a an ,", *(form.format("") for form in _GROUND_WORDS)]
+    phrases = [*object_names(), *COLOURS, "a an ,", *(form.format("", article="") for form in _GROUND_WORDS)]
     for words in (_SIZE_WORDS, _PLACE_WORDS, _RELATION_WORDS):
         phrases += [phrase for forms in words.values() for phrase in forms]
     return sorted({word for phrase in phrases for word in phrase.replace(",", " , ").split()})
 
 
+def phrases_of(factor: str) -> dict[str, tuple[str, ...]]:
+    """List the phrases that captions have for each value of a factor: "colour" (of the ground) or "place"."""
+    if factor == "place":
+        return dict(_PLACE_WORDS)
+    assert factor == "colour", "of these captions speak in phrases of their own"
+    return {name: tuple(_ground(name, form) for form in range(len(_GROUND_WORDS))) for name in COLOURS}
+
+
 def with_article(noun: str) -> str:
     """Put "a" or "an" before a noun phrase."""
-    vowel = noun[0] in "aeiou" and not noun.startswith("uni")
-    return f"{'an' if vowel else 'a'} {noun}"
+    return f"{_article(noun)} {noun}"
+
+
+def _article(word: str) -> str:
+    return "an" if word[0] in "aeiou" and not word.startswith("uni") else "a"
+
+
+def _ground(colour: str, form: int) -> str:
+    return _GROUND_WORDS[form].format(colour, article=_article(colour))
 
 
 def _holds(said: Said, subject: Drawing, other: Drawing) -> np.ndarray:
@@ -167,7 +182,7 @@ def _sentence(values: Sequence[int], forms: Sequence[int], order: tuple[int, ...
     phrases = (
         "" if place < 0 else _PLACE_WORDS[PLACES[place]][place_word],
         "" if second < 0 else f"{related} {with_article(names[second])}",
-        "" if colour < 0 else _GROUND_WORDS[ground_word].format(_COLOUR_NAMES[colour]),
+        "" if colour < 0 else _ground(_COLOUR_NAMES[colour], ground_word),
     )
     told = [phrases[part] for part in order if phrases[part]]
     if front and told and not told[0].startswith("with"):

@@ -66,7 +66,8 @@ class SceneOptions:
             low, high = option.metadata["range"]
             if value is not None and not (math.isfinite(value) and low <= value <= high):
                 raise InputError(
-                    f"{PREFIX}: {_written(option.name)}={value!r} must lie between {low:g} and {high:g}"
+                    f"{PREFIX}: {_written(option.name)}={value!r} must lie between {_number(low)} and "
+                    f"{_number(high)}"
                 )
         if self.version != VERSION:
             raise InputError(
@@ -134,6 +135,17 @@ class SceneOptions:
         return f"{PREFIX}:{','.join(told)}"
 
 
+def option_lines() -> tuple[str, ...]:
+    """Describe each option in a line: how it is written, its range and its default."""
+    lines = []
+    for option in fields(SceneOptions):
+        low, high = option.metadata["range"]
+        value: Any = option.default
+        default = "as mention" if value is None else _number(value)
+        lines.append(f"{_written(option.name)}: {_number(low)} to {_number(high)}, default {default}")
+    return tuple(lines)
+
+
 def is_scenes(name: str) -> bool:
     """Tell whether a dataset's name asks for this world."""
     return name == PREFIX or name.startswith(f"{PREFIX}:")
@@ -149,7 +161,8 @@ def _read(option: Field[Any], text: str, where: str) -> float:
         kind = "a whole number" if whole else "a number"
         example = 0.3 if option.default is None else option.default
         raise InputError(
-            f"{where}: expected {kind} between {low:g} and {high:g}, as {_written(option.name)}={example}"
+            f"{where}: expected {kind} between {_number(low)} and {_number(high)}, as "
+            f"{_written(option.name)}={example}"
         ) from error
 
 

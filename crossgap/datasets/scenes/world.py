@@ -133,6 +133,19 @@ def factor_values(scenes: Scenes, options: SceneOptions, split: str) -> dict[str
     }
 
 
+def split_size(options: SceneOptions, split: str) -> int:
+    """Count the scenes of a split; of training those that can be measured, its first ones.
+
+    Raises:
+        InputError: an unknown split.
+    """
+    check_known(split, SPLITS, "split of scenes")
+    if split == "fit":
+        return options.fit
+    limited = split == "train" and options.pairs > 0
+    return min(options.pairs, options.scenes) if limited else options.scenes
+
+
 def draw_scenes(options: SceneOptions, split: str, index_N: np.ndarray) -> Scenes:
     """Draw scenes: a pure function of the world's seed, the split and the index.
 
