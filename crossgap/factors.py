@@ -301,7 +301,9 @@ def _jackknifed(
     count = len(clusters)
     if len(set(clusters)) < 2:
         return FactorMetric(name, unit, float(statistic(*columns)), None, None, count)
-    return FactorMetric(name, unit, *cluster_jackknife(statistic, *columns, clusters=clusters), count)
+    value, low, high = cluster_jackknife(statistic, *columns, clusters=clusters)
+    bounded = math.isfinite(low) and math.isfinite(high)  # not where a part of the queries does not vary
+    return FactorMetric(name, unit, value, low if bounded else None, high if bounded else None, count)
 
 
 def _raw_slopes(moments: Moments) -> Tensor:

@@ -206,11 +206,11 @@ def _factor_table(rows: Sequence[Row]) -> list[RenderableType]:
         table.add_column(f"SD of cosine, {route}", justify="right")
     for factor in factors:
         held = [values.get(("native", f"holds_{factor}_{how}")) for how in ("knn", "probe", "chance")]
-        slopes = [values[route, f"{followed}{factor}"] for route in routes]
+        slopes = [values.get((route, f"{followed}{factor}")) for route in routes]
         table.add_row(
             Text(factor),
             *(Text("" if row is None else _percent(row.value)) for row in held),
-            *(Text(_slope(row)) for row in slopes),
+            *(Text("" if row is None else _slope(row)) for row in slopes),
         )
     agreed = [values[key] for key in ((route, "factor_agreement") for route in routes) if key in values]
     agreement = ", ".join(f"{row.route} {row.value:.3f}" for row in agreed)

@@ -313,6 +313,16 @@ class TestOptions:
         with pytest.raises(InputError, match=said):
             SceneOptions.parse(name)
 
+    def test_a_count_is_whole_and_numbers_of_any_kind_are_written_alike(self) -> None:
+        with pytest.raises(InputError, match=r"objects=50.5 must be a whole number"):
+            SceneOptions(objects=50.5)  # type: ignore[arg-type]
+        told = SceneOptions(mention=np.float64(0.1), objects=np.int64(50))  # type: ignore[arg-type]
+        assert (
+            told.name
+            == SceneOptions(mention=0.1, objects=50).name
+            == "scenes:version=1,mention=0.1,objects=50"
+        )
+
     def test_an_unknown_split_lists_the_splits(self) -> None:
         with pytest.raises(InputError, match=r"'tset'.*test-designer"):
             some("tset", 1)

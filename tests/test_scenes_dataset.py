@@ -14,6 +14,7 @@ import pytest
 from PIL import Image, ImageFont
 from rich.console import Console
 
+from analysis.tables import headlines
 from crossgap import evaluate as command
 from crossgap.command import run_command
 from crossgap.datasets import Dataset, Task, load_dataset
@@ -147,6 +148,20 @@ class TestTasks:
             for kind in ("text", "zero-shot"):
                 assert (f"{kind}-{factor}" in names) == (factor not in missing)
         assert {"image-colour", "image-place", "text-object", "image-text"} <= names
+
+    def test_the_report_leads_with_the_object(self) -> None:
+        asked = [
+            ("image-colour", "oti"),
+            ("image-object", "oti"),
+            ("text-colour", "ovi"),
+            ("text-object", "ovi"),
+        ]
+        rows = [{"dataset": "scenes", "split": "test", "metric": "mAP", "task": task, "route": route}
+                for task, inversion in asked for route in ("native", inversion)]  # fmt: skip
+        assert [headline.task for headline in headlines(pd.DataFrame(rows))] == [
+            "image-object",
+            "text-object",
+        ]
 
     def test_the_object_leads_within_both_modalities(self, dataset: Dataset) -> None:
         assert [task.name for task in dataset.tasks if task.name in SELECTION_TASKS] == [

@@ -35,7 +35,8 @@ bathtub, razor, broom, toothbrush, sponge, coffin, headstone, spoon
 """
 UNSEEN = 20  # objects after the seen ones, for the split of held-out objects
 HELD_OUT_DESIGNER = "openmoji"  # draws every emoji, with an outline that no other has
-SIZES = (18, 26, 36)  # pixels of a drawing's side on a scene of 64
+SIZES = (22, 33, 44)  # pixels of a cut-out's side on a scene of 64; the drawing fills four fifths of it
+_ROOM = 1.25  # side of a cut-out over that of its drawing, so that turning it cuts nothing off
 TURNS = (-30, -15, 0, 15, 30)  # degrees
 _WHITE = 244  # a channel at least this bright in all three is the paper that a drawing stands on
 
@@ -95,11 +96,11 @@ def _cut_out(name: str, designer: str) -> Image.Image:
 
 
 def _framed(cut: Image.Image) -> Image.Image:
-    """Put a drawing in the middle of a square that it nearly fills, however small it was drawn."""
+    """Put a drawing in the middle of a square with room to turn, however small it was drawn."""
     box = cut.getchannel("A").getbbox()
     assert box is not None, "a drawing has ink"
     inner = cut.crop(box)
-    side = max(inner.size)
+    side = round(_ROOM * max(inner.size))
     square = Image.new("RGBA", (side, side))
     square.paste(inner, ((side - inner.width) // 2, (side - inner.height) // 2))
     return square

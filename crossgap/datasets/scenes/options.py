@@ -69,6 +69,8 @@ class SceneOptions:
                     f"{PREFIX}: {_written(option.name)}={value!r} must lie between {_number(low)} and "
                     f"{_number(high)}"
                 )
+            if isinstance(option.default, int) and value != int(value):
+                raise InputError(f"{PREFIX}: {_written(option.name)}={value!r} must be a whole number")
         if self.version != VERSION:
             raise InputError(
                 f"{PREFIX}: version={self.version} is another world than the one made here (version "
@@ -167,8 +169,8 @@ def _read(option: Field[Any], text: str, where: str) -> float:
 
 
 def _number(value: float) -> str:
-    """Write a number in full, so that it is read as the same one: ``0.3``, ``1``, ``12000``."""
-    return repr(value).removesuffix(".0")
+    """Write a number in full, so that it reads back as itself; whole ones without a point."""
+    return repr(float(value)).removesuffix(".0")
 
 
 def _written(field_name: str) -> str:

@@ -19,7 +19,7 @@ from crossgap.datasets.scenes.world import COLOURS, SIDE, TINTS, Drawing, Scenes
 
 
 def render(scenes: Scenes, *, held_out_designer: bool = False) -> np.ndarray:
-    """Paint scenes, uint8 (N, 64, 64, 3): the ground, the second thing, then the first over it.
+    """Paint scenes, uint8 (N, 64, 64, 3): the ground, the first thing, then the second over it.
 
     Args:
         held_out_designer: everything is drawn by the designer whom training never shows.
@@ -27,7 +27,7 @@ def render(scenes: Scenes, *, held_out_designer: bool = False) -> np.ndarray:
     ground_N3 = _grounds()[scenes.colour_N, scenes.tint_N]
     images_NHW3 = np.empty((len(scenes), SIDE, SIDE, 3), dtype=np.uint8)
     images_NHW3[:] = ground_N3[:, None, None, :]
-    for drawing in (scenes.second, scenes.first):
+    for drawing in (scenes.first, scenes.second):
         _paste(images_NHW3, drawing, held_out_designer)
     return images_NHW3
 
