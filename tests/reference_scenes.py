@@ -38,7 +38,7 @@ def painted(scenes: Scenes, number: int, *, held_out_designer: bool = False) -> 
     tint = TINTS[int(scenes.tint_N[number])]
     ground = [min(255, max(0, round(channel * tint))) for channel in colour]
     picture = [[list(ground) for _ in range(SIDE)] for _ in range(SIDE)]
-    for drawing in (scenes.second, scenes.first):
+    for drawing in (scenes.first, scenes.second):
         of = Drawing(*(int(column[number]) for column in drawing))  # type: ignore[arg-type]
         if of.object_N < 0:
             continue
