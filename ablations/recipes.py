@@ -1,26 +1,40 @@
-"""The named studies. Each says its question, its design, what it costs and which analysis it feeds."""
+"""The named studies. Each says its question, its design, what it costs and which analysis it feeds.
+
+They run on emoji; ``--data scenes`` puts one on scenes, where ``information`` is at home.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import get_args
 
+from ablations.arms import (
+    ROUTES,
+    TEMPLATES,
+    WORLDS,
+    World,
+    arm_at_temperature,
+    arm_of,
+    arm_of_information,
+    arm_saying,
+    arm_times,
+    fast_plan,
+    plans_of_the_demo,
+    shared_weights,
+    trained_on,
+    varied_arm,
+)
 from ablations.search import MODES, Mode
-from ablations.space import Axis, Value, configure
-from ablations.study import Arm, Study, grid_arms
+from ablations.space import Axis
+from ablations.study import AS_TRAINED, Arm, Study, grid_arms
+from crossgap.errors import InputError
 from crossgap.evaluation import EvaluationConfig, InversionPlan
 from crossgap.inversion import InversionConfig, Target
-from crossgap.presets import preset
 from pretrain.recipes import RECIPES
 from pretrain.recipes import smoke as smoke_training
 
-# what a demonstration compares inversion with; `python -m crossgap.evaluate` measures every route
-ROUTES = (
-    "chance", "native", "oti", "ovi", "untrained_tokens", "centred", "class_pca", "random_subspace",
-    "isoclip", "ridge",
-)  # fmt: skip
-
+MENTIONS = (0.0, 0.1, 0.3, 0.6, 1.0)
 WEIGHTS = (0.25, 0.5, 1.0, 2.0)
 MULTIPLES = (0.25, 1.0, 4.0)
 TEMPERATURES = (0.01, 0.02, 0.04, 0.07, 0.1, 0.2, 0.4, 1.0)
@@ -28,7 +42,7 @@ TEMPERATURES = (0.01, 0.02, 0.04, 0.07, 0.1, 0.2, 0.4, 1.0)
 _GPU_SHARE = 0.25
 
 
-def demo() -> Study:
+def demo(data: World = "emoji") -> Study:
     """Do an image-image term, a gap penalty or a learnable temperature change what inversion gains?
 
     Small CLIPs on the embedded emoji, two paired seeds: a first look in minutes, not a result.
@@ -36,29 +50,73 @@ def demo() -> Study:
         python -m ablations.sweep
 
     Design: four arms that differ in one term, every one with both seeds; inversion by the paper's settings
-    (into images: the fast schedule), stopped where the validation split says.
+    (into images: the fast schedule), stopped where the validation split says. On scenes captions that name
+    every factor stand in the place of the learnable temperature.
 
     Budget: 8 trials of 200 s on one core, about 13 minutes on 2 cores; on one GPU about 7 minutes, a guess.
 
     Analysis: the report's table of routes and its figure of inversion gain against gap.
     """
+    fourth = (
+        arm_of("learnable", data) if data == "emoji" else arm_saying(1.0, "says-all", "captions that say all")
+    )
     return Study(
         name="demo",
-        description="Small CLIPs on embedded emoji that differ in one term of the objective.",
-        arms=(
-            _arm("baseline"),
-            _arm("image-image"),
-            _arm("centroid"),
-            _arm("learnable"),
-        ),
+        description=f"Small CLIPs on embedded {data} that differ in one term of the objective.",
+        arms=(*(arm_of(name, data) for name in ("baseline", "image-image", "centroid")), fourth),
         baseline="baseline",
         seeds=(0, 1),
-        evaluation=EvaluationConfig(routes=ROUTES, plans=plans_of_the_demo()),
+        evaluation=EvaluationConfig(routes=ROUTES, plans=plans_of_the_demo(data)),
+        dataset=WORLDS[data],
         core_seconds=200,
     )
 
 
-def first_map() -> Study:
+def information(data: World = "scenes") -> Study:
+    """Does the gain of inversion follow what captions leave out, and does the gap?
+
+    In released models nobody knows what captions say of their images; here it is one number. Schrodi et al.
+    (Two Effects, One Trigger, 2025) hold that information which only images have causes both the gap and the
+    bias towards objects; on scenes both can be read off directly.
+
+        python -m ablations.sweep --study information
+
+    Design: captions name each factor but the object with probability 0, .1, .3, .6 or 1; crossed with the
+    temperature (.01 or learned from .07) and with NT-Xent between images (off or on). The scenes that models
+    are measured on are the same for all. Steps of inversion are snapshots of one run, so that the gain is a
+    surface over steps and mention. Two paired seeds; more with --seeds.
+
+    Budget: 40 trials of 150 s on one core, about 50 minutes on 2 cores; on one GPU about 25 minutes, a guess.
+
+    Analysis: gain over mention by arm, gap over mention, which factor similarity follows natively and
+    inverted. Axes for qmc, tune and pareto: mention and the weight of the image-image term.
+    """
+    if data == "emoji":
+        raise InputError(
+            "study 'information' varies what captions say, which those of emoji cannot: use scenes"
+        )
+    crossed = [("baseline", False), ("learnable", False), ("baseline", True), ("learnable", True)]
+    arms = {
+        mention: [arm_of_information(recipe, mention, term) for recipe, term in crossed]
+        for mention in MENTIONS
+    }
+    baseline = arms[0.3][0]
+    return replace(
+        demo(data),
+        name="information",
+        description="What captions say, by temperature and image-image term.",
+        arms=(baseline, *(arm for cells in arms.values() for arm in cells if arm != baseline)),
+        baseline=baseline.name,
+        dataset=AS_TRAINED,
+        axes=(
+            Axis(name="data.mention", low=0.0, high=1.0, grid=MENTIONS),
+            Axis(name="objective.weights.image_ntxent", low=0.03, high=4.0, log=True, grid=WEIGHTS),
+        ),
+        core_seconds=150,
+    )
+
+
+def first_map(data: World = "emoji") -> Study:
     """What does each term of the objective do, at its default weight and the size of the demo?
 
     Every recipe once, two paired seeds, inversion by the fast schedule: a map of where to look, not a result.
@@ -74,18 +132,19 @@ def first_map() -> Study:
     return Study(
         name="map",
         description="Small CLIPs on embedded emoji: every term at its default weight against the baseline.",
-        arms=tuple(_arm(name) for name in RECIPES),
+        arms=tuple(arm_of(name, data) for name in RECIPES),
         baseline="baseline",
         seeds=(0, 1),
         evaluation=EvaluationConfig(
             routes=("chance", "native", "oti", "ovi", "untrained_tokens", "centred"),
-            plans={into: _fast(into, ()) for into in get_args(Target)},
+            plans={into: fast_plan(into, (), data) for into in get_args(Target)},
         ),
+        dataset=WORLDS[data],
         core_seconds=150,
     )
 
 
-def inversion() -> Study:
+def inversion(data: World = "emoji") -> Study:
     """How does what OTI gains depend on steps, learning rate and tokens, and is it the same in all arms?
 
     The paper shows that more steps undo the gain; whether its 150 steps, one token and learning rate .02 are
@@ -104,13 +163,13 @@ def inversion() -> Study:
     chose against the best on test.
     """
     oti = InversionPlan(
-        config=InversionConfig(steps=50, batch_size=128),
+        config=InversionConfig(steps=50, batch_size=128, template=TEMPLATES[data]),
         learning_rates=(5e-3, 2e-2, 8e-2),
         token_counts=(1, 2, 4),
         snapshots=(0, 2, 5, 10, 17, 25, 33, 41, 50),
     )
     return replace(
-        demo(),
+        demo(data),
         name="inversion",
         description="The demo's models: OTI over learning rates, token counts and steps.",
         evaluation=EvaluationConfig(
@@ -120,7 +179,7 @@ def inversion() -> Study:
     )
 
 
-def intra() -> Study:
+def intra(data: World = "emoji") -> Study:
     """Does a term within a modality mend it, how much of the term, and is it the term or what it costs?
 
     The paper infers from SLIP, trained on other data than its CLIP, that an image-image term takes away what
@@ -139,8 +198,12 @@ def intra() -> Study:
     extra-views and matched-compute beside those to the baseline. Axes for qmc, tune and pareto: both weights.
     """
     ladders = [
-        _varied(
-            recipe, f"{name}-w{100 * weight:03.0f}", f"{what}, weight {weight:g}", _weights(terms, weight)
+        varied_arm(
+            recipe,
+            f"{name}-w{100 * weight:03.0f}",
+            f"{what}, weight {weight:g}",
+            shared_weights(terms, weight),
+            data,
         )
         for recipe, name, what, terms in (
             ("image-image", "image", "+ image-image", ("image_ntxent",)),
@@ -154,36 +217,37 @@ def intra() -> Study:
         name="image-strong",
         label="+ image-image, strong views",
         description=f"{image.description}, the second view as strong as those of SLIP",
-        train=replace(image(), threads=1, extra_augment=head().extra_augment),
+        train=trained_on(replace(image(), extra_augment=head().extra_augment), data),
     )
     mild = Arm(
         name="head",
         label="+ image-image behind a head, mild views",
         description=f"{head.description}, but no stronger than the first",
-        train=replace(head(), threads=1, extra_augment=None),
+        train=trained_on(replace(head(), extra_augment=None), data),
     )
     return Study(
         name="intra",
         description="Contrast within images, within texts and within both, by weight, with its controls.",
         arms=(
-            _arm("baseline"),
+            arm_of("baseline", data),
             *ladders,
             strong,
             mild,
-            *(_arm(name) for name in ("slip", "extra-views", "matched-compute", "images-alone")),
+            *(arm_of(name, data) for name in ("slip", "extra-views", "matched-compute", "images-alone")),
         ),
         baseline="baseline",
         seeds=(0, 1, 2),
-        evaluation=EvaluationConfig(routes=ROUTES, plans=plans_of_the_demo()),
+        evaluation=EvaluationConfig(routes=ROUTES, plans=plans_of_the_demo(data)),
         axes=tuple(
             Axis(name=f"objective.weights.{term}", low=0.03, high=4.0, log=True, grid=WEIGHTS)
             for term in ("image_ntxent", "text_ntxent")
         ),
+        dataset=WORLDS[data],
         core_seconds=250,
     )
 
 
-def gap() -> Study:
+def gap(data: World = "emoji") -> Study:
     """Does inversion gain less where the gap is smaller, or only where the model is worse?
 
     The paper closes the gap by temperature 1, which costs a third of native mAP as well; so its gain may
@@ -205,10 +269,10 @@ def gap() -> Study:
         name="gap",
         description="A ladder of temperatures and every gap regularizer at three strengths.",
         arms=(
-            _arm("baseline"),
-            *(_at_temperature(value) for value in TEMPERATURES[1:]),
+            arm_of("baseline", data),
+            *(arm_at_temperature(value, data) for value in TEMPERATURES[1:]),
             *(
-                _times(name, multiple)
+                arm_times(name, multiple, data)
                 for name, recipe in RECIPES.items()
                 if recipe.family == "gap"
                 for multiple in MULTIPLES
@@ -218,7 +282,10 @@ def gap() -> Study:
         seeds=(0, 1, 2),
         evaluation=EvaluationConfig(
             routes=ROUTES,
-            plans={"text": _fast("text", (0, 5, 10)), "image": _fast("image", (0, 20, 40))},
+            plans={
+                "text": fast_plan("text", (0, 5, 10), data),
+                "image": fast_plan("image", (0, 20, 40), data),
+            },
         ),
         axes=(
             Axis(name="objective.temperature.initial", low=0.01, high=1.0, log=True, grid=TEMPERATURES),
@@ -227,11 +294,12 @@ def gap() -> Study:
                 for term in ("centroid_penalty", "pair_alignment", "centroid_uniformity")
             ),
         ),
+        dataset=WORLDS[data],
         core_seconds=170,
     )
 
 
-def factorial() -> Study:
+def factorial(data: World = "emoji") -> Study:
     """Do an image-image term, a gap penalty and the temperature add up, or does one change the others?
 
     Arms that differ from a baseline in one thing cannot tell: an effect may hold at that baseline alone.
@@ -254,19 +322,23 @@ def factorial() -> Study:
     return Study(
         name="factorial",
         description="Image-image term, centroid penalty and temperature in all combinations.",
-        arms=grid_arms(_arm("baseline"), axes),
+        arms=grid_arms(arm_of("baseline", data), axes),
         baseline="baseline",
         seeds=(0, 1, 2, 3, 4),
         evaluation=EvaluationConfig(
             routes=ROUTES,
-            plans={"text": _fast("text", (0, 5, 10)), "image": _fast("image", (0, 20, 40))},
+            plans={
+                "text": fast_plan("text", (0, 5, 10), data),
+                "image": fast_plan("image", (0, 20, 40), data),
+            },
         ),
         axes=axes,
+        dataset=WORLDS[data],
         core_seconds=190,
     )
 
 
-def claims() -> Study:
+def claims(data: World = "emoji") -> Study:
     """Do the five claims of the paper hold in small CLIPs, beside the controls that could explain them away?
 
     1. The loss between modalities leaves similarity within each unaligned. Look at ``baseline`` on the
@@ -304,9 +376,10 @@ def claims() -> Study:
     from scratch here, where the paper fine-tunes. Mechanisms can be refuted as sufficient, sizes not
     transferred. docs/reproduce.md measures released models.
     """
+    whole = arm_of("baseline", data).train.steps
     short = [
-        _varied("baseline", f"short-{steps}", f"baseline, {steps} steps", {"steps": steps})
-        for steps in (125, 250)
+        varied_arm("baseline", f"short-{steps}", f"baseline, {steps} steps", {"steps": steps}, data)
+        for steps in (whole // 4, whole // 2)
     ]
     names = ("image-image", "slip", "text-text", "image-image-text-text")
     controls = ("extra-views", "matched-compute", "images-alone")
@@ -314,32 +387,18 @@ def claims() -> Study:
         name="claims",
         description="The five claims about intra-modal misalignment, each beside its controls.",
         arms=(
-            *(_arm(name) for name in ("baseline", *names, *controls)),
-            *(_at_temperature(value) for value in (0.02, 0.04, 0.07, 0.1, 0.4, 1.0)),
-            _arm("centroid"),
-            _arm("align-uniform"),
+            *(arm_of(name, data) for name in ("baseline", *names, *controls)),
+            *(arm_at_temperature(value, data) for value in (0.02, 0.04, 0.07, 0.1, 0.4, 1.0)),
+            arm_of("centroid", data),
+            arm_of("align-uniform", data),
             *short,
         ),
         baseline="baseline",
         seeds=(0, 1, 2, 3, 4),
-        evaluation=EvaluationConfig(plans=plans_of_the_demo()),
+        evaluation=EvaluationConfig(plans=plans_of_the_demo(data)),
+        dataset=WORLDS[data],
         core_seconds=240,
     )
-
-
-def plans_of_the_demo() -> dict[Target, InversionPlan]:
-    """Give the paper's OTI and the fast OVI, one and four tokens, with the steps to look at."""
-    oti = InversionPlan(
-        config=InversionConfig(steps=150, batch_size=128),
-        token_counts=(1, 4),
-        snapshots=(0, 5, 10, 17, 25, 50, 75, 100, 150),
-    )
-    ovi = InversionPlan(
-        config=replace(preset("any", "image", "fast"), batch_size=128),
-        token_counts=(1, 4),
-        snapshots=(0, 5, 10, 20, 30, 40, 60),
-    )
-    return {"text": oti, "image": ovi}
 
 
 def budget(study: Study) -> str:
@@ -386,67 +445,14 @@ def smoke(study: Study) -> Study:
     )
 
 
-def _arm(name: str) -> Arm:
-    recipe = RECIPES[name]
-    return Arm(
-        name=name,
-        label=recipe.label,
-        description=recipe.description,
-        train=replace(recipe(), threads=1),
-    )
-
-
-def _varied(recipe: str, name: str, label: str, settings: Mapping[str, Value]) -> Arm:
-    """Make an arm of a recipe with some settings changed."""
-    said = "; ".join(f"{setting} = {value}" for setting, value in settings.items())
-    train = configure(_arm(recipe).train, settings)
-    return Arm(name=name, label=label, description=f"{RECIPES[recipe].description}; {said}", train=train)
-
-
-def _weights(terms: tuple[str, ...], weight: float) -> dict[str, Value]:
-    """Share a weight between terms."""
-    return {f"objective.weights.{term}": weight / len(terms) for term in terms}
-
-
-def _at_temperature(value: float) -> Arm:
-    """Fix the temperature; where a recipe does so already, its training is the same and can be reused."""
-    ready = RECIPES["temperature-04"]().objective.temperature.initial
-    recipe = "temperature-04" if value == ready else "baseline"
-    return _varied(
-        recipe,
-        f"temperature-{100 * value:02.0f}",
-        f"temperature {value:g}",
-        {"objective.temperature.initial": value},
-    )
-
-
-def _times(recipe: str, multiple: float) -> Arm:
-    """Multiply the strengths of a recipe's terms and modifiers."""
-    changed = RECIPES[recipe]().objective
-    settings: dict[str, Value] = {
-        **{
-            f"objective.weights.{name}": weight * multiple for name, weight in RECIPES[recipe].weights.items()
-        },
-        **{f"objective.modifiers.{name}": part * multiple for name, part in changed.modifiers.items()},
-    }
-    label = f"{RECIPES[recipe].label}, x {multiple:g}"
-    return _varied(recipe, f"{recipe}-x{100 * multiple:03.0f}", label, settings)
-
-
-def _fast(into: Target, early: tuple[int, ...]) -> InversionPlan:
-    """Make a plan of the fast schedule with its last step and some early ones; four tokens only if early."""
-    config = replace(preset("any", into, "fast"), batch_size=128)
-    tokens = (1, 4) if early else (1,)
-    return InversionPlan(config=config, token_counts=tokens, snapshots=(*early, config.steps))
-
-
 def _duration(seconds: float) -> str:
     minutes = seconds / 60
     return f"{minutes:.0f} minutes" if minutes < 90 else f"{minutes / 60:.1f} hours"
 
 
-STUDIES: dict[str, Callable[[], Study]] = {
+STUDIES: dict[str, Callable[..., Study]] = {
     "demo": demo,
+    "information": information,
     "map": first_map,
     "inversion": inversion,
     "intra": intra,

@@ -12,6 +12,7 @@ from typing import Any, cast, get_args
 import optuna
 
 from ablations.strict import hints_of, strict
+from crossgap.datasets.scenes import SceneOptions, is_scenes
 from crossgap.errors import InputError, check_known
 from pretrain.config import TrainConfig
 from pretrain.objective import ObjectiveConfig
@@ -26,7 +27,9 @@ class Axis:
 
     Args:
         name: path of a field of :class:`pretrain.config.TrainConfig`, as ``learning_rate``,
-            ``objective.temperature.initial`` or, for a term of the objective, ``objective.weights.siglip``.
+            ``objective.temperature.initial`` or, for a term of the objective, ``objective.weights.siglip``;
+            or ``data.`` and an option of the scenes that are trained on, as ``data.mention``,
+            ``data.mention.colour``.
         choices: its values, in a grid and when drawn; or
         low, high: the range from which it is drawn, on a logarithmic scale if ``log``; whole numbers if both
             bounds are.
@@ -87,6 +90,8 @@ class Axis:
         """Tell whether its condition holds, given the axes before it."""
         return all(settings.get(name) == value for name, value in self.when.items())
 
+
+_DATA = "data."  # before the name of an option of the scenes that are trained on
 
 # what a trial sets itself: seeds are paired, device and threads are the machine's, the recipe is a name
 _OF_THE_TRIAL = ("seed", "device", "threads", "recipe")
@@ -180,7 +185,7 @@ def grid_settings(axes: Sequence[Axis]) -> list[Settings]:
 def configure(base: TrainConfig, settings: Mapping[str, Value], *, where: str = "") -> TrainConfig:
     """Return ``base`` with some settings changed: a pure function.
 
-    A weight or strength of 0 leaves the term or modifier out.
+    A weight or strength of 0 leaves the term or modifier out. Options of ``data`` are changed in its name.
 
     Args:
         where: the settings come from, which errors put before a setting's name.
@@ -189,7 +194,10 @@ def configure(base: TrainConfig, settings: Mapping[str, Value], *, where: str = 
         InputError: a name that is no setting, a value of another kind, or one that the config refuses.
     """
     tree: dict[str, Any] = {}
+    of_data = {name: value for name, value in settings.items() if name.startswith(_DATA)}
     for name, value in settings.items():
+        if name in of_data:
+            continue
         *folders, last = name.split(".")
         place = tree
         for folder in folders:
@@ -199,9 +207,26 @@ def configure(base: TrainConfig, settings: Mapping[str, Value], *, where: str = 
         if last in place:
             raise InputError(f"settings {list(settings)}: {name!r} holds another of them")
         place[last] = value
+    if of_data:
+        tree["data"] = _world(tree.get("data", base.data), of_data, where)
     config = _changed(base, tree, where)
     assert isinstance(config, TrainConfig)
     return config
+
+
+def _world(data: Any, settings: Mapping[str, Value], where: str) -> str:
+    """Return the name of the training's world with some of its options changed."""
+    before = f"{where}." if where else ""
+    if not isinstance(data, str) or not is_scenes(data):
+        raise InputError(
+            f"{before}{next(iter(settings))}: data={data!r} has no options; train on scenes (data = "
+            f'"scenes"), which has {", ".join(SceneOptions().as_written())}'
+        )
+    given = {name.removeprefix(_DATA): value for name, value in settings.items()}
+    try:
+        return SceneOptions.parse(data).changed(given).name
+    except InputError as error:
+        raise InputError(f"{before}data: {error}") from error
 
 
 def _changed(value: Any, tree: Mapping[str, Any], path: str) -> Any:
@@ -255,6 +280,8 @@ def describe(settings: Mapping[str, Value]) -> str:
 
 
 def _short(name: str) -> str:
+    if name.startswith(_DATA):
+        return name.removeprefix(_DATA).replace(".", " ").replace("_", " ")
     last = name.rsplit(".", 1)[-1]
     return name.split(".")[-2] if last == "initial" else last.replace("_", " ")
 

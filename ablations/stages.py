@@ -79,6 +79,7 @@ def evaluation_key(
     return _hash(
         {
             "encoder": fingerprint,
+            "dataset": test.name,
             "test": test.hash,
             "val": None if val is None else val.hash,
             "evaluation": evaluation,

@@ -10,9 +10,12 @@ from typing import Any, get_args
 
 from ablations.search import MODES, Mode, Search, check_search
 from ablations.space import Axis, Settings, check_axes, configure, describe, grid_settings
+from crossgap.datasets.scenes import SceneOptions, is_scenes
 from crossgap.errors import InputError, check_known
 from crossgap.evaluation import EvaluationConfig
 from pretrain.config import TrainConfig
+
+AS_TRAINED = "as trained"  # in place of a dataset's name: each arm on the world that it was trained on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +43,9 @@ class Study:
             baseline alone.
         baseline: name of the arm that the others are compared with; always among ``arms``.
         seeds: every arm is trained with each of them, so that differences between arms are paired.
-        dataset: where all models are measured, and ``limit`` items a task of it if not None.
+        dataset: where all models are measured, and ``limit`` items a task of it if not None. ``as trained``,
+            for arms whose worlds differ in what captions say: each on its own world. The scenes are the same,
+            so that image tasks are equal and only captions differ.
         evaluation: routes and inversion plans.
         axes: settings of the training to draw, as changes to the baseline.
         mode: how points come about: ``grid`` describes effects of designed arms, ``qmc`` of points spread
@@ -90,8 +95,32 @@ class Study:
                 " alone; give no other arms, or make it a grid and ask for the mode by --mode"
             )
         check_axes(self.axes, self.arm(self.baseline).train)
+        if self.dataset == AS_TRAINED:
+            self._check_worlds()
         if self.processes < 1:
             raise InputError(f"study {self.name!r}: processes={self.processes} must be at least 1")
+
+    def _check_worlds(self) -> None:
+        """Refuse ``as trained`` for arms that would be measured on different scenes."""
+        baseline = self.arm(self.baseline).train
+        trained = {f"arm {arm.name!r}": arm.train for arm in self.arms}
+        for axis in self.axes:
+            for value in axis.values:
+                if axis.name.startswith("data"):
+                    point = f"axis {axis.name!r}, value {value!r}"
+                    trained[point] = configure(baseline, {axis.name: value})
+        for who, config in trained.items():
+            if not is_scenes(config.data):
+                raise InputError(
+                    f"study {self.name!r}: dataset {AS_TRAINED!r}, but {who} is trained on {config.data!r}: "
+                    "only scenes can be measured as they were trained; name the dataset"
+                )
+            if not SceneOptions.parse(config.data).same_scenes(SceneOptions.parse(baseline.data)):
+                raise InputError(
+                    f"study {self.name!r}: dataset {AS_TRAINED!r}, but {who} is trained on {config.data!r}, "
+                    f"which shows other scenes than {baseline.data!r}: numbers could not be compared; name "
+                    "one dataset for all"
+                )
 
     @property
     def search(self) -> Search:
@@ -131,7 +160,7 @@ class Study:
         So may the number of points of a search, but nothing else about how they are drawn.
         """
         fields = asdict(self)
-        arms = {arm.name: arm.train.as_json() for arm in self.arms}
+        arms = {arm.name: _described(arm.train) for arm in self.arms}
         kept = {name: fields[name] for name in ("name", "baseline", "dataset", "limit", "evaluation", "mode")}
         search = {name: value for name, value in asdict(self.search).items() if name != "trials"}
         drawn = {} if self.mode == "grid" else {"axes": fields["axes"], "seeds": fields["seeds"]}
@@ -155,6 +184,14 @@ class Study:
             "mode": self.mode,
             "definition": self.definition(),
         }
+
+
+def _described(train: TrainConfig) -> dict[str, Any]:
+    """Give training settings as JSON values, a world's options one by one, so that arms differ in numbers."""
+    values = train.as_json()
+    if is_scenes(train.data):
+        values["data"] = SceneOptions.parse(train.data).as_written()
+    return values
 
 
 def grid_arms(base: Arm, axes: Sequence[Axis]) -> tuple[Arm, ...]:

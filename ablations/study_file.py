@@ -16,11 +16,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
-from ablations.recipes import ROUTES, STUDIES, plans_of_the_demo
+from ablations.arms import ROUTES, World, plans_of_the_demo
+from ablations.recipes import STUDIES
 from ablations.search import MODES, Mode, Search
 from ablations.space import Axis, check_axes, check_setting, configure, describe
 from ablations.strict import fields_of, hints_of, strict
@@ -71,12 +72,22 @@ class _Document:
     search: Mapping[Mode, Mapping[str, Any]] = field(default_factory=dict)
 
 
-def find_study(name: str) -> Study:
+def find_study(name: str, data: str | None = None) -> Study:
     """Return a named study, or the one of a file: ``FILE.toml``, ``FILE.yaml``, ``FILE.py[:FUNCTION]``.
 
+    Args:
+        name: of the study, or of the file.
+        data: the world that a named study runs on, scenes or emoji; default: its own.
+
     Raises:
-        InputError: neither a named study nor a file that holds one.
+        InputError: neither a named study nor a file that holds one, an unknown world, or one for a file.
     """
+    if name in STUDIES:
+        if data is None:
+            return STUDIES[name]()
+        return STUDIES[name](check_known(data, get_args(World), "world of a study"))
+    if data is not None:
+        raise InputError(f"--data {data} is for named studies; {name!r} says itself what it trains on")
     file, _, function = name.partition(".py:")
     if function:
         return read_study(Path(f"{file}.py"), function)
@@ -84,7 +95,8 @@ def find_study(name: str) -> Study:
         return read_study(Path(name))
     if Path(name).is_file():
         raise InputError(f"study file {name!r}: its name must end in {', '.join(('.py', *_READERS))}")
-    return STUDIES[check_known(name, STUDIES, "study")]()
+    check_known(name, STUDIES, "study")
+    raise AssertionError("check_known returns only known names")
 
 
 def read_study(path: Path, function: str = "study") -> Study:

@@ -35,6 +35,7 @@ from pretrain.data import shards_of
 def main(
     *,
     study: str = "demo",
+    data: str | None = None,
     mode: Mode | None = None,
     smoke: bool = False,
     out: Path | None = None,
@@ -53,10 +54,11 @@ def main(
 
     Args:
         study: name of a study, or a file that describes one (.toml, .yaml, .py; docs/studies.md).
+        data: world of a named study: emoji or scenes; default: emoji, of information scenes.
         mode: grid (designed arms), qmc (points spread evenly), tune (the best point) or pareto (the best
             compromises); default: the study's.
         smoke: its smallest form; the numbers mean nothing.
-        out: folder of the study; default runs/<study>, with -<mode> and -smoke where given.
+        out: folder of the study; default runs/<study>, with -<data>, -<mode> and -smoke where given.
         trials: total number of trials, counting those already done: cells (arm and seed) of a grid, by
             default all; points of a search, each with every seed.
         seeds: how many seeds, counted from 0; default: the study's.
@@ -78,11 +80,11 @@ def main(
     for name, limit in {"time-limit": time_limit, "memory-limit": memory_limit}.items():
         if limit is not None and limit <= 0:
             raise InputError(f"--{name} must be above 0, not {limit:g}")
-    plan = _plan(study, mode, smoke=smoke, seeds=seeds)
+    plan = _plan(study, data, mode, smoke=smoke, seeds=seeds)
     target = resolve_device(device)
     pool = _pool(device, target)
     folder = out or Path("runs") / "-".join(
-        (plan.name, *((mode,) if mode else ()), *(("smoke",) if smoke else ()))
+        (plan.name, *filter(None, (data, mode)), *(("smoke",) if smoke else ()))
     )
     if workers is None:
         workers = max(1, len(pool)) if target.type == "cuda" else max(1, _cores() // threads)
@@ -126,8 +128,8 @@ def main(
     return _summary(plan, folder, total)
 
 
-def _plan(study: str, mode: Mode | None, *, smoke: bool, seeds: int | None) -> Study:
-    plan = find_study(study)
+def _plan(study: str, data: str | None, mode: Mode | None, *, smoke: bool, seeds: int | None) -> Study:
+    plan = find_study(study, data)
     if smoke:
         plan = shrink(plan)
     if seeds is not None:

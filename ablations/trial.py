@@ -23,8 +23,8 @@ from ablations.stages import (
     take_training,
     training_key,
 )
-from ablations.study import Arm
-from crossgap.datasets import load_dataset
+from ablations.study import AS_TRAINED, Arm
+from crossgap.datasets import Dataset, load_dataset
 from crossgap.encoders import load_encoder
 from crossgap.errors import InputError
 from crossgap.evaluation import EvaluationConfig, evaluate
@@ -144,8 +144,8 @@ def _train_and_measure(spec: TrialSpec) -> dict[str, Any]:
     if key is not None and "train" not in reused:
         stages.record("train", key, spec.folder)
     encoder = load_encoder(str(spec.folder), device=spec.device)
-    test = load_dataset(spec.dataset, split=spec.split, limit=spec.limit)
-    val = load_dataset(spec.dataset, split="val", limit=spec.limit) if spec.split == "test" else None
+    test = _measured_on(spec, spec.split)
+    val = _measured_on(spec, "val") if spec.split == "test" else None
     evaluation = evaluation_settings(spec.evaluation)
     settings = {"train": config.as_json(), "evaluation": evaluation}
     provenance = Provenance(
@@ -173,6 +173,15 @@ def _train_and_measure(spec: TrialSpec) -> dict[str, Any]:
         "objectives": objective_values(result.rows, list(OBJECTIVES), spec.split),
         "reused": reused | {name: count for name, count in result.reused.items() if count},
     }
+
+
+def _measured_on(spec: TrialSpec, split: str) -> Dataset:
+    """Load what the study measures on, or the arm's own world, called alike for all arms."""
+    if spec.dataset != AS_TRAINED:
+        return load_dataset(spec.dataset, split=split, limit=spec.limit)
+    own = load_dataset(spec.arm.train.data, split=split, limit=spec.limit)
+    tasks = tuple(replace(task, dataset=AS_TRAINED) for task in own.tasks)
+    return replace(own, name=AS_TRAINED, tasks=tasks)
 
 
 def _train(spec: TrialSpec, config: TrainConfig) -> TrainResult:

@@ -457,6 +457,11 @@ def _data_and_models(results: Results) -> list[str]:
             "Emoji are small, clean drawings of one thing each, with short names: results on them say "
             "little about photographs and captions."
         )
+    if rows["dataset"].str.startswith("scenes").any():
+        statements.append(
+            "Scenes are drawings pasted on plain grounds, with captions of a small grammar and factors drawn "
+            "apart: what causes an effect there need not be what causes it on photographs."
+        )
     seen = rows["pairs_seen"].dropna()
     if len(seen):
         pairs = _from_to(f"{int(seen.min()):,}", f"{int(seen.max()):,}")

@@ -26,6 +26,7 @@ from benchmarks.machine import description
 from benchmarks.memory import memory
 from benchmarks.readers import readers
 from benchmarks.retrieval import pairs, retrieval, scale
+from benchmarks.scenes import scenes
 from benchmarks.studies import studies
 from benchmarks.tables import Table
 from benchmarks.terms import terms
@@ -132,6 +133,7 @@ PARTS: dict[str, Callable[[Bench], list[Table]]] = {
         if bench.quick
         else loading(progress=bench.progress)
     ),
+    "scenes": lambda bench: scenes(bench.scratch, rounds=1 if bench.quick else 9),
     "studies": lambda bench: (
         studies(trials=4, steps=2, progress=bench.progress)
         if bench.quick
@@ -155,7 +157,7 @@ def main(
     Args:
         only: parts, or how their names begin: inversion, inversion-speed, inversion-memory,
             inversion-fidelity, inversion-grid, retrieval-speed, retrieval-scale, readers, pairs,
-            training, loading, studies, terms.
+            training, loading, scenes, studies, terms.
         quick: smaller forms of each part, for a look at whether all is well.
         model: run directory or checkpoint of the demo model; default: the baseline is trained first.
         threads: CPU threads; default: torch's choice.

@@ -96,13 +96,13 @@ def main(
 
     Args:
         encoder: an open_clip model name, a checkpoint folder or a run directory.
-        dataset: a known dataset, a folder of class folders, shards 'path/{000..003}.tar', a table (CSV,
-            parquet), or hf:OWNER/NAME.
+        dataset: a known dataset, scenes with options (scenes:mention=0.3), a folder of class folders, shards
+            'path/{000..003}.tar', a table (CSV, parquet), or hf:OWNER/NAME.
         out: folder for the two files; the same command does nothing when they are complete.
         pretrained: with a model name: a tag, a weights file, or 'random'.
         data_root: folder that holds the folders of known datasets.
         split: which split.
-        limit: keep so many concepts (emoji) or items of each side, spread over the classes.
+        limit: keep so many concepts (emoji), scenes, or items of each side, spread over the classes.
         device: auto, cpu, cuda, ...
         precision: fp32, bf16 or fp64.
         threads: CPU threads; default: torch's choice. A run is resumed with the same number only.

@@ -79,8 +79,8 @@ def main(
     Args:
         out: folder for rows.jsonl and the tables that pictures are drawn from.
         encoder: an open_clip model name, a checkpoint folder or a run directory.
-        dataset: known datasets (python -m crossgap.datasets), folders of class folders, shards
-            'path/{000..003}.tar', tables (CSV, parquet), or hf:OWNER/NAME.
+        dataset: known datasets (python -m crossgap.datasets), scenes with options (scenes:mention=0.3),
+            folders of class folders, shards 'path/{000..003}.tar', tables (CSV, parquet), or hf:OWNER/NAME.
         embeddings: instead of --encoder and --dataset: files of features made by any model, of one
             dataset (docs/embeddings.md).
         pretrained: with a model name: a tag, a weights file, or 'random'.
@@ -91,7 +91,7 @@ def main(
         routes: how query and gallery are made; default: all, with a preset inversion and some controls.
         probes: classify images by training images with classes: by the nearest class mean, by a linear
             probe; '--probes' alone: neither; default: both, with a preset neither.
-        limit: keep so many concepts (emoji) or items of each side, spread over the classes.
+        limit: keep so many concepts (emoji), scenes, or items of each side, spread over the classes.
         choose: where ranks, strengths and inversion settings come from: split val, or published values.
         schedule: the paper's, or fast, which reaches its loss in far fewer steps (docs/inversion.md).
         steps: inversion steps, of both directions; default: the schedule's for this encoder.

@@ -22,6 +22,7 @@ from crossgap.datasets.tasks import Extra
 from crossgap.embeddings import embed, feature_path
 from crossgap.encoders import Encoder
 from crossgap.errors import InputError, check_known
+from crossgap.factors import factor_metrics, unmeasured
 from crossgap.feature_files import FeatureTable
 from crossgap.inversion import Engine, InversionConfig, Inverter, Method, Target
 from crossgap.inversion_axes import AXES, write_axes
@@ -64,8 +65,6 @@ from crossgap.streaming import streamed_metrics
 from crossgap.vocabulary import leading_place
 
 KS = (1, 5, 10)
-# The tasks whose mean average precision chooses settings on the validation split: retrieval by class is what
-# the paper's image sets ask for. A dataset without them uses its first task of the kind.
 # Maps whose similarities and neighbours are kept beside those of native and inverted features.
 _PICTURED_MAPS = ("centred",)
 # Scores held at once for what needs all pairs of a task: histograms and the separation of classes.
@@ -336,6 +335,8 @@ class _Run:
             self._task(task)
         if test.pairs is not None:
             self._gap(test, test.pairs)
+            if test.factors:
+                self._factors(test, test.pairs)
         tables = {name: self._table(name, frames) for name, frames in self.frames.items()}
         return Evaluation(self.rows, tables, self.skipped, self._done)
 
@@ -921,6 +922,61 @@ class _Run:
             self.frames["histograms"].append(
                 histogram(scores, kind).assign(task="gap", route="native", **about)
             )
+
+    def _factors(self, dataset: Dataset, pairs: Pairs) -> None:
+        """Measure what native and inverted images hold of each factor, and which ones similarity follows.
+
+        Inverted ones at the chosen setting, and (selection ``curve``) at its last snapshot.
+        """
+        images = pairs.image
+        native_ND = self._embed(images)
+        fitted = dataset.fit.images if dataset.fit is not None else None
+        fitted_MD = self._embed(fitted) if fitted is not None else None
+        reasons = unmeasured(dataset.factors, probed=fitted is not None)
+        self.skipped |= {f"factors/{name}": reason for name, reason in reasons.items()}
+        seen: list[tuple[str, Tensor, dict[str, Any]]] = [("native", native_ND, {})]
+        if "oti" in self._config.routes and "text" in self._settings:
+            setting, plan = self._settings["text"], self._config.plans["text"]
+            inverted = self._inversions(images, "text")[setting.config]
+            about = {
+                "num_tokens": setting.config.num_tokens,
+                "setting": plan.setting(setting.config),
+                "inversion_seed": setting.config.seed,
+                "seconds": inverted.seconds,
+            }
+            for steps, selection in ((setting.steps, setting.selection), (max(plan.snapshots), "curve")):
+                made = {**about, "steps": steps, "selection": selection}
+                seen.append(("oti", inverted.snapshots[steps], made))
+        named = ", ".join(name for name, factor in dataset.factors.items() if factor.named)
+        protocol = (
+            f"{len(images)} images query all others{pairs.note}; captions may name {named}; "
+            "intervals: jackknife over classes of queries. "
+        )
+        for route, query_ND, about in seen:
+            for found in factor_metrics(
+                query_ND,
+                native_ND,
+                dataset.factors,
+                clusters=images.labels,
+                fitted_MD=fitted_MD if route == "native" else None,
+            ):
+                self.rows.append(
+                    self._base(
+                        dataset.tasks[0],
+                        name="factors",
+                        protocol=protocol + ROUTES[route].about,
+                        route=route,
+                        metric=found.name,
+                        unit=found.unit,
+                        value=found.value,
+                        low=found.low,
+                        high=found.high,
+                        n_queries=found.n_queries,
+                        n_gallery=len(images),
+                        n_skipped=len(images) - found.n_queries,
+                        **about,
+                    )
+                )
 
 
 _DIRECTIONS: dict[Target, str] = {"text": "OTI", "image": "OVI"}

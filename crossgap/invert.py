@@ -63,14 +63,14 @@ def main(
 
     Args:
         encoder: an open_clip model name, a checkpoint folder or a run directory.
-        dataset: a known dataset, a folder of class folders, shards 'path/{000..003}.tar', a table (CSV,
-            parquet), or hf:OWNER/NAME.
+        dataset: a known dataset, scenes with options (scenes:mention=0.3), a folder of class folders, shards
+            'path/{000..003}.tar', a table (CSV, parquet), or hf:OWNER/NAME.
         into: text is OTI, image is OVI.
         out: folder for the result; the same command does nothing when it is complete.
         pretrained: with a model name: a tag, a weights file, or 'random'.
         data_root: folder that holds the folders of known datasets.
         split: which split.
-        limit: keep so many concepts (emoji) or items of each side, spread over the classes.
+        limit: keep so many concepts (emoji), scenes, or items of each side, spread over the classes.
         schedule: the paper's, or fast, which reaches its loss in far fewer steps (docs/inversion.md).
         steps: updates of the pseudo-tokens.
         num_tokens: pseudo-tokens an item.

@@ -64,6 +64,7 @@ def summary(rows: Sequence[Row], per_query: pd.DataFrame, skipped: dict[str, str
         probes = [task for task in tasks if (task.dataset, task.split) == (dataset, split)]
         parts += _probe_table({task.task: task for task in probes if task.task in probe_columns()})
         parts += _gap_table(of_dataset)
+        parts += _factor_table(of_dataset)
     if skipped:
         parts += [Text("not measured", style="bold"), _skipped_table(skipped)]
     return parts
@@ -247,6 +248,47 @@ def _gap_table(rows: Sequence[Row]) -> list[RenderableType]:
         also = f" {more} of its metrics are in rows.jsonl alone." if more else ""
         parts.append(Text(f"Protocol: {gap[0].protocol}{also}", style="dim"))
     return [*parts, Text()]
+
+
+def _factor_table(rows: Sequence[Row]) -> list[RenderableType]:
+    """Show, a factor a row, what native images hold of it and how far similarity follows it by each route."""
+    known = [row for row in rows if row.task == "factors" and row.selection != "curve"]
+    if not known:
+        return []
+    values = {(row.route, row.metric): row for row in known}
+    routes = list(dict.fromkeys(row.route for row in known))
+    followed = "similarity_by_"
+    factors = dict.fromkeys(
+        row.metric.removeprefix(followed) for row in known if row.metric.startswith(followed)
+    )
+    table = _table()
+    table.add_column("factor", no_wrap=True)
+    for heading in ("kNN %", "probe %", "chance %"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for route in routes:
+        table.add_column(f"SD of cosine, {route}", justify="right")
+    for factor in factors:
+        held = [values.get(("native", f"holds_{factor}_{how}")) for how in ("knn", "probe", "chance")]
+        slopes = [values.get((route, f"{followed}{factor}")) for route in routes]
+        table.add_row(
+            Text(factor),
+            *(Text("" if row is None else _percent(row.value)) for row in held),
+            *(Text("" if row is None else _slope(row)) for row in slopes),
+        )
+    agreed = [values[key] for key in ((route, "factor_agreement") for route in routes) if key in values]
+    agreement = ", ".join(f"{row.route} {row.value:.3f}" for row in agreed)
+    return [
+        Text("factors: what native images hold, and what sharing a factor adds to similarity", style="bold"),
+        table,
+        Text(f"rank correlation of similarity with the number of shared named factors: {agreement}"),
+        Text(f"Protocol: {known[0].protocol}", style="dim"),
+        Text(),
+    ]
+
+
+def _slope(row: Row) -> str:
+    bounded = row.low is not None and row.high is not None
+    return f"{row.value:+.2f}" + (f" [{row.low:+.2f}, {row.high:+.2f}]" if bounded else "")
 
 
 def _skipped_table(skipped: dict[str, str]) -> Table:

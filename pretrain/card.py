@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from crossgap.datasets.scenes import is_scenes
 from crossgap.provenance import commit, versions
 from pretrain.config import TrainConfig
 
@@ -9,6 +10,12 @@ _DATA = {
     "emoji": "the embedded emoji of crossgap (Noto, Apache-2.0; Twemoji, CC BY 4.0; OpenMoji, CC BY-SA 4.0; "
     "Fluent, MIT; names and keywords from Unicode), training split",
 }
+
+
+def _data(name: str) -> str:
+    if is_scenes(name):
+        return f"{name}: scenes made of drawings of {_DATA['emoji'].removesuffix(', training split')}"
+    return _DATA.get(name, name)
 
 
 def model_card(config: TrainConfig, *, step: int, amount: str) -> str:
@@ -23,7 +30,7 @@ def model_card(config: TrainConfig, *, step: int, amount: str) -> str:
         "",
         f"A {'fine-tuned' if config.encoder else 'small'} CLIP, made to study its objective, not to be used.",
         "",
-        f"- data: {_DATA.get(config.data, config.data)}; {amount}",
+        f"- data: {_data(config.data)}; {amount}",
         f"- seen: {step * config.batch_size:,} pairs, {step} of {config.steps} steps of {config.batch_size}",
         f"- objective: {terms}" + (f"; {changes}" if changes else ""),
         f"- temperature: {tau.regime}, {tau.initial:g}{end}",

@@ -7,6 +7,8 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
+from crossgap.datasets.scenes import SceneOptions, is_scenes
+from crossgap.datasets.scenes.world import SIDE
 from crossgap.errors import InputError, check_known
 from pretrain.augment import AugmentConfig
 from pretrain.model import ModelConfig
@@ -22,24 +24,26 @@ Tower = Literal["image", "text"]
 class TrainConfig:
     """One training run.
 
-    ``data`` is ``emoji`` or a pattern of shards; ``batch_size`` counts pairs; ``learning_rate`` is the peak,
-    reached after ``warmup_steps`` (at most half of ``steps``) and left on a half cosine down to 0, or kept;
-    ``gradient_clip`` bounds the norm of the gradient (None: not at all); ``threads`` is torch's number of CPU
-    threads (None: as it is); ``precision`` ``bf16`` runs the towers under autocast; ``stored_size`` is the
-    side in pixels of the images kept in memory, from which views are cropped; ``limit`` trains on the first
-    so many pairs; ``extra_augment`` is how views after the first are made (None: as the first);
-    ``semantics`` is a file of caption embeddings (None: made from the captions' words), for terms that weigh
-    by meaning; ``accumulate`` cuts a batch into so many parts that go through the towers one after another,
-    with the loss of the whole batch; ``term_gradients`` logs the norm of each term's own gradient;
-    ``max_bad`` samples that cannot be read are left out and named; ``validation`` is a dataset on whose
-    validation split each checkpoint is measured.
+    ``data`` is ``emoji``, a pattern of shards, or ``scenes`` with its options, which is kept under its full
+    name, whatever the spelling, as is ``validation``; ``batch_size`` counts pairs; ``learning_rate`` is the
+    peak, reached after ``warmup_steps`` (at most half of ``steps``) and left on a half cosine down to 0, or
+    kept; ``gradient_clip`` bounds the norm of the gradient (None: not at all); ``threads`` is torch's number
+    of CPU threads (None: as it is); ``precision`` ``bf16`` runs the towers under autocast; ``stored_size`` is
+    the side in pixels of the images kept in memory, from which views are cropped; ``limit`` trains on the
+    first so many pairs, also of scenes that have no end; ``extra_augment`` is how views after the first are
+    made (None: as the first); ``semantics`` is a file of caption embeddings (None: made from the captions'
+    words), for terms that weigh by meaning; ``accumulate`` cuts a batch into so many parts that go through
+    the towers one after another, with the loss of the whole batch; ``term_gradients`` logs the norm of each
+    term's own gradient; ``max_bad`` samples that cannot be read are left out and named; ``validation`` is a
+    dataset on whose validation split each checkpoint is measured.
 
     ``loading`` says where pairs are: decoded in memory; ``indexed``, captions in memory and images decoded
     when they are drawn, the same batches; or ``resampled``, a stream with constant memory. ``workers`` are
-    the threads or processes that then decode. ``ema`` is the decay of an average of the weights over the
-    steps, kept beside them (None: none). ``local_loss``: each of several processes computes the CLIP loss of
-    its own rows against all. ``recompute``: activations of the towers' blocks are computed again in the
-    backward pass instead of kept. ``compiled``: the towers go through ``torch.compile``.
+    the threads or processes that then decode, or that paint scenes ahead of a device that is no CPU. ``ema``
+    is the decay of an average of the weights over the steps, kept beside them (None: none). ``local_loss``:
+    each of several processes computes the CLIP loss of its own rows against all. ``recompute``: activations
+    of the towers' blocks are computed again in the backward pass instead of kept. ``compiled``: the towers go
+    through ``torch.compile``.
 
     ``encoder`` and ``pretrained`` name a CLIP to start from, in place of ``model`` with random weights
     (fine-tuning); ``locked`` towers are not trained.
@@ -101,6 +105,12 @@ class TrainConfig:
             check_known(tower, get_args(Tower), "tower to lock")
         if set(self.locked) == set(get_args(Tower)):
             raise InputError("locked: both towers; leave one to train")
+        for name in ("data", "validation"):
+            given = getattr(self, name)
+            if given is not None and is_scenes(given):
+                object.__setattr__(self, name, SceneOptions.parse(given).name)
+        if is_scenes(self.data):
+            self._check_scenes()
         if self.loading == "resampled":
             if self.data == "emoji" or self.limit is not None:
                 raise InputError(
@@ -133,6 +143,29 @@ class TrainConfig:
             )
         if not all(0 <= beta < 1 for beta in self.betas):
             raise InputError(f"betas={self.betas!r}: must lie in [0, 1)")
+
+    @property
+    def endless(self) -> bool:
+        """Whether pairs are made as they are drawn, and none comes twice."""
+        return is_scenes(self.data) and self.limit is None and SceneOptions.parse(self.data).pairs == 0
+
+    def _check_scenes(self) -> None:
+        if self.loading != "memory":
+            raise InputError(
+                f"loading {self.loading!r} with data={self.data!r}: scenes lie in no shards, they are "
+                "painted into memory or batch by batch; leave it out"
+            )
+        if self.stored_size != SIDE:
+            raise InputError(
+                f"stored_size={self.stored_size} with data={self.data!r}: scenes have {SIDE} pixels and are "
+                "kept so; leave it out"
+            )
+        if self.endless and self.semantics is not None:
+            raise InputError(
+                f"semantics={self.semantics!r} with data={self.data!r}: a file cannot hold the captions of "
+                "scenes without end; leave it out (the captions' words), or train on a fixed number, as "
+                "scenes:pairs=12000"
+            )
 
     def rate(self, step: int) -> float:
         """Give the learning rate of the update that follows ``step`` others."""

@@ -14,6 +14,7 @@ from open_clip import SimpleTokenizer
 from torch import Tensor
 
 from crossgap.datasets import embedded_shards
+from crossgap.datasets.scenes import is_scenes
 from crossgap.datasets.shards import Sample, expand_shards, is_plain_file, places, read_shards
 from crossgap.datasets.stored import StoredImage
 from crossgap.errors import InputError
@@ -122,8 +123,7 @@ def load_pairs(
             "use --loading resampled, or put it here, unpacked"
         )
     images = _Placed() if keep_in_shards else _Decoded(image_size)
-    captions: list[str] = []
-    counts: list[int] = []
+    captions: list[Sequence[str]] = []
     concepts: list[str | None] = []
     for sample in _samples(data, bad):
         try:
@@ -131,33 +131,52 @@ def load_pairs(
         except InputError as error:
             bad.add(sample.shard, error)
             continue
-        captions.extend(sample.captions)
-        counts.append(len(sample.captions))
+        captions.append(sample.captions)
         concept = sample.meta.get("concept", sample.meta.get("label"))
         concepts.append(None if concept is None else str(concept))
-        if len(counts) == limit:
+        if len(captions) == limit:
             break
-    if not counts:
+    if not captions:
         raise InputError(f"data {data!r}: no pair of image and caption to train on")
-    distinct = sorted(set(captions))
+    digest = images.digest
+    told = [caption for of_image in captions for caption in of_image]
+    digest.update(repr((told, [len(of_image) for of_image in captions])).encode())
+    return pairs_of(
+        images.done(image_size, workers, bad),
+        captions,
+        concepts,
+        context_length=context_length,
+        digest=digest.hexdigest(),
+    )
+
+
+def pairs_of(
+    images: ImagesInMemory | ImagesInShards,
+    captions: Sequence[Sequence[str]],
+    concepts: Sequence[str | None],
+    *,
+    context_length: int,
+    digest: str,
+) -> TrainingPairs:
+    """Put images and what is said of each together, and tokenise each caption once."""
+    told = [caption for of_image in captions for caption in of_image]
+    distinct = sorted(set(told))
     place = {caption: index for index, caption in enumerate(distinct)}
     ids_ML = SimpleTokenizer(context_length=context_length)(distinct)
     lengths_M = ids_ML.argmax(1) + 1  # the end-of-text token has the highest id
     vocabulary_V, indices_ML = ids_ML.unique(return_inverse=True)
-    count_N = torch.tensor(counts)
-    digest = images.digest
-    digest.update(repr((captions, counts)).encode())
+    count_N = torch.tensor([len(of_image) for of_image in captions])
     return TrainingPairs(
-        images=images.done(image_size, workers, bad),
+        images=images,
         ids_ML=indices_ML,
         lengths_M=lengths_M,
         vocabulary_V=vocabulary_V,
-        caption_of_K=torch.tensor([place[caption] for caption in captions]),
+        caption_of_K=torch.tensor([place[caption] for caption in told]),
         first_N=count_N.cumsum(0) - count_N,
         count_N=count_N,
         captions_M=tuple(distinct),
         concept_N=_numbered(concepts),
-        digest=digest.hexdigest(),
+        digest=digest,
     )
 
 
@@ -333,7 +352,12 @@ def _numbered(names: Sequence[str | None]) -> Tensor | None:
 
 
 def shards_of(data: str | Sequence[str]) -> list[str]:
-    """List the shards of a data set: ``emoji``, patterns, or a folder that ``pretrain.prepare`` wrote."""
+    """List the shards of a data set: ``emoji``, patterns, or a folder that ``pretrain.prepare`` wrote.
+
+    Scenes have none.
+    """
+    if isinstance(data, str) and is_scenes(data):
+        return []
     if data == "emoji":
         return [str(path) for path in embedded_shards()]
     if isinstance(data, str) and Path(data).is_dir():

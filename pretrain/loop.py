@@ -27,6 +27,7 @@ from pretrain.objective import Loss, Moment, build_modules, clamp_logit_scale, e
 from pretrain.processes import ALONE, Processes, average, check_shares, gather_views
 from pretrain.progress import TrainingProgress
 from pretrain.resampled import ResampledBatches, ShardStream
+from pretrain.scenes import EndlessBatches, EndlessScenes
 from pretrain.semantics import with_semantics
 from pretrain.start import Start, start_model
 from pretrain.state import TrainingState
@@ -90,7 +91,7 @@ class Run:
         self,
         config: TrainConfig,
         out: Path,
-        pairs: TrainingPairs | ShardStream,
+        pairs: TrainingPairs | ShardStream | EndlessScenes,
         checkpoint: Checkpoint | None,
         started: float,
         processes: Processes = ALONE,
@@ -156,7 +157,9 @@ class Run:
             self.seconds_before = checkpoint.progress["seconds"]
         self.pending: list[tuple[int, list[str], Tensor]] = []
 
-    def _batches(self, data: TrainingPairs | ShardStream) -> Batches | ResampledBatches:
+    def _batches(
+        self, data: TrainingPairs | ShardStream | EndlessScenes
+    ) -> Batches | ResampledBatches | EndlessBatches:
         config, objective = self.config, self.config.objective
         settings: dict[str, Any] = {
             "batch_size": config.batch_size,
@@ -168,6 +171,9 @@ class Run:
         if isinstance(data, ShardStream):
             self.digest, self.amount = data.digest, f"a stream of {len(data.shards):,} shards"
             return ResampledBatches(stream=data, bad=self.bad, **settings)
+        if isinstance(data, EndlessScenes):
+            self.digest, self.amount = data.digest, "scenes without end"
+            return EndlessBatches(scenes=data, device=self.device, workers=config.workers, **settings)
         if "concept_B" in objective.views:
             concepts_of(data)
         if "semantic_BS" in objective.views:

@@ -49,17 +49,32 @@ def caption_vectors(captions: Sequence[str], file: str | None) -> Tensor:
     """
     if file is not None:
         return _read(captions, Path(file))
-    words = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b")  # noqa: S106  (a regular expression)
-    try:
-        counts = words.fit_transform(captions)
-    except ValueError as error:
-        raise InputError(f"captions cannot be compared by their words: {error}; give semantics") from error
-    rank = min(DIMENSIONS, *(size - 1 for size in counts.shape))
-    if rank < 1:
-        vectors = torch.from_numpy(counts.toarray())
-    else:
-        vectors = torch.from_numpy(TruncatedSVD(rank, random_state=0).fit_transform(counts))
-    return torch.nn.functional.normalize(vectors.double(), dim=1).float()
+    return WordVectors(captions).of(captions)
+
+
+class WordVectors:
+    """TF-IDF of words and pairs of words, reduced to at most 128 dimensions; both learned from captions.
+
+    Raises:
+        InputError: no caption has a word.
+    """
+
+    def __init__(self, captions: Sequence[str]) -> None:
+        self._words = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b")  # noqa: S106  (a regular expression)
+        try:
+            counts = self._words.fit_transform(captions)
+        except ValueError as error:
+            raise InputError(
+                f"captions cannot be compared by their words: {error}; give semantics"
+            ) from error
+        rank = min(DIMENSIONS, *(size - 1 for size in counts.shape))
+        self._axes = TruncatedSVD(rank, random_state=0).fit(counts) if rank >= 1 else None
+
+    def of(self, captions: Sequence[str]) -> Tensor:
+        """Give the vectors of captions, (M, S), unit rows, float32; one without a known word has zeros."""
+        counts = self._words.transform(captions)
+        reduced = counts.toarray() if self._axes is None else self._axes.transform(counts)
+        return torch.nn.functional.normalize(torch.from_numpy(reduced).double(), dim=1).float()
 
 
 def _read(captions: Sequence[str], file: Path) -> Tensor:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 
 from crossgap.command import run_command
+from crossgap.datasets.scenes import SceneOptions, is_scenes
 from crossgap.errors import InputError, check_known
 from crossgap.provenance import commit, config_hash, versions
 from crossgap.records import read_json, write_json
@@ -27,6 +28,7 @@ from pretrain.processes import ALONE, Processes, check_shares, joined
 from pretrain.recipes import FINE_TUNING, RECIPES, STRONG
 from pretrain.recipes import smoke as shrink
 from pretrain.resampled import ShardStream, readers_named
+from pretrain.scenes import EndlessScenes, fixed_scenes
 from pretrain.start import Start, start_model
 from pretrain.tracking import open_trackers, tracker_packages
 from pretrain.validation import check_validation
@@ -128,8 +130,16 @@ def open_data(
     processes: Processes,
     bad: BadSamples,
     checkpoint: Checkpoint | None,
-) -> TrainingPairs | ShardStream:
-    """Open the data of a run: pairs that can be indexed, or a stream from where ``checkpoint`` stopped."""
+) -> TrainingPairs | ShardStream | EndlessScenes:
+    """Open the data of a run: pairs that can be indexed, or what has no end.
+
+    A stream of shards starts anew where ``checkpoint`` stopped.
+    """
+    if is_scenes(config.data):
+        options = SceneOptions.parse(config.data)
+        if config.endless:
+            return EndlessScenes(options=options, context_length=start.context_length)
+        return fixed_scenes(options, context_length=start.context_length, limit=config.limit)
     image_size = max(config.stored_size, start.image_size)
     done: dict[str, Any] = {"step": 0, "bad": []} if checkpoint is None else checkpoint.progress
     if config.loading != "resampled":
@@ -245,8 +255,8 @@ def main(
     Args:
         recipe: one of the named runs of docs/objectives.md: baseline, learnable, image-image, slip, ..., or,
             to fine-tune, of docs/training.md: fine-tune-01, ...
-        data: emoji, or shards of images with captions, 'path/{000..003}.tar', or a folder of
-            pretrain.prepare.
+        data: emoji; shards of images with captions, 'path/{000..003}.tar'; a folder of pretrain.prepare; or
+            scenes with its options, as scenes:mention=0.3, without end, or scenes:pairs=12000.
         steps: updates.
         batch_size: pairs an update.
         learning_rate: its peak.
@@ -284,10 +294,12 @@ def main(
     """
     known = RECIPES | FINE_TUNING
     config = known[check_known(recipe, known, "recipe")]()
+    if data is not None:
+        config = replace(config, data=data)
     if smoke:
         config = shrink(config)
     given: dict[str, Any] = {
-        "data": data, "steps": steps, "batch_size": batch_size, "learning_rate": learning_rate,
+        "steps": steps, "batch_size": batch_size, "learning_rate": learning_rate,
         "seed": seed, "device": device, "precision": precision, "threads": threads, "semantics": semantics,
         "accumulate": accumulate, "max_bad": max_bad, "schedule": schedule,
         "validation": validation, "term_gradients": term_gradients or None,

@@ -412,3 +412,48 @@ def published_metrics(
         for name, value in values.items():
             found.setdefault(name, []).append(value)
     return {name: torch.tensor(column, dtype=torch.float64) for name, column in found.items()}
+
+
+def neighbour_votes(
+    queries: Rows, gallery: Rows, values: Sequence[str], *, k: int, temperature: float
+) -> list[float]:
+    """Let the k nearest other items vote, each with exp(cosine/temperature); distinct cosines alone."""
+    held = []
+    for own, query in enumerate(queries):
+        others = [item for item in range(len(gallery)) if item != own]
+        nearest = sorted(others, key=lambda item: -cosine(query, gallery[item]))[:k]
+        votes: dict[str, float] = {}
+        for item in nearest:
+            weight = math.exp(cosine(query, gallery[item]) / temperature)
+            votes[values[item]] = votes.get(values[item], 0.0) + weight
+        winners = [value for value in votes if math.isclose(votes[value], max(votes.values()), rel_tol=1e-12)]
+        held.append(1 / len(winners) if values[own] in winners else 0.0)
+    return held
+
+
+def shared_factor_table(
+    queries: Rows, gallery: Rows, values: Sequence[Sequence[str]]
+) -> tuple[list[list[float]], list[list[list[float]]]]:
+    """List for each query its cosine to every other item, and which factors the two share."""
+    cosines, shared = [], []
+    for own, query in enumerate(queries):
+        others = [item for item in range(len(gallery)) if item != own]
+        cosines.append([cosine(query, gallery[item]) for item in others])
+        shared.append([[float(of[own] == of[item]) for of in values] for item in others])
+    return cosines, shared
+
+
+def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
+    """Correlate mid-ranks, NaN where one side is constant."""
+
+    def ranks(numbers: Sequence[float]) -> list[float]:
+        return [
+            sum(other < number for other in numbers) + (sum(other == number for other in numbers) + 1) / 2
+            for number in numbers
+        ]
+
+    first, second = ranks(a), ranks(b)
+    middle = (len(a) + 1) / 2
+    products = math.fsum((u - middle) * (v - middle) for u, v in zip(first, second, strict=True))
+    lengths = [math.fsum((u - middle) ** 2 for u in side) for side in (first, second)]
+    return products / math.sqrt(lengths[0] * lengths[1]) if all(lengths) else math.nan

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from benchmarks.loading import cost, loading
 from benchmarks.machine import Timing, interleave, multiply_rate
 from benchmarks.readers import readers
 from benchmarks.retrieval import pairs, retrieval, scale
+from benchmarks.scenes import scenes
 from benchmarks.tables import Table, shown
 from benchmarks.terms import terms
 from benchmarks.towers import runner
@@ -24,6 +26,7 @@ from crossgap.encoders import OpenClipEncoder, Precision
 from crossgap.errors import InputError
 from crossgap.inversion import InversionConfig
 from crossgap.records import read_json
+from pretrain.config import TrainConfig
 from pretrain.recipes import RECIPES, smoke
 from pretrain.views import Embedder
 from tests.conftest import tiny_encoder
@@ -229,3 +232,11 @@ def test_the_command_knows_its_parts() -> None:
     }
     with pytest.raises(InputError, match=r"no benchmark begins with 'inverse'.*inversion-speed"):
         run.main(only=("inverse",))
+
+
+def test_a_step_on_scenes_is_measured_against_one_painted_before(tmp_path: Path) -> None:
+    config = smoke(TrainConfig(recipe="bench", data="scenes", threads=1))
+    (table,) = scenes(tmp_path, config=config, steps=1, rounds=1, different=2)
+    assert [row["scenes"] for row in table.rows] == ["painted as drawn", "painted before"]
+    assert table.rows[1]["x painted before"] == 1
+    assert not list(tmp_path.iterdir())

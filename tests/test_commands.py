@@ -73,6 +73,11 @@ def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         ),
         (
             "crossgap.evaluate",
+            ["--encoder", "ViT-B-32", "--dataset", "scenes:objects=5000"],
+            ["objects=5000 must lie between 2 and"],
+        ),
+        (
+            "crossgap.evaluate",
             ["--encoder", "ViT-B-32", "--dataset", "emoji", "--routes", "nativ"],
             ["unknown route 'nativ'", "'native'"],
         ),

@@ -12,15 +12,19 @@ from typing import get_args
 import optuna
 import pytest
 
+from ablations.arms import WORLDS
 from ablations.recipes import STUDIES, budget, factorial, gap, inversion, smoke
 from ablations.search import Mode
 from ablations.space import configure, suggest_settings
+from ablations.study_file import find_study
 from crossgap.datasets import load_dataset
+from crossgap.datasets.scenes import SceneOptions
 from crossgap.encoders import load_encoder
+from crossgap.errors import InputError
 from crossgap.evaluation import evaluate
 from crossgap.provenance import Provenance
 from crossgap.routes import ROUTES
-from pretrain.recipes import RECIPES
+from pretrain.recipes import RECIPES, on_scenes
 from pretrain.train import train
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "studies.md").read_text()
@@ -34,7 +38,9 @@ named = pytest.mark.parametrize("name", STUDIES)
 def test_it_is_named_as_it_is_called_and_holds_its_baseline(name: str) -> None:
     study = STUDIES[name]()
     assert study.name == name
-    assert study.arm(study.baseline).train == replace(RECIPES["baseline"](), threads=1)
+    baseline = replace(RECIPES["baseline"](), threads=1)
+    on_scenes_or_emoji = baseline if study.dataset == "emoji" else on_scenes(baseline, WORLDS["scenes"])
+    assert study.arm(study.baseline).train == on_scenes_or_emoji
     assert study.arms[0].name == study.baseline
 
 
@@ -91,6 +97,44 @@ def test_the_page_says_the_same_numbers(name: str) -> None:
         r"about ([\d.]+ (?:minutes|hours)) on 2 cores; on one GPU about ([\d.]+ \w+)", budget(study)
     )
     assert cells[2:] == [str(len(study.arms)), str(len(study.seeds)), *hours[0]]
+
+
+@pytest.mark.parametrize("name", [name for name in STUDIES if name != "information"])
+def test_on_scenes_it_has_as_many_arms_trained_and_measured_there(name: str) -> None:
+    study, elsewhere = STUDIES[name](), STUDIES[name]("scenes")
+    assert len(elsewhere.arms) == len(study.arms)
+    assert {arm.train.data.split(",")[0] for arm in elsewhere.arms} == {"scenes:version=1"}
+    assert elsewhere.dataset == WORLDS["scenes"]
+    trained = [replace(arm.train, recipe="") for arm in elsewhere.arms]
+    assert all(trained.count(config) == 1 for config in trained)
+    assert {plan.config.template for plan in elsewhere.evaluation.plans.values()} <= {"a {}", "a photo of {}"}
+    assert elsewhere.evaluation.plans["text"].config.template == "a {}"
+
+
+def test_information_crosses_what_captions_say_with_temperature_and_term() -> None:
+    study = STUDIES["information"]()
+    changed = {
+        (
+            SceneOptions.parse(arm.train.data).mention,
+            arm.train.objective.temperature.regime,
+            arm.train.objective.weights.get("image_ntxent", 0),
+        )
+        for arm in study.arms
+    }
+    assert len(changed) == len(study.arms) == 20
+    assert {mention for mention, _, _ in changed} == {0.0, 0.1, 0.3, 0.6, 1.0}
+    assert study.dataset == "as trained"
+    with pytest.raises(InputError, match="emoji cannot"):
+        STUDIES["information"]("emoji")
+
+
+def test_a_world_is_chosen_by_name() -> None:
+    assert find_study("demo", "scenes") == STUDIES["demo"]("scenes")
+    assert find_study("demo") == find_study("demo", "emoji") == STUDIES["demo"]()
+    with pytest.raises(InputError, match="world of a study"):
+        find_study("demo", "coco")
+    with pytest.raises(InputError, match="is for named studies"):
+        find_study("examples/studies/weights.toml", "scenes")
 
 
 def test_a_budget_by_hand() -> None:

@@ -18,7 +18,6 @@ from torch import Tensor
 from analysis.export import claims_frame
 from analysis.results import Results, compute
 from analysis.sheets import probes as probe_sheets
-from analysis.stats.bootstrap import Bootstrap
 from analysis.study import Study, read_runs
 from analysis.typeset import ABSENT
 from crossgap.class_mean import class_mean_accuracy, draw_shots, own_class_hits
@@ -31,6 +30,7 @@ from crossgap.errors import InputError
 from crossgap.evaluate import main
 from crossgap.evaluation import Evaluation, EvaluationConfig, evaluate
 from crossgap.feature_files import feature_dataset, read_features
+from crossgap.intervals import Bootstrap
 from crossgap.linear_probe import (
     PRESET_STRENGTH,
     STRENGTHS,

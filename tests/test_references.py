@@ -34,6 +34,7 @@ METRICS = (
     "cross_modal",
     "class_mean",
     "linear_probe",
+    "factors",
 )
 MAPS = tuple(f"posthoc/{path.stem}" for path in sorted((ROOT / "crossgap/posthoc").glob("[a-z]*.py")))
 NO_FORMULA = {
@@ -52,6 +53,9 @@ NO_FORMULA = {
     "check_items",
     "neighbour_lists",
     "draw_shots",
+    "factor_metrics",
+    "unmeasured",
+    "similarity_moments",
 }
 NO_METRIC = NO_FORMULA | {"revisited_relevance"}
 

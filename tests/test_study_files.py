@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from ablations import runs
-from ablations.recipes import ROUTES, STUDIES, plans_of_the_demo
+from ablations.arms import ROUTES, plans_of_the_demo
+from ablations.recipes import STUDIES
 from ablations.search import MODES
 from ablations.space import Axis
 from ablations.study import Study

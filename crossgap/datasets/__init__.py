@@ -1,4 +1,4 @@
-"""Datasets: the embedded emoji, folders, shards and CSV files, as retrieval and zero-shot tasks."""
+"""Datasets: embedded emoji and scenes, folders, shards and CSV files, as retrieval and zero-shot tasks."""
 
 from crossgap.datasets.emoji import embedded_shards
 from crossgap.datasets.load import load_dataset
@@ -8,6 +8,7 @@ from crossgap.datasets.table import SPECS, Spec
 from crossgap.datasets.tasks import (
     PROBES,
     Dataset,
+    Factor,
     FitData,
     Items,
     Kind,
@@ -22,6 +23,7 @@ __all__ = [
     "PROBES",
     "SPECS",
     "Dataset",
+    "Factor",
     "FitData",
     "Items",
     "Kind",

@@ -71,6 +71,8 @@ def _describe(name: str) -> None:
         print(f"  layout:  {spec.folder}/ with {', '.join(spec.files)}")
     print(f"  source:  {spec.source}")
     print(f"  licence: {spec.licence}")
+    for number, line in enumerate(spec.options):
+        print(f"  {'options:' if not number else '':8} {line}")
 
 
 if __name__ == "__main__":

@@ -37,6 +37,11 @@ def embedded_shards() -> list[Path]:
     return [_folder() / name for name in read_json(_folder() / "manifest.json")["shards"]]
 
 
+def training_pictures() -> dict[str, dict[str, bytes]]:
+    """Give the pictures of the training split's concepts: name of the concept -> designer -> image file."""
+    return {concept.name: concept.pictures for concept in _concepts() if concept.split == "train"}
+
+
 def load_emoji(*, split: str = "test", limit: int | None = None) -> Dataset:
     """Load one split of the emoji; ``limit`` keeps that many concepts, spread over the subgroups.
 

@@ -10,6 +10,8 @@ from crossgap.datasets.emoji import load_emoji
 from crossgap.datasets.folder import load_folder
 from crossgap.datasets.hub import PREFIX, load_hub
 from crossgap.datasets.known import load_known
+from crossgap.datasets.scenes import is_scenes
+from crossgap.datasets.scenes.dataset import load_scenes
 from crossgap.datasets.shard_dataset import load_shards
 from crossgap.datasets.table import SPECS
 from crossgap.datasets.tasks import Dataset
@@ -24,11 +26,14 @@ def load_dataset(
     """Load one split of a dataset as tasks.
 
     Args:
-        name: a name of :data:`SPECS`; a folder of class folders (perhaps inside train, val, test) or of
-            shards; a pattern of shards (``path/{000..009}.tar``); a table (.csv, .tsv, .parquet) with the
-            columns path or text, and label, text, group, split; or ``hf:OWNER/NAME`` of the Hugging Face hub.
-        split: train, val, test, sealed; data without splits is one split, which answers to test.
-        limit: keep so many concepts (emoji) or items of each side, spread over the classes.
+        name: a name of :data:`SPECS`, that of ``scenes`` perhaps with options
+            (``scenes:mention=0.3,objects=50``); a folder of class folders (perhaps inside train, val, test)
+            or of shards; a pattern of shards (``path/{000..009}.tar``); a table (.csv, .tsv, .parquet) with
+            the columns path or text, and label, text, group, split; or ``hf:OWNER/NAME`` of the Hugging
+            Face hub.
+        split: train, val, test, sealed; data without splits is one split, which answers to test. Scenes have
+            more of them.
+        limit: keep so many concepts (emoji), scenes, or items of each side, spread over the classes.
         data_root: where the folders of known datasets lie.
 
     Raises:
@@ -36,6 +41,8 @@ def load_dataset(
     """
     if limit is not None and limit < 1:
         raise InputError(f"dataset {name!r}: {limit=} must be at least 1")
+    if is_scenes(name):
+        return load_scenes(name, split=split, limit=limit)
     if name in SPECS:
         if SPECS[name].layout == "emoji":
             return load_emoji(split=split, limit=limit)

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from crossgap.datasets.scenes import SPLITS, SceneOptions, option_lines, split_size
+
 Layout = Literal[
-    "emoji", "coop", "aircraft", "imagenet", "cub", "sop", "revisited", "karpathy", "nocaps", "beir",
-    "documents",
+    "emoji", "scenes", "coop", "aircraft", "imagenet", "cub", "sop", "revisited", "karpathy", "nocaps",
+    "beir", "documents",
 ]  # fmt: skip
 
 
@@ -28,6 +30,7 @@ class Spec:
         class_names: folder name of a class -> its words, where they differ.
         paper_split: the split that the paper reports.
         cropped: whether queries are cropped to their annotated box.
+        options: what may follow the name (``name:option=value,option=value``), a line each.
     """
 
     layout: Layout
@@ -46,6 +49,7 @@ class Spec:
     class_names: Mapping[str, str] = field(default_factory=dict)
     paper_split: str = "test"
     cropped: bool = False
+    options: tuple[str, ...] = ()
 
 
 _CLASSES = ("image-class", "zero-shot-class", "zero-shot-ensemble")
@@ -130,6 +134,29 @@ SPECS: dict[str, Spec] = {
             "text-image",
             "zero-shot-subgroup",
             "zero-shot-concept",
+        ),
+    ),
+    "scenes": Spec(
+        layout="scenes",
+        title="drawings on coloured grounds, 64 px, with captions that say as much as one asks",
+        source="made from the embedded emoji by the rules of docs/scenes.md; nothing else is shipped",
+        licence="of the drawings, by designer: Apache-2.0, CC-BY-4.0, CC-BY-SA-4.0, MIT",
+        counts={split: split_size(SceneOptions(), split) for split in SPLITS},
+        noun="scenes",
+        options=option_lines(),
+        tasks=(
+            "image-object",
+            "image-colour",
+            "image-place",
+            "image-object-unlike",
+            "text-object",
+            "text-colour",
+            "text-place",
+            "image-text",
+            "text-image",
+            "zero-shot-object",
+            "zero-shot-colour",
+            "zero-shot-place",
         ),
     ),
     "cub": Spec(

@@ -211,6 +211,18 @@ class FitData:
     pairs: Pairs | None = None
 
 
+class Factor(NamedTuple):
+    """One of the things that images of a made world vary in, known for each of them.
+
+    ``values`` are of the images of a dataset's pairs, ``fitted`` of the images that maps are fitted on (()
+    where there are none), in their order. ``named`` says whether captions may name it.
+    """
+
+    values: tuple[str, ...]
+    fitted: tuple[str, ...]
+    named: bool
+
+
 @dataclass(frozen=True, kw_only=True)
 class ProbeData:
     """Images of a split with their classes, and those of the training split that classifiers are made of.
@@ -228,7 +240,11 @@ class Dataset:
     """One split of a dataset as tasks; ``hash`` identifies its contents.
 
     ``probe`` is None where there is no training split with classes;
-    :func:`crossgap.datasets.probes.probe_tasks` makes tasks of it.
+    :func:`crossgap.datasets.probes.probe_tasks` makes tasks of it. ``factors`` are what the images
+    vary in, where that is known in full.
+
+    Raises:
+        InputError: a factor with another number of values than there are images.
     """
 
     name: str
@@ -239,6 +255,17 @@ class Dataset:
     fit: FitData | None
     default_template: str
     probe: ProbeData | None = None
+    factors: Mapping[str, Factor] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        paired = len(self.pairs.image) if self.pairs is not None else 0
+        fitted = len(self.fit.images) if self.fit is not None and self.fit.images is not None else 0
+        for name, factor in self.factors.items():
+            if (len(factor.values), len(factor.fitted)) != (paired, fitted):
+                raise InputError(
+                    f"dataset {self.name!r}: factor {name} has {len(factor.values)} and {len(factor.fitted)} "
+                    f"values; expected one of each of {paired} paired and {fitted} fitted images"
+                )
 
 
 def _digest(content: Content) -> bytes:

@@ -1,0 +1,255 @@
+"""What a scene is made of: every factor of it, drawn from the world's seed, the split and the index alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+
+from crossgap.datasets.scenes.draws import key_of, uniforms
+from crossgap.datasets.scenes.objects import (
+    HELD_OUT_DESIGNER,
+    MOST_OBJECTS,
+    SIZES,
+    TURNS,
+    UNSEEN,
+    designers_of,
+    object_names,
+)
+from crossgap.datasets.scenes.options import SceneOptions
+from crossgap.errors import check_known
+
+SIDE = 64  # pixels of a scene
+
+# What each evaluation split asks. Objects, designers and pairs of object and colour that are held out are in
+# no other split.
+SPLITS: dict[str, str] = {
+    "train": "scenes that models are trained on",
+    "fit": "further scenes like those of training, that maps and probes are fitted on",
+    "val": "new scenes of seen objects, on which settings are chosen",
+    "test": "new scenes of seen objects",
+    "test-designer": f"scenes drawn by {HELD_OUT_DESIGNER}, whom training never shows",
+    "test-pairs": "pairs of object and colour that training never shows",
+    "test-objects": "objects that training never shows and captions never name",
+    "sealed": "new scenes of seen objects, for a study that was fixed beforehand",
+}
+
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "red": (214, 48, 49), "orange": (240, 140, 40), "yellow": (245, 214, 66), "green": (64, 160, 76),
+    "blue": (52, 104, 200), "purple": (130, 70, 170), "pink": (246, 158, 190), "brown": (124, 82, 48),
+    "grey": (140, 142, 146), "black": (34, 34, 40),
+}  # fmt: skip
+TINTS = (0.86, 1.0, 1.14)  # how bright a ground is: a factor that no caption names
+SIZE_NAMES = ("small", "medium", "large")
+PLACES = (
+    "top left", "top", "top right", "left", "centre", "right", "bottom left", "bottom", "bottom right",
+)  # fmt: skip
+RELATIONS = ("left of", "right of", "above", "below")
+
+_JITTER = 2  # pixels that a drawing lies off the middle of its place, at most
+# columns of a scene's random numbers
+_OBJECT, _DESIGNER, _COLOUR, _TINT, _SIZE, _PLACE, _TURN, _MIRROR, _JITTER_Y, _JITTER_X = range(10)
+_HAS_SECOND, _SECOND, _SECOND_DESIGNER, _SECOND_CELL, _SECOND_TURN, _SECOND_MIRROR = range(10, 16)
+_SECOND_Y, _SECOND_X, _COUNT = range(16, 19)
+
+
+class Drawing(NamedTuple):
+    """One drawing of each of N scenes: indices of object, designer, size, place (3 x 3), turn; pixels y, x.
+
+    ``object_N`` is -1 where a scene has no such drawing. ``designer_N`` counts the designers of that object.
+    """
+
+    object_N: np.ndarray
+    designer_N: np.ndarray
+    size_N: np.ndarray
+    place_N: np.ndarray
+    turn_N: np.ndarray
+    mirror_N: np.ndarray
+    y_N: np.ndarray
+    x_N: np.ndarray
+
+
+class Scenes(NamedTuple):
+    """N scenes by their factors: the thing that each is of, a second thing in some, and the ground."""
+
+    index_N: np.ndarray
+    first: Drawing
+    second: Drawing
+    colour_N: np.ndarray
+    tint_N: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.index_N)
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A factor that scenes vary: its values, and whether captions may name it."""
+
+    values: tuple[str, ...]
+    named: bool
+
+
+def factors(options: SceneOptions) -> dict[str, Factor]:
+    """Describe the factors of the scenes' first thing and ground."""
+    designers = sorted({name for thing in object_names() for name in designers_of(thing)})
+    return {
+        "object": Factor(object_names()[: options.objects + UNSEEN], True),
+        "colour": Factor(tuple(COLOURS), True),
+        "size": Factor(SIZE_NAMES, True),
+        "place": Factor(PLACES, True),
+        "designer": Factor((*designers, HELD_OUT_DESIGNER), False),
+        "turn": Factor(tuple(f"{turn} degrees" for turn in TURNS), False),
+        "mirror": Factor(("as drawn", "mirrored"), False),
+        "tint": Factor(("dark", "plain", "bright"), False),
+    }
+
+
+FACTORS = tuple(factors(SceneOptions()))
+
+
+def factor_values(scenes: Scenes, options: SceneOptions, split: str) -> dict[str, list[str]]:
+    """Name the value of each factor for each scene."""
+    first = scenes.first
+    names = object_names()
+    designers = (
+        [HELD_OUT_DESIGNER] * len(scenes)
+        if split == "test-designer"
+        else [
+            designers_of(names[thing])[designer]
+            for thing, designer in zip(first.object_N, first.designer_N, strict=True)
+        ]
+    )
+    columns = {
+        "object": first.object_N, "colour": scenes.colour_N, "size": first.size_N, "place": first.place_N,
+        "turn": first.turn_N, "mirror": first.mirror_N, "tint": scenes.tint_N,
+    }  # fmt: skip
+    known = factors(options)
+    return {
+        name: designers if name == "designer" else [known[name].values[value] for value in columns[name]]
+        for name in known
+    }
+
+
+def split_size(options: SceneOptions, split: str) -> int:
+    """Count the scenes of a split; of training those that can be measured, its first ones.
+
+    Raises:
+        InputError: an unknown split.
+    """
+    check_known(split, SPLITS, "split of scenes")
+    if split == "fit":
+        return options.fit
+    limited = split == "train" and options.pairs > 0
+    return min(options.pairs, options.scenes) if limited else options.scenes
+
+
+def draw_scenes(options: SceneOptions, split: str, index_N: np.ndarray) -> Scenes:
+    """Draw scenes: a pure function of the world's seed, the split and the index.
+
+    Options about captions change no scene. Outside training objects take turns, so that each has as many
+    scenes as the others.
+
+    Raises:
+        InputError: an unknown split.
+    """
+    check_known(split, SPLITS, "split of scenes")
+    draws_NC = uniforms(key_of("scene", options.world, split), index_N, _COUNT)
+
+    def pick(column: int, count: int | np.ndarray) -> np.ndarray:
+        return (draws_NC[:, column] * count).astype(np.int64)
+
+    if split == "test-objects":
+        object_N = options.objects + index_N % UNSEEN
+    elif split in ("train", "fit"):
+        object_N = pick(_OBJECT, options.objects)
+    else:
+        object_N = index_N % options.objects
+    colour_N = _colours(options, split, object_N, draws_NC[:, _COLOUR])
+    first = _placed(
+        Drawing(
+            object_N=object_N,
+            designer_N=pick(_DESIGNER, _designer_counts()[object_N]),
+            size_N=pick(_SIZE, len(SIZES)),
+            place_N=pick(_PLACE, len(PLACES)),
+            turn_N=pick(_TURN, len(TURNS)),
+            mirror_N=pick(_MIRROR, 2),
+            y_N=pick(_JITTER_Y, 2 * _JITTER + 1),
+            x_N=pick(_JITTER_X, 2 * _JITTER + 1),
+        )
+    )
+    other_N = pick(_SECOND, options.objects - 1)
+    other_N += other_N >= object_N  # another thing than the first, of those that training shows
+    has_N = draws_NC[:, _HAS_SECOND] < options.second
+    second = _placed(
+        Drawing(
+            object_N=np.where(has_N, other_N, -1),
+            designer_N=pick(_SECOND_DESIGNER, _designer_counts()[other_N]),
+            size_N=np.zeros_like(other_N),
+            place_N=_far_places(first.place_N, draws_NC[:, _SECOND_CELL]),
+            turn_N=pick(_SECOND_TURN, len(TURNS)),
+            mirror_N=pick(_SECOND_MIRROR, 2),
+            y_N=pick(_SECOND_Y, 2 * _JITTER + 1),
+            x_N=pick(_SECOND_X, 2 * _JITTER + 1),
+        )
+    )
+    return Scenes(index_N, first, second, colour_N, pick(_TINT, len(TINTS)))
+
+
+def relations_hold(place_N: np.ndarray, other_N: np.ndarray) -> np.ndarray:
+    """Tell which of :data:`RELATIONS` a thing at one place has to a thing at another, bool (N, 4)."""
+    rows_N, columns_N = _apart(place_N, other_N)
+    return np.stack([columns_N < 0, columns_N > 0, rows_N < 0, rows_N > 0], axis=1)
+
+
+def relation_of(place_N: np.ndarray, other_N: np.ndarray) -> np.ndarray:
+    """Choose the relation that a caption states, an index of :data:`RELATIONS`: across where it can be."""
+    return relations_hold(place_N, other_N).argmax(axis=1)
+
+
+def held_out_colours(options: SceneOptions) -> np.ndarray:
+    """Return of each object the colour that it never has but in the split of held-out pairs."""
+    things = np.arange(MOST_OBJECTS)
+    return (uniforms(key_of("pairs", options.world), things, 1)[:, 0] * len(COLOURS)).astype(np.int64)
+
+
+def _colours(options: SceneOptions, split: str, object_N: np.ndarray, draw_N: np.ndarray) -> np.ndarray:
+    never_N = held_out_colours(options)[object_N]
+    if split == "test-pairs":
+        return never_N
+    if split == "test-objects":  # nothing of theirs was seen, so nothing is left out
+        return (draw_N * len(COLOURS)).astype(np.int64)
+    colour_N = (draw_N * (len(COLOURS) - 1)).astype(np.int64)
+    return colour_N + (colour_N >= never_N)
+
+
+@cache
+def _designer_counts() -> np.ndarray:
+    return np.array([len(designers_of(name)) for name in object_names()])
+
+
+def _placed(drawing: Drawing) -> Drawing:
+    """Turn places and jitters into the pixels of the upper left corner."""
+    room_N = SIDE - np.array(SIZES)[drawing.size_N]
+    row_N, column_N = divmod(drawing.place_N, 3)
+    y_N = np.clip(row_N * room_N // 2 + drawing.y_N - _JITTER, 0, room_N)
+    x_N = np.clip(column_N * room_N // 2 + drawing.x_N - _JITTER, 0, room_N)
+    return drawing._replace(y_N=y_N, x_N=x_N)
+
+
+def _apart(place_N: np.ndarray, other_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return place_N // 3 - other_N // 3, place_N % 3 - other_N % 3
+
+
+def _far_places(place_N: np.ndarray, draw_N: np.ndarray) -> np.ndarray:
+    """Choose a place two rows or columns away, beside the centre one: things hardly cover each other."""
+    cells = np.arange(len(PLACES))
+    rows, columns = _apart(cells[:, None], cells[None, :])
+    distance = np.maximum(abs(rows), abs(columns))
+    far = [np.flatnonzero(distance[cell] == distance[cell].max()) for cell in cells]
+    count_N = np.array([len(choices) for choices in far])[place_N]
+    chosen_N = (draw_N * count_N).astype(np.int64)
+    table = np.array([np.resize(choices, len(PLACES)) for choices in far])
+    return table[place_N, chosen_N]
