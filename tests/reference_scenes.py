@@ -49,6 +49,8 @@ def painted(scenes: Scenes, number: int, *, held_out_designer: bool = False) -> 
         for y in range(size):
             for x in range(size):
                 from_x = size - 1 - x if of.mirror_N else x
+                if not (0 <= of.y_N + y < SIDE and 0 <= of.x_N + x < SIDE):  # type: ignore[operator]
+                    continue
                 clear = int(cut.clear_SS1[y, from_x, 0])
                 for channel in range(3):
                     under = picture[of.y_N + y][of.x_N + x][channel]  # type: ignore[index, operator]

@@ -18,6 +18,9 @@ from crossgap.datasets.scenes.objects import (
 from crossgap.datasets.scenes.world import COLOURS, SIDE, TINTS, Drawing, Scenes
 
 
+_BEYOND = max(SIZES) // 10  # pixels by which a cut-out may stand out of its scene
+
+
 def render(scenes: Scenes, *, held_out_designer: bool = False) -> np.ndarray:
     """Paint scenes, uint8 (N, 64, 64, 3): the ground, the first thing, then the second over it.
 
@@ -25,11 +28,12 @@ def render(scenes: Scenes, *, held_out_designer: bool = False) -> np.ndarray:
         held_out_designer: everything is drawn by the designer whom training never shows.
     """
     ground_N3 = _grounds()[scenes.colour_N, scenes.tint_N]
-    images_NHW3 = np.empty((len(scenes), SIDE, SIDE, 3), dtype=np.uint8)
+    wide = SIDE + 2 * _BEYOND
+    images_NHW3 = np.empty((len(scenes), wide, wide, 3), dtype=np.uint8)
     images_NHW3[:] = ground_N3[:, None, None, :]
     for drawing in (scenes.first, scenes.second):
         _paste(images_NHW3, drawing, held_out_designer)
-    return images_NHW3
+    return np.ascontiguousarray(images_NHW3[:, _BEYOND:-_BEYOND, _BEYOND:-_BEYOND])
 
 
 def _paste(images_NHW3: np.ndarray, drawing: Drawing, held_out_designer: bool) -> None:
@@ -39,7 +43,8 @@ def _paste(images_NHW3: np.ndarray, drawing: Drawing, held_out_designer: bool) -
             continue
         colour_SS3, clear_SS1 = _sprite(thing, -1 if held_out_designer else designer, size, turn, mirror)
         side = len(clear_SS1)
-        patch_SS3 = image_HW3[y : y + side, x : x + side]
+        top, left = y + _BEYOND, x + _BEYOND
+        patch_SS3 = image_HW3[top : top + side, left : left + side]
         patch_SS3[:] = colour_SS3 + ((patch_SS3 * clear_SS1 + 127) // 255)
 
 

@@ -231,11 +231,18 @@ def _designer_counts() -> np.ndarray:
 
 
 def _placed(drawing: Drawing) -> Drawing:
-    """Turn places and jitters into the pixels of the upper left corner."""
-    room_N = SIDE - np.array(SIZES)[drawing.size_N]
+    """Turn places and jitters into the pixels of the upper left corner.
+
+    A cut-out may stand out of the scene by the room that it has around its drawing, which so reaches the edge.
+    """
+    size_N = np.array(SIZES)[drawing.size_N]
+    beyond_N = size_N // 10
+    room_N = SIDE - size_N + 2 * beyond_N
     row_N, column_N = divmod(drawing.place_N, 3)
-    y_N = np.clip(row_N * room_N // 2 + drawing.y_N - _JITTER, 0, room_N)
-    x_N = np.clip(column_N * room_N // 2 + drawing.x_N - _JITTER, 0, room_N)
+    y_N, x_N = (
+        np.clip(line_N * room_N // 2 + jitter_N - _JITTER, 0, room_N) - beyond_N
+        for line_N, jitter_N in ((row_N, drawing.y_N), (column_N, drawing.x_N))
+    )
     return drawing._replace(y_N=y_N, x_N=x_N)
 
 
