@@ -4,4 +4,4 @@ Shape suffixes used everywhere: B batch, N items, Q queries, G gallery, D embedd
 L sequence, K pseudo-tokens. ``image_BD`` is a batch of image embeddings with unit rows.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
