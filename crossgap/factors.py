@@ -147,19 +147,23 @@ def held_linearly(
     """Tell for each query whether a linear classifier finds its value of a factor.
 
     Ridge regression on +-1 for each value, columns scaled by the fitted items, the greatest output wins; the
-    penalty of 10^-3 ... 10^3 is the one of least error when fitted items are left out one by one. A logistic
-    regression of a hundred objects takes a hundred times as long. [0] Hoerl and Kennard, 1970; Alain and
+    penalty of 10^-3 ... 10^3 is the one of least error when fitted items are left out one by one, which one
+    decomposition gives for all. [0] Hoerl and Kennard, 1970; Alain and
     Bengio, 2016, arXiv 1610.01644 (probes).
 
     Shape: (M, D), M values, (N, D), N values -> (N,), float64. Unit: fraction. Range: [0, 1]; higher holds
     more, chance is about the share of the value.
 
     Raises:
-        InputError: widths or lengths that differ, or one value alone among the fitted items.
+        InputError: widths or lengths that differ, a feature that is not finite, or one value alone among the
+            fitted items.
     """
     from sklearn.linear_model import RidgeClassifierCV  # here: it takes a second to import
 
     check_sides(fitted_MD, query_ND)
+    for what, side in (("fitted items", fitted_MD), ("queries", query_ND)):
+        if not bool(side.isfinite().all()):
+            raise InputError(f"features of the {what} are not all finite: a probe needs numbers")
     if (len(fitted_values), len(values)) != (len(fitted_MD), len(query_ND)):
         raise InputError(
             f"each item needs one value: {len(fitted_values)} for {len(fitted_MD)} fitted items, "

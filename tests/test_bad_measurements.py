@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from crossgap.errors import InputError
+from crossgap.linear_probe import fit_linear_probe
 from crossgap.pair_metrics import PairMetric, pair_metrics
 from crossgap.relevance import LabelRelevance, Relevance
 from tests.test_references import METRICS, NO_METRIC, functions
@@ -27,6 +28,7 @@ JUDGED = Relevance(RELEVANT, torch.zeros_like(RELEVANT))
 LABELS = [str(number % 3) for number in range(12)]
 IDS = [f"item-{number}" for number in range(12)]
 BY_LABEL = LabelRelevance([f"q-{number}" for number in range(12)], IDS, LABELS, LABELS)
+PROBE = fit_linear_probe(IMAGE, LABELS, strength=1.0)
 PER_QUERY = torch.tensor([0.2, 0.4, 0.9, 0.1])
 
 PAIRS = {"image_ND": IMAGE, "text_ND": TEXT}
@@ -77,6 +79,19 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "cross_modal_metrics": {
         "image_ND": IMAGE, "text_MD": TEXT, "image_groups": LABELS, "text_groups": LABELS,
     },
+    "class_mean_accuracy": {
+        "query_QD": IMAGE, "support_ND": TEXT, "labels": LABELS, "support_labels": LABELS,
+        "draws": (torch.arange(12),),
+    },
+    "own_class_hits": None,  # scores of any make: tests/test_probes.py
+    "fit_linear_probe": None,  # a classifier, no numbers: tests/test_probes.py
+    "linear_probe_accuracy": {"probe": PROBE, "query_QD": IMAGE, "labels": LABELS},
+    "held_by_neighbours": {"query_ND": IMAGE, "gallery_ND": TEXT, "values": LABELS, "k": 3},
+    "held_linearly": {"fitted_MD": IMAGE, "fitted_values": LABELS, "query_ND": TEXT, "values": LABELS},
+    "commonest_share": None,  # of names alone: tests/test_factors.py
+    "factor_agreement": None,  # NaN marks what does not vary: tests/test_factors.py
+    "similarity_slopes": None,  # of sums over pairs, not of features: tests/test_factors.py
+    "similarity_explained": None,
 }  # fmt: skip
 FOUND = {
     name: getattr(import_module(f"crossgap.{module}"), name)
@@ -98,7 +113,7 @@ NO_DIRECTION = {
     "centroid_distance", "squared_centroid_distance", "centre_angle", "mean_pair_cosine", "pair_distance",
     "pair_residual", "relative_modality_gap", "centroid_uniformity", "linear_separability", "modality_probe",
     "alignment", "uniformity", "cross_uniformity", "linear_cka", "effective_rank", "participation_ratio",
-    "recoverability",
+    "recoverability", "linear_probe_accuracy", "held_linearly",
 }  # fmt: skip
 
 

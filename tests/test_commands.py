@@ -22,7 +22,8 @@ OPTIONS = {
         "target_cosine", "schedule", "engine", "compiled",
     },
     "crossgap.evaluate": {
-        *_ENCODER, *_INVERSION, "embeddings", "routes", "choose", "schedule", "engine", "preset", "backbone",
+        *_ENCODER, *_INVERSION, "embeddings", "routes", "probes", "choose", "schedule", "engine", "preset",
+        "backbone",
     },
     "pretrain.train": {
         "recipe", "data", "steps", "batch_size", "learning_rate", "schedule", "weights", "modifiers",
@@ -32,7 +33,7 @@ OPTIONS = {
     },
     "pretrain.prepare": {"data", "out", "per_shard", "image_size", "limit", "max_bad", "data_root"},
     "ablations.sweep": {
-        "study", "mode", "smoke", "out", "trials", "seeds", "workers", "threads", "device", "storage",
+        "study", "data", "mode", "smoke", "out", "trials", "seeds", "workers", "threads", "device", "storage",
         "heartbeat", "time_limit", "memory_limit", "dry_run",
     },
 }  # fmt: skip

@@ -17,7 +17,6 @@ from crossgap.datasets.scenes.objects import (
 )
 from crossgap.datasets.scenes.world import COLOURS, SIDE, TINTS, Drawing, Scenes
 
-
 _BEYOND = max(SIZES) // 10  # pixels by which a cut-out may stand out of its scene
 
 

@@ -233,7 +233,7 @@ def _designer_counts() -> np.ndarray:
 def _placed(drawing: Drawing) -> Drawing:
     """Turn places and jitters into the pixels of the upper left corner.
 
-    A cut-out may stand out of the scene by the room that it has around its drawing, which so reaches the edge.
+    A cut-out may stand out of the scene by the room around its drawing, so that the drawing reaches the edge.
     """
     size_N = np.array(SIZES)[drawing.size_N]
     beyond_N = size_N // 10
