@@ -18,7 +18,7 @@ from rich.console import Console
 
 from crossgap.backbones import BACKBONES, backbone_of
 from crossgap.command import run_command
-from crossgap.datasets import PROBES, SPECS, Dataset, Probe, load_dataset
+from crossgap.datasets import SPECS, Dataset, Probe, load_dataset
 from crossgap.datasets.build import INVERSION_TEMPLATE
 from crossgap.datasets.check import check_root
 from crossgap.datasets.split import MissingSplit
@@ -90,7 +90,7 @@ def main(
         split: split to report; settings are chosen on split val where there is one.
         routes: how query and gallery are made; default: all, with a preset inversion and some controls.
         probes: classify images by training images with classes: by the nearest class mean, by a linear
-            probe; '--probes' alone: neither; default: both, with a preset neither.
+            probe (slow); '--probes' alone: neither; default: class-mean, with a preset neither.
         limit: keep so many concepts (emoji), scenes, or items of each side, spread over the classes.
         choose: where ranks, strengths and inversion settings come from: split val, or published values.
         schedule: the paper's, or fast, which reaches its loss in far fewer steps (docs/inversion.md).
@@ -107,7 +107,7 @@ def main(
     routes = routes or (PAPER_ROUTES if preset else tuple(ROUTES))
     for route in routes:
         check_known(route, ROUTES, "route")
-    probed = probes if probes is not None else () if preset else PROBES
+    probed = probes if probes is not None else () if preset else EvaluationConfig.probes
     if steps is not None and steps < 1:
         raise InputError(f"--steps must be at least 1, not {steps}")
     if backbone is not None:

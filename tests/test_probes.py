@@ -604,12 +604,13 @@ def test_emoji_are_classified_by_other_concepts_of_their_subgroup() -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([], list(probe_columns())),
+        ([], [name for name in probe_columns() if name != "linear-probe"]),
         (["--probes"], []),
         (["--probes", "linear-probe"], ["linear-probe"]),
+        (["--probes", "class-mean", "linear-probe"], list(probe_columns())),
     ],
 )
-def test_the_command_measures_both_unless_told(
+def test_the_command_measures_class_means_unless_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], expected: list[str]
 ) -> None:
     values, labels = cloud(0, 20, classes="ab")
