@@ -45,7 +45,7 @@ class Study:
         seeds: every arm is trained with each of them, so that differences between arms are paired.
         dataset: where all models are measured, and ``limit`` items a task of it if not None. ``as trained``,
             for arms whose worlds differ in what captions say: each on its own world. The scenes are the same,
-            so that image tasks are equal and only captions differ.
+            so that image tasks are equal and only captions differ; tasks that ask by captions are left out.
         evaluation: routes and inversion plans.
         axes: settings of the training to draw, as changes to the baseline.
         mode: how points come about: ``grid`` describes effects of designed arms, ``qmc`` of points spread

@@ -176,11 +176,14 @@ def _train_and_measure(spec: TrialSpec) -> dict[str, Any]:
 
 
 def _measured_on(spec: TrialSpec, split: str) -> Dataset:
-    """Load what the study measures on, or the arm's own world, called alike for all arms."""
+    """Load what the study measures on, or the arm's own world, called alike for all arms.
+
+    Of that, tasks that ask by captions are left out: arms would be asked different ones, which do not pair.
+    """
     if spec.dataset != AS_TRAINED:
         return load_dataset(spec.dataset, split=split, limit=spec.limit)
     own = load_dataset(spec.arm.train.data, split=split, limit=spec.limit)
-    tasks = tuple(replace(task, dataset=AS_TRAINED) for task in own.tasks)
+    tasks = tuple(replace(task, dataset=AS_TRAINED) for task in own.tasks if task.query.modality == "image")
     return replace(own, name=AS_TRAINED, tasks=tasks)
 
 
