@@ -128,9 +128,11 @@ def put_into(table: pd.DataFrame, run: pd.DataFrame) -> pd.DataFrame:
     keys = ["quantity", "task"]
     run = run[run["quantity"] != "seconds"].assign(task=run["task"].fillna(""))
     again = run[run["arm"] == here].assign(arm=f"{here}{AGAIN}", label=run["label"] + ", again")
-    levels = table[table["arm"] == here].assign(task=table["task"].fillna(""))[[*keys, "value"]]
-    first = again[keys].merge(levels, on=keys, how="left")["value"]
-    again["minus_baseline"] = again["value"] - first.to_numpy()
+    first = table[table["arm"] == here].assign(task=table["task"].fillna(""))
+    first = first[first["quantity"].isin(again["quantity"])]
+    both = pd.concat([frame[[*keys, "arm", "value"]] for frame in (first, again)])
+    change = minus_baseline(both, here, keys).rename(columns={"value": "minus_baseline"})
+    again = again.drop(columns="minus_baseline").merge(change, on=[*keys, "arm"], how="left")
     replacing = pd.concat([run[run["arm"] != here], again])
     replaced = table["arm"].isin(replacing["arm"]) & (table["quantity"] != "seconds")
     arms = [*dict.fromkeys(table["arm"]), *dict.fromkeys(replacing["arm"])]
