@@ -14,10 +14,12 @@ import torch
 from ablations.stages import Stages, training_key
 from ablations.study import Study
 from ablations.trial import TrialSpec, result_of, trial_folder
+from pretrain.bad import BadSamples
 from pretrain.config import TrainConfig
-from pretrain.data import load_pairs
 from pretrain.loop import Run
+from pretrain.processes import ALONE
 from pretrain.start import start_model
+from pretrain.train import open_data
 
 # A step of the demo's baseline on the machine that the studies' core_seconds were measured on, while as many
 # trials ran as it has cores: what is not training is taken to be slower or faster as this step is.
@@ -83,14 +85,10 @@ def _measure(configs: dict[str, TrainConfig], workers: int) -> dict[str, float]:
 def _step_seconds(config: TrainConfig) -> float:
     torch.set_num_threads(config.threads or 1)
     start = start_model(config)
-    pairs = load_pairs(
-        config.data,
-        image_size=max(config.stored_size, start.image_size),
-        context_length=start.context_length,
-        limit=max(config.limit or 0, 2 * config.batch_size),
-    )
+    config = replace(config, loading="memory", limit=max(config.limit or 0, 2 * config.batch_size))
+    data = open_data(config, start, ALONE, BadSamples(limit=config.max_bad), None)
     with tempfile.TemporaryDirectory() as scratch:
-        run = Run(config, Path(scratch), pairs, None, time.perf_counter(), start=start)
+        run = Run(config, Path(scratch), data, None, time.perf_counter(), start=start)
         run.advance()
         return statistics.median(_timed(run) for _ in range(_STEPS))
 

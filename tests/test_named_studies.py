@@ -13,6 +13,7 @@ import optuna
 import pytest
 
 from ablations.arms import WORLDS
+from ablations.estimate import _step_seconds
 from ablations.recipes import STUDIES, budget, factorial, gap, inversion, smoke
 from ablations.search import Mode
 from ablations.space import configure, suggest_settings
@@ -126,6 +127,11 @@ def test_information_crosses_what_captions_say_with_temperature_and_term() -> No
     assert study.dataset == "as trained"
     with pytest.raises(InputError, match="emoji cannot"):
         STUDIES["information"]("emoji")
+
+
+def test_a_step_on_scenes_can_be_timed_beforehand() -> None:
+    study = smoke(STUDIES["information"]())
+    assert _step_seconds(study.arm(study.baseline).train) > 0
 
 
 def test_a_world_is_chosen_by_name() -> None:
