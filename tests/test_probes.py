@@ -44,6 +44,8 @@ from crossgap.similarity import unit_rows
 from tests.conftest import tiny_encoder
 from tests.reference_metrics import plain_class_mean
 from tests.test_evaluate import PROVENANCE, dataset, images, picture, plan
+from tests.test_routes import one
+from tests.test_routes import rows as rows_of
 from tests.test_summary import printed
 
 BOTH = EvaluationConfig(
@@ -346,20 +348,6 @@ def test_the_cost_of_a_linear_probe_is_bounded(monkeypatch: pytest.MonkeyPatch) 
 @cache
 def measured() -> Evaluation:
     return evaluate(tiny_encoder(), probed("test"), probed("val"), config=BOTH, provenance=PROVENANCE)
-
-
-def rows_of(result: Evaluation, split: str = "test", **wanted: object) -> pd.DataFrame:
-    frame = pd.DataFrame([vars(row) for row in result.rows])
-    frame = frame[frame["split"] == split]
-    for column, value in wanted.items():
-        frame = frame[frame[column] == value]
-    return frame
-
-
-def one(result: Evaluation, **wanted: object) -> pd.Series:
-    found = rows_of(result, **wanted)
-    assert len(found) == 1, found
-    return found.iloc[0]
 
 
 @pytest.mark.parametrize("name", list(probe_columns())[:-1])
