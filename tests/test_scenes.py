@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import fields, replace
 
@@ -64,6 +66,12 @@ class TestDraws:
         assert abs(np.corrcoef(drawn[:-1, 0], drawn[1:, 0])[0, 1]) < 0.03
 
 
+def test_naming_datasets_reads_no_drawing() -> None:
+    asked = "from crossgap.datasets import emoji, load_dataset; print(emoji._concepts.cache_info().currsize)"
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "0"
+
+
 class TestTheSameEverywhere:
     @pytest.mark.parametrize("split", GOLDEN)
     def test_golden_pixels_and_captions(self, split: str) -> None:
@@ -110,7 +118,7 @@ class TestSplits:
 
     def test_the_held_out_designer_draws_nowhere_else(self) -> None:
         for split in SPLITS:
-            designers = set(factor_values(some(split, 600), OPTIONS, split)["designer"])
+            designers = set(factor_values(some(split, 600), split)["designer"])
             assert (designers == {HELD_OUT_DESIGNER}) == (split == "test-designer")
             assert split == "test-designer" or HELD_OUT_DESIGNER not in designers
 
@@ -230,7 +238,7 @@ class TestCaptions:
         options = replace(OPTIONS, mention=1.0, second=0.0)
         scenes = some("train", 6000, options)
         words = caption_scenes(options, "train", scenes, 0).words
-        values = factor_values(scenes, options, "train")
+        values = factor_values(scenes, "train")
         grounds = [
             next(form for form in (1, 0, 2) if re.search(rf"\b{phrases_of('colour')[colour][form]}\b", text))
             for colour, text in zip(values["colour"], words, strict=True)

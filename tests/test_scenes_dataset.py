@@ -55,7 +55,7 @@ def dataset() -> Dataset:
 
 @pytest.fixture(scope="module")
 def values() -> dict[str, list[str]]:
-    return factor_values(draw_scenes(OPTIONS, "test", np.arange(60)), OPTIONS, "test")
+    return factor_values(draw_scenes(OPTIONS, "test", np.arange(60)), "test")
 
 
 class TestTasks:

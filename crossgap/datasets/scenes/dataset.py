@@ -26,11 +26,11 @@ from crossgap.datasets.scenes.options import SceneOptions
 from crossgap.datasets.scenes.render import render
 from crossgap.datasets.scenes.world import (
     COLOURS,
+    FACTORS,
     PLACES,
     Scenes,
     draw_scenes,
     factor_values,
-    factors,
     split_size,
 )
 from crossgap.datasets.stratify import stratified
@@ -96,7 +96,7 @@ def load_scenes(name: str, *, split: str = "test", limit: int | None = None) -> 
         fit=_fit(fitted, options) if fitted is not None else None,
         probe=ProbeData(query=shown.images, support=fitted.images) if fitted is not None else None,
         default_template=TEMPLATE,
-        factors=_factors(shown, kept, fitted, options),
+        factors=_factors(shown, kept, fitted),
     )
 
 
@@ -348,10 +348,8 @@ def _fit(fitted: _Shown, options: SceneOptions) -> FitData:
     )
 
 
-def _factors(
-    shown: _Shown, kept: Sequence[int], fitted: _Shown | None, options: SceneOptions
-) -> dict[str, Factor]:
-    named = {name: factor.named for name, factor in factors(options).items()} | {"second": True}
+def _factors(shown: _Shown, kept: Sequence[int], fitted: _Shown | None) -> dict[str, Factor]:
+    named = FACTORS | {"second": True}
     return {
         name: Factor(
             values=_named(shown.values[name], kept),
@@ -371,7 +369,7 @@ def _shown(options: SceneOptions, split: str, limit: int | None) -> _Shown:
     captions = caption_scenes(options, split, scenes, 0), caption_scenes(options, split, scenes, 1)
     drawn = SceneOptions(world=options.world, objects=options.objects, second=options.second)
     pictures, pixels = _pictures(drawn, split, tuple(scenes.index_N.tolist()))
-    values: dict[str, Sequence[str]] = dict(factor_values(scenes, options, split))
+    values: dict[str, Sequence[str]] = dict(factor_values(scenes, split))
     values["second"] = [object_names()[thing] if thing >= 0 else NOTHING for thing in scenes.second.object_N]
     images = Items(
         modality="image",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
@@ -84,34 +83,15 @@ class Scenes(NamedTuple):
         return len(self.index_N)
 
 
-@dataclass(frozen=True)
-class Factor:
-    """A factor that scenes vary: its values, and whether captions may name it."""
-
-    values: tuple[str, ...]
-    named: bool
-
-
-def factors(options: SceneOptions) -> dict[str, Factor]:
-    """Describe the factors of the scenes' first thing and ground."""
-    designers = sorted({name for thing in object_names() for name in designers_of(thing)})
-    return {
-        "object": Factor(object_names()[: options.objects + UNSEEN], True),
-        "colour": Factor(tuple(COLOURS), True),
-        "size": Factor(SIZE_NAMES, True),
-        "place": Factor(PLACES, True),
-        "designer": Factor((*designers, HELD_OUT_DESIGNER), False),
-        "turn": Factor(tuple(f"{turn} degrees" for turn in TURNS), False),
-        "mirror": Factor(("as drawn", "mirrored"), False),
-        "tint": Factor(("dark", "plain", "bright"), False),
-    }
+# what scenes vary in, of the first thing and the ground -> whether captions may name it
+FACTORS = {
+    "object": True, "colour": True, "size": True, "place": True, "designer": False, "turn": False,
+    "mirror": False, "tint": False,
+}  # fmt: skip
 
 
-FACTORS = tuple(factors(SceneOptions()))
-
-
-def factor_values(scenes: Scenes, options: SceneOptions, split: str) -> dict[str, list[str]]:
-    """Name the value of each factor for each scene."""
+def factor_values(scenes: Scenes, split: str) -> dict[str, list[str]]:
+    """Name the value of each of :data:`FACTORS` for each scene."""
     first = scenes.first
     names = object_names()
     designers = (
@@ -123,14 +103,17 @@ def factor_values(scenes: Scenes, options: SceneOptions, split: str) -> dict[str
         ]
     )
     columns = {
-        "object": first.object_N, "colour": scenes.colour_N, "size": first.size_N, "place": first.place_N,
-        "turn": first.turn_N, "mirror": first.mirror_N, "tint": scenes.tint_N,
-    }  # fmt: skip
-    known = factors(options)
-    return {
-        name: designers if name == "designer" else [known[name].values[value] for value in columns[name]]
-        for name in known
+        "object": (names, first.object_N),
+        "colour": (tuple(COLOURS), scenes.colour_N),
+        "size": (SIZE_NAMES, first.size_N),
+        "place": (PLACES, first.place_N),
+        "turn": (tuple(f"{turn} degrees" for turn in TURNS), first.turn_N),
+        "mirror": (("as drawn", "mirrored"), first.mirror_N),
+        "tint": (("dark", "plain", "bright"), scenes.tint_N),
     }
+    values = {name: [words[place] for place in places_N] for name, (words, places_N) in columns.items()}
+    values["designer"] = designers
+    return {name: values[name] for name in FACTORS}
 
 
 def split_size(options: SceneOptions, split: str) -> int:
@@ -209,6 +192,7 @@ def relation_of(place_N: np.ndarray, other_N: np.ndarray) -> np.ndarray:
     return relations_hold(place_N, other_N).argmax(axis=1)
 
 
+@cache
 def held_out_colours(options: SceneOptions) -> np.ndarray:
     """Return of each object the colour that it never has but in the split of held-out pairs."""
     things = np.arange(MOST_OBJECTS)
@@ -252,11 +236,15 @@ def _apart(place_N: np.ndarray, other_N: np.ndarray) -> tuple[np.ndarray, np.nda
 
 def _far_places(place_N: np.ndarray, draw_N: np.ndarray) -> np.ndarray:
     """Choose a place two rows or columns away, beside the centre one: things hardly cover each other."""
+    counts, choices = _far_choices()
+    return choices[place_N, (draw_N * counts[place_N]).astype(np.int64)]
+
+
+@cache
+def _far_choices() -> tuple[np.ndarray, np.ndarray]:
+    """List the farthest places from each place, (9, 9), of which so many count, (9,)."""
     cells = np.arange(len(PLACES))
     rows, columns = _apart(cells[:, None], cells[None, :])
     distance = np.maximum(abs(rows), abs(columns))
     far = [np.flatnonzero(distance[cell] == distance[cell].max()) for cell in cells]
-    count_N = np.array([len(choices) for choices in far])[place_N]
-    chosen_N = (draw_N * count_N).astype(np.int64)
-    table = np.array([np.resize(choices, len(PLACES)) for choices in far])
-    return table[place_N, chosen_N]
+    return np.array([len(places) for places in far]), np.array([np.resize(p, len(PLACES)) for p in far])
