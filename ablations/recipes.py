@@ -1,6 +1,6 @@
 """The named studies. Each says its question, its design, what it costs and which analysis it feeds.
 
-They run on emoji; ``--data scenes`` puts one on scenes, where ``information`` is at home.
+They run on scenes; ``--data emoji`` puts one on emoji, where ``map`` is at home.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ TEMPERATURES = (0.01, 0.02, 0.04, 0.07, 0.1, 0.2, 0.4, 1.0)
 _GPU_SHARE = 0.25
 
 
-def demo(data: World = "emoji") -> Study:
+def demo(data: World = "scenes") -> Study:
     """Do an image-image term, a gap penalty or a learnable temperature change what inversion gains?
 
     Small CLIPs on the embedded emoji, two paired seeds: a first look in minutes, not a result.
@@ -144,7 +144,7 @@ def first_map(data: World = "emoji") -> Study:
     )
 
 
-def inversion(data: World = "emoji") -> Study:
+def inversion(data: World = "scenes") -> Study:
     """How does what OTI gains depend on steps, learning rate and tokens, and is it the same in all arms?
 
     The paper shows that more steps undo the gain; whether its 150 steps, one token and learning rate .02 are
@@ -179,7 +179,7 @@ def inversion(data: World = "emoji") -> Study:
     )
 
 
-def intra(data: World = "emoji") -> Study:
+def intra(data: World = "scenes") -> Study:
     """Does a term within a modality mend it, how much of the term, and is it the term or what it costs?
 
     The paper infers from SLIP, trained on other data than its CLIP, that an image-image term takes away what
@@ -247,7 +247,7 @@ def intra(data: World = "emoji") -> Study:
     )
 
 
-def gap(data: World = "emoji") -> Study:
+def gap(data: World = "scenes") -> Study:
     """Does inversion gain less where the gap is smaller, or only where the model is worse?
 
     The paper closes the gap by temperature 1, which costs a third of native mAP as well; so its gain may
@@ -299,7 +299,7 @@ def gap(data: World = "emoji") -> Study:
     )
 
 
-def factorial(data: World = "emoji") -> Study:
+def factorial(data: World = "scenes") -> Study:
     """Do an image-image term, a gap penalty and the temperature add up, or does one change the others?
 
     Arms that differ from a baseline in one thing cannot tell: an effect may hold at that baseline alone.
@@ -338,7 +338,7 @@ def factorial(data: World = "emoji") -> Study:
     )
 
 
-def claims(data: World = "emoji") -> Study:
+def claims(data: World = "scenes") -> Study:
     """Do the five claims of the paper hold in small CLIPs, beside the controls that could explain them away?
 
     1. The loss between modalities leaves similarity within each unaligned. Look at ``baseline`` on the
@@ -358,8 +358,8 @@ def claims(data: World = "emoji") -> Study:
        as well in ``extra-views`` and ``matched-compute``, which have the views and the time but not the term.
     5. Closing the gap takes the gain away. Look at the ladder of temperatures, ``centroid`` and
        ``align-uniform``, and at the maps centred, shifted and orthogonal_closing, which close it afterwards.
-       Against it: arms of equal gap keep the gain; or it goes in ``short-125`` and ``short-250`` too, which
-       are as weak and have the gap.
+       Against it: arms of equal gap keep the gain; or it goes in ``steps-quarter`` and ``steps-half`` too,
+       which are as weak and have the gap.
 
         python -m ablations.sweep --study claims
 
@@ -378,8 +378,8 @@ def claims(data: World = "emoji") -> Study:
     """
     whole = arm_of("baseline", data).train.steps
     short = [
-        varied_arm("baseline", f"short-{steps}", f"baseline, {steps} steps", {"steps": steps}, data)
-        for steps in (whole // 4, whole // 2)
+        varied_arm("baseline", f"steps-{share}", f"baseline, {steps} steps", {"steps": steps}, data)
+        for share, steps in (("quarter", whole // 4), ("half", whole // 2))
     ]
     names = ("image-image", "slip", "text-text", "image-image-text-text")
     controls = ("extra-views", "matched-compute", "images-alone")

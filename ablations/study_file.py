@@ -20,7 +20,7 @@ from typing import Any, get_args
 
 import yaml
 
-from ablations.arms import ROUTES, World, plans_of_the_demo
+from ablations.arms import ROUTES, World, plans_of_the_demo, world_of
 from ablations.recipes import STUDIES
 from ablations.search import MODES, Mode, Search
 from ablations.space import Axis, check_axes, check_setting, configure, describe
@@ -185,7 +185,7 @@ def _study(document: _Document, stem: str) -> Study:
         arms=tuple(arms),
         baseline=baseline.name,
         seeds=document.seeds,
-        evaluation=_evaluation(document.evaluation),
+        evaluation=_evaluation(document.evaluation, world_of(document.dataset)),
         dataset=document.dataset,
         limit=document.limit,
         axes=document.axes,
@@ -239,7 +239,7 @@ def _flat(table: Table, before: str = "") -> dict[str, Any]:
     return flat
 
 
-def _evaluation(given: Table) -> EvaluationConfig:
+def _evaluation(given: Table, data: World) -> EvaluationConfig:
     hints = {**hints_of(EvaluationConfig), "text": Table, "image": Table}
     del hints["plans"]
     found = fields_of(given, hints, "evaluation")
@@ -249,7 +249,7 @@ def _evaluation(given: Table) -> EvaluationConfig:
             check_known(route, ALL_ROUTES, "route")
     inverts = {direction(route, kind) for route in routes for kind in ALL_ROUTES[route].kinds}
     plans: dict[Target, InversionPlan] = {}
-    for into, of_demo in plans_of_the_demo().items():
+    for into, of_demo in plans_of_the_demo(data).items():
         entry = found.pop(into, None)
         if entry is not None and into not in inverts:
             raise InputError(

@@ -54,7 +54,7 @@ def main(
 
     Args:
         study: name of a study, or a file that describes one (.toml, .yaml, .py; docs/studies.md).
-        data: world of a named study: emoji or scenes; default: emoji, of information scenes.
+        data: world of a named study: scenes or emoji; default: scenes, of map emoji.
         mode: grid (designed arms), qmc (points spread evenly), tune (the best point) or pareto (the best
             compromises); default: the study's.
         smoke: its smallest form; the numbers mean nothing.

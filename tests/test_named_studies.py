@@ -25,7 +25,7 @@ from crossgap.errors import InputError
 from crossgap.evaluation import evaluate
 from crossgap.provenance import Provenance
 from crossgap.routes import ROUTES
-from pretrain.recipes import RECIPES, on_scenes
+from pretrain.recipes import RECIPES, STRONG, on_scenes
 from pretrain.train import train
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "studies.md").read_text()
@@ -102,8 +102,9 @@ def test_the_page_says_the_same_numbers(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in STUDIES if name != "information"])
 def test_on_scenes_it_has_as_many_arms_trained_and_measured_there(name: str) -> None:
-    study, elsewhere = STUDIES[name](), STUDIES[name]("scenes")
+    study, elsewhere = STUDIES[name]("emoji"), STUDIES[name]("scenes")
     assert len(elsewhere.arms) == len(study.arms)
+    assert {arm.train.data for arm in study.arms} == {study.dataset} == {"emoji"}
     assert {arm.train.data.split(",")[0] for arm in elsewhere.arms} == {"scenes:version=1"}
     assert elsewhere.dataset == WORLDS["scenes"]
     trained = [replace(arm.train, recipe="") for arm in elsewhere.arms]
@@ -135,8 +136,9 @@ def test_a_step_on_scenes_can_be_timed_beforehand() -> None:
 
 
 def test_a_world_is_chosen_by_name() -> None:
-    assert find_study("demo", "scenes") == STUDIES["demo"]("scenes")
-    assert find_study("demo") == find_study("demo", "emoji") == STUDIES["demo"]()
+    assert find_study("demo") == find_study("demo", "scenes") == STUDIES["demo"]()
+    assert find_study("demo", "emoji") == STUDIES["demo"]("emoji")
+    assert find_study("map") == find_study("map", "emoji") == STUDIES["map"]()
     with pytest.raises(InputError, match="world of a study"):
         find_study("demo", "coco")
     with pytest.raises(InputError, match="is for named studies"):
@@ -212,8 +214,8 @@ def test_the_smallest_form_of_the_inversion_study_runs(tmp_path: Path) -> None:
 # what single studies promise
 
 
-def test_the_demo_is_defined_as_it_was() -> None:
-    given = STUDIES["demo"]().definition()
+def test_the_demo_on_emoji_is_defined_as_it_was() -> None:
+    given = STUDIES["demo"]("emoji").definition()
     assert set(given) == {
         "name", "baseline", "dataset", "limit", "evaluation", "arms",
         "mode", "search", "processes",
@@ -248,8 +250,10 @@ def test_the_gap_study_has_every_gap_recipe_and_the_ladder() -> None:
                 assert scaled.weights["clip"] == 1.0
 
 
-def test_arms_that_another_study_has_are_trained_alike() -> None:
-    by_name = {name: {arm.name: arm.train for arm in STUDIES[name]().arms} for name in STUDIES}
+@pytest.mark.parametrize("world", ["scenes", "emoji"])
+def test_arms_that_another_study_has_are_trained_alike(world: str) -> None:
+    names = ("map", "intra", "gap", "claims", "demo")
+    by_name = {name: {arm.name: arm.train for arm in STUDIES[name](world).arms} for name in names}
     known = by_name["map"]
     assert by_name["intra"]["image-w100"] == known["image-image"]
     assert by_name["intra"]["both-w100"] == known["image-image-text-text"]
@@ -261,7 +265,7 @@ def test_arms_that_another_study_has_are_trained_alike() -> None:
 def test_the_intra_study_tells_the_head_from_the_views() -> None:
     arms = {arm.name: arm.train for arm in STUDIES["intra"]().arms}
     two_by_two = {
-        name: ("image_ntxent_head" in arms[name].objective.weights, arms[name].extra_augment is not None)
+        name: ("image_ntxent_head" in arms[name].objective.weights, arms[name].extra_augment == STRONG)
         for name in ("image-w100", "image-strong", "head", "slip")
     }
     assert two_by_two == {
@@ -300,4 +304,4 @@ def test_the_claims_are_measured_by_every_route_and_have_their_controls() -> Non
     assert quoted <= {arm.name for arm in study.arms}
     words = set(re.findall(r"[a-z]+(?:_[a-z]+)+", said)) - {"same_other_auc"}
     assert words <= set(ROUTES)
-    assert {"extra-views", "matched-compute", "images-alone", "short-125", "short-250"} <= quoted
+    assert {"extra-views", "matched-compute", "images-alone", "steps-quarter", "steps-half"} <= quoted

@@ -115,7 +115,7 @@ def test_a_study_writes_options_one_by_one() -> None:
     arms = made.as_json()["definition"]["arms"]
     assert flat(arms["base"])["data.mention"] == 0.3
     assert changes(arms, "base")["more"] == {"data.mention": 0.6}
-    plain = STUDIES["demo"]().as_json()["definition"]["arms"]["baseline"]
+    plain = STUDIES["demo"]("emoji").as_json()["definition"]["arms"]["baseline"]
     assert plain["data"] == "emoji"
 
 

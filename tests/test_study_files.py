@@ -61,8 +61,8 @@ def test_the_example_with_an_axis_that_depends_on_another() -> None:
     assert [arm.label for arm in study.arms[1:]] == [
         "regime learnable", "regime linear, final 0.02", "regime linear, final 0.05",
     ]  # fmt: skip
-    assert study.evaluation.plans["text"] == replace(plans_of_the_demo()["text"], learning_rates=(0.01, 0.02))
-    assert study.evaluation.plans["image"] == plans_of_the_demo()["image"]
+    assert study.evaluation.plans["text"] == replace(plans_of_the_demo("emoji")["text"], learning_rates=(0.01, 0.02))
+    assert study.evaluation.plans["image"] == plans_of_the_demo("emoji")["image"]
 
 
 def test_the_example_that_is_a_part_of_a_named_study() -> None:
@@ -84,13 +84,19 @@ def test_the_documentation_shows_the_examples_as_they_are(name: str) -> None:
 
 def test_an_almost_empty_file_is_the_demo_with_one_arm(tmp_path: Path) -> None:
     study = read(tmp_path, ARM + "recipe = 'siglip'\n")
-    demo = STUDIES["demo"]()
+    demo = STUDIES["demo"]("emoji")
     assert (study.name, study.seeds, study.dataset, study.mode) == ("own", demo.seeds, demo.dataset, "grid")
     assert study.arm("baseline") == demo.arm("baseline")
     assert study.arm("a").train == replace(RECIPES["siglip"](), threads=1)
     assert study.arm("a").label == RECIPES["siglip"].label
     assert study.evaluation == demo.evaluation
     assert study.evaluation.routes == ROUTES
+
+
+@pytest.mark.parametrize("dataset", ["scenes:mention=0.3", "as trained"])
+def test_a_file_about_scenes_inverts_as_the_demo_does_there(tmp_path: Path, dataset: str) -> None:
+    study = read(tmp_path, f"dataset = '{dataset}'\ntrain.data = 'scenes'\n{ARM}train.steps = 9\n")
+    assert study.evaluation.plans == plans_of_the_demo("scenes")
 
 
 def test_the_base_is_always_an_arm_and_the_baseline(tmp_path: Path) -> None:
