@@ -14,6 +14,7 @@ import pandas as pd
 WEIGHT = "objective.weights."
 STRENGTHS = (WEIGHT, "objective.modifiers.")
 TEMPERATURE = "objective.temperature.initial"
+MENTION = "data.mention"  # probability with which captions of scenes name each factor but the object
 # what a run is called, where it ran and how it was watched: none of it is a treatment
 BOOKKEEPING = (
     "recipe", "seed", "threads", "device", "log_every", "checkpoint_every", "validation", "workers",
@@ -113,6 +114,26 @@ def temperature_ladder(
     if len(set(doses.values())) < 3:
         return None
     return Ladder("temperature", dict(sorted(doses.items(), key=lambda dose: dose[1])))
+
+
+def mention_lines(
+    arms: Mapping[str, Mapping[str, Value]], configs: Mapping[str, Mapping[str, Any]]
+) -> list[Ladder]:
+    """Find arms that differ in nothing but how often captions name a factor, which is their dose.
+
+    A line is named by what else its arms have that the baseline does not. Fewer than three doses are none.
+    """
+    lines: dict[tuple[tuple[str, Value], ...], dict[str, float]] = {}
+    for arm, changed in arms.items():
+        mention = flat(configs[arm]).get(MENTION)
+        if isinstance(mention, float | int):
+            others = tuple((name, value) for name, value in changed.items() if name != MENTION)
+            lines.setdefault(others, {})[arm] = float(mention)
+    return [
+        Ladder(_words(dict(others)), dict(sorted(doses.items(), key=lambda dose: dose[1])))
+        for others, doses in lines.items()
+        if len(set(doses.values())) > 2
+    ]
 
 
 def crossing(

@@ -9,7 +9,16 @@ import pandas as pd
 
 from analysis.comparisons import of_headline
 from analysis.contrasts import minus_baseline, over_seeds_of
-from analysis.design import Ladder, changes, crossing, levels, short, temperature_ladder, weight_ladders
+from analysis.design import (
+    Ladder,
+    changes,
+    crossing,
+    levels,
+    mention_lines,
+    short,
+    temperature_ladder,
+    weight_ladders,
+)
 from analysis.stats.crossing import complete_crossing
 from analysis.stats.factorial import factorial_effects
 from analysis.stats.families import benjamini_hochberg
@@ -157,6 +166,40 @@ def over_temperatures(
     points["learnable"] = points["last"].notna()
     points["temperature"] = points["last"].fillna(points["dose"])
     return points[points["temperature"] > 0].drop(columns=["ladder", "dose", "last"]), summary
+
+
+def over_mention(
+    study: Study, values: pd.DataFrame, where: Headline, gains: pd.DataFrame, *, level: float
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Put gain, native mAP and gap along how often captions name a factor, a line for what else arms share.
+
+    Args:
+        gains: gain by arm with its interval, as :attr:`analysis.results.Within.gains`.
+
+    Returns:
+        points: line, mention, arm, seed, quantity, unit, value, one row a model; means: line, mention, arm,
+        quantity, value, low, high: of the gain over queries, of the others over seeds. Empty where no three
+        arms differ in mention alone.
+    """
+    arms = changes(study.configs, study.baseline)
+    rungs = mention_lines(arms, study.configs) if arms else []
+    if not rungs:
+        return pd.DataFrame(), pd.DataFrame()
+    plain = study.label(study.baseline) if study.baseline else ""
+    rungs = [rung._replace(name=rung.name or plain) for rung in rungs]
+    native, gain = (of_headline(values, where, name) for name in ("native", "gain"))
+    name = f"{where.route.upper()} gain"
+    quantities = [
+        Quantity(name, "points", _scaled(gain)),
+        Quantity("native mAP", "%", _scaled(native)),
+        *(one for one in key_quantities(values, [where]) if one.name == "modality gap"),
+    ]
+    points, means = along(quantities, rungs, level=level)
+    bounds = gains.set_index("arm")[["value", "low", "high"]]
+    of_gain = means["quantity"] == name
+    means.loc[of_gain, bounds.columns] = (POINTS * bounds.reindex(means.loc[of_gain, "arm"])).to_numpy()
+    renamed = {"ladder": "line", "dose": "mention"}
+    return points.rename(columns=renamed), means.rename(columns=renamed)
 
 
 def _learned_temperatures(study: Study) -> pd.DataFrame:

@@ -11,9 +11,11 @@ from analysis.plots.class_gains import class_gain_info, draw_class_gains
 from analysis.plots.curves import draw_curves
 from analysis.plots.dose_response import dose_info, draw_doses
 from analysis.plots.factorial import draw_factorial, factorial_info
+from analysis.plots.factors import draw_factors, factor_info
 from analysis.plots.front import draw_front, front_info
 from analysis.plots.headline import draw_headline
 from analysis.plots.histograms import draw_histograms, histogram_infos
+from analysis.plots.mention import draw_mention, mention_info
 from analysis.plots.neighbours import StripsInfo, draw_strips
 from analysis.plots.projection import draw_projection, projection_info
 from analysis.plots.published_figure import draw_published, published_info
@@ -24,6 +26,7 @@ from analysis.plots.temperature_ladder import draw_ladder, ladder_info
 from analysis.plots.training import draw_losses, draw_temperatures, training_info
 from analysis.results import Results, Within
 from analysis.study import Study
+from analysis.tables import factor_slopes
 from analysis.typeset import counted, joined
 
 _HEADLINE_CAPTION = (
@@ -175,6 +178,8 @@ class Figures:
     def more(self, results: Results) -> dict[str, list[Picture]]:
         """Draw what only some studies can show, by the section of the page; empty where there is nothing."""
         return {
+            "mention": self.mention(results),
+            "factors": self.factors(results),
             "seeds": self.seed_effects(results),
             "dose": self.doses(results),
             "ladder": self.ladders(results),
@@ -236,6 +241,47 @@ class Figures:
                     "One dot a model, lines join the means, bars are t intervals over seeds, from three "
                     "on; diamonds: a temperature that was learned, at its last value.",
                     "Gap, mAP, inversion gain and hit@1 over the temperature of the contrastive loss",
+                )
+            )
+        return pictures
+
+    def mention(self, results: Results) -> list[Picture]:
+        pictures = []
+        for within in results.within:
+            where = within.where
+            points, means = designed.over_mention(
+                self.study, results.values, where, within.gains, level=results.bootstrap.level
+            )
+            if points.empty:
+                continue
+            info = mention_info(points, means)
+            pictures.append(
+                self.picture(
+                    lambda info=info: draw_mention(info),  # type: ignore[misc]
+                    _slug(f"gain-over-mention-{where.modality}", where.dataset),
+                    f"What {where.route.upper()} gains on {where.task} ({where.split}), native mAP and gap, "
+                    "by how often training captions name each factor but the object. The scenes that are "
+                    "measured are the same everywhere. Dots are models; bars of the gain are 95 % intervals "
+                    "over queries, the others t intervals over seeds, from three on.",
+                    f"Inversion gain over what captions say, {counted(len(info.lines), 'line')}",
+                )
+            )
+        return pictures
+
+    def factors(self, results: Results) -> list[Picture]:
+        slopes = factor_slopes(results.quoted_rows)
+        pictures = []
+        for (dataset, split), here in slopes.groupby(["dataset", "split"], sort=False):
+            info = factor_info(here, self.labels)
+            pictures.append(
+                self.picture(
+                    lambda info=info: draw_factors(info),  # type: ignore[misc]
+                    _slug("factors", str(dataset)),
+                    "Which factor similarity follows: by how many standard deviations the cosine of two "
+                    f"images ({dataset}, {split}) rises where they share it, the other factors held; native, "
+                    "and with the query inverted at the chosen setting. Means over seeds; bars are means of "
+                    f"the models' 95 % intervals over classes.{_left_out(info.left_out)}",
+                    f"Factors that similarity follows in {counted(len(info.arms), 'arm')}",
                 )
             )
         return pictures

@@ -193,6 +193,9 @@ def _settings(folders: Iterable[tuple[str, Path]]) -> dict[str, Any]:
         if not path.exists():
             continue
         document = read_json(path)
+        options = document.get("data", {}).get("options")
+        if options and isinstance(document.get("config"), Mapping):  # of a made world, one setting each
+            document["config"] = {**document["config"], "data": options}
         for name, key in (("configs", "config"), ("acts_on", "acts_on")):
             if isinstance(document.get(key), Mapping):
                 settings[name].setdefault(arm, document[key])

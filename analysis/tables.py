@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
@@ -11,6 +11,7 @@ from crossgap.quoting import KEYS, MODEL, SETTING, SIDE
 from crossgap.route_values import INTERVAL, to_native
 from crossgap.vocabulary import INVERSIONS, is_cross_modal, leading_place
 
+_SLOPE = "similarity_by_"
 CONTROLS = ("class_pca", "isoclip", "ridge", "centred", "random_subspace")
 
 
@@ -179,6 +180,22 @@ def gap_values(quoted_rows: pd.DataFrame) -> pd.DataFrame:
     table["metric"] = table["metric"].where(table["task"] == "gap", table["metric"] + " " + table["task"])
     columns = ["dataset", "split", *MODEL, "route", "metric", "unit", *INTERVAL]
     return table[columns].reset_index(drop=True)
+
+
+def factor_slopes(quoted_rows: pd.DataFrame) -> pd.DataFrame:
+    """Average over seeds by how much similarity rises where two images share a factor, natively and by OTI.
+
+    Each bound is averaged as the value is: an interval over queries for the seeds that there are.
+
+    Returns:
+        columns dataset, split, arm, route, factor, value, low, high (standard deviations), n_seeds.
+    """
+    by_factor = quoted_rows["metric"].str.startswith(_SLOPE)
+    table = quoted_rows[(quoted_rows["task"] == "factors") & by_factor]
+    table = table.assign(factor=table["metric"].str.removeprefix(_SLOPE))
+    by = ["dataset", "split", "arm", "route", "factor"]
+    bounds: dict[str, Any] = {name: (name, "mean") for name in INTERVAL}
+    return table.groupby(by, sort=False).agg(**bounds, n_seeds=("seed", "nunique")).reset_index()
 
 
 def model_gaps(quoted_rows: pd.DataFrame, dataset: str, split: str) -> pd.DataFrame:

@@ -61,7 +61,9 @@ def test_the_example_with_an_axis_that_depends_on_another() -> None:
     assert [arm.label for arm in study.arms[1:]] == [
         "regime learnable", "regime linear, final 0.02", "regime linear, final 0.05",
     ]  # fmt: skip
-    assert study.evaluation.plans["text"] == replace(plans_of_the_demo("emoji")["text"], learning_rates=(0.01, 0.02))
+    assert study.evaluation.plans["text"] == replace(
+        plans_of_the_demo("emoji")["text"], learning_rates=(0.01, 0.02)
+    )
     assert study.evaluation.plans["image"] == plans_of_the_demo("emoji")["image"]
 
 

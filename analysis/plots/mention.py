@@ -1,0 +1,115 @@
+"""What captions say: quantities over how often captions name a factor, a panel each, a line an arm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis.plots.dose_response import DASHES
+from analysis.plots.style import (
+    DOUBLE,
+    INK,
+    MARKERS,
+    SMALL,
+    characters,
+    colours,
+    legend_columns,
+    new_figure,
+    short,
+    theme,
+    wrapped,
+)
+
+
+@dataclass(frozen=True)
+class MentionInfo:
+    """What the figure shows, in the quantities' units.
+
+    ``lines``: arms that differ in mention alone share one. ``points``: line, mention, arm, seed, quantity,
+    value. ``means``: line, mention, arm, quantity, value, low, high (NaN without an interval).
+    """
+
+    lines: tuple[str, ...]
+    quantities: tuple[str, ...]
+    units: tuple[str, ...]
+    points: pd.DataFrame
+    means: pd.DataFrame
+
+
+def mention_info(points: pd.DataFrame, means: pd.DataFrame) -> MentionInfo:
+    """Order what is drawn.
+
+    Args:
+        points: columns line, mention, arm, seed, quantity, unit, value; a row a model and quantity.
+        means: columns line, mention, arm, quantity, value, low, high; a row an arm and quantity.
+
+    Raises:
+        ValueError: a mention outside [0, 1].
+    """
+    outside = points.loc[~points["mention"].between(0, 1), "mention"]
+    if len(outside):
+        raise ValueError(f"mention={outside.iloc[0]}: a probability lies between 0 and 1")
+    units = dict(zip(points["quantity"], points["unit"], strict=True))
+    return MentionInfo(
+        lines=tuple(dict.fromkeys(points["line"])),
+        quantities=tuple(units),
+        units=tuple(units.values()),
+        points=points.drop(columns="unit").reset_index(drop=True),
+        means=means.sort_values("mention", kind="stable").reset_index(drop=True),
+    )
+
+
+def draw_mention(info: MentionInfo) -> Figure:
+    """Draw a panel a quantity: means joined along mention, their intervals, models as dots."""
+    names = [short(line, 44) for line in info.lines]
+    count = len(info.quantities)
+    with theme():
+        ncols = legend_columns([f"{name}----" for name in names], DOUBLE)
+        figure = new_figure(DOUBLE, 2.35 + 0.14 * (-(-len(names) // ncols)))
+        panels = figure.subplots(1, max(count, 1), squeeze=False)[0]
+        for axes, quantity, unit in zip(panels, info.quantities, info.units, strict=False):
+            for position, line in enumerate(info.lines):
+                _draw_line(axes, info, quantity, line, position)
+            if "gain" in quantity:
+                axes.axhline(0, color=INK, linewidth=0.7, zorder=1.5)
+            axes.set_title(wrapped(quantity, characters(DOUBLE / max(count, 1) - 0.5, 9)))
+            axes.set_ylabel(unit)
+            axes.set_xticks(sorted(set(info.points["mention"])))
+            axes.tick_params(axis="x", labelsize=SMALL)
+            axes.xaxis.set_major_formatter("{x:.2g}")
+            seaborn.despine(ax=axes, left=True)
+        figure.supxlabel("Probability that a caption names each factor but the object")
+        handles = [_key(len(info.lines), position) for position in range(len(names))]
+        figure.legend(handles, names, loc="outside upper center", ncols=ncols)
+    return figure
+
+
+def _key(count: int, position: int, x: list[float] | None = None, y: list[float] | None = None) -> Line2D:
+    return Line2D(
+        x or [], y or [], color=colours(count)[position], marker=MARKERS[position % len(MARKERS)],
+        linestyle=DASHES[position % len(DASHES)], markersize=3.8, markeredgecolor="white",
+        markeredgewidth=0.4, zorder=3,
+    )  # fmt: skip
+
+
+def _draw_line(axes: Axes, info: MentionInfo, quantity: str, line: str, position: int) -> None:
+    count = len(info.lines)
+    shift = 0.008 * (position - (count - 1) / 2)  # lines beside each other, so that bars can be told apart
+    colour = colours(count)[position]
+    dots, means = (
+        table[(table["quantity"] == quantity) & (table["line"] == line)]
+        for table in (info.points, info.means)
+    )
+    axes.plot(
+        dots["mention"] + shift, dots["value"], color=colour, marker=MARKERS[position % len(MARKERS)],
+        markersize=2.2, linestyle="", markeredgecolor="none", alpha=0.4, zorder=2,
+    )  # fmt: skip
+    x = means["mention"] + shift
+    axes.vlines(x, means["low"], means["high"], color=colour, linewidth=0.9, zorder=2.5)
+    axes.add_line(_key(count, position, list(x), list(means["value"])))
+    axes.autoscale_view()
