@@ -69,6 +69,11 @@ def trained_on(config: TrainConfig, data: World) -> TrainConfig:
     return on_scenes(config, WORLDS[data]) if data == "scenes" else config
 
 
+def shortened(arm: Arm) -> Arm:
+    """Train an arm for two thirds of its steps, so that a first look is there in minutes."""
+    return replace(arm, train=replace(arm.train, steps=round(arm.train.steps * 2 / 3)))
+
+
 def arm_saying(mention: float, name: str, label: str) -> Arm:
     """Make the baseline on scenes whose captions name each factor but the object with this probability."""
     return varied_arm("baseline", name, label, {"data.mention": mention}, "scenes")

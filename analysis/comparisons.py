@@ -17,6 +17,7 @@ WHAT = ["quantity", *SIDE]
 MARGIN = 0.005  # half a point of mAP: what counts as nothing in a test of equivalence (methods: +-0.5 mAP)
 EFFECT = 0.01  # one point: the effect whose price in seeds is told
 EFFECTS = (0.005, EFFECT, 0.02)  # those of the table of prices
+OBJECT_BIAS = "object bias"
 GAPS = ("centroid_distance", "RMG")
 FRACTION = "fraction"  # the unit that is printed as points
 
@@ -26,7 +27,8 @@ def model_values(quoted_rows: pd.DataFrame) -> pd.DataFrame:
 
     Quantities: ``native`` (mAP within a modality on every task, hit@1 across), ``gain`` (inverted minus
     native mAP) and ``gain over class_pca`` on the leading tasks, ``oti change`` and ``ovi change`` (of
-    zero-shot hit@1), and the gap by its metrics.
+    zero-shot hit@1), the gap by its metrics, and of made worlds the ``object bias``: how much more native
+    similarity follows the object than the colour (``similarity_by_object`` minus ``similarity_by_colour``).
 
     Returns:
         columns quantity, dataset, split, task, unit, arm, seed, value; fractions where the unit is one.
@@ -61,6 +63,7 @@ def _quantities(frame: pd.DataFrame, wheres: Sequence[Headline]) -> pd.DataFrame
         parts.append(_change(zero_shot, route, "native", f"{route} change"))
     gaps = frame[(frame["task"] == "gap") & (frame["route"] == "native") & frame["metric"].isin(GAPS)]
     parts.append(gaps.assign(quantity=gaps["metric"]))
+    parts.append(_object_bias(frame))
     keys = [*WHAT, "unit", *MODEL, "query_id", "query_class"]
     values = pd.concat(
         [part[[*keys, "value"]] for part in parts if len(part)] or [parts[0][[*keys, "value"]]]
@@ -71,6 +74,17 @@ def _quantities(frame: pd.DataFrame, wheres: Sequence[Headline]) -> pd.DataFrame
 def _change(frame: pd.DataFrame, route: str, reference: str, quantity: str) -> pd.DataFrame:
     mine, other = (frame[frame["route"] == name] for name in (route, reference))
     return to_reference(mine, other).assign(quantity=quantity, unit=FRACTION)
+
+
+def _object_bias(frame: pd.DataFrame) -> pd.DataFrame:
+    native = frame[(frame["task"] == "factors") & (frame["route"] == "native")]
+    by_object, by_colour = (
+        native[native["metric"] == f"similarity_by_{factor}"] for factor in ("object", "colour")
+    )
+    on = [*SIDE, *MODEL]
+    colour = by_colour[[*on, "value"]].rename(columns={"value": "colour"})
+    both = by_object.merge(colour, on=on)
+    return both.assign(value=both["value"] - both["colour"], quantity=OBJECT_BIAS)
 
 
 def over_seeds(values: pd.DataFrame, *, level: float) -> pd.DataFrame:

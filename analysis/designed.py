@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from analysis.comparisons import of_headline
+from analysis.comparisons import OBJECT_BIAS, of_headline
 from analysis.contrasts import minus_baseline, over_seeds_of
 from analysis.design import (
     Ladder,
@@ -194,6 +194,9 @@ def over_mention(
         Quantity("native mAP", "%", _scaled(native)),
         *(one for one in key_quantities(values, [where]) if one.name == "modality gap"),
     ]
+    bias = values[(values["quantity"] == OBJECT_BIAS) & (values["dataset"] == where.dataset)]
+    if len(bias):
+        quantities.append(Quantity(OBJECT_BIAS, "standard deviations", bias[[*MODEL, "value"]]))
     points, means = along(quantities, rungs, level=level)
     bounds = gains.set_index("arm")[["value", "low", "high"]]
     of_gain = means["quantity"] == name

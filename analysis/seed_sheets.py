@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.claims import Claim, Statement
-from analysis.comparisons import EFFECTS, FRACTION, WHAT, price_in_seeds
+from analysis.comparisons import EFFECTS, FRACTION, OBJECT_BIAS, WHAT, price_in_seeds
 from analysis.contrasts import of_one_dataset
 from analysis.evidence import Evidence, too_few_classes
 from analysis.plots.headline import GAP_STEP
@@ -25,6 +25,7 @@ NAMES = {
     "ovi change": "change by OVI",
     "centroid_distance": "modality gap, centroid distance",
     "RMG": "modality gap, RMG",
+    OBJECT_BIAS: "object bias: similarity by object minus by colour",
 }
 MODALITY_LETTERS = {"image": "a", "text": "b"}
 CELLS = (

@@ -51,25 +51,22 @@ class Recipe:
         )
 
 
-# How models are trained on scenes, in place of what the recipes have for emoji. Chosen on the validation
-# split by what captions say, seed 0, temperature .03, 400 scenes: at a learning rate of 2e-3 no object
-# was learned in 480 steps (zero-shot 1.2 %, chance 1 %); after 320 steps 1e-3 had 4.2 %, 5e-4 5.8 %;
-# after 640, some two minutes of one core, 5e-4 had zero-shot 13.2 % and image-to-text hit@1 13.0 %, 19
-# times chance. More steps go on helping. The first view is not cropped or recoloured, as captions name
-# places and colours; later ones are.
+# How models are trained on scenes, in place of what the recipes have for emoji: about two minutes of one
+# core. Chosen on the validation split by what captions say; docs/scenes.md lists what was tried. The first view
+# is not cropped or recoloured, as captions name places and colours; later ones are.
 SCENES: Mapping[str, Any] = {
-    "steps": 640,
-    "batch_size": 128,
+    "steps": 2400,
+    "batch_size": 64,
     "learning_rate": 5e-4,
-    "warmup_steps": 40,
+    "warmup_steps": 100,
     "augment": AugmentConfig(area=(1.0, 1.0), ratio=(1.0, 1.0), brightness=0, contrast=0, saturation=0),
 }
 SCENES_MODEL: Mapping[str, Any] = {
     "image_size": 32,
     "patch_size": 8,
-    "width": 128,
-    "layers": 4,
-    "heads": 4,
+    "width": 96,
+    "layers": 3,
+    "heads": 3,
     "embed_dim": 128,
 }
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.comparisons import model_values
 from analysis.design import changes, mention_lines
 from analysis.designed import over_mention
 from analysis.plots.factors import draw_factors, factor_info
@@ -61,6 +62,7 @@ def values() -> pd.DataFrame:
                     "value": 0.02 - mention / 50 + seed / 100,
                 },
                 {**about, "task": "gap", "quantity": "centroid_distance", "value": 1 - mention / 2},
+                {**about, "task": "factors", "quantity": "object bias", "value": 0.5 - mention},
             ]
     return pd.DataFrame(rows)
 
@@ -94,13 +96,13 @@ def test_data_without_mention_are_no_line() -> None:
 def test_gain_has_the_interval_over_queries_and_the_rest_those_over_seeds() -> None:
     points, means = over_mention(study(), values(), WHERE, gains(), level=0.95)
     assert list(dict.fromkeys(points["line"])) == ["label of plain-0.3", "image_ntxent weight 1.0"]
-    assert len(points) == 6 * 2 * 3
+    assert len(points) == 6 * 2 * 4
     gain = means[means["quantity"] == "OTI gain"]
     np.testing.assert_allclose(gain[["value", "low", "high"]], [[2.0, 1.0, 3.0]] * 6)
     native = means[(means["quantity"] == "native mAP") & (means["arm"] == "term-1.0")]
     assert native["value"].item() == pytest.approx(20.0)
     info = mention_info(points, means)
-    assert info.quantities == ("OTI gain", "native mAP", "modality gap")
+    assert info.quantities == ("OTI gain", "native mAP", "modality gap", "object bias")
     figure = draw_mention(info)
     drawn = [line.get_xydata() for line in figure.axes[0].lines if len(line.get_xydata()) == 3]
     np.testing.assert_allclose(np.array(drawn)[:, :, 1], 2.0)
@@ -140,6 +142,14 @@ def test_slopes_are_averaged_over_seeds_with_their_bounds() -> None:
     ].itertuples()
     assert (one.value, one.low, one.high) == pytest.approx((2.55, 2.45, 2.65))
     assert one.n_seeds == 2
+
+
+def test_object_bias_is_what_similarity_follows_the_object_more_than_the_colour() -> None:
+    about = {"unit": "standard deviations", "setting": "", "inversion_seed": 0, "steps": 0, "num_tokens": 0}
+    found = model_values(rows_of_factors().assign(**about))
+    bias = found[found["quantity"] == "object bias"]
+    assert sorted(zip(bias["arm"], bias["seed"], strict=True)) == [("a", 0), ("a", 1), ("b", 0), ("b", 1)]
+    np.testing.assert_allclose(bias["value"], 0.8)
 
 
 def test_factors_are_ordered_by_strength_and_routes_stand_beside_each_other() -> None:
