@@ -40,8 +40,11 @@ def test_it_is_named_as_it_is_called_and_holds_its_baseline(name: str) -> None:
     study = STUDIES[name]()
     assert study.name == name
     baseline = replace(RECIPES["baseline"](), threads=1)
-    on_scenes_or_emoji = baseline if study.dataset == "emoji" else on_scenes(baseline, WORLDS["scenes"])
-    assert study.arm(study.baseline).train == on_scenes_or_emoji
+    if study.dataset != "emoji":
+        baseline = on_scenes(baseline, WORLDS["scenes"])
+    if name in ("demo", "inversion", "information"):  # first looks
+        baseline = replace(baseline, steps=baseline.steps * 2 // 3)
+    assert study.arm(study.baseline).train == baseline
     assert study.arms[0].name == study.baseline
 
 
@@ -259,7 +262,10 @@ def test_arms_that_another_study_has_are_trained_alike(world: str) -> None:
     assert by_name["intra"]["both-w100"] == known["image-image-text-text"]
     assert by_name["gap"]["temperature-04"] == known["temperature-04"]
     assert by_name["gap"]["mmd-x100"] == known["mmd"]
-    assert by_name["claims"]["centroid"] == known["centroid"] == by_name["demo"]["centroid"]
+    assert by_name["claims"]["centroid"] == known["centroid"]
+    in_demo = replace(by_name["demo"]["centroid"], steps=known["centroid"].steps)
+    assert in_demo == known["centroid"]
+    assert (in_demo == by_name["demo"]["centroid"]) == (world == "emoji")
 
 
 def test_the_intra_study_tells_the_head_from_the_views() -> None:
