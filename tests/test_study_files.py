@@ -74,6 +74,14 @@ def test_the_example_that_is_a_part_of_a_named_study() -> None:
     assert all(arm in whole.arms for arm in study.arms)
 
 
+def test_the_example_of_inversion_beside_maps_has_models_of_claims() -> None:
+    study, whole = read_study(EXAMPLES / "inversion_on_scenes.py"), STUDIES["claims"]()
+    assert len(study.arms) == 3
+    assert all(arm in whole.arms for arm in study.arms)
+    assert study.seeds == whole.seeds == (0, 1, 2, 3, 4)
+    assert study.evaluation.plans == whole.evaluation.plans
+
+
 @pytest.mark.parametrize("name", ["part_of_map.py", "schedules.yaml", "weights.py", "weights.toml"])
 def test_the_documentation_shows_the_examples_as_they_are(name: str) -> None:
     fence = {"toml": "toml", "yaml": "yaml", "py": "python"}[name.rsplit(".", 1)[-1]]
