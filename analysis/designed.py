@@ -168,6 +168,34 @@ def over_temperatures(
     return points[points["temperature"] > 0].drop(columns=["ladder", "dose", "last"]), summary
 
 
+def mentioned(study: Study) -> list[Ladder]:
+    """Find the arms that differ in mention alone; a line without other changes is named as the baseline."""
+    arms = changes(study.configs, study.baseline)
+    lines = mention_lines(arms, study.configs) if arms else []
+    plain = study.label(study.baseline) if study.baseline else ""
+    return [line._replace(name=line.name or plain) for line in lines]
+
+
+def surface(study: Study, points: pd.DataFrame) -> pd.DataFrame:
+    """Put the gain after some steps of inversion, of one setting and token count, beside mention.
+
+    Args:
+        points: what :func:`analysis.tables.curve_gains` returns.
+
+    Returns:
+        columns line, mention, steps, value, low, high; empty where no three arms differ in mention alone.
+    """
+    doses = {arm: (line.name, dose) for line in mentioned(study) for arm, dose in line.doses.items()}
+    here = points[points["arm"].isin(doses) & (points["steps"] > 0)]
+    if here.empty:
+        return pd.DataFrame(columns=["line", "mention", "steps", "value", "low", "high"])
+    one = here["num_tokens"] == here["num_tokens"].min()
+    here = here[one & (here["setting"] == here["setting"].iloc[0])]
+    line, mention = zip(*(doses[arm] for arm in here["arm"]), strict=True)
+    columns = ["line", "mention", "steps", "value", "low", "high"]
+    return here.assign(line=line, mention=mention)[columns].reset_index(drop=True)
+
+
 def over_mention(
     study: Study, values: pd.DataFrame, where: Headline, gains: pd.DataFrame, *, level: float
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -181,12 +209,9 @@ def over_mention(
         quantity, value, low, high: of the gain over queries, of the others over seeds. Empty where no three
         arms differ in mention alone.
     """
-    arms = changes(study.configs, study.baseline)
-    rungs = mention_lines(arms, study.configs) if arms else []
+    rungs = mentioned(study)
     if not rungs:
         return pd.DataFrame(), pd.DataFrame()
-    plain = study.label(study.baseline) if study.baseline else ""
-    rungs = [rung._replace(name=rung.name or plain) for rung in rungs]
     native, gain = (of_headline(values, where, name) for name in ("native", "gain"))
     name = f"{where.route.upper()} gain"
     quantities = [

@@ -38,14 +38,15 @@ class Within:
 
     ``gains`` and ``over_pca`` bound mAP(inverted) - mAP(native) and mAP(inverted) - mAP(class PCA) by arm, as
     fractions. ``curves`` holds the arms inverted under one setting, ``setting_curves`` and ``grid`` those
-    inverted under several. ``query_gains``: the gain of each model on each query (arm, seed, query_class,
-    query_id, value). ``slope`` (points for each unit
-    of the gap) and ``gap_native``, the rank correlation of gap and native mAP, are over arm means.
+    inverted under several; ``points`` every point of them. ``query_gains``: the gain of each model on each
+    query (arm, seed, query_class, query_id, value). ``slope`` (points for each unit of the gap) and
+    ``gap_native``, the rank correlation of gap and native mAP, are over arm means.
     """
 
     where: Headline
     headline: HeadlineInfo
     curves: CurvesInfo
+    points: pd.DataFrame
     setting_curves: SettingCurvesInfo
     grid: pd.DataFrame
     settings: pd.DataFrame
@@ -144,6 +145,7 @@ def _within(
         where=where,
         headline=replace(headline, slope=_line(models, slope)),
         curves=plain_curves(curves),
+        points=curves.lines,
         setting_curves=setting_curves_info(curves),
         grid=grid_gains(fractions, gains),
         settings=settings(study.rows, rows, where),

@@ -12,9 +12,9 @@ import pytest
 
 from analysis.comparisons import model_values
 from analysis.design import changes, mention_lines
-from analysis.designed import over_mention
+from analysis.designed import over_mention, surface
 from analysis.plots.factors import draw_factors, factor_info
-from analysis.plots.mention import draw_mention, mention_info
+from analysis.plots.mention import draw_mention, draw_surface, mention_info
 from analysis.study import Arm, Study, read_runs
 from analysis.tables import Headline, factor_slopes
 from crossgap.records import read_json, write_json
@@ -108,6 +108,33 @@ def test_gain_has_the_interval_over_queries_and_the_rest_those_over_seeds() -> N
     np.testing.assert_allclose(np.array(drawn)[:, :, 1], 2.0)
     np.testing.assert_allclose(np.array(drawn)[:, :, 0], [MENTIONS] * 2, atol=0.01)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == list(info.lines)
+
+
+def curve() -> pd.DataFrame:
+    rows = [
+        {
+            "arm": arm, "num_tokens": tokens, "steps": steps, "setting": "", "value": steps / 10 - tokens,
+            "low": steps / 10 - tokens - 0.5, "high": steps / 10 - tokens + 0.5,
+        }
+        for arm in configs() for tokens in (1, 4) for steps in (0, 2, 14, 30)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_the_surface_is_of_one_token_count_and_marks_what_is_decided() -> None:
+    gains = surface(study(), curve())
+    assert len(gains) == 6 * 3
+    assert set(gains["steps"]) == {2, 14, 30}
+    first = gains[(gains["steps"] == 14) & (gains["mention"] == 1)]
+    np.testing.assert_allclose(first[["value", "low", "high"]], [[0.4, -0.1, 0.9]] * 2)
+    figure = draw_surface(gains)
+    texts = {text.get_text(): text.get_fontweight() for text in figure.axes[0].texts}
+    assert texts == {"-0.8": "bold", "+0.4": "normal", "+2.0": "bold"}
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["30", "14", "2"]
+
+
+def test_without_mention_there_is_no_surface() -> None:
+    assert surface(replace(study(), configs={}), curve()).empty
 
 
 def test_a_mention_is_a_probability() -> None:

@@ -15,9 +15,15 @@ from analysis.plots.style import (
     DOUBLE,
     INK,
     MARKERS,
+    QUIET,
     SMALL,
+    SMALLEST,
     characters,
     colours,
+    facet_shape,
+    facet_title,
+    facet_width,
+    hide_spare,
     legend_columns,
     new_figure,
     short,
@@ -86,6 +92,45 @@ def draw_mention(info: MentionInfo) -> Figure:
         figure.supxlabel("Probability that a caption names each factor but the object")
         handles = [_key(len(info.lines), position) for position in range(len(names))]
         figure.legend(handles, names, loc="outside upper center", ncols=ncols)
+    return figure
+
+
+def draw_surface(gains: pd.DataFrame) -> Figure:
+    """Draw a panel a line: the gain in points after some steps (up) by mention (right).
+
+    Cells whose interval holds 0 are grey figures, the others bold.
+
+    Args:
+        gains: columns line, mention, steps, value, low, high.
+    """
+    lines = tuple(dict.fromkeys(gains["line"]))
+    rows, columns = facet_shape(len(lines))
+    steps = gains["steps"].nunique()
+    most = max(float(gains["value"].abs().max()), 1e-9)
+    with theme():
+        figure = new_figure(facet_width(columns), 0.5 + rows * (0.45 + 0.17 * steps))
+        panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for axes, line in zip(panels.flat, lines, strict=False):
+            here = gains[gains["line"] == line]
+            table = here.pivot(index="steps", columns="mention", values="value").sort_index(ascending=False)
+            colours_of = seaborn.color_palette("vlag", as_cmap=True)
+            axes.imshow(table, cmap=colours_of, vmin=-most, vmax=most, aspect="auto")
+            axes.grid(visible=False)
+            places = {name: place for place, name in enumerate(table.columns)}
+            heights = {name: place for place, name in enumerate(table.index)}
+            for cell in here.itertuples():
+                decided = cell.low > 0 or cell.high < 0
+                axes.text(
+                    places[cell.mention], heights[cell.steps], f"{cell.value:+.1f}",
+                    ha="center", va="center", fontsize=SMALLEST, color=INK if decided else QUIET,
+                    fontweight="bold" if decided else "normal",
+                )  # fmt: skip
+            axes.set_xticks(range(len(places)), [f"{name:g}" for name in places])
+            axes.set_yticks(range(len(heights)), [f"{name:g}" for name in heights])
+            axes.set_title(facet_title(line, columns))
+        hide_spare(panels.flat[len(lines) :])
+        figure.supxlabel("Probability that a caption names each factor but the object")
+        figure.supylabel("Inversion steps")
     return figure
 
 
