@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast, get_args
+from typing import cast
 
 import optuna
 
-from ablations.strict import hints_of, strict
-from crossgap.datasets.scenes import SceneOptions, is_scenes
 from crossgap.errors import InputError, check_known
 from pretrain.config import TrainConfig
-from pretrain.objective import ObjectiveConfig
-
-Value = float | int | str | bool
-Settings = dict[str, Value]
+from pretrain.configure import OF_DATA, Settings, Value, configure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,8 +84,6 @@ class Axis:
         """Tell whether its condition holds, given the axes before it."""
         return all(settings.get(name) == value for name, value in self.when.items())
 
-
-_DATA = "data."  # before the name of an option of the scenes that are trained on
 
 # what a trial sets itself: seeds are paired, device and threads are the machine's, the recipe is a name
 _OF_THE_TRIAL = ("seed", "device", "threads", "recipe")
@@ -182,106 +174,14 @@ def grid_settings(axes: Sequence[Axis]) -> list[Settings]:
     return found
 
 
-def configure(base: TrainConfig, settings: Mapping[str, Value], *, where: str = "") -> TrainConfig:
-    """Return ``base`` with some settings changed: a pure function.
-
-    A weight or strength of 0 leaves the term or modifier out. Options of ``data`` are changed in its name.
-
-    Args:
-        where: the settings come from, which errors put before a setting's name.
-
-    Raises:
-        InputError: a name that is no setting, a value of another kind, or one that the config refuses.
-    """
-    tree: dict[str, Any] = {}
-    of_data = {name: value for name, value in settings.items() if name.startswith(_DATA)}
-    for name, value in settings.items():
-        if name in of_data:
-            continue
-        *folders, last = name.split(".")
-        place = tree
-        for folder in folders:
-            place = place.setdefault(folder, {})
-            if not isinstance(place, dict):
-                raise InputError(f"settings {list(settings)}: {name!r} is a part of another of them")
-        if last in place:
-            raise InputError(f"settings {list(settings)}: {name!r} holds another of them")
-        place[last] = value
-    if of_data:
-        tree["data"] = _world(tree.get("data", base.data), of_data, where)
-    config = _changed(base, tree, where)
-    assert isinstance(config, TrainConfig)
-    return config
-
-
-def _world(data: Any, settings: Mapping[str, Value], where: str) -> str:
-    """Return the name of the training's world with some of its options changed."""
-    before = f"{where}." if where else ""
-    if not isinstance(data, str) or not is_scenes(data):
-        raise InputError(
-            f"{before}{next(iter(settings))}: data={data!r} has no options; train on scenes (data = "
-            f'"scenes"), which has {", ".join(SceneOptions().as_written())}'
-        )
-    given = {name.removeprefix(_DATA): value for name, value in settings.items()}
-    try:
-        return SceneOptions.parse(data).changed(given).name
-    except InputError as error:
-        raise InputError(f"{before}data: {error}") from error
-
-
-def _changed(value: Any, tree: Mapping[str, Any], path: str) -> Any:
-    """Return a dataclass with the entries of ``tree`` changed."""
-    hints = hints_of(type(value))
-    changes: dict[str, Any] = {}
-    for name, entry in tree.items():
-        full = f"{path}.{name}" if path else name
-        if name not in hints:
-            raise _unknown(name, hints, full)
-        old = getattr(value, name)
-        if isinstance(entry, Mapping) and dataclasses.is_dataclass(old):
-            changes[name] = _changed(old, entry, full)
-        elif isinstance(entry, Mapping) and isinstance(old, Mapping):
-            changes[name] = _merged(old, entry, get_args(hints[name])[1], full)
-            if isinstance(value, ObjectiveConfig) and name in ("weights", "modifiers"):
-                changes[name] = {term: weight for term, weight in changes[name].items() if weight != 0}
-        elif dataclasses.is_dataclass(old) or isinstance(old, Mapping):
-            raise InputError(f"{full}: {entry!r}: name one of its parts, not the whole")
-        else:
-            changes[name] = strict(entry, hints[name], full)
-    try:
-        return dataclasses.replace(value, **changes)
-    except InputError as error:
-        raise InputError(f"{path}: {error}" if path else str(error)) from error
-
-
-def _unknown(name: str, known: Iterable[str], path: str) -> InputError:
-    try:
-        check_known(name, known, "setting")
-    except InputError as error:
-        return InputError(f"{path}: {error}" if path != name else str(error))
-    raise AssertionError(f"{name} is known")
-
-
-def _merged(old: Mapping[str, Any], tree: Mapping[str, Any], hint: Any, path: str) -> dict[str, Any]:
-    """Return a mapping with some entries changed; an entry that is new starts from its defaults."""
-    merged = dict(old)
-    for name, entry in tree.items():
-        full = f"{path}.{name}"
-        if isinstance(entry, Mapping) and name in old and dataclasses.is_dataclass(old[name]):
-            merged[name] = _changed(old[name], entry, full)
-        else:
-            merged[name] = strict(entry, hint, full)
-    return merged
-
-
 def describe(settings: Mapping[str, Value]) -> str:
     """Say settings in a few words for a figure's legend: the last part of each name, and its value."""
     return ", ".join(f"{_short(name)} {_number(value)}" for name, value in settings.items()) or "baseline"
 
 
 def _short(name: str) -> str:
-    if name.startswith(_DATA):
-        return name.removeprefix(_DATA).replace(".", " ").replace("_", " ")
+    if name.startswith(OF_DATA):
+        return name.removeprefix(OF_DATA).replace(".", " ").replace("_", " ")
     last = name.rsplit(".", 1)[-1]
     return name.split(".")[-2] if last == "initial" else last.replace("_", " ")
 

@@ -9,11 +9,12 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, get_args
 
 from ablations.search import MODES, Mode, Search, check_search
-from ablations.space import Axis, Settings, check_axes, configure, describe, grid_settings
+from ablations.space import Axis, check_axes, describe, grid_settings
 from crossgap.datasets.scenes import SceneOptions, is_scenes
 from crossgap.errors import InputError, check_known
 from crossgap.evaluation import EvaluationConfig
 from pretrain.config import TrainConfig
+from pretrain.configure import Settings, configure
 
 AS_TRAINED = "as trained"  # in place of a dataset's name: each arm on the world that it was trained on
 

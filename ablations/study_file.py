@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-import itertools
 import math
 import sys
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
@@ -18,21 +16,22 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
 
-import yaml
-
 from ablations.arms import ROUTES, World, plans_of_the_demo
 from ablations.recipes import STUDIES
 from ablations.search import MODES, Mode, Search
-from ablations.space import Axis, check_axes, check_setting, configure, describe
-from ablations.strict import fields_of, hints_of, strict
+from ablations.space import Axis, check_axes, check_setting, describe
 from ablations.study import Arm, Study, grid_arms
+from crossgap.changes import flat
+from crossgap.documents import READERS, read_document
 from crossgap.errors import InputError, check_known
 from crossgap.evaluation import EvaluationConfig, InversionPlan
 from crossgap.inversion import InversionConfig, Target
 from crossgap.presets import Schedule, preset
 from crossgap.routes import ROUTES as ALL_ROUTES
 from crossgap.routes import direction
+from crossgap.strict import fields_of, hints_of, strict
 from pretrain.config import TrainConfig
+from pretrain.configure import configure
 from pretrain.recipes import FINE_TUNING, RECIPES
 
 Table = Mapping[str, Any]
@@ -91,10 +90,10 @@ def find_study(name: str, data: str | None = None) -> Study:
     file, _, function = name.partition(".py:")
     if function:
         return read_study(Path(f"{file}.py"), function)
-    if Path(name).suffix in (".py", *_READERS):
+    if Path(name).suffix in (".py", *READERS):
         return read_study(Path(name))
     if Path(name).is_file():
-        raise InputError(f"study file {name!r}: its name must end in {', '.join(('.py', *_READERS))}")
+        raise InputError(f"study file {name!r}: its name must end in {', '.join(('.py', *READERS))}")
     check_known(name, STUDIES, "study")
     raise AssertionError("check_known returns only known names")
 
@@ -115,19 +114,16 @@ def read_study(path: Path, function: str = "study") -> Study:
             a value of another kind or one that is refused; the message names the file and the key's path.
     """
     if path.suffix != ".py":
-        check_known(path.suffix, [*_READERS, ".py"], f"ending of the study file {str(path)!r}:")
+        check_known(path.suffix, [*READERS, ".py"], f"ending of the study file {str(path)!r}:")
     if not path.is_file():
         raise InputError(f"study file {str(path)!r} does not exist")
     if path.suffix == ".py":
         return _called(path, function)
     if function != "study":
         raise InputError(f"{path} has no functions: {function!r} can be named of a .py file alone")
-    try:
-        text = path.read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is no UTF-8 text: {error}") from error
+    document = read_document(path, "study file")
     with _naming(str(path)):
-        return _study(strict(_READERS[path.suffix](text), _Document, ""), path.stem)
+        return _study(strict(document, _Document, ""), path.stem)
 
 
 def _called(path: Path, function: str) -> Study:
@@ -203,7 +199,7 @@ def _trained(recipe: str) -> TrainConfig:
 def _arm(entry: _ArmEntry, document: _Document, baseline: Arm, path: str) -> Arm:
     known = RECIPES | FINE_TUNING
     train = baseline.train
-    settings = _flat(entry.train)
+    settings = flat(entry.train)
     label = describe(settings)
     description = "; ".join(f"{name} = {value}" for name, value in settings.items())
     if entry.recipe is not None:
@@ -223,20 +219,11 @@ def _arm(entry: _ArmEntry, document: _Document, baseline: Arm, path: str) -> Arm
 
 
 def _configured(base: TrainConfig, table: Table, path: str) -> TrainConfig:
-    settings = _flat(table)
+    settings = flat(table)
     for name in settings:
         with _naming(f"{path}.{name}"):
             check_setting(name)
     return configure(base, settings, where=path)
-
-
-def _flat(table: Table, before: str = "") -> dict[str, Any]:
-    """Write nested tables as dotted names."""
-    flat: dict[str, Any] = {}
-    for name, value in table.items():
-        full = f"{before}{name}"
-        flat |= _flat(value, f"{full}.") if isinstance(value, Mapping) and value else {full: value}
-    return flat
 
 
 def _evaluation(given: Table) -> EvaluationConfig:
@@ -297,32 +284,3 @@ def _naming(place: str) -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError(f"{place}: {error}") from error
-
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which would take the last of two equal keys without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [(key.value, key.start_mark.line + 1) for key, _ in node.value]
-        for (first, _), (again, line) in itertools.combinations(keys, 2):
-            if first == again and isinstance(first, str):
-                raise InputError(f"line {line}: key {first!r} is there twice")
-        made: dict[Any, Any] = super().construct_mapping(node, deep=deep)
-        return made
-
-
-def _from_yaml(text: str) -> Any:
-    try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader, see above
-    except yaml.YAMLError as error:
-        raise InputError(f"is no YAML: {error}") from error
-
-
-def _from_toml(text: str) -> Any:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"is no TOML: {error}") from error
-
-
-_READERS = {".toml": _from_toml, ".yaml": _from_yaml, ".yml": _from_yaml}
