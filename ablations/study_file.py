@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-import math
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
@@ -24,19 +24,15 @@ from ablations.study import Arm, Study, grid_arms
 from crossgap.changes import flat
 from crossgap.documents import READERS, read_document
 from crossgap.errors import InputError, check_known
-from crossgap.evaluation import EvaluationConfig, InversionPlan
-from crossgap.inversion import InversionConfig, Target
-from crossgap.presets import Schedule, preset
-from crossgap.routes import ROUTES as ALL_ROUTES
-from crossgap.routes import direction
+from crossgap.evaluation import EvaluationConfig
+from crossgap.plans import changed_evaluation
+from crossgap.presets import preset
 from crossgap.strict import fields_of, hints_of, strict
 from pretrain.config import TrainConfig
 from pretrain.configure import configure
 from pretrain.recipes import FINE_TUNING, RECIPES
 
 Table = Mapping[str, Any]
-# Shares of a schedule's steps to look at, where a file names the steps but no snapshots.
-_LOOKS = (0, 1 / 30, 1 / 15, 1 / 8, 1 / 4, 1 / 2, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,47 +223,8 @@ def _configured(base: TrainConfig, table: Table, path: str) -> TrainConfig:
 
 
 def _evaluation(given: Table) -> EvaluationConfig:
-    hints = {**hints_of(EvaluationConfig), "text": Table, "image": Table}
-    del hints["plans"]
-    found = fields_of(given, hints, "evaluation")
-    routes = found.get("routes", ROUTES)
-    with _naming("evaluation.routes"):
-        for route in routes:
-            check_known(route, ALL_ROUTES, "route")
-    inverts = {direction(route, kind) for route in routes for kind in ALL_ROUTES[route].kinds}
-    plans: dict[Target, InversionPlan] = {}
-    for into, of_demo in plans_of_the_demo().items():
-        entry = found.pop(into, None)
-        if entry is not None and into not in inverts:
-            raise InputError(
-                f"evaluation.{into}: no route inverts into {into}; add one, or leave the plan out"
-            )
-        if into in inverts:
-            plans[into] = _plan(entry or {}, into, of_demo, f"evaluation.{into}")
-    with _naming("evaluation"):
-        return EvaluationConfig(**{**found, "routes": routes, "plans": plans})
-
-
-def _plan(given: Table, into: Target, of_demo: InversionPlan, path: str) -> InversionPlan:
-    """Read an inversion plan: a schedule or the demo's, with some of its settings, and what to compare."""
-    hints = {**hints_of(InversionConfig), **hints_of(InversionPlan), "schedule": Schedule}
-    del hints["config"], hints["num_tokens"]
-    found = fields_of(given, hints, path)
-    config, batch = of_demo.config, of_demo.config.batch_size
-    if "schedule" in found:
-        config = replace(preset("any", into, found["schedule"]), batch_size=batch)
-    with _naming(path):
-        config = replace(config, **_of(InversionConfig, found))
-        looks = of_demo.snapshots
-        if config.steps != of_demo.config.steps or "schedule" in found:
-            looks = tuple(dict.fromkeys(math.ceil(share * config.steps) for share in _LOOKS))
-        plan = {"token_counts": of_demo.token_counts, "snapshots": looks, **_of(InversionPlan, found)}
-        return InversionPlan(config=config, **plan)
-
-
-def _of(made: type, found: Table) -> dict[str, Any]:
-    names = {part.name for part in fields(made)}
-    return {name: value for name, value in found.items() if name in names}
+    base = EvaluationConfig(routes=ROUTES)
+    return changed_evaluation(base, given, plans=plans_of_the_demo(), preset=partial(preset, "any"))
 
 
 def _search(mode: Mode, given: Table) -> Search:

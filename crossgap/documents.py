@@ -35,7 +35,7 @@ def read_document(path: Path, what: str) -> Any:
 
 def write_yaml(document: dict[str, Any]) -> str:
     """Write a document that :func:`read_document` reads as the same values."""
-    text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, default_flow_style=None)
     return text
 
 
