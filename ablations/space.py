@@ -1,4 +1,4 @@
-"""What a study varies: axes over training settings, and pure functions from a trial to a config."""
+"""What a study varies: axes over settings of training and inversion, pure functions from a trial to both."""
 
 from __future__ import annotations
 
@@ -6,24 +6,32 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from functools import partial
+from typing import cast, get_args
 
 import optuna
 
+from crossgap.changes import nested
 from crossgap.errors import InputError, check_known
+from crossgap.evaluation import EvaluationConfig
+from crossgap.inversion import Target
+from crossgap.plans import changed_evaluation
+from crossgap.presets import preset
 from pretrain.config import TrainConfig
 from pretrain.configure import OF_DATA, Settings, Value, configure
 
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """One setting of the training that a study varies.
+    """One setting of the training or of the inversion that a study varies.
 
     Args:
         name: path of a field of :class:`pretrain.config.TrainConfig`, as ``learning_rate``,
             ``objective.temperature.initial`` or, for a term of the objective, ``objective.weights.siglip``;
             or ``data.`` and an option of the scenes that are trained on, as ``data.mention``,
-            ``data.mention.colour``.
+            ``data.mention.colour``; or a setting of the evaluation, as ``evaluation.text.learning_rate``:
+            ``steps``, ``num_tokens``, ``template``, ``method``, ``weight_decay``, ``init_std`` of OTI
+            (``text``) or OVI (``image``). Points that differ in the evaluation alone share a trained model.
         choices: its values, in a grid and when drawn; or
         low, high: the range from which it is drawn, on a logarithmic scale if ``log``; whole numbers if both
             bounds are.
@@ -85,6 +93,8 @@ class Axis:
         return all(settings.get(name) == value for name, value in self.when.items())
 
 
+OF_EVALUATION = "evaluation."  # before the name of a setting that no training depends on
+
 # what a trial sets itself: seeds are paired, device and threads are the machine's, the recipe is a name
 _OF_THE_TRIAL = ("seed", "device", "threads", "recipe")
 
@@ -102,7 +112,35 @@ def check_setting(name: str) -> None:
         )
 
 
-def check_axes(axes: Sequence[Axis], base: TrainConfig) -> None:
+def configure_point(
+    train: TrainConfig, evaluation: EvaluationConfig, settings: Mapping[str, Value]
+) -> tuple[TrainConfig, EvaluationConfig]:
+    """Return a training and an evaluation with some settings changed: a pure function.
+
+    With a number of inversion steps, the features after these steps are what is measured.
+
+    Raises:
+        InputError: as :func:`pretrain.configure.configure` and :func:`crossgap.plans.changed_evaluation`.
+    """
+    of_evaluation, of_training = split_settings(settings)
+    if not of_evaluation:
+        return configure(train, of_training), evaluation
+    given = nested(of_evaluation)["evaluation"]
+    for into in get_args(Target):
+        plan = given.get(into)
+        if isinstance(plan, dict) and isinstance(plan.get("steps"), int):
+            plan["snapshots"] = [0, plan["steps"]]
+    changed = changed_evaluation(evaluation, given, plans={}, preset=partial(preset, "any"))
+    return configure(train, of_training), changed
+
+
+def split_settings(settings: Mapping[str, Value]) -> tuple[dict[str, Value], dict[str, Value]]:
+    """Split settings of a point into those of the evaluation and those of the training."""
+    of_evaluation = {name: value for name, value in settings.items() if name.startswith(OF_EVALUATION)}
+    return of_evaluation, {name: value for name, value in settings.items() if name not in of_evaluation}
+
+
+def check_axes(axes: Sequence[Axis], base: TrainConfig, evaluation: EvaluationConfig | None = None) -> None:
     """Refuse axes that a config does not have, that repeat themselves, or that depend on later ones.
 
     Every value is tried on the baseline, with what it depends on and what depends on it, so that a study does
@@ -129,7 +167,7 @@ def check_axes(axes: Sequence[Axis], base: TrainConfig) -> None:
         for value in dict.fromkeys((*axis.values, *bounds)):
             assert value is not None
             try:
-                configure(base, _completed(before, axis, value))
+                configure_point(base, evaluation or EvaluationConfig(), _completed(before, axis, value))
             except InputError as error:
                 raise InputError(f"axis {axis.name!r}, value {value!r}: {error}") from error
 
@@ -180,6 +218,10 @@ def describe(settings: Mapping[str, Value]) -> str:
 
 
 def _short(name: str) -> str:
+    if name.startswith(OF_EVALUATION):
+        _, *into, last = name.split(".")
+        direction = {"text": "OTI ", "image": "OVI "}.get(into[0] if into else "", "")
+        return direction + last.replace("num_", "").replace("_", " ")
     if name.startswith(OF_DATA):
         return name.removeprefix(OF_DATA).replace(".", " ").replace("_", " ")
     last = name.rsplit(".", 1)[-1]

@@ -161,15 +161,17 @@ def _study(document: _Document, stem: str) -> Study:
         description=base.description,
         train=_configured(_trained(document.base), document.train, "train"),
     )
+    evaluation = _evaluation(document.evaluation)
     with _naming("axes"):
-        check_axes(document.axes, baseline.train)
-    arms = list(grid_arms(baseline, document.axes)) if document.cross else [baseline]
+        check_axes(document.axes, baseline.train, evaluation)
+    arms = list(grid_arms(baseline, document.axes, evaluation)) if document.cross else [baseline]
     if document.cross and not document.axes:
         raise InputError("cross: there are no axes to cross")
     for place, entry in enumerate(document.arms):
         arms.append(_arm(entry, document, baseline, f"arms[{place}]"))
         for other in arms[:-1]:
-            if replace(arms[-1].train, recipe="") == replace(other.train, recipe=""):
+            alike = replace(arms[-1].train, recipe="") == replace(other.train, recipe="")
+            if alike and arms[-1].evaluation == other.evaluation:
                 raise InputError(f"arms[{place}]: {entry.name!r} is trained exactly as {other.name!r}")
     return Study(
         name=document.name or stem,
@@ -177,7 +179,7 @@ def _study(document: _Document, stem: str) -> Study:
         arms=tuple(arms),
         baseline=baseline.name,
         seeds=document.seeds,
-        evaluation=_evaluation(document.evaluation),
+        evaluation=evaluation,
         dataset=document.dataset,
         limit=document.limit,
         axes=document.axes,

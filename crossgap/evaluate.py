@@ -255,9 +255,9 @@ def main(
             done.keep(folder, test.hash, measured)
             if any(done.reused[what] for what in ("features_read", "inversions_read")):
                 print(
-                    f"read from {cache or out / 'features'}: {done.reused['features_read']} of features, "
-                    f"{done.reused['inversions_read']} of inversions; made: {done.reused['encoded']} and "
-                    f"{done.reused['inverted']}",
+                    f"from {cache or out / 'features'}: {done.reused['features_read']} sets of features, "
+                    f"{done.reused['inversions_read']} of inversions; new: {done.reused['encoded']} encoded, "
+                    f"{done.reused['inverted']} inverted",
                     file=sys.stderr,
                 )
         parts.append(done)

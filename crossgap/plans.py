@@ -77,6 +77,8 @@ def changed_evaluation(
         if entry is not None and into not in inverts:
             raise InputError(f"{path}.{into}: no route inverts into {into}; add one, or leave the plan out")
         plan = base.plans.get(into, plans.get(into))
+        if entry is not None and plan is None:
+            raise InputError(f"{path}.{into}: there is no plan of inversion into {into} to change")
         if plan is not None and into in inverts:
             made[into] = changed_plan(plan, entry or {}, partial(preset, into), f"{path}.{into}")
     try:
@@ -134,7 +136,8 @@ def changed_plan(
 def together(plans: Iterable[InversionPlan], into: Target) -> tuple[Batch, ...]:
     """Put the settings of several plans into as few batches as possible, each run to the longest's end.
 
-    A run of n steps holds every shorter one, so steps cost nothing more.
+    A run of n steps holds every shorter one, so steps cost nothing more. The batches do not depend on the
+    order of the plans: each of them finds what another one made.
     """
     groups: dict[Any, list[tuple[InversionConfig, InversionPlan]]] = {}
     alike = [part.name for part in fields(InversionConfig) if part.name not in (*GRID, "steps")]
@@ -148,7 +151,7 @@ def together(plans: Iterable[InversionPlan], into: Target) -> tuple[Batch, ...]:
         made.append(
             Batch(
                 into=into,
-                configs=tuple(dict.fromkeys(replace(config, steps=steps) for config, _ in members)),
+                configs=tuple(sorted({replace(config, steps=steps) for config, _ in members}, key=_order)),
                 snapshots=tuple(sorted({step for _, plan in members for step in plan.snapshots})),
                 engine=members[0][1].engine,
             )
@@ -164,6 +167,22 @@ def sharing(evaluation: EvaluationConfig, others: Iterable[EvaluationConfig]) ->
         for into, plan in evaluation.plans.items()
     }
     return replace(evaluation, plans=plans)
+
+
+def _order(config: InversionConfig) -> tuple[float, ...]:
+    return tuple(getattr(config, name) for name in GRID)
+
+
+def single_settings(evaluation: EvaluationConfig) -> dict[str, dict[str, Any]]:
+    """Name the settings of each plan that have one value, as axes do; steps where one is reported."""
+    found: dict[str, dict[str, Any]] = {}
+    for into, plan in evaluation.plans.items():
+        stops = [step for step in plan.snapshots if step > 0]
+        values: dict[str, list[Any]] = {
+            name: list(dict.fromkeys(getattr(config, name) for config in plan.configs)) for name in SEVERAL
+        }
+        found[into] = {name: of[0] for name, of in (values | {"steps": stops}).items() if len(of) == 1}
+    return found
 
 
 def _of(made: type, found: Table) -> dict[str, Any]:

@@ -37,7 +37,7 @@ OPTIONS = {
     "pretrain.prepare": {"data", "out", "per_shard", "image_size", "limit", "max_bad", "data_root"},
     "ablations.sweep": {
         "study", "data", "mode", "smoke", "out", "trials", "seeds", "workers", "threads", "device", "storage",
-        "heartbeat", "time_limit", "memory_limit", "dry_run",
+        "heartbeat", "time_limit", "memory_limit", "dry_run", "changes",
     },
 }  # fmt: skip
 

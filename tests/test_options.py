@@ -256,7 +256,7 @@ def test_what_is_added_to_an_evaluation_is_all_that_is_inverted(
     capsys.readouterr()
     more = ["--routes", "native", "oti", "centred", "--learning-rate", "0.02", "0.1"]
     assert evaluated(model, out, *shared, *more) == 0
-    assert "made: 0 and 1" in capsys.readouterr().err  # the new learning rate, in one batch
+    assert "new: 2 encoded, 1 inverted" in capsys.readouterr().err  # what maps are fitted on; the new rate
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     rows = read_rows([out / "rows.jsonl"])
     assert "centred" in set(rows["route"]) - set(before["route"])
