@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
-from ablations.space import Value, configure
 from ablations.study import AS_TRAINED, Arm
 from crossgap.datasets.scenes import is_scenes
 from crossgap.evaluation import InversionPlan
 from crossgap.inversion import InversionConfig, Target
 from crossgap.presets import preset
 from pretrain.config import TrainConfig
+from pretrain.configure import Value, configure
 from pretrain.recipes import RECIPES, on_scenes
 
 World = Literal["scenes", "emoji"]

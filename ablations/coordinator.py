@@ -27,6 +27,7 @@ from ablations.supervisor import Running, Supervisor
 from ablations.trial import TrialSpec, is_no_space, result_of, trial_folder, write_failure
 from crossgap.errors import InputError
 from crossgap.records import read_json, write_json, write_text
+from pretrain.config import TrainConfig
 
 STUDY = "study.json"
 _LOCK = ".lock"
@@ -156,7 +157,9 @@ class Coordinator:
 
     def _take(self) -> _Ticket | None:
         if not self._draws:
-            taken = self.ledger.take_cell([arm.name for arm in self.plan.arms], self._cells)
+            waiting = self._under_way()
+            wanted = [cell for cell in self._cells if cell not in waiting]
+            taken = self.ledger.take_cell([arm.name for arm in self.plan.arms], wanted)
             if taken is None:
                 return None
             trial, (arm, seed) = taken
@@ -282,7 +285,18 @@ class Coordinator:
         return trial_folder(self.folder, arm, seed)
 
     def _spec(self, arm: Arm, seed: int) -> TrialSpec:
-        return replace(self.template, arm=arm, seed=seed, folder=self._folder(arm.name, seed))
+        return replace(
+            self.template,
+            arm=arm,
+            seed=seed,
+            folder=self._folder(arm.name, seed),
+            evaluation=self.plan.evaluation_of(arm),
+        )
+
+    def _under_way(self) -> set[Cell]:
+        """List the cells whose model is being trained here for another cell: they wait and take it over."""
+        trained = [(_model(running.spec.arm), running.spec.seed) for running in self._tickets]
+        return {cell for cell in self._cells if (_model(self.plan.arm(cell[0])), cell[1]) in trained}
 
     def _progress(self) -> tuple[int, int]:
         """Count the models that are finished, and those that there will be."""
@@ -391,6 +405,11 @@ def collect_rows(folder: Path) -> None:
     text = "".join(path.read_text("utf-8") for path in paths if path.exists())
     if not (folder / "rows.jsonl").exists() or (folder / "rows.jsonl").read_text("utf-8") != text:
         write_text(folder / "rows.jsonl", text)
+
+
+def _model(arm: Arm) -> TrainConfig:
+    """Say what decides an arm's model: arms that share it differ in their evaluation or by name alone."""
+    return replace(arm.train, recipe="")
 
 
 def _mean(by_seed: Mapping[int, Mapping[str, float | None]]) -> dict[str, float | None]:

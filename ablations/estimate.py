@@ -35,8 +35,7 @@ def print_plan(plan: Study, folder: Path, template: TrialSpec, *, total: int, wo
     for arm, seed in cells:
         result = result_of(trial_folder(folder, arm, seed))
         spec = replace(template, arm=plan.arm(arm), seed=seed)
-        key = training_key(spec.train_config())
-        made = None if key is None else stages.find("train", key)
+        made = stages.find("train", training_key(spec.train_config(), folder))
         if result is None:
             missing.append((arm, made is not None))
         state = "to run" if result is None else result["state"]

@@ -27,7 +27,7 @@ from ablations.arms import (
     varied_arm,
 )
 from ablations.search import MODES, Mode
-from ablations.space import Axis
+from ablations.space import OF_EVALUATION, Axis
 from ablations.study import AS_TRAINED, Arm, Study, grid_arms
 from crossgap.errors import InputError
 from crossgap.evaluation import EvaluationConfig, InversionPlan
@@ -419,9 +419,11 @@ def budget(study: Study) -> str:
 def smoke(study: Study) -> Study:
     """Shrink a study to its smallest form: the same path in minutes, with numbers that mean nothing.
 
-    Axes stay as they are; the trainings that they vary are small through the baseline.
+    Axes stay as they are; the trainings that they vary are small through the baseline. So do inversions where
+    an axis varies them.
     """
     evaluation = study.evaluation
+    varied = any(axis.name.startswith(OF_EVALUATION) for axis in study.axes)
     plans = {
         into: replace(
             plan,
@@ -435,14 +437,22 @@ def smoke(study: Study) -> Study:
             methods=plan.methods[:2],
         )
         for into, plan in evaluation.plans.items()
+        if not varied
     }
     modes: tuple[Mode, ...] = get_args(Mode)
     searches = {mode: replace(study.searches.get(mode, MODES[mode]), trials=3) for mode in modes}
     return replace(
         study,
-        arms=tuple(replace(arm, train=smoke_training(arm.train)) for arm in study.arms),
+        arms=tuple(
+            replace(
+                arm,
+                train=smoke_training(arm.train),
+                evaluation=None if arm.evaluation is None else replace(arm.evaluation, num_neighbours=2),
+            )
+            for arm in study.arms
+        ),
         seeds=study.seeds[: 2 if len(study.arms) <= 4 else 1],
-        evaluation=replace(evaluation, plans=plans, num_neighbours=2),
+        evaluation=replace(evaluation, plans=plans or evaluation.plans, num_neighbours=2),
         searches=searches,
         limit=60,
         smoke=True,

@@ -1,35 +1,37 @@
-"""What a study varies: axes over training settings, and pure functions from a trial to a config."""
+"""What a study varies: axes over settings of training and inversion, pure functions from a trial to both."""
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast, get_args
+from functools import partial
+from typing import cast, get_args
 
 import optuna
 
-from ablations.strict import hints_of, strict
-from crossgap.datasets.scenes import SceneOptions, is_scenes
+from crossgap.changes import nested
 from crossgap.errors import InputError, check_known
+from crossgap.evaluation import EvaluationConfig
+from crossgap.inversion import Target
+from crossgap.plans import changed_evaluation
+from crossgap.presets import preset
 from pretrain.config import TrainConfig
-from pretrain.objective import ObjectiveConfig
-
-Value = float | int | str | bool
-Settings = dict[str, Value]
+from pretrain.configure import OF_DATA, Settings, Value, configure
 
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """One setting of the training that a study varies.
+    """One setting of the training or of the inversion that a study varies.
 
     Args:
         name: path of a field of :class:`pretrain.config.TrainConfig`, as ``learning_rate``,
             ``objective.temperature.initial`` or, for a term of the objective, ``objective.weights.siglip``;
             or ``data.`` and an option of the scenes that are trained on, as ``data.mention``,
-            ``data.mention.colour``.
+            ``data.mention.colour``; or a setting of the evaluation, as ``evaluation.text.learning_rate``:
+            ``steps``, ``num_tokens``, ``template``, ``method``, ``weight_decay``, ``init_std`` of OTI
+            (``text``) or OVI (``image``). Points that differ in the evaluation alone share a trained model.
         choices: its values, in a grid and when drawn; or
         low, high: the range from which it is drawn, on a logarithmic scale if ``log``; whole numbers if both
             bounds are.
@@ -91,7 +93,7 @@ class Axis:
         return all(settings.get(name) == value for name, value in self.when.items())
 
 
-_DATA = "data."  # before the name of an option of the scenes that are trained on
+OF_EVALUATION = "evaluation."  # before the name of a setting that no training depends on
 
 # what a trial sets itself: seeds are paired, device and threads are the machine's, the recipe is a name
 _OF_THE_TRIAL = ("seed", "device", "threads", "recipe")
@@ -110,7 +112,35 @@ def check_setting(name: str) -> None:
         )
 
 
-def check_axes(axes: Sequence[Axis], base: TrainConfig) -> None:
+def configure_point(
+    train: TrainConfig, evaluation: EvaluationConfig, settings: Mapping[str, Value]
+) -> tuple[TrainConfig, EvaluationConfig]:
+    """Return a training and an evaluation with some settings changed: a pure function.
+
+    With a number of inversion steps, the features after these steps are what is measured.
+
+    Raises:
+        InputError: as :func:`pretrain.configure.configure` and :func:`crossgap.plans.changed_evaluation`.
+    """
+    of_evaluation, of_training = split_settings(settings)
+    if not of_evaluation:
+        return configure(train, of_training), evaluation
+    given = nested(of_evaluation)["evaluation"]
+    for into in get_args(Target):
+        plan = given.get(into)
+        if isinstance(plan, dict) and isinstance(plan.get("steps"), int):
+            plan["snapshots"] = [0, plan["steps"]]
+    changed = changed_evaluation(evaluation, given, plans={}, preset=partial(preset, "any"))
+    return configure(train, of_training), changed
+
+
+def split_settings(settings: Mapping[str, Value]) -> tuple[dict[str, Value], dict[str, Value]]:
+    """Split settings of a point into those of the evaluation and those of the training."""
+    of_evaluation = {name: value for name, value in settings.items() if name.startswith(OF_EVALUATION)}
+    return of_evaluation, {name: value for name, value in settings.items() if name not in of_evaluation}
+
+
+def check_axes(axes: Sequence[Axis], base: TrainConfig, evaluation: EvaluationConfig | None = None) -> None:
     """Refuse axes that a config does not have, that repeat themselves, or that depend on later ones.
 
     Every value is tried on the baseline, with what it depends on and what depends on it, so that a study does
@@ -137,7 +167,7 @@ def check_axes(axes: Sequence[Axis], base: TrainConfig) -> None:
         for value in dict.fromkeys((*axis.values, *bounds)):
             assert value is not None
             try:
-                configure(base, _completed(before, axis, value))
+                configure_point(base, evaluation or EvaluationConfig(), _completed(before, axis, value))
             except InputError as error:
                 raise InputError(f"axis {axis.name!r}, value {value!r}: {error}") from error
 
@@ -182,106 +212,18 @@ def grid_settings(axes: Sequence[Axis]) -> list[Settings]:
     return found
 
 
-def configure(base: TrainConfig, settings: Mapping[str, Value], *, where: str = "") -> TrainConfig:
-    """Return ``base`` with some settings changed: a pure function.
-
-    A weight or strength of 0 leaves the term or modifier out. Options of ``data`` are changed in its name.
-
-    Args:
-        where: the settings come from, which errors put before a setting's name.
-
-    Raises:
-        InputError: a name that is no setting, a value of another kind, or one that the config refuses.
-    """
-    tree: dict[str, Any] = {}
-    of_data = {name: value for name, value in settings.items() if name.startswith(_DATA)}
-    for name, value in settings.items():
-        if name in of_data:
-            continue
-        *folders, last = name.split(".")
-        place = tree
-        for folder in folders:
-            place = place.setdefault(folder, {})
-            if not isinstance(place, dict):
-                raise InputError(f"settings {list(settings)}: {name!r} is a part of another of them")
-        if last in place:
-            raise InputError(f"settings {list(settings)}: {name!r} holds another of them")
-        place[last] = value
-    if of_data:
-        tree["data"] = _world(tree.get("data", base.data), of_data, where)
-    config = _changed(base, tree, where)
-    assert isinstance(config, TrainConfig)
-    return config
-
-
-def _world(data: Any, settings: Mapping[str, Value], where: str) -> str:
-    """Return the name of the training's world with some of its options changed."""
-    before = f"{where}." if where else ""
-    if not isinstance(data, str) or not is_scenes(data):
-        raise InputError(
-            f"{before}{next(iter(settings))}: data={data!r} has no options; train on scenes (data = "
-            f'"scenes"), which has {", ".join(SceneOptions().as_written())}'
-        )
-    given = {name.removeprefix(_DATA): value for name, value in settings.items()}
-    try:
-        return SceneOptions.parse(data).changed(given).name
-    except InputError as error:
-        raise InputError(f"{before}data: {error}") from error
-
-
-def _changed(value: Any, tree: Mapping[str, Any], path: str) -> Any:
-    """Return a dataclass with the entries of ``tree`` changed."""
-    hints = hints_of(type(value))
-    changes: dict[str, Any] = {}
-    for name, entry in tree.items():
-        full = f"{path}.{name}" if path else name
-        if name not in hints:
-            raise _unknown(name, hints, full)
-        old = getattr(value, name)
-        if isinstance(entry, Mapping) and dataclasses.is_dataclass(old):
-            changes[name] = _changed(old, entry, full)
-        elif isinstance(entry, Mapping) and isinstance(old, Mapping):
-            changes[name] = _merged(old, entry, get_args(hints[name])[1], full)
-            if isinstance(value, ObjectiveConfig) and name in ("weights", "modifiers"):
-                changes[name] = {term: weight for term, weight in changes[name].items() if weight != 0}
-        elif dataclasses.is_dataclass(old) or isinstance(old, Mapping):
-            raise InputError(f"{full}: {entry!r}: name one of its parts, not the whole")
-        else:
-            changes[name] = strict(entry, hints[name], full)
-    try:
-        return dataclasses.replace(value, **changes)
-    except InputError as error:
-        raise InputError(f"{path}: {error}" if path else str(error)) from error
-
-
-def _unknown(name: str, known: Iterable[str], path: str) -> InputError:
-    try:
-        check_known(name, known, "setting")
-    except InputError as error:
-        return InputError(f"{path}: {error}" if path != name else str(error))
-    raise AssertionError(f"{name} is known")
-
-
-def _merged(old: Mapping[str, Any], tree: Mapping[str, Any], hint: Any, path: str) -> dict[str, Any]:
-    """Return a mapping with some entries changed; an entry that is new starts from its defaults."""
-    merged = dict(old)
-    for name, entry in tree.items():
-        full = f"{path}.{name}"
-        if isinstance(entry, Mapping) and name in old and dataclasses.is_dataclass(old[name]):
-            merged[name] = _changed(old[name], entry, full)
-        else:
-            merged[name] = strict(entry, hint, full)
-    return merged
-
-
 def describe(settings: Mapping[str, Value]) -> str:
     """Say settings in a few words for a figure's legend: the last part of each name, and its value."""
     return ", ".join(f"{_short(name)} {_number(value)}" for name, value in settings.items()) or "baseline"
 
 
 def _short(name: str) -> str:
-    if name.startswith(_DATA):
-        return name.removeprefix(_DATA).replace(".", " ").replace("_", " ")
+    if name.startswith(OF_EVALUATION):
+        _, *into, last = name.split(".")
+        direction = {"text": "OTI ", "image": "OVI "}.get(into[0] if into else "", "")
+        return direction + last.replace("num_", "").replace("_", " ")
+    if name.startswith(OF_DATA):
+        return name.removeprefix(OF_DATA).replace(".", " ").replace("_", " ")
     last = name.rsplit(".", 1)[-1]
     return name.split(".")[-2] if last == "initial" else last.replace("_", " ")
 

@@ -12,12 +12,14 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from filelock import FileLock
 
 import crossgap
 from crossgap.datasets import Dataset
@@ -54,22 +56,32 @@ class Stages:
         folder = self.root.parent / read_json(entry)["folder"]
         return folder if folder.is_dir() else None
 
+    @contextmanager
+    def making(self, stage: Stage, key: str) -> Iterator[None]:
+        """Hold a stage that is looked for and, if it is not there, made: whoever else wants it waits."""
+        (self.root / stage).mkdir(parents=True, exist_ok=True)
+        with FileLock(self.root / stage / f"{key}.lock"):
+            yield
+
     def record(self, stage: Stage, key: str, folder: Path) -> None:
         """Name the trial that made a stage."""
         place = os.path.relpath(folder.resolve(), self.root.parent.resolve())
         write_json(self.root / stage / f"{key}.json", {"folder": place, "commit": commit()})
 
 
-def training_key(config: TrainConfig) -> str | None:
-    """Hash what decides a trained model; None where that cannot be told from names and sizes.
+def training_key(config: TrainConfig, study: Path) -> str:
+    """Hash what decides a trained model.
 
-    The recipe's name is left out: two arms with the same settings are the same model.
+    The recipe's name is left out: two arms with the same settings are the same model. What depends on files
+    that have no key of their own here (a CLIP to start from, embeddings of captions) is known in the folder
+    of its study alone.
     """
-    if config.encoder is not None or config.semantics is not None or config.validation is not None:
-        return None  # they depend on files that have no key of their own here
     settings = {name: value for name, value in config.as_json().items() if name != "recipe"}
     made_by = {"torch": torch.__version__, "crossgap": crossgap.__version__}
-    return _hash({"config": settings, "data": _data_identity(config.data), **made_by})
+    known = {"config": settings, "data": _data_identity(config.data), **made_by}
+    if config.encoder is not None or config.semantics is not None or config.validation is not None:
+        known["study"] = str(study.resolve())
+    return _hash(known)
 
 
 def evaluation_key(

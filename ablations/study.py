@@ -9,23 +9,30 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, get_args
 
 from ablations.search import MODES, Mode, Search, check_search
-from ablations.space import Axis, Settings, check_axes, configure, describe, grid_settings
+from ablations.space import Axis, check_axes, configure_point, describe, grid_settings
 from crossgap.datasets.scenes import SceneOptions, is_scenes
 from crossgap.errors import InputError, check_known
 from crossgap.evaluation import EvaluationConfig
+from crossgap.plans import sharing
 from pretrain.config import TrainConfig
+from pretrain.configure import Settings, configure
 
 AS_TRAINED = "as trained"  # in place of a dataset's name: each arm on the world that it was trained on
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """One side of a comparison: a name for files, a label for figures, and how its models are trained."""
+    """One side of a comparison: a name for files, a label for figures, and how its models are trained.
+
+    ``evaluation`` is how they are measured where it is not as the study says: arms that differ in their
+    inversion alone are measured on the same trained model.
+    """
 
     name: str
     label: str
     description: str
     train: TrainConfig
+    evaluation: EvaluationConfig | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", self.name):
@@ -94,7 +101,7 @@ class Study:
                 f"study {self.name!r}: mode {self.mode!r} compares the points that it draws with the baseline"
                 " alone; give no other arms, or make it a grid and ask for the mode by --mode"
             )
-        check_axes(self.axes, self.arm(self.baseline).train)
+        check_axes(self.axes, self.arm(self.baseline).train, self.evaluation)
         if self.dataset == AS_TRAINED:
             self._check_worlds()
         if self.processes < 1:
@@ -132,17 +139,40 @@ class Study:
         check_known(name, [arm.name for arm in self.arms], f"arm of study {self.name!r}")
         return next(arm for arm in self.arms if arm.name == name)
 
+    def evaluation_of(self, arm: Arm) -> EvaluationConfig:
+        """Say how the models of an arm are measured, each in the batches that arms of one model share.
+
+        Points of a search are not known beforehand; they share the steps of an axis over choices.
+        """
+        own = arm.evaluation or self.evaluation
+        if self.mode == "grid":
+            others = [
+                other.evaluation or self.evaluation
+                for other in self.arms
+                if replace(other.train, recipe="") == replace(arm.train, recipe="")
+            ]
+            return sharing(own, others) if any(other != own for other in others) else own
+        stops = [
+            axis for axis in self.axes if axis.name.startswith("evaluation.") and axis.name.endswith(".steps")
+        ]
+        others = [
+            configure_point(arm.train, own, {axis.name: value})[1] for axis in stops for value in axis.choices
+        ]
+        return sharing(own, others) if others else own
+
     def cells(self) -> list[tuple[str, int]]:
         """List (arm, seed), seed by seed: a study that is cut short still compares paired arms."""
         return [(arm.name, seed) for seed in self.seeds for arm in self.arms]
 
     def point(self, number: int, settings: Settings) -> Arm:
         """Make the arm of a drawn point."""
+        train, evaluation = configure_point(self.arm(self.baseline).train, self.evaluation, settings)
         return Arm(
             name=f"p{number:04d}",
             label=f"p{number:04d}: {describe(settings)}",
             description="; ".join(f"{name} = {value}" for name, value in settings.items()),
-            train=configure(self.arm(self.baseline).train, settings),
+            train=train,
+            evaluation=None if evaluation == self.evaluation else evaluation,
         )
 
     def in_mode(self, mode: Mode) -> Study:
@@ -160,7 +190,7 @@ class Study:
         So may the number of points of a search, but nothing else about how they are drawn.
         """
         fields = asdict(self)
-        arms = {arm.name: _described(arm.train) for arm in self.arms}
+        arms = {arm.name: _described(arm.train) | _measured(arm) for arm in self.arms}
         kept = {name: fields[name] for name in ("name", "baseline", "dataset", "limit", "evaluation", "mode")}
         search = {name: value for name, value in asdict(self.search).items() if name != "trials"}
         drawn = {} if self.mode == "grid" else {"axes": fields["axes"], "seeds": fields["seeds"]}
@@ -194,24 +224,34 @@ def _described(train: TrainConfig) -> dict[str, Any]:
     return values
 
 
-def grid_arms(base: Arm, axes: Sequence[Axis]) -> tuple[Arm, ...]:
+def _measured(arm: Arm) -> dict[str, Any]:
+    """Give an arm's own evaluation, if it has one."""
+    return {} if arm.evaluation is None else {"evaluation": asdict(arm.evaluation)}
+
+
+def grid_arms(base: Arm, axes: Sequence[Axis], evaluation: EvaluationConfig | None = None) -> tuple[Arm, ...]:
     """Make an arm of each combination of the axes' values, after ``base`` itself; none is there twice.
+
+    ``evaluation`` is the study's, for axes of the inversion.
 
     A combination is named after its values' places on the axes, as ``g-0-2``.
     """
     arms = [base]
     for settings in grid_settings(axes):
-        train = configure(base.train, settings)
+        measured = evaluation or EvaluationConfig()
+        train, own = configure_point(base.train, measured, settings)
         places = [
             str(axis.values.index(settings[axis.name])) if axis.name in settings else "x" for axis in axes
         ]
-        if all(train != arm.train for arm in arms):
+        kept = None if own == measured else own
+        if all((train, kept) != (arm.train, arm.evaluation) for arm in arms):
             arms.append(
                 Arm(
                     name="-".join(("g", *places)),
                     label=describe(settings),
                     description="; ".join(f"{name} = {value}" for name, value in settings.items()),
                     train=train,
+                    evaluation=kept,
                 )
             )
     return tuple(arms)

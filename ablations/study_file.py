@@ -7,37 +7,32 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-import itertools
-import math
 import sys
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
 
-import yaml
-
 from ablations.arms import ROUTES, World, plans_of_the_demo, world_of
 from ablations.recipes import STUDIES
 from ablations.search import MODES, Mode, Search
-from ablations.space import Axis, check_axes, check_setting, configure, describe
-from ablations.strict import fields_of, hints_of, strict
+from ablations.space import Axis, check_axes, check_setting, describe
 from ablations.study import Arm, Study, grid_arms
+from crossgap.changes import flat
+from crossgap.documents import READERS, read_document
 from crossgap.errors import InputError, check_known
-from crossgap.evaluation import EvaluationConfig, InversionPlan
-from crossgap.inversion import InversionConfig, Target
-from crossgap.presets import Schedule, preset
-from crossgap.routes import ROUTES as ALL_ROUTES
-from crossgap.routes import direction
+from crossgap.evaluation import EvaluationConfig
+from crossgap.plans import changed_evaluation
+from crossgap.presets import preset
+from crossgap.strict import fields_of, hints_of, strict
 from pretrain.config import TrainConfig
+from pretrain.configure import configure
 from pretrain.recipes import FINE_TUNING, RECIPES
 
 Table = Mapping[str, Any]
-# Shares of a schedule's steps to look at, where a file names the steps but no snapshots.
-_LOOKS = (0, 1 / 30, 1 / 15, 1 / 8, 1 / 4, 1 / 2, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,10 +86,10 @@ def find_study(name: str, data: str | None = None) -> Study:
     file, _, function = name.partition(".py:")
     if function:
         return read_study(Path(f"{file}.py"), function)
-    if Path(name).suffix in (".py", *_READERS):
+    if Path(name).suffix in (".py", *READERS):
         return read_study(Path(name))
     if Path(name).is_file():
-        raise InputError(f"study file {name!r}: its name must end in {', '.join(('.py', *_READERS))}")
+        raise InputError(f"study file {name!r}: its name must end in {', '.join(('.py', *READERS))}")
     check_known(name, STUDIES, "study")
     raise AssertionError("check_known returns only known names")
 
@@ -115,19 +110,16 @@ def read_study(path: Path, function: str = "study") -> Study:
             a value of another kind or one that is refused; the message names the file and the key's path.
     """
     if path.suffix != ".py":
-        check_known(path.suffix, [*_READERS, ".py"], f"ending of the study file {str(path)!r}:")
+        check_known(path.suffix, [*READERS, ".py"], f"ending of the study file {str(path)!r}:")
     if not path.is_file():
         raise InputError(f"study file {str(path)!r} does not exist")
     if path.suffix == ".py":
         return _called(path, function)
     if function != "study":
         raise InputError(f"{path} has no functions: {function!r} can be named of a .py file alone")
-    try:
-        text = path.read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is no UTF-8 text: {error}") from error
+    document = read_document(path, "study file")
     with _naming(str(path)):
-        return _study(strict(_READERS[path.suffix](text), _Document, ""), path.stem)
+        return _study(strict(document, _Document, ""), path.stem)
 
 
 def _called(path: Path, function: str) -> Study:
@@ -169,15 +161,17 @@ def _study(document: _Document, stem: str) -> Study:
         description=base.description,
         train=_configured(_trained(document.base), document.train, "train"),
     )
+    evaluation = _evaluation(document.evaluation, world_of(document.dataset))
     with _naming("axes"):
-        check_axes(document.axes, baseline.train)
-    arms = list(grid_arms(baseline, document.axes)) if document.cross else [baseline]
+        check_axes(document.axes, baseline.train, evaluation)
+    arms = list(grid_arms(baseline, document.axes, evaluation)) if document.cross else [baseline]
     if document.cross and not document.axes:
         raise InputError("cross: there are no axes to cross")
     for place, entry in enumerate(document.arms):
         arms.append(_arm(entry, document, baseline, f"arms[{place}]"))
         for other in arms[:-1]:
-            if replace(arms[-1].train, recipe="") == replace(other.train, recipe=""):
+            alike = replace(arms[-1].train, recipe="") == replace(other.train, recipe="")
+            if alike and arms[-1].evaluation == other.evaluation:
                 raise InputError(f"arms[{place}]: {entry.name!r} is trained exactly as {other.name!r}")
     return Study(
         name=document.name or stem,
@@ -185,7 +179,7 @@ def _study(document: _Document, stem: str) -> Study:
         arms=tuple(arms),
         baseline=baseline.name,
         seeds=document.seeds,
-        evaluation=_evaluation(document.evaluation, world_of(document.dataset)),
+        evaluation=evaluation,
         dataset=document.dataset,
         limit=document.limit,
         axes=document.axes,
@@ -203,7 +197,7 @@ def _trained(recipe: str) -> TrainConfig:
 def _arm(entry: _ArmEntry, document: _Document, baseline: Arm, path: str) -> Arm:
     known = RECIPES | FINE_TUNING
     train = baseline.train
-    settings = _flat(entry.train)
+    settings = flat(entry.train)
     label = describe(settings)
     description = "; ".join(f"{name} = {value}" for name, value in settings.items())
     if entry.recipe is not None:
@@ -223,64 +217,16 @@ def _arm(entry: _ArmEntry, document: _Document, baseline: Arm, path: str) -> Arm
 
 
 def _configured(base: TrainConfig, table: Table, path: str) -> TrainConfig:
-    settings = _flat(table)
+    settings = flat(table)
     for name in settings:
         with _naming(f"{path}.{name}"):
             check_setting(name)
     return configure(base, settings, where=path)
 
 
-def _flat(table: Table, before: str = "") -> dict[str, Any]:
-    """Write nested tables as dotted names."""
-    flat: dict[str, Any] = {}
-    for name, value in table.items():
-        full = f"{before}{name}"
-        flat |= _flat(value, f"{full}.") if isinstance(value, Mapping) and value else {full: value}
-    return flat
-
-
 def _evaluation(given: Table, data: World) -> EvaluationConfig:
-    hints = {**hints_of(EvaluationConfig), "text": Table, "image": Table}
-    del hints["plans"]
-    found = fields_of(given, hints, "evaluation")
-    routes = found.get("routes", ROUTES)
-    with _naming("evaluation.routes"):
-        for route in routes:
-            check_known(route, ALL_ROUTES, "route")
-    inverts = {direction(route, kind) for route in routes for kind in ALL_ROUTES[route].kinds}
-    plans: dict[Target, InversionPlan] = {}
-    for into, of_demo in plans_of_the_demo(data).items():
-        entry = found.pop(into, None)
-        if entry is not None and into not in inverts:
-            raise InputError(
-                f"evaluation.{into}: no route inverts into {into}; add one, or leave the plan out"
-            )
-        if into in inverts:
-            plans[into] = _plan(entry or {}, into, of_demo, f"evaluation.{into}")
-    with _naming("evaluation"):
-        return EvaluationConfig(**{**found, "routes": routes, "plans": plans})
-
-
-def _plan(given: Table, into: Target, of_demo: InversionPlan, path: str) -> InversionPlan:
-    """Read an inversion plan: a schedule or the demo's, with some of its settings, and what to compare."""
-    hints = {**hints_of(InversionConfig), **hints_of(InversionPlan), "schedule": Schedule}
-    del hints["config"], hints["num_tokens"]
-    found = fields_of(given, hints, path)
-    config, batch = of_demo.config, of_demo.config.batch_size
-    if "schedule" in found:
-        config = replace(preset("any", into, found["schedule"]), batch_size=batch)
-    with _naming(path):
-        config = replace(config, **_of(InversionConfig, found))
-        looks = of_demo.snapshots
-        if config.steps != of_demo.config.steps or "schedule" in found:
-            looks = tuple(dict.fromkeys(math.ceil(share * config.steps) for share in _LOOKS))
-        plan = {"token_counts": of_demo.token_counts, "snapshots": looks, **_of(InversionPlan, found)}
-        return InversionPlan(config=config, **plan)
-
-
-def _of(made: type, found: Table) -> dict[str, Any]:
-    names = {part.name for part in fields(made)}
-    return {name: value for name, value in found.items() if name in names}
+    base = EvaluationConfig(routes=ROUTES)
+    return changed_evaluation(base, given, plans=plans_of_the_demo(data), preset=partial(preset, "any"))
 
 
 def _search(mode: Mode, given: Table) -> Search:
@@ -297,32 +243,3 @@ def _naming(place: str) -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError(f"{place}: {error}") from error
-
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which would take the last of two equal keys without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [(key.value, key.start_mark.line + 1) for key, _ in node.value]
-        for (first, _), (again, line) in itertools.combinations(keys, 2):
-            if first == again and isinstance(first, str):
-                raise InputError(f"line {line}: key {first!r} is there twice")
-        made: dict[Any, Any] = super().construct_mapping(node, deep=deep)
-        return made
-
-
-def _from_yaml(text: str) -> Any:
-    try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader, see above
-    except yaml.YAMLError as error:
-        raise InputError(f"is no YAML: {error}") from error
-
-
-def _from_toml(text: str) -> Any:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"is no TOML: {error}") from error
-
-
-_READERS = {".toml": _from_toml, ".yaml": _from_yaml, ".yml": _from_yaml}

@@ -6,6 +6,7 @@ python -m ablations.sweep --study demo --smoke # the same path in its smallest f
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from contextlib import closing, nullcontext
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from ablations.changed import SETTINGS, changed_study
 from ablations.coordinator import STUDY, Coordinator, Interrupted, collect_rows, held, machine
 from ablations.estimate import print_plan
 from ablations.outcome import OUTCOME, lines
@@ -24,9 +26,11 @@ from ablations.study import Study
 from ablations.study_file import find_study
 from ablations.supervisor import Limits, Supervisor
 from ablations.trial import TrialSpec, result_of, trial_folder
+from crossgap.changes import nested, overlaid
 from crossgap.command import run_command
 from crossgap.encoders import resolve_device
 from crossgap.errors import InputError
+from crossgap.options import NO_CHANGES, Changes
 from crossgap.records import read_json
 from crossgap.settings import check_same
 from pretrain.data import shards_of
@@ -49,6 +53,7 @@ def main(
     time_limit: float | None = None,
     memory_limit: float | None = None,
     dry_run: bool = False,
+    changes: Changes = NO_CHANGES,
 ) -> int:
     """Run a study; the same command resumes it, and does nothing when it is finished.
 
@@ -80,7 +85,11 @@ def main(
     for name, limit in {"time-limit": time_limit, "memory-limit": memory_limit}.items():
         if limit is not None and limit <= 0:
             raise InputError(f"--{name} must be above 0, not {limit:g}")
-    plan = _plan(study, data, mode, smoke=smoke, seeds=seeds)
+    settings = overlaid(changes.file, changes.given)
+    plan = changed_study(_plan(study, data, mode, smoke=smoke, seeds=seeds), settings)
+    if changes.show:
+        changes.print(nested(settings))
+        return 0
     target = resolve_device(device)
     pool = _pool(device, target)
     folder = out or Path("runs") / "-".join(
@@ -208,6 +217,10 @@ def _summary(plan: Study, folder: Path, total: int) -> int:
     return 0 if len(states) == of and done else 1
 
 
+# what --set changes, but for what has an option of its own
+PATHS = tuple(name for name in SETTINGS if name not in inspect.signature(main).parameters)
+EXAMPLE = "model.width=64 evaluation.text.steps=20"
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    sys.exit(run_command(main))
+    sys.exit(run_command(main, settings=PATHS, example=EXAMPLE))

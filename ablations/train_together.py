@@ -9,10 +9,10 @@ from typing import Annotated
 import torch
 import tyro
 
-from ablations.strict import strict
 from ablations.trial import TRAIN_FILE
 from crossgap.command import run_command
 from crossgap.records import read_json
+from crossgap.strict import strict
 from pretrain.config import TrainConfig
 from pretrain.processes import joined
 from pretrain.train import train

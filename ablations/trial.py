@@ -28,6 +28,7 @@ from crossgap.datasets import Dataset, load_dataset
 from crossgap.encoders import load_encoder
 from crossgap.errors import InputError
 from crossgap.evaluation import EvaluationConfig, evaluate
+from crossgap.plans import single_settings
 from crossgap.provenance import Provenance, config_hash
 from crossgap.records import read_json, remove_torn, write_json, write_text
 from pretrain.config import TrainConfig
@@ -62,6 +63,11 @@ class TrialSpec:
     threads: int
     folder: Path
     stages: Path
+
+    @property
+    def study_folder(self) -> Path:
+        """The folder of the study."""
+        return self.folder.parent.parent
 
     def train_config(self) -> TrainConfig:
         """Return the arm's training settings with this trial's seed, device and threads."""
@@ -136,18 +142,23 @@ def is_no_space(error: BaseException) -> bool:
 def _train_and_measure(spec: TrialSpec) -> dict[str, Any]:
     stages, config = Stages(spec.stages), spec.train_config()
     reused: dict[str, Any] = {}
-    key = training_key(config)
-    made = None if key is None else stages.find("train", key)
-    if made is not None and take_training(made, spec.folder, config):
-        reused["train"] = str(made)
-    trained = _train(spec, config)
-    if key is not None and "train" not in reused:
-        stages.record("train", key, spec.folder)
+    key = training_key(config, spec.study_folder)
+    with stages.making("train", key):
+        made = stages.find("train", key)
+        if made is not None and take_training(made, spec.folder, config):
+            reused["train"] = str(made)
+        trained = _train(spec, config)
+        if "train" not in reused:
+            stages.record("train", key, spec.folder)
     encoder = load_encoder(str(spec.folder), device=spec.device)
     test = _measured_on(spec, spec.split)
     val = _measured_on(spec, "val") if spec.split == "test" else None
     evaluation = evaluation_settings(spec.evaluation)
-    settings = {"train": config.as_json(), "evaluation": evaluation}
+    settings = {
+        "train": config.as_json(),
+        "evaluation": evaluation,
+        "inversion": single_settings(spec.evaluation),
+    }
     provenance = Provenance(
         study=spec.study,
         arm=spec.arm.name,

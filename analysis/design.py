@@ -15,6 +15,8 @@ WEIGHT = "objective.weights."
 STRENGTHS = (WEIGHT, "objective.modifiers.")
 TEMPERATURE = "objective.temperature.initial"
 MENTION = "data.mention"  # probability with which captions of scenes name each factor but the object
+# before a setting of inversion -> what it is called
+DIRECTIONS = {"evaluation.text.": "OTI", "evaluation.image.": "OVI"}
 # what a run is called, where it ran and how it was watched: none of it is a treatment
 BOOKKEEPING = (
     "recipe", "seed", "threads", "device", "log_every", "checkpoint_every", "validation", "workers",
@@ -173,4 +175,7 @@ def short(setting: str) -> str:
         return f"{setting.split('.')[-1]} weight"
     if setting == TEMPERATURE:
         return "temperature"
+    if setting.startswith(tuple(DIRECTIONS)):
+        into, last = setting[: setting.rindex(".") + 1], setting.rsplit(".", 1)[-1]
+        return f"{DIRECTIONS[into]} {last.removeprefix('num_').replace('_', ' ')}"
     return setting.removeprefix("objective.").replace(".", " ").replace("_", " ")

@@ -10,6 +10,7 @@ import pandas as pd
 from analysis.comparisons import OBJECT_BIAS, of_headline
 from analysis.contrasts import minus_baseline, over_seeds_of
 from analysis.design import (
+    DIRECTIONS,
     Ladder,
     changes,
     crossing,
@@ -176,7 +177,7 @@ def mentioned(study: Study) -> list[Ladder]:
     return [line._replace(name=line.name or plain) for line in lines]
 
 
-def surface(study: Study, points: pd.DataFrame) -> pd.DataFrame:
+def over_mention_and_steps(study: Study, points: pd.DataFrame) -> pd.DataFrame:
     """Put the gain after some steps of inversion, of one setting and token count, beside mention.
 
     Args:
@@ -327,6 +328,28 @@ def _null_named(settings: pd.DataFrame) -> pd.DataFrame:
             order = [NULL, *(sorted(others) if pd.api.types.is_numeric_dtype(column) else others)]
             named[name] = pd.Categorical(column.astype(object).where(column.notna(), NULL), order)
     return named
+
+
+def surface(study: Study, quantities: Sequence[Quantity]) -> list[tuple[Quantity, pd.DataFrame, list[str]]]:
+    """Give what inversion gains over crossed settings of training and inversion, one entry a modality.
+
+    Returns:
+        quantity; one row a model with its value and a column a setting; the settings, those of the training
+        before those of the inversion. Empty where inversion was not varied, or the arms are no crossing.
+    """
+    arms = changes(study.configs, study.baseline)
+    design = crossing(arms, study.configs) if arms else pd.DataFrame()
+    factors = [name for name in design.columns if name != "arm"]
+    if not any(name.startswith(tuple(DIRECTIONS)) for name in factors):
+        return []
+    factors.sort(key=lambda name: name.startswith(tuple(DIRECTIONS)))
+    named = design.rename(columns={name: short(name) for name in factors})
+    settings = [short(name) for name in factors]
+    return [
+        (quantity, named.merge(quantity.values, on="arm"), settings)
+        for quantity in quantities
+        if quantity.name.endswith(" gain")
+    ]
 
 
 class Importances(NamedTuple):

@@ -15,13 +15,14 @@ from analysis.plots.factors import draw_factors, factor_info
 from analysis.plots.front import draw_front, front_info
 from analysis.plots.headline import draw_headline
 from analysis.plots.histograms import draw_histograms, histogram_infos
-from analysis.plots.mention import draw_mention, draw_surface, mention_info
+from analysis.plots.mention import draw_mention, draw_mention_and_steps, mention_info
 from analysis.plots.neighbours import StripsInfo, draw_strips
 from analysis.plots.projection import draw_projection, projection_info
 from analysis.plots.published_figure import draw_published, published_info
 from analysis.plots.saving import Draw, Saver
 from analysis.plots.seed_effects import draw_seed_effects, seed_effects_info
 from analysis.plots.setting_curves import draw_setting_curves
+from analysis.plots.surface import draw_surface, surface_info
 from analysis.plots.temperature_ladder import draw_ladder, ladder_info
 from analysis.plots.training import draw_losses, draw_temperatures, training_info
 from analysis.results import Results, Within
@@ -266,10 +267,10 @@ class Figures:
                     f"Inversion gain over what captions say, {counted(len(info.lines), 'line')}",
                 )
             )
-            surface = designed.surface(self.study, within.points)
+            gains = designed.over_mention_and_steps(self.study, within.points)
             pictures.append(
                 self.picture(
-                    lambda surface=surface: draw_surface(surface),  # type: ignore[misc]
+                    lambda gains=gains: draw_mention_and_steps(gains),  # type: ignore[misc]
                     _slug(f"gain-over-mention-and-steps-{where.modality}", where.dataset),
                     f"Gain of {where.route.upper()} over native in mAP points on {where.task}, by mention "
                     "and steps of inversion, mean over seeds. Bold: the 95 % interval over queries lies off "
@@ -330,6 +331,7 @@ class Figures:
             return []
         info = factorial_info(results.effects)
         return [
+            *self.surfaces(results),
             self.picture(
                 lambda: draw_factorial(info),
                 "factorial-effects",
@@ -337,8 +339,24 @@ class Figures:
                 f"with {100 * results.bootstrap.level:g} % intervals, seeds as "
                 f"blocks.{_left_out(info.left_out)}",
                 f"Factorial effects on {joined(list(dict.fromkeys(results.effects['quantity'])))}",
-            )
+            ),
         ]
+
+    def surfaces(self, results: Results) -> list[Picture]:
+        pictures = []
+        for quantity, points, settings in designed.surface(self.study, results.quantities):
+            info = surface_info(points, settings, quantity=quantity.name, unit=quantity.unit)
+            pictures.append(
+                self.picture(
+                    lambda info=info: draw_surface(info),  # type: ignore[misc]
+                    _slug("surface", quantity.name),
+                    f"{quantity.name} over {joined(settings)}, each cell the mean over its models. Settings "
+                    "of inversion are those that were asked for, not chosen: of so many cells the highest "
+                    f"is too high by chance alone.{_left_out(info.left_out)}",
+                    f"{quantity.name} over {joined(settings)}",
+                )
+            )
+        return pictures
 
     def classes(self, results: Results) -> list[Picture]:
         first = sorted(self.labels, key=lambda arm: arm != self.study.baseline)

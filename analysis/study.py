@@ -186,7 +186,10 @@ def _read_study(folder: Path) -> Study:
 
 
 def _settings(folders: Iterable[tuple[str, Path]]) -> dict[str, Any]:
-    """Read configuration and what terms act on of each arm, from the first of its models that has them."""
+    """Read configuration and what terms act on of each arm, from the first of its models that has them.
+
+    What an arm's inversion has one value of stands in the configuration under ``evaluation``.
+    """
     settings: dict[str, dict[str, Mapping[str, Any]]] = {"configs": {}, "acts_on": {}}
     for arm, folder in folders:
         path = folder / "config.json"
@@ -196,6 +199,10 @@ def _settings(folders: Iterable[tuple[str, Path]]) -> dict[str, Any]:
         options = document.get("data", {}).get("options")
         if options and isinstance(document.get("config"), Mapping):  # of a made world, one setting each
             document["config"] = {**document["config"], "data": options}
+        measured = read_json(folder / "evaluation.json") if (folder / "evaluation.json").exists() else {}
+        inversion = measured.get("settings", {}).get("inversion")
+        if inversion and isinstance(document.get("config"), Mapping):
+            document["config"] = {**document["config"], "evaluation": inversion}
         for name, key in (("configs", "config"), ("acts_on", "acts_on")):
             if isinstance(document.get(key), Mapping):
                 settings[name].setdefault(arm, document[key])

@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import tyro
 from rich.console import Console
 
 from crossgap.errors import InputError
+from crossgap.options import with_settings
 
 
-def run_command(main: Callable[..., object], argv: Sequence[str] | None = None) -> int:
+def run_command(
+    main: Callable[..., object],
+    argv: Sequence[str] | None = None,
+    *,
+    settings: Collection[str] = (),
+    example: str = "",
+) -> int:
     """Parse ``argv`` by the signature of ``main`` and call it.
+
+    With ``settings``, the names of the fields of its configuration, it has ``--set``, ``--config`` and
+    ``--print-config`` too, and ``main`` a parameter ``changes`` (:mod:`crossgap.options`).
 
     Returns the exit code: what ``main`` returned, 0 if that is no number, 2 for an input error (a message
     without a traceback), 130 after Ctrl-C. Any other exception is a defect of ours and keeps its traceback.
     """
     options = (tyro.conf.FlagCreatePairsOff,)
-    return _guarded(lambda: tyro.cli(main, prog=_program(), args=argv, config=options))
+    arguments = list(sys.argv[1:] if argv is None else argv)
+
+    def call() -> object:
+        command = with_settings(main, arguments, settings, example) if settings else main
+        return tyro.cli(command, prog=_program(), args=arguments, config=options)
+
+    return _guarded(call)
 
 
 def run_commands(commands: dict[str, Callable[..., int]], argv: Sequence[str] | None = None) -> int:

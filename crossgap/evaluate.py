@@ -8,15 +8,16 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from rich.console import Console
 
 from crossgap.backbones import BACKBONES, backbone_of
+from crossgap.changes import nested, overlaid
 from crossgap.command import run_command
 from crossgap.datasets import SPECS, Dataset, Probe, load_dataset
 from crossgap.datasets.build import INVERSION_TEMPLATE
@@ -28,7 +29,10 @@ from crossgap.encoders import OpenClipEncoder, Precision, load_encoder
 from crossgap.errors import InputError, check_known
 from crossgap.evaluation import Evaluation, EvaluationConfig, InversionPlan, evaluate, joined
 from crossgap.feature_files import feature_dataset, read_features
-from crossgap.inversion import Engine, Target
+from crossgap.inversion import Engine, Method, Target
+from crossgap.kept_inversions import Batch
+from crossgap.options import NO_CHANGES, Changes
+from crossgap.plans import SEVERAL, changed_evaluation, changed_plan
 from crossgap.presets import Schedule
 from crossgap.presets import preset as inversion_preset
 from crossgap.progress import ItemProgress
@@ -37,6 +41,7 @@ from crossgap.published import compare_published, published_table
 from crossgap.records import read_json, write_json
 from crossgap.routes import ROUTES
 from crossgap.settings import check_same
+from crossgap.strict import strict
 from crossgap.summary import summary
 
 # What --preset paper measures: its inversions, with placebos and maps that cost little beside them.
@@ -64,17 +69,25 @@ def main(
     schedule: Schedule = "paper",
     steps: int | None = None,
     num_tokens: tuple[int, ...] = (),
+    learning_rate: tuple[float, ...] = (),
+    weight_decay: tuple[float, ...] = (),
+    init_std: tuple[float, ...] = (),
+    method: tuple[Method, ...] = (),
     snapshots: tuple[int, ...] = (),
-    template: str | None = None,
+    template: tuple[str, ...] = (),
     seed: int = 0,
     engine: Engine = "auto",
     device: str = "auto",
     precision: Precision = "fp32",
     threads: int | None = None,
+    cache: Path | None = None,
+    changes: Changes = NO_CHANGES,
 ) -> int:
     """Measure an encoder on datasets, or features made elsewhere: retrieval by routes, zero-shot, gap.
 
-    Each dataset that is done is kept in out/datasets, so that the same command resumes an interrupted run.
+    Each dataset that is done is kept in out/datasets, so that the same command resumes an interrupted run. A
+    call that adds routes or inversion settings to those of a finished out encodes nothing again, and inverts
+    what is new.
 
     Args:
         out: folder for rows.jsonl and the tables that pictures are drawn from.
@@ -96,13 +109,18 @@ def main(
         schedule: the paper's, or fast, which reaches its loss in far fewer steps (docs/inversion.md).
         steps: inversion steps, of both directions; default: the schedule's for this encoder.
         num_tokens: pseudo-token counts to compare; default: the paper's for this encoder.
+        learning_rate: learning rates of inversion to compare.
+        weight_decay: weight decays of AdamW to compare.
+        init_std: standard deviations of the initial noise to compare.
+        method: optimizers to compare: adamw, lbfgs.
         snapshots: steps at which inverted features are scored.
-        template: prompt of OTI; default: the dataset's.
+        template: prompts of OTI to compare, with {} for the pseudo-tokens; default: the dataset's.
         seed: of inversion noise and random controls.
         engine: lean, tower, or auto (lean where the towers allow it).
         device: auto, cpu, cuda, ...
         precision: fp32, bf16 or fp64.
         threads: CPU threads; default: torch's choice.
+        cache: folder of features and inversions that several outs may share; default: out/features.
     """
     routes = routes or (PAPER_ROUTES if preset else tuple(ROUTES))
     for route in routes:
@@ -112,6 +130,11 @@ def main(
         raise InputError(f"--steps must be at least 1, not {steps}")
     if backbone is not None:
         check_known(backbone, BACKBONES, "backbone")
+    said = nested(overlaid(changes.file, changes.given))
+    if changes.show:
+        resolved = {"routes": list(routes), "probes": list(probed), **said}
+        changes.print(resolved, leave_out=("routes", "probes"))
+        return 0
     use_threads(threads)
     if embeddings:
         if encoder is not None or dataset or pretrained is not None or preset or backbone is not None:
@@ -130,7 +153,17 @@ def main(
         if split != "test":
             raise InputError(f"--preset paper reports the paper's splits: leave --split {split} out")
         dataset, missing = _paper_sets(dataset, data_root)
-        given = {"limit": limit, "steps": steps, "num-tokens": num_tokens, "template": template}
+        given = {
+            "limit": limit,
+            "steps": steps,
+            "num-tokens": num_tokens,
+            "template": template,
+            "learning-rate": learning_rate,
+            "weight-decay": weight_decay,
+            "init-std": init_std,
+            "method": method,
+            "set": said,
+        }
         deviations = [f"--{name}" for name, value in given.items() if value]
         deviations += ["--schedule fast"] if schedule != "paper" else []
         choose = "preset"
@@ -152,23 +185,37 @@ def main(
     source = table if table is not None else _encoder(encoder, backbone, pretrained, device, precision)
     known = backbone or backbone_of(source.name)
 
+    compared = {
+        "num_tokens": num_tokens,
+        "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
+        "init_std": init_std,
+        "method": method,
+    }
+
     def config_of(job: _Job) -> EvaluationConfig:
         test = loaded.get(job.name)
+        asked_template = test.default_template if test is not None else INVERSION_TEMPLATE
+        of_model = BACKBONES[known].encoder if known and BACKBONES[known].model else source.name
         plans = _plans(
-            BACKBONES[known].encoder if known and BACKBONES[known].model else source.name,
+            of_model,
             schedule=schedule,
             steps=steps,
-            num_tokens=num_tokens,
+            compared={**compared, "template": template or (asked_template,)},
             snapshots=snapshots,
-            template=template or (test.default_template if test is not None else INVERSION_TEMPLATE),
             seed=seed,
             engine=engine,
         )
-        return EvaluationConfig(
-            routes=routes, plans={} if table is not None else plans, seed=seed, probes=probed
+        return changed_evaluation(
+            EvaluationConfig(
+                routes=routes, plans={} if table is not None else plans, seed=seed, probes=probed
+            ),
+            said.get("evaluation", {}),
+            plans={},
+            preset=partial(inversion_preset, of_model),
         )
 
-    configs = {job.name: config_of(job) for job in jobs}
+    configs = {"preset" if preset else job.name: config_of(job) for job in jobs}
     about: dict[str, Any] = {
         "encoder": encoder,
         "pretrained": pretrained,
@@ -180,9 +227,9 @@ def main(
         "limit": limit,
         "choose": choose,
     }
-    evaluations = {"preset" if preset else name: asdict(one) for name, one in configs.items()}
+    evaluations = {name: asdict(one) for name, one in configs.items()}
     settings = {**about, "fingerprint": source.fingerprint, "evaluation": evaluations}
-    _claim(out, settings)
+    configs, document = _claim(out, settings, configs)
     provenance = Provenance(study="evaluate", arm=source.name, config_hash=config_hash(settings))
     parts = []
     for number, job in enumerate(jobs, start=1):
@@ -190,7 +237,9 @@ def main(
         if len(jobs) > 1:
             print(f"dataset {number} of {len(jobs)}: {job.name}", file=sys.stderr)
         test = loaded.get(job.name)
-        done = Evaluation.read(folder, None if test is None else test.hash)
+        name = "preset" if preset else job.name
+        measured = config_hash(evaluations[name])
+        done = Evaluation.read(folder, None if test is None else test.hash, measured)
         if done is None:
             test = test or job.tested()
             with ItemProgress() as progress:
@@ -198,13 +247,21 @@ def main(
                     source,
                     test,
                     job.validation() if choose == "val" else None,
-                    config=configs[job.name],
+                    config=configs[name],
                     provenance=provenance,
-                    cache=out / "features",
+                    cache=cache or out / "features",
                     progress=progress.start,
                 )
-            done.keep(folder, test.hash)
+            done.keep(folder, test.hash, measured)
+            if any(done.reused[what] for what in ("features_read", "inversions_read")):
+                print(
+                    f"from {cache or out / 'features'}: {done.reused['features_read']} sets of features, "
+                    f"{done.reused['inversions_read']} of inversions; new: {done.reused['encoded']} encoded, "
+                    f"{done.reused['inverted']} inverted",
+                    file=sys.stderr,
+                )
         parts.append(done)
+    write_json(out / "evaluation.json", document)
     result = joined(parts)
     result.write(out)
     console = Console(file=sys.stdout)
@@ -295,23 +352,28 @@ def _plans(
     *,
     schedule: Schedule,
     steps: int | None,
-    num_tokens: tuple[int, ...],
+    compared: Mapping[str, tuple[Any, ...]],
     snapshots: tuple[int, ...],
-    template: str,
     seed: int,
     engine: Engine,
 ) -> dict[Target, InversionPlan]:
+    """Make the plans of both directions; ``compared`` holds the values of a setting, none for its default."""
     plans: dict[Target, InversionPlan] = {}
-    for into in ("text", "image"):
-        config = inversion_preset(name, into, schedule)
-        config = replace(config, seed=seed, template=template)
+    for into in get_args(Target):
+        config = replace(inversion_preset(name, into, schedule), seed=seed)
         config = replace(config, steps=config.steps if steps is None else steps)
-        plans[into] = InversionPlan(
+        plan = InversionPlan(
             config=config,
-            token_counts=num_tokens or (config.num_tokens,),
+            token_counts=(config.num_tokens,),
             snapshots=snapshots or _default_snapshots(config.steps),
             engine=engine,
         )
+        given = {
+            (axis if len(values) == 1 else SEVERAL[axis]): (values[0] if len(values) == 1 else values)
+            for axis, values in compared.items()
+            if values and (axis != "template" or into == "text")
+        }
+        plans[into] = changed_plan(plan, given, partial(inversion_preset, name, into), "inversion")
     return plans
 
 
@@ -321,20 +383,102 @@ def _folder_name(number: int, dataset: str) -> str:
     return f"{number:02d}-{re.sub('[^A-Za-z0-9.]+', '-', dataset)[-60:].strip('-.')}"
 
 
-def _claim(out: Path, settings: dict[str, Any]) -> None:
-    """Mark ``out`` as the folder of this evaluation, or go on in it.
+def _claim(
+    out: Path, settings: dict[str, Any], configs: Mapping[str, EvaluationConfig]
+) -> tuple[dict[str, EvaluationConfig], dict[str, Any]]:
+    """Mark ``out`` as the folder of this evaluation, or go on in it, or add to it.
+
+    Where nothing was finished, other settings take the place of those that were there. Returned are the
+    evaluations, which take from the batches of earlier ones what was inverted there, and what to write into
+    ``evaluation.json`` when they are done: a call that adds and fails leaves what was there as it was.
 
     Raises:
         InputError: it holds another evaluation (what differs is listed) or something else.
     """
     path = out / "evaluation.json"
     given = json.loads(json.dumps(settings))
+    before: dict[str, Any] = {}
+    made: dict[str, Any] = {}
     if path.exists():
-        check_same(out, read_json(path), given)
+        before = read_json(path)
+        made = before.pop("batches", {})
+        if not list(out.glob("datasets/*/result.json")):
+            before = {}
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} holds other things than an evaluation; choose another --out")
-    else:
-        write_json(path, given)
+    if before and before != given:
+        _check_added(out, before, given)
+    kept = {}
+    for name, config in configs.items():
+        earlier = made.get(name, {}) if before else {}
+        plans = {
+            into: replace(
+                plan,
+                within=strict(earlier.get(into, []), tuple[Batch, ...], f"{path}: batches.{name}.{into}"),
+            )
+            for into, plan in config.plans.items()
+        }
+        plans = {
+            into: replace(
+                plan, within=tuple(dict.fromkeys((*plan.within, *(batch for batch, _ in plan.made_in(into)))))
+            )
+            for into, plan in plans.items()
+        }
+        kept[name] = replace(config, plans=plans)
+    used = {
+        name: {into: [asdict(batch) for batch in plan.within] for into, plan in config.plans.items()}
+        for name, config in kept.items()
+    }
+    document = {**given, "batches": json.loads(json.dumps(used))}
+    if not before:
+        write_json(path, document)
+    return kept, document
+
+
+def _check_added(out: Path, before: dict[str, Any], given: dict[str, Any]) -> None:
+    """Refuse settings that differ from earlier ones otherwise than by more of what was measured.
+
+    Raises:
+        InputError: names what differs, or what is left out.
+    """
+    check_same(out, before | {"evaluation": None}, given | {"evaluation": None})
+    for name, earlier in before["evaluation"].items():
+        now = given["evaluation"].get(name)
+        if now is None:
+            check_same(out, before, given)
+        old, new = (
+            strict({**values, "plans": {}}, EvaluationConfig, f"{out / 'evaluation.json'}: {name}")
+            for values in (earlier, now)
+        )
+        check_same(
+            out,
+            asdict(replace(old, routes=(), probes=())),
+            asdict(replace(new, routes=(), probes=())),
+        )
+        gone = [f"route {route}" for route in old.routes if route not in new.routes]
+        gone += [f"probe {probe}" for probe in old.probes if probe not in new.probes]
+        for into, values in earlier["plans"].items():
+            if into not in now["plans"]:
+                gone.append(f"inversion into {into}")
+                continue
+            plan, wanted = (
+                strict(entry, InversionPlan, f"{out / 'evaluation.json'}: {name}.{into}")
+                for entry in (values, now["plans"][into])
+            )
+            lost = [step for step in plan.snapshots if step not in wanted.snapshots]
+            gone += [f"steps {lost} of inversion into {into}"] if lost else []
+            there = {replace(config, steps=0) for config in wanted.configs}
+            gone += [
+                f"inversion into {into} with {config}"
+                for config in plan.configs
+                if replace(config, steps=0) not in there
+            ]
+        if gone:
+            shown = "; ".join(gone[:4]) + (f"; and {len(gone) - 4} more" if len(gone) > 4 else "")
+            raise InputError(
+                f"{out} was measured with other settings, which this call leaves out: {shown}; name them too "
+                "to add to what is there, or give another --out"
+            )
 
 
 def _default_snapshots(steps: int) -> tuple[int, ...]:
@@ -343,4 +487,4 @@ def _default_snapshots(steps: int) -> tuple[int, ...]:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    sys.exit(run_command(main, settings=("evaluation",), example="evaluation.text.learning_rate=0.005"))

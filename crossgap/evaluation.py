@@ -90,6 +90,8 @@ class InversionPlan:
         token_counts: pseudo-tokens to compare.
         snapshots: steps to look at; 0 is the untrained start.
         learning_rates, weight_decays, init_stds, templates, methods: values to compare, as of ``config``.
+        within: batches that hold settings of this plan among others; what they hold is taken from there,
+            equal but for rounding, and the others are inverted for themselves.
 
     Raises:
         InputError: no token count or snapshot, a value that stands twice or that no inversion takes.
@@ -104,6 +106,7 @@ class InversionPlan:
     init_stds: tuple[float, ...] = ()
     templates: tuple[str, ...] = ()
     methods: tuple[Method, ...] = ()
+    within: tuple[Batch, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.token_counts or not any(self.snapshots):
@@ -117,9 +120,6 @@ class InversionPlan:
                 raise InputError(f"{name} repeat themselves: {values}")
         if self.weight_decays and "adamw" not in (self.methods or (self.config.method,)):
             raise InputError("lbfgs has no weight decay: leave weight_decays out")
-        for template in self.templates:
-            if template.count("{}") != 1:
-                raise InputError(f"template {template!r} must contain {{}} exactly once")
         assert self.configs  # each setting checks itself
 
     @property
@@ -140,11 +140,29 @@ class InversionPlan:
 
     @property
     def batches(self) -> tuple[tuple[InversionConfig, ...], ...]:
-        """Put together the settings that share a batch: those of one template and method."""
-        found: dict[tuple[str, str], list[InversionConfig]] = {}
-        for config in self.configs:
-            found.setdefault((config.template, config.method), []).append(config)
-        return tuple(tuple(batch) for batch in found.values())
+        """Put together the settings that can share a batch: those of one template and method."""
+        return _alike(self.configs)
+
+    def made_in(self, into: Target) -> list[tuple[Batch, dict[InversionConfig, int]]]:
+        """List the batches to invert, each with the places of this plan's settings in it.
+
+        Settings of one template and method that no batch of ``within`` holds share one.
+        """
+        places: list[tuple[Batch, dict[InversionConfig, int]]] = []
+        left = list(self.configs)
+        for batch in self.within:
+            held = {
+                config: place
+                for config in left
+                if (place := batch.place(into, config, self.snapshots, self.engine)) is not None
+            }
+            if held:
+                places.append((batch, held))
+                left = [config for config in left if config not in held]
+        for group in _alike(left):
+            batch = Batch(into=into, configs=group, snapshots=self.snapshots, engine=self.engine)
+            places.append((batch, {config: place for place, config in enumerate(group)}))
+        return places
 
     def setting(self, config: InversionConfig) -> str:
         """Say in words what tells one of :attr:`configs` from the others beyond tokens and steps."""
@@ -159,6 +177,13 @@ class InversionPlan:
             "weight_decay": self.weight_decays,
             "init_std": self.init_stds,
         }[axis]
+
+
+def _alike(configs: Iterable[InversionConfig]) -> tuple[tuple[InversionConfig, ...], ...]:
+    groups: dict[tuple[str, str], list[InversionConfig]] = {}
+    for config in configs:
+        groups.setdefault((config.template, config.method), []).append(config)
+    return tuple(tuple(group) for group in groups.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,18 +232,20 @@ class Evaluation:
             write_table(out, name, frame)
         write_rows(out / "rows.jsonl", self.rows)
 
-    def keep(self, folder: Path, dataset_hash: str) -> None:
+    def keep(self, folder: Path, dataset_hash: str, settings_hash: str) -> None:
         """Keep the evaluation of one dataset, so that :meth:`read` finds it; what says so is written last."""
+        (folder / "result.json").unlink(missing_ok=True)  # of fewer settings, whose tables are replaced
         self.write(folder)
-        write_json(folder / "result.json", {"dataset_hash": dataset_hash, "skipped": self.skipped})
+        about = {"dataset_hash": dataset_hash, "settings_hash": settings_hash, "skipped": self.skipped}
+        write_json(folder / "result.json", about)
 
     @classmethod
-    def read(cls, folder: Path, dataset_hash: str | None) -> Evaluation | None:
-        """Return what :meth:`keep` wrote; None if it did not, or of other data than ``dataset_hash``."""
+    def read(cls, folder: Path, dataset_hash: str | None, settings_hash: str) -> Evaluation | None:
+        """Return what :meth:`keep` wrote; None if it did not, or of other data or settings."""
         if not (folder / "result.json").exists():
             return None
         result = read_json(folder / "result.json")
-        if dataset_hash not in (None, result["dataset_hash"]):
+        if dataset_hash not in (None, result["dataset_hash"]) or result.get("settings_hash") != settings_hash:
             return None
         tables = {name: read_table([folder], name) for name in TABLES}
         rows = [Row(**line) for line in read_lines(folder / "rows.jsonl")]
@@ -399,11 +426,11 @@ class _Run:
         plan = self._config.plans[into]
         key = (items.content_hash, into)
         if key not in self._inverted:
-            self._inverted[key] = {}
-            for configs in plan.batches:
-                batch = Batch(into=into, configs=configs, snapshots=plan.snapshots, engine=plan.engine)
+            made: dict[InversionConfig, Inverted] = {}
+            for batch, places in plan.made_in(into):
                 found = self._invert(items, self._embed(items), batch, _DIRECTIONS[into])
-                self._inverted[key] |= dict(zip(configs, found, strict=True))
+                made |= {config: found[place].at(plan.snapshots) for config, place in places.items()}
+            self._inverted[key] = {config: made[config] for config in plan.configs}
         return self._inverted[key]
 
     def _inverted_once(

@@ -78,6 +78,8 @@ class InversionConfig:
             value = getattr(self, name)
             if not 0 <= value < float("inf"):
                 raise InputError(f"{name} must be finite and not negative, not {value}")
+        if self.template.count("{}") != 1:
+            raise InputError(f"template {self.template!r} must contain {{}} exactly once")
         if self.method == "lbfgs" and self.weight_decay:
             raise InputError(f"lbfgs has no weight decay: give weight_decay 0, not {self.weight_decay}")
         if self.target_cosine is not None and not -1 < self.target_cosine <= 1:

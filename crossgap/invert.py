@@ -14,17 +14,22 @@ from typing import Any
 
 from torch import Tensor
 
+from crossgap.changes import as_table, changed
 from crossgap.command import run_command
 from crossgap.datasets import load_dataset
 from crossgap.embeddings import Embeddings, encode_items
 from crossgap.encode import describe, distinct_items, use_threads
 from crossgap.encoders import Precision, load_encoder
 from crossgap.errors import InputError
-from crossgap.inversion import Engine, Inverter, Target
+from crossgap.inversion import Engine, InversionConfig, Inverter, Target
+from crossgap.options import NO_CHANGES, Changes
 from crossgap.presets import Schedule, preset
 from crossgap.progress import ItemProgress, Tick
 from crossgap.provenance import config_hash
 from crossgap.store import Chunk, open_store
+from crossgap.strict import hints_of
+
+SETTINGS = tuple(hints_of(InversionConfig))
 
 
 def main(
@@ -44,7 +49,7 @@ def main(
     weight_decay: float | None = None,
     init_std: float | None = None,
     template: str | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     batch_size: int | None = None,
     target_cosine: float | None = None,
     snapshots: tuple[int, ...] = (),
@@ -53,6 +58,7 @@ def main(
     device: str = "auto",
     precision: Precision = "fp32",
     threads: int | None = None,
+    changes: Changes = NO_CHANGES,
 ) -> int:
     """Invert a dataset's queries: images into the text tower (OTI) or texts into the image tower (OVI).
 
@@ -78,7 +84,7 @@ def main(
         weight_decay: of AdamW; the fast schedule has none.
         init_std: standard deviation of the initial noise.
         template: prompt of OTI with {} for the pseudo-tokens; default: the dataset's.
-        seed: of the per-item noise.
+        seed: of the per-item noise; default: 0.
         batch_size: items optimised side by side.
         target_cosine: an item stops at the first step where its cosine to the target is at least this.
         snapshots: steps whose features are kept too.
@@ -105,12 +111,17 @@ def main(
         "learning_rate": learning_rate,
         "weight_decay": weight_decay,
         "init_std": init_std,
-        "template": template or loaded.default_template,
+        "template": template,
         "batch_size": batch_size,
         "target_cosine": target_cosine,
+        "seed": seed,
     }
-    changes = {name: value for name, value in given.items() if value is not None}
-    config = replace(preset(model.name, into, schedule), seed=seed, **changes)
+    options = {name: value for name, value in given.items() if value is not None}
+    base = replace(preset(model.name, into, schedule), template=loaded.default_template)
+    config = changed(changed(base, changes.file), changes.over(options))
+    if changes.show:
+        changes.print(as_table(config, base), leave_out=SETTINGS)
+        return 0
     settings: dict[str, object] = {
         "command": "invert",
         "encoder": model.fingerprint,
@@ -167,4 +178,4 @@ def main(
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    sys.exit(run_command(main, settings=SETTINGS, example="method=lbfgs weight_decay=0"))

@@ -10,7 +10,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import open_clip
@@ -36,6 +36,14 @@ class Inverted:
     losses: dict[int, float]
     seconds: float
 
+    def at(self, steps: Sequence[int]) -> Inverted:
+        """Leave out what was kept at other steps."""
+        return Inverted(
+            {step: self.snapshots[step] for step in steps},
+            {step: self.losses[step] for step in steps},
+            self.seconds,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
@@ -49,6 +57,17 @@ class Batch:
     @property
     def _steps(self) -> list[int]:
         return sorted(self.snapshots)
+
+    def place(
+        self, into: Target, config: InversionConfig, snapshots: Sequence[int], engine: Engine
+    ) -> int | None:
+        """Find a setting among those of the batch, which may run longer and look at more; None if none is."""
+        if (self.into, self.engine) != (into, engine) or not set(snapshots) <= set(self.snapshots):
+            return None
+        for number, held in enumerate(self.configs):
+            if held.steps >= config.steps and replace(held, steps=config.steps) == config:
+                return number
+        return None
 
     def path(self, folder: Path, encoder: Encoder, items: Items, targets_ND: Tensor) -> Path:
         """Name the file of this batch for the items of a side and what they are inverted towards."""

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
+from crossgap.changes import ZERO_IS_ABSENT
 from crossgap.errors import InputError, check_known
 from pretrain.streams import stream, stream_seed
 from pretrain.terms import TERMS, ActsOn, Setup
@@ -112,10 +113,10 @@ class ObjectiveConfig:
     ``teacher_momentum`` is that of the average of the image tower's weights, for terms with a teacher.
     """
 
-    weights: dict[str, float] = field(default_factory=lambda: {"clip": 1.0})
+    weights: dict[str, float] = field(default_factory=lambda: {"clip": 1.0}, metadata={ZERO_IS_ABSENT: True})
     temperature: TemperatureConfig = TemperatureConfig()
     temperatures: dict[str, float] = field(default_factory=dict)
-    modifiers: dict[str, float] = field(default_factory=dict)
+    modifiers: dict[str, float] = field(default_factory=dict, metadata={ZERO_IS_ABSENT: True})
     schedules: dict[str, WeightSchedule] = field(default_factory=dict)
     teacher_momentum: float = 0.996
 

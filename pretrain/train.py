@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from crossgap.changes import as_table, overlaid
 from crossgap.command import run_command
 from crossgap.datasets.scenes import SceneOptions, is_scenes
 from crossgap.errors import InputError, check_known
+from crossgap.options import NO_CHANGES, Changes
 from crossgap.provenance import commit, config_hash, versions
 from crossgap.records import read_json, write_json
 from crossgap.settings import check_same
+from crossgap.strict import hints_of
 from pretrain.bad import BadSamples
 from pretrain.checkpoint import Checkpoint, find_checkpoint, remove_leftovers
 from pretrain.config import Tower, TrainConfig
+from pretrain.configure import configure
 from pretrain.data import TrainingPairs, load_pairs, shards_of
+from pretrain.longer import why_not_longer
 from pretrain.loop import NonFiniteLoss, Run, Stopped
 from pretrain.objective import WeightSchedule
 from pretrain.processes import ALONE, Processes, check_shares, joined
@@ -37,6 +43,12 @@ __all__ = ["NonFiniteLoss", "TrainConfig", "TrainResult", "main", "open_data", "
 
 # start, stop, ramp and, if wanted, fall of a weight, on the command line
 Times = tuple[float, float, float] | tuple[float, float, float, float]
+
+# fields of the configuration; the recipe is an option, from which they start
+SETTINGS = tuple(name for name in hints_of(TrainConfig) if name != "recipe")
+EXAMPLE = "model.width=64 objective.temperature.initial=0.05 betas=[0.9,0.95]"
+# options that are other words for settings
+_SHORT = (*SETTINGS, "recipe", "weights", "modifiers", "schedules", "extra_views", "epochs", "smoke")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +72,8 @@ def train(
 
     Writes ``config.json``, ``metrics.jsonl`` and ``checkpoints/``. A run that was killed resumes from its
     newest whole checkpoint and ends, on a CPU with the same number of threads and processes, with the same
-    bits as one that was not; a finished one is returned as it is. SIGTERM ends it after its step, with a
+    bits as one that was not; a finished one is returned as it is, or goes on for more steps where its
+    schedules allow that (:func:`pretrain.longer.why_not_longer`). SIGTERM ends it after its step, with a
     checkpoint.
 
     ``track`` names experiment trackers that are told what ``metrics.jsonl`` is; one that fails is left out.
@@ -69,7 +82,8 @@ def train(
     whatever their number; another number may resume a run.
 
     Raises:
-        InputError: ``out`` holds a run with another config or data, or the config does not fit the data.
+        InputError: ``out`` holds a run with another config or data, or one that cannot become
+            longer; or the config does not fit the data.
         NonFiniteLoss: the loss is infinite or NaN.
         Stopped: SIGTERM came, and a checkpoint was written.
     """
@@ -80,9 +94,9 @@ def train(
     folder = out / "checkpoints"
     found = find_checkpoint(folder, _warn if processes.first else lambda damage: None)
     # without a checkpoint there is nothing to go on with: a run that never got that far may be replaced
-    recorded = None if found is None else _check_config(config, out)
     checkpoint = None if found is None else found[1]
     step = 0 if checkpoint is None else checkpoint.progress["step"]
+    recorded = None if checkpoint is None else _check_config(config, out, step)
     processes.check_same(
         f"{config} {step}",
         f"the processes do not agree on the settings or on the step that {out} has reached ({step} here); "
@@ -171,11 +185,24 @@ def _warn(what: str) -> None:
     print(f"warning: {what}", file=sys.stderr)
 
 
-def _check_config(config: TrainConfig, out: Path) -> dict[str, Any]:
-    """Compare with the config that ``out`` was started with, and return its ``config.json``."""
+def _check_config(config: TrainConfig, out: Path, reached: int) -> dict[str, Any]:
+    """Compare with the config that ``out`` was started with, and return its ``config.json``.
+
+    The number of steps may be another where what was trained is the beginning of the run that is wanted.
+    """
     recorded: dict[str, Any] = read_json(out / "config.json")
     if "config" not in recorded:
         raise InputError(f"{out / 'config.json'} is not the config of a training run; give another --out")
+    planned = recorded["config"].get("steps")
+    if isinstance(planned, int) and planned != config.steps:
+        check_same(out, recorded["config"], {**config.as_json(), "steps": planned})
+        reason = why_not_longer(replace(config, steps=planned), config.steps, reached=reached)
+        if reason is not None:
+            raise InputError(
+                f"{out} holds a training of {planned} steps, which cannot become one of {config.steps}: "
+                f"{reason}; give another --out, or --steps {planned}"
+            )
+        return recorded
     check_same(out, recorded["config"], config.as_json())
     return recorded
 
@@ -188,7 +215,9 @@ def _record_config(config: TrainConfig, out: Path, run: Run, recorded: dict[str,
                 f"(digest {recorded['data']['digest'][:12]}), now {run.amount} ({run.digest[:12]}); "
                 "give another --out"
             )
-        return
+        if recorded["config"] == config.as_json():
+            return
+        (out / "result.json").unlink(missing_ok=True)  # of the shorter run, which this one goes on with
     write_json(
         out / "config.json",
         {
@@ -251,6 +280,8 @@ def main(
     threads: int | None = None,
     smoke: bool = False,
     out: Path | None = None,
+    epochs: float | None = None,
+    changes: Changes = NO_CHANGES,
 ) -> None:
     """Train a small CLIP on the embedded emoji or on your own shards.
 
@@ -263,6 +294,7 @@ def main(
         data: emoji; shards of images with captions, 'path/{000..003}.tar'; a folder of pretrain.prepare; or
             scenes with its options, as scenes:mention=0.3, without end, or scenes:pairs=12000.
         steps: updates.
+        epochs: in place of steps: how often all pairs are seen, as 2.5, in whole batches.
         batch_size: pairs an update.
         learning_rate: its peak.
         schedule: of the learning rate after its warm-up: cosine or constant.
@@ -298,36 +330,66 @@ def main(
         out: run directory; by default runs/<recipe>-s<seed>, or that with -smoke.
     """
     known = RECIPES | FINE_TUNING
-    config = known[check_known(recipe, known, "recipe")]()
-    if data is not None:
-        config = replace(config, data=data)
+    base = known[check_known(recipe, known, "recipe")]()
+    config = configure(base, overlaid(changes.file, {} if data is None else {"data": data}))
     if smoke:
         config = shrink(config)
-    given: dict[str, Any] = {
-        "steps": steps, "batch_size": batch_size, "learning_rate": learning_rate,
+    options: dict[str, Any] = {
+        "batch_size": batch_size, "learning_rate": learning_rate,
         "seed": seed, "device": device, "precision": precision, "threads": threads, "semantics": semantics,
         "accumulate": accumulate, "max_bad": max_bad, "schedule": schedule,
         "validation": validation, "term_gradients": term_gradients or None,
         "loading": loading, "workers": workers, "encoder": encoder, "pretrained": pretrained,
         "locked": locked, "ema": ema, "local_loss": local_loss or None, "recompute": recompute or None,
-        "compiled": compiled or None,
+        "compiled": compiled or None, "steps": steps,
     }  # fmt: skip
+    options = {name: value for name, value in options.items() if value is not None}
     if loading == "resampled":  # of which --smoke cannot take the first pairs
-        config = replace(config, limit=None)
+        options["limit"] = None
     if encoder is not None:  # the recipe's tag is one of its own encoder
-        config = replace(config, pretrained=None)
-    config = replace(config, **{name: value for name, value in given.items() if value is not None})
+        options.setdefault("pretrained", None)
     if extra_views is not None:
-        config = replace(config, extra_augment=STRONG if extra_views == "strong" else None)
-    changes: dict[str, Any] = {"weights": weights, "modifiers": modifiers}
-    if schedules is not None:
-        changes["schedules"] = {name: _schedule(name, *times) for name, times in schedules.items()}
-    changes = {name: value for name, value in changes.items() if value is not None}
-    if changes:
-        config = replace(config, objective=replace(config.objective, **changes))
+        options["extra_augment"] = asdict(STRONG) if extra_views == "strong" else None
+    options |= _in_place_of("objective.weights", config.objective.weights, weights)
+    options |= _in_place_of("objective.modifiers", config.objective.modifiers, modifiers)
+    timed = (
+        None
+        if schedules is None
+        else {name: asdict(_schedule(name, *times)) for name, times in schedules.items()}
+    )
+    options |= _in_place_of("objective.schedules", config.objective.schedules, timed)
+    config = configure(config, changes.over(options))
+    if epochs is not None:
+        if "steps" in options or "steps" in changes.given:
+            raise InputError("--epochs and --steps both say how long the training is; give one")
+        config = replace(config, steps=_steps_of(config, epochs))
     folder = out or Path("runs") / f"{config.recipe}-s{config.seed}{'-smoke' if smoke else ''}"
+    if changes.show:
+        changes.print({"out": str(folder), "track": list(track), **as_table(config, base)}, leave_out=_SHORT)
+        return
     with joined(config.device) as processes:
         _train_and_say(config, folder, processes, track)
+
+
+def _in_place_of(path: str, old: Mapping[str, Any], new: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Name the settings that put some entries of a mapping in the place of all that it has."""
+    if new is None:
+        return {}
+    return {f"{path}.{name}": new.get(name) for name in dict.fromkeys((*old, *new))}
+
+
+def _steps_of(config: TrainConfig, epochs: float) -> int:
+    """Say how many updates some epochs are: whole batches, whose rest waits for another epoch's shuffle."""
+    if not (math.isfinite(epochs) and epochs > 0):
+        raise InputError(f"--epochs must be above 0, not {epochs:g}")
+    if config.endless or config.loading == "resampled":
+        what = "has no end" if config.endless else "is a stream that is drawn with replacement"
+        raise InputError(f"--epochs {epochs:g}: data {config.data!r} {what}: it has no epochs; give --steps")
+    data = open_data(config, start_model(config), ALONE, BadSamples(limit=config.max_bad), None)
+    assert isinstance(data, TrainingPairs)
+    if len(data) < config.batch_size:
+        raise InputError(f"--epochs {epochs:g}: {len(data)} pairs are no batch of {config.batch_size}")
+    return max(1, round(epochs * (len(data) // config.batch_size)))
 
 
 def _schedule(name: str, start: float, stop: float, ramp: float, fall: float = 0.0) -> WeightSchedule:
@@ -365,4 +427,4 @@ def _train_and_say(config: TrainConfig, folder: Path, processes: Processes, trac
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    sys.exit(run_command(main, settings=SETTINGS, example=EXAMPLE))

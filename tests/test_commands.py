@@ -14,27 +14,30 @@ _ENCODER = {
     "encoder", "pretrained", "dataset", "data_root", "split", "limit", "out", "device", "precision",
     "threads",
 }  # fmt: skip
-_INVERSION = {"steps", "num_tokens", "snapshots", "template", "seed"}
+_INVERSION = {
+    "steps", "num_tokens", "snapshots", "template", "seed", "learning_rate", "weight_decay", "init_std",
+}  # fmt: skip
+# ``changes`` stands for --set, --config and --print-config
 OPTIONS = {
     "crossgap.encode": _ENCODER,
     "crossgap.invert": {
-        *_ENCODER, *_INVERSION, "into", "learning_rate", "weight_decay", "init_std", "batch_size",
-        "target_cosine", "schedule", "engine", "compiled",
+        *_ENCODER, *_INVERSION, "into", "batch_size", "target_cosine", "schedule", "engine", "compiled",
+        "changes",
     },
     "crossgap.evaluate": {
         *_ENCODER, *_INVERSION, "embeddings", "routes", "probes", "choose", "schedule", "engine", "preset",
-        "backbone",
+        "backbone", "method", "cache", "changes",
     },
     "pretrain.train": {
         "recipe", "data", "steps", "batch_size", "learning_rate", "schedule", "weights", "modifiers",
         "schedules", "extra_views", "semantics", "accumulate", "max_bad", "validation", "term_gradients",
         "loading", "workers", "encoder", "pretrained", "locked", "ema", "local_loss", "recompute", "compiled",
-        "track", "seed", "device", "precision", "threads", "smoke", "out",
+        "track", "seed", "device", "precision", "threads", "smoke", "out", "epochs", "changes",
     },
     "pretrain.prepare": {"data", "out", "per_shard", "image_size", "limit", "max_bad", "data_root"},
     "ablations.sweep": {
         "study", "data", "mode", "smoke", "out", "trials", "seeds", "workers", "threads", "device", "storage",
-        "heartbeat", "time_limit", "memory_limit", "dry_run",
+        "heartbeat", "time_limit", "memory_limit", "dry_run", "changes",
     },
 }  # fmt: skip
 
@@ -64,6 +67,14 @@ def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
             ["--weights", "clip", "1", "image_ntxnt", "1"],
             ["'image_ntxnt'", "'image_ntxent'"],
         ),
+        ("pretrain.train", ["--set", "model.widht=64"], ["unknown setting 'widht'", "'width'"]),
+        ("pretrain.train", ["--set", "modle.width=64"], ["unknown setting 'modle'", "'model'"]),
+        ("pretrain.train", ["--set", "steps"], ["PATH=VALUE"]),
+        ("pretrain.train", ["--set", "steps=many"], ["steps: 'many' is text; it wants a whole number"]),
+        ("pretrain.train", ["--steps", "3", "--set", "steps=4"], ["steps is given twice", "--steps"]),
+        ("pretrain.train", ["--config", "nowhere.toml"], ["config file 'nowhere.toml' does not exist"]),
+        ("pretrain.train", ["--epochs", "2", "--steps", "3"], ["--epochs and --steps"]),
+        ("pretrain.train", ["--epochs", "2", "--data", "scenes"], ["no epochs; give --steps"]),
         ("pretrain.train", ["--data", "nowhere/{0..1}.tar"], ["nowhere/0.tar", "no such file"]),
         ("crossgap.encode", ["--encoder", "ViT-B-23", "--dataset", "emoji"], ["'ViT-B-23'", "'ViT-B-32'"]),
         ("crossgap.encode", ["--encoder", "ViT-B-32", "--dataset", "emoij"], ["'emoij'", "'emoji'"]),
@@ -76,6 +87,11 @@ def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
             "crossgap.evaluate",
             ["--encoder", "ViT-B-32", "--dataset", "scenes:objects=5000"],
             ["objects=5000 must lie between 2 and"],
+        ),
+        (
+            "crossgap.evaluate",
+            ["--encoder", "ViT-B-32", "--dataset", "emoji", "--set", "limit=3"],
+            ["limit is an option of its own: --limit"],
         ),
         (
             "crossgap.evaluate",

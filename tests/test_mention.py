@@ -12,9 +12,9 @@ import pytest
 
 from analysis.comparisons import model_values
 from analysis.design import changes, mention_lines
-from analysis.designed import over_mention, surface
+from analysis.designed import over_mention, over_mention_and_steps
 from analysis.plots.factors import draw_factors, factor_info
-from analysis.plots.mention import draw_mention, draw_surface, mention_info
+from analysis.plots.mention import draw_mention, draw_mention_and_steps, mention_info
 from analysis.study import Arm, Study, read_runs
 from analysis.tables import Headline, factor_slopes
 from crossgap.records import read_json, write_json
@@ -122,19 +122,19 @@ def curve() -> pd.DataFrame:
 
 
 def test_the_surface_is_of_one_token_count_and_marks_what_is_decided() -> None:
-    gains = surface(study(), curve())
+    gains = over_mention_and_steps(study(), curve())
     assert len(gains) == 6 * 3
     assert set(gains["steps"]) == {2, 14, 30}
     first = gains[(gains["steps"] == 14) & (gains["mention"] == 1)]
     np.testing.assert_allclose(first[["value", "low", "high"]], [[0.4, -0.1, 0.9]] * 2)
-    figure = draw_surface(gains)
+    figure = draw_mention_and_steps(gains)
     texts = {text.get_text(): text.get_fontweight() for text in figure.axes[0].texts}
     assert texts == {"-0.8": "bold", "+0.4": "normal", "+2.0": "bold"}
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["30", "14", "2"]
 
 
 def test_without_mention_there_is_no_surface() -> None:
-    assert surface(replace(study(), configs={}), curve()).empty
+    assert over_mention_and_steps(replace(study(), configs={}), curve()).empty
 
 
 def test_a_mention_is_a_probability() -> None:

@@ -16,7 +16,7 @@ from ablations.arms import WORLDS
 from ablations.estimate import _step_seconds
 from ablations.recipes import STUDIES, budget, factorial, gap, inversion, smoke
 from ablations.search import Mode
-from ablations.space import configure, suggest_settings
+from ablations.space import suggest_settings
 from ablations.study_file import find_study
 from crossgap.datasets import load_dataset
 from crossgap.datasets.scenes import SceneOptions
@@ -25,6 +25,7 @@ from crossgap.errors import InputError
 from crossgap.evaluation import evaluate
 from crossgap.provenance import Provenance
 from crossgap.routes import ROUTES
+from pretrain.configure import configure
 from pretrain.recipes import RECIPES, STRONG, on_scenes
 from pretrain.train import train
 

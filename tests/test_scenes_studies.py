@@ -10,7 +10,7 @@ import pytest
 
 from ablations import trial
 from ablations.recipes import STUDIES
-from ablations.space import Axis, check_axes, configure, describe
+from ablations.space import Axis, check_axes, describe
 from ablations.study import AS_TRAINED, Arm, Study, grid_arms
 from ablations.study_file import read_study
 from analysis.design import changes, flat
@@ -18,6 +18,7 @@ from crossgap.datasets import Dataset, load_dataset
 from crossgap.datasets.scenes import SceneOptions
 from crossgap.errors import InputError
 from pretrain.config import TrainConfig
+from pretrain.configure import configure
 from pretrain.recipes import RECIPES
 
 BASE = replace(RECIPES["baseline"](), data="scenes:mention=0.3,pairs=500")

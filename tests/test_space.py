@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from ablations.space import (
     Axis,
     check_axes,
-    configure,
     describe,
     grid_settings,
     suggest_settings,
 )
 from crossgap.errors import InputError
 from pretrain.config import TrainConfig
+from pretrain.configure import configure
 from pretrain.objective import WeightSchedule
 from pretrain.recipes import RECIPES
 

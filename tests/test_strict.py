@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from ablations.recipes import STUDIES
 from ablations.search import MODES, Search
 from ablations.space import Axis
-from ablations.strict import strict
 from crossgap.errors import InputError
 from crossgap.evaluation import EvaluationConfig
+from crossgap.strict import strict
 from pretrain.config import TrainConfig
 from pretrain.recipes import FINE_TUNING, RECIPES
 

@@ -226,7 +226,7 @@ TOML_ERRORS = [
     ("[evaluation]\nplans = {}", "evaluation.plans: unknown key 'plans'"),
     ("[evaluation.text]\nshedule = 'fast'", r"evaluation.text.shedule: .*Did you mean 'schedule'\?"),
     ("[evaluation.text]\nschedule = 'quick'", "evaluation.text.schedule: unknown value 'quick'"),
-    ("[evaluation.text]\nnum_tokens = 2", r"num_tokens: unknown key .*Did you mean 'token_counts'\?"),
+    ("[evaluation.text]\ntoken_count = 2", r"token_count: unknown key .*Did you mean 'token_counts'\?"),
     (
         "[evaluation.text]\nsteps = 10\nsnapshots = [20]",
         r"evaluation.text: snapshot steps \[20\] lie outside",

@@ -95,7 +95,7 @@ def draw_mention(info: MentionInfo) -> Figure:
     return figure
 
 
-def draw_surface(gains: pd.DataFrame) -> Figure:
+def draw_mention_and_steps(gains: pd.DataFrame) -> Figure:
     """Draw a panel a line: the gain in points after some steps (up) by mention (right).
 
     Cells whose interval holds 0 are grey figures, the others bold.

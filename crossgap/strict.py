@@ -6,6 +6,7 @@ import dataclasses
 import math
 import types
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from crossgap.errors import InputError, check_known
@@ -14,8 +15,8 @@ from crossgap.errors import InputError, check_known
 def strict(value: Any, hint: Any, path: str) -> Any:
     """Return ``value`` as the annotation ``hint`` has it.
 
-    A list becomes a tuple, a table a dataclass or a dict, a whole number a float where a float is wanted;
-    nothing else is converted, so that ``"3"`` is no number and ``1`` is not ``true``.
+    A list becomes a tuple, a table a dataclass or a dict, a whole number a float where a float is wanted, a
+    text a path; nothing else is converted, so that ``"3"`` is no number and ``1`` is not ``true``.
 
     Args:
         path: of the value in its file, as ``arms[1].train.steps``; errors begin with it.
@@ -118,6 +119,8 @@ def _tuple(value: Any, parts: tuple[Any, ...], path: str) -> tuple[Any, ...]:
 
 
 def _plain(value: Any, hint: Any, path: str) -> Any:
+    if hint is Path and isinstance(value, str):
+        return Path(value)
     if hint is float and type(value) is int:
         try:
             return float(value)
@@ -148,6 +151,13 @@ def _wrong(value: Any, wanted: str, path: str) -> InputError:
 
 
 def _word(kind: Any) -> str:
-    words = {int: "a whole number", float: "a number", str: "text", bool: "true or false", dict: "a table"}
+    words = {
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        Path: "a path",
+        bool: "true or false",
+        dict: "a table",
+    }
     words |= {list: "a list", tuple: "a list", type(None): "nothing"}
     return words.get(kind, getattr(kind, "__name__", str(kind)))

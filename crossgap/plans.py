@@ -1,0 +1,190 @@
+"""Inversion plans by single settings, as files, command lines and axes name them; plans that share a batch.
+
+A plan's settings are those of :class:`crossgap.inversion.InversionConfig` for one value, as
+``learning_rate``, and those of :class:`crossgap.evaluation.InversionPlan` for several, as ``learning_rates``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields, replace
+from functools import partial
+from typing import Any, get_args
+
+from crossgap.errors import InputError, check_known
+from crossgap.evaluation import EvaluationConfig, InversionPlan
+from crossgap.inversion import GRID, InversionConfig, Target
+from crossgap.kept_inversions import Batch
+from crossgap.presets import Schedule
+from crossgap.routes import ROUTES, direction
+from crossgap.strict import fields_of, hints_of
+
+Table = Mapping[str, Any]
+# Shares of a plan's steps to look at, where the steps are named but no snapshots.
+LOOKS = (0, 1 / 30, 1 / 15, 1 / 8, 1 / 4, 1 / 2, 1)
+# One value of a setting -> several of them.
+SEVERAL = {
+    "num_tokens": "token_counts",
+    "learning_rate": "learning_rates",
+    "weight_decay": "weight_decays",
+    "init_std": "init_stds",
+    "template": "templates",
+    "method": "methods",
+}
+
+
+def inverted_into(routes: Iterable[str]) -> set[Target]:
+    """Name the modalities that routes invert into."""
+    made = {direction(route, kind) for route in routes for kind in ROUTES[route].kinds}
+    return {into for into in made if into is not None}
+
+
+def changed_evaluation(
+    base: EvaluationConfig,
+    given: Table,
+    *,
+    plans: Mapping[Target, InversionPlan],
+    preset: Callable[[Target, Schedule], InversionConfig],
+    path: str = "evaluation",
+) -> EvaluationConfig:
+    """Return an evaluation with some settings changed: a pure function.
+
+    Args:
+        given: fields of :class:`crossgap.evaluation.EvaluationConfig`, and ``text`` and ``image``, tables of
+            the plans' settings.
+        plans: of directions that ``base`` has no plan for, but that its routes, or those given, invert into.
+        preset: settings of a schedule by name.
+        path: of ``given``; errors begin with it.
+
+    Raises:
+        InputError: an unknown name, a value of another kind or that no evaluation takes, a plan for a
+            direction that no route inverts into.
+    """
+    hints: dict[str, Any] = {**hints_of(EvaluationConfig), "text": Table, "image": Table}
+    del hints["plans"]
+    found = fields_of(given, hints, path)
+    routes = found.get("routes", base.routes)
+    for route in routes:
+        try:
+            check_known(route, ROUTES, "route")
+        except InputError as error:
+            raise InputError(f"{path}.routes: {error}") from error
+    inverts = inverted_into(routes)
+    made: dict[Target, InversionPlan] = {}
+    for into in get_args(Target):
+        entry = found.pop(into, None)
+        if entry is not None and into not in inverts:
+            raise InputError(f"{path}.{into}: no route inverts into {into}; add one, or leave the plan out")
+        plan = base.plans.get(into, plans.get(into))
+        if entry is not None and plan is None:
+            raise InputError(f"{path}.{into}: there is no plan of inversion into {into} to change")
+        if plan is not None and into in inverts:
+            made[into] = changed_plan(plan, entry or {}, partial(preset, into), f"{path}.{into}")
+    try:
+        return replace(base, **{**found, "plans": made})
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def changed_plan(
+    base: InversionPlan, given: Table, preset: Callable[[Schedule], InversionConfig], path: str
+) -> InversionPlan:
+    """Return a plan with some settings changed: a pure function.
+
+    One value of a setting takes the place of several. Other steps, without snapshots, are looked at on the
+    way. L-BFGS has no weight decay, so that naming the method alone leaves it out.
+
+    Raises:
+        InputError: as :func:`changed_evaluation`.
+    """
+    hints: dict[str, Any] = {**hints_of(InversionConfig), **hints_of(InversionPlan), "schedule": Schedule}
+    del hints["config"], hints["within"]
+    found = fields_of(given, hints, path)
+    for one, several in SEVERAL.items():
+        if one in found and several in found:
+            raise InputError(f"{path}: {one} and {several} are both given; give one of them")
+    config = base.config
+    if "schedule" in found:
+        config = replace(
+            preset(found["schedule"]),
+            batch_size=config.batch_size,
+            template=config.template,
+            seed=config.seed,
+        )
+    settings = _of(InversionConfig, found)
+    if settings.get("method") == "lbfgs":
+        settings.setdefault("weight_decay", 0.0)
+    try:
+        config = replace(config, **settings)
+        looks = base.snapshots
+        if config.steps != base.config.steps or "schedule" in found:
+            looks = tuple(dict.fromkeys(math.ceil(share * config.steps) for share in LOOKS))
+        singles: dict[str, tuple[Any, ...]] = {
+            several: () for one, several in SEVERAL.items() if one in found
+        }
+        if "num_tokens" in found:
+            singles["token_counts"] = (found["num_tokens"],)
+        if settings.get("method") == "lbfgs":
+            singles["weight_decays"] = ()
+        changes = {"config": config, "snapshots": looks, **singles, **_of(InversionPlan, found)}
+        return replace(base, **changes)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def together(plans: Iterable[InversionPlan], into: Target) -> tuple[Batch, ...]:
+    """Put the settings of several plans into as few batches as possible, each run to the longest's end.
+
+    A run of n steps holds every shorter one, so steps cost nothing more. The batches do not depend on the
+    order of the plans: each of them finds what another one made.
+    """
+    groups: dict[Any, list[tuple[InversionConfig, InversionPlan]]] = {}
+    alike = [part.name for part in fields(InversionConfig) if part.name not in (*GRID, "steps")]
+    for plan in plans:
+        for config in plan.configs:
+            key = (plan.engine, *(getattr(config, name) for name in alike))
+            groups.setdefault(key, []).append((config, plan))
+    made = []
+    for members in groups.values():
+        steps = max(config.steps for config, _ in members)
+        made.append(
+            Batch(
+                into=into,
+                configs=tuple(sorted({replace(config, steps=steps) for config, _ in members}, key=_order)),
+                snapshots=tuple(sorted({step for _, plan in members for step in plan.snapshots})),
+                engine=members[0][1].engine,
+            )
+        )
+    return tuple(made)
+
+
+def sharing(evaluation: EvaluationConfig, others: Iterable[EvaluationConfig]) -> EvaluationConfig:
+    """Let an evaluation invert in batches that those of ``others``, of the same model, share with it."""
+    everyone = [evaluation, *others]
+    plans = {
+        into: replace(plan, within=together((one.plans[into] for one in everyone if into in one.plans), into))
+        for into, plan in evaluation.plans.items()
+    }
+    return replace(evaluation, plans=plans)
+
+
+def _order(config: InversionConfig) -> tuple[float, ...]:
+    return tuple(getattr(config, name) for name in GRID)
+
+
+def single_settings(evaluation: EvaluationConfig) -> dict[str, dict[str, Any]]:
+    """Name the settings of each plan that have one value, as axes do; steps where one is reported."""
+    found: dict[str, dict[str, Any]] = {}
+    for into, plan in evaluation.plans.items():
+        stops = [step for step in plan.snapshots if step > 0]
+        values: dict[str, list[Any]] = {
+            name: list(dict.fromkeys(getattr(config, name) for config in plan.configs)) for name in SEVERAL
+        }
+        found[into] = {name: of[0] for name, of in (values | {"steps": stops}).items() if len(of) == 1}
+    return found
+
+
+def _of(made: type, found: Table) -> dict[str, Any]:
+    names = {part.name for part in fields(made)}
+    return {name: value for name, value in found.items() if name in names}
