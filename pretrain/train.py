@@ -13,12 +13,13 @@ from typing import Any, Literal
 import torch
 
 from crossgap.command import run_command
+from crossgap.datasets.bad import BadSamples
+from crossgap.datasets.image_formats import allow_pixels
 from crossgap.datasets.scenes import SceneOptions, is_scenes
 from crossgap.errors import InputError, check_known
 from crossgap.provenance import commit, config_hash, versions
 from crossgap.records import read_json, write_json
 from crossgap.settings import check_same
-from pretrain.bad import BadSamples
 from pretrain.checkpoint import Checkpoint, find_checkpoint, remove_leftovers
 from pretrain.config import Tower, TrainConfig
 from pretrain.data import TrainingPairs, load_pairs, shards_of
@@ -151,6 +152,7 @@ def open_data(
             bad=bad,
             keep_in_shards=config.loading == "indexed",
             workers=config.workers,
+            whole_texts=config.whole_texts,
         )
         bad.remember(done["bad"])  # images that stay in shards are met when they are drawn
         return pairs
@@ -164,6 +166,7 @@ def open_data(
         seed=config.seed,
         start=done["step"],
         workers=config.workers,
+        whole_texts=config.whole_texts,
     )
 
 
@@ -229,6 +232,8 @@ def main(
     semantics: str | None = None,
     accumulate: int | None = None,
     max_bad: int | None = None,
+    max_pixels: int | None = None,
+    whole_texts: bool = False,
     loading: Literal["memory", "indexed", "resampled"] | None = None,
     workers: int | None = None,
     encoder: str | None = None,
@@ -273,6 +278,8 @@ def main(
         semantics: file of caption embeddings, for terms that weigh by meaning; default: the captions' words.
         accumulate: parts of a batch that go through the towers one after another; the loss is the whole's.
         max_bad: samples that cannot be read to leave out, with a warning.
+        max_pixels: of an image that is decoded; default: Pillow's limit, 178,956,970.
+        whole_texts: the .txt part of a sample is one caption, not one a line.
         loading: memory; indexed, the same batches with the images left in local shards; or resampled, a
             stream from any shards with constant memory, whose order is not kept.
         workers: threads (indexed) or processes (resampled; 0: none) that decode.
@@ -292,6 +299,7 @@ def main(
         smoke: shrink the run to its smallest form first.
         out: run directory; by default runs/<recipe>-s<seed>, or that with -smoke.
     """
+    allow_pixels(max_pixels)
     known = RECIPES | FINE_TUNING
     config = known[check_known(recipe, known, "recipe")]()
     if data is not None:
@@ -305,7 +313,7 @@ def main(
         "validation": validation, "term_gradients": term_gradients or None,
         "loading": loading, "workers": workers, "encoder": encoder, "pretrained": pretrained,
         "locked": locked, "ema": ema, "local_loss": local_loss or None, "recompute": recompute or None,
-        "compiled": compiled or None,
+        "compiled": compiled or None, "whole_texts": whole_texts or None,
     }  # fmt: skip
     if loading == "resampled":  # of which --smoke cannot take the first pairs
         config = replace(config, limit=None)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 _ENCODER = {
-    "encoder", "pretrained", "dataset", "data_root", "split", "limit", "out", "device", "precision",
+    "encoder", "pretrained", "dataset", "data_root", "split", "limit", "max_bad", "max_pixels", "whole_texts", "out", "device", "precision",
     "threads",
 }  # fmt: skip
 _INVERSION = {"steps", "num_tokens", "snapshots", "template", "seed"}
@@ -31,7 +31,7 @@ OPTIONS = {
         "loading", "workers", "encoder", "pretrained", "locked", "ema", "local_loss", "recompute", "compiled",
         "track", "seed", "device", "precision", "threads", "smoke", "out",
     },
-    "pretrain.prepare": {"data", "out", "per_shard", "image_size", "limit", "max_bad", "data_root"},
+    "pretrain.prepare": {"data", "out", "per_shard", "image_size", "limit", "max_bad", "max_pixels", "whole_texts", "data_root"},
     "ablations.sweep": {
         "study", "data", "mode", "smoke", "out", "trials", "seeds", "workers", "threads", "device", "storage",
         "heartbeat", "time_limit", "memory_limit", "dry_run",

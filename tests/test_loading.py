@@ -22,11 +22,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from crossgap.datasets.bad import BadSamples
 from crossgap.errors import InputError
 from crossgap.records import read_json
 from pretrain import resampled
 from pretrain.augment import AugmentConfig
-from pretrain.bad import BadSamples
 from pretrain.config import Loading, TrainConfig
 from pretrain.data import Batches, load_pairs
 from pretrain.recipes import RECIPES, smoke
