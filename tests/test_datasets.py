@@ -408,7 +408,10 @@ class TestShards:
             ([("k0", {"label": 1}), ("k1", {"txt": "x"})], ["a.tar/k0", "captions", "others have"]),
             ([("k0", {"label": 1, "txt": "y"}), ("k1", {"txt": "x"})], ["a.tar/k1", "label", "others have"]),
             ([("k0", {"label": 1, "split": "test"}), ("k1", {"label": 1})], ["a.tar/k1", "no split"]),
-            ([("k0", {"label": 1}), ("l", {"label": 1}), ("k0", {"label": 1})], ["a.tar, sample 'k0'", "occurs twice"]),
+            (
+                [("k0", {"label": 1}), ("l", {"label": 1}), ("k0", {"label": 1})],
+                ["a.tar, sample 'k0'", "occurs twice"],
+            ),
         ],
     )
     def test_bad_samples_are_refused_by_name(
@@ -470,7 +473,9 @@ class TestCsv:
         assert found.hash == load_dataset(self.write(folder, text.replace(",,", ",f,"))).hash
         frame["label"] = [[1], [2], [1], [2]]
         frame.to_parquet(folder / "list.parquet")
-        with pytest.raises(InputError, match=r"list.parquet, line 2: column label: a cell holds a (ndarray|list)"):
+        with pytest.raises(
+            InputError, match=r"list.parquet, line 2: column label: a cell holds a (ndarray|list)"
+        ):
             load_dataset(str(folder / "list.parquet"))
         (folder / "list.parquet").write_bytes(b"nothing of the kind")
         with pytest.raises(InputError, match=r"list.parquet: not readable as parquet"):
