@@ -108,6 +108,11 @@ class _Found:
         ]
 
     def _class(self, folder: Path) -> list[Entry]:
+        splits = [path.name for path in subfolders(folder) if is_split(path.name) and holds_classes(path)]
+        if len(splits) > 1:
+            raise InputError(
+                f"class folder {folder}: it holds splits ({', '.join(splits)}); give {folder} as the dataset"
+            )
         files, broken = walk(folder)
         images = [path for path in files if is_image(path)]
         if not images:

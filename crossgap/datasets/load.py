@@ -96,5 +96,6 @@ def _shards_in(folder: Path) -> dict[str, list[str]]:
 
 
 def _shards(folder: Path) -> list[str]:
-    files = (path for path in sorted(folder.iterdir()) if is_visible(path) and path.is_file())
+    # a broken link is listed too: reading it names it
+    files = (path for path in sorted(folder.iterdir()) if is_visible(path) and not path.is_dir())
     return [str(path) for path in files if _SHARD.search(path.name)]

@@ -34,8 +34,9 @@ def load_shards(name: str, shards: Mapping[str, Sequence[str]], reading: Reading
             a name, or a split that is not there.
     """
     what = f"shards {name}"
+    names = _short_names([shard for files in shards.values() for shard in files])
     if "" in shards:
-        samples = _samples(shards[""], reading)
+        samples = _samples(shards[""], names, reading)
         held = {split: [entry for given, entry in samples if given == split] for split, _ in samples}
         without = next((entry.id for given, entry in samples if not given), None)
         if without is not None and len(held) > 1:
@@ -51,17 +52,16 @@ def load_shards(name: str, shards: Mapping[str, Sequence[str]], reading: Reading
 
         def read(split: str) -> list[Entry]:
             files = [shard for folder in folders[split] for shard in shards[folder]]
-            return [entry for _, entry in _samples(files, reading)]
+            return [entry for _, entry in _samples(files, names, reading)]
 
         entries = read(chosen)
         train = read("train") if "train" in folders and chosen != "train" else []
-    names = _class_names([shard for files in shards.values() for shard in files], [*entries, *train])
-    return make_dataset(name, chosen, entries, reading, train=train, class_tasks=ClassTasks(names=names))
+    words = _class_names(list(names), [*entries, *train])
+    return make_dataset(name, chosen, entries, reading, train=train, class_tasks=ClassTasks(names=words))
 
 
-def _samples(shards: Sequence[str], reading: Reading) -> list[tuple[str, Entry]]:
+def _samples(shards: Sequence[str], names: Mapping[str, str], reading: Reading) -> list[tuple[str, Entry]]:
     """Read entries with the split that each names."""
-    names = _short_names(shards)
     found = []
     for sample in read_shards(shards, need=("image",), bad=reading.bad.add, whole_texts=reading.whole_texts):
         try:

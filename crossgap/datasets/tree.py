@@ -30,13 +30,17 @@ def walk(folder: Path) -> Tree:
     return tree
 
 
+def _leads_back(target: Path, here: tuple[Path, ...]) -> bool:
+    return any(target == folder or target in folder.parents for folder in here)
+
+
 def _walk(folder: Path, above: tuple[Path, ...], tree: Tree) -> None:
     here = (*above, folder.resolve())
     for path in sorted(folder.iterdir()):
         if not is_visible(path):
             continue
         if path.is_dir():
-            if path.is_symlink() and path.resolve() in here:
+            if path.is_symlink() and _leads_back(path.resolve(), here):
                 tree.broken.append(path)
             else:
                 _walk(path, here, tree)
