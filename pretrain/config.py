@@ -182,4 +182,6 @@ class TrainConfig:
     def as_json(self) -> dict[str, Any]:
         """Give the fields as plain JSON values."""
         values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        if not self.whole_texts:  # runs that began before there was a choice can go on
+            del values["whole_texts"]
         return values
