@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from crossgap.datasets.build import ClassTasks, make_dataset
@@ -57,6 +58,8 @@ def load_shards(name: str, shards: Mapping[str, Sequence[str]], reading: Reading
         entries = read(chosen)
         train = read("train") if "train" in folders and chosen != "train" else []
     words = _class_names(list(names), [*entries, *train])
+    if len(set(words.values())) == len(words):  # each name is one class: better to read than its number
+        entries, train = _renamed(entries, words), _renamed(train, words)
     return make_dataset(name, chosen, entries, reading, train=train, class_tasks=ClassTasks(names=words))
 
 
@@ -112,6 +115,10 @@ def _class_names(shards: Sequence[str], entries: Sequence[Entry]) -> dict[str, s
     if unknown:
         raise InputError(f"{given[0]}: {len(words)} class names, but a sample has class {unknown[0]}")
     return {label: words[int(label)] for label in labels}
+
+
+def _renamed(entries: Sequence[Entry], words: Mapping[str, str]) -> list[Entry]:
+    return [replace(entry, label=words.get(entry.label, entry.label)) for entry in entries]
 
 
 def _short_names(shards: Sequence[str]) -> dict[str, str]:

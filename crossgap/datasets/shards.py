@@ -14,6 +14,7 @@ from webdataset.tariterators import base_plus_ext
 
 from crossgap.datasets.caption_text import captions_in
 from crossgap.datasets.image_formats import IMAGE_EXTENSIONS, looks_like_image
+from crossgap.datasets.image_formats import decode_image as decode_image  # for who reads samples
 from crossgap.datasets.packed import UNPACKING_ERRORS, is_plain_file, open_unpacked, scheme_of
 from crossgap.datasets.stored import StoredImage
 from crossgap.errors import InputError
