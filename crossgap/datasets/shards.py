@@ -6,7 +6,7 @@ import json
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from braceexpand import braceexpand
@@ -232,10 +232,10 @@ def _groups(blocks: _Blocks) -> Iterator[list[_Member]]:
 
 
 def _is_foreign(name: str) -> bool:
-    path = PurePosixPath(name)
-    if path.name.startswith(".") or "__MACOSX" in path.parts:
+    folders = name.removeprefix("./").split("/")
+    if folders[-1].startswith(".") or "__MACOSX" in folders:
         return True
-    return path.parts[0].startswith("__") and path.parts[0].endswith("__")
+    return folders[0].startswith("__") and folders[0].endswith("__")
 
 
 def _divided(members: list[_Member], shard: str) -> Iterator[tuple[str, _Parts] | InputError]:
