@@ -14,7 +14,7 @@ import torch
 from ablations.stages import Stages, training_key
 from ablations.study import Study
 from ablations.trial import TrialSpec, result_of, trial_folder
-from pretrain.bad import BadSamples
+from crossgap.datasets.bad import BadSamples
 from pretrain.config import TrainConfig
 from pretrain.loop import Run
 from pretrain.processes import ALONE

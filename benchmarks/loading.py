@@ -23,7 +23,7 @@ from benchmarks.memory import forget_peak, in_fresh_process, peak, resident
 from benchmarks.readers import pictures
 from benchmarks.tables import Cell, Table
 from crossgap.command import run_command
-from pretrain.bad import BadSamples
+from crossgap.datasets.bad import BadSamples
 from pretrain.config import Loading, TrainConfig
 from pretrain.data import TrainingPairs, load_pairs
 from pretrain.loop import Run

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.machine import interleave, seconds
 from benchmarks.tables import Table
-from pretrain.bad import BadSamples
+from crossgap.datasets.bad import BadSamples
 from pretrain.config import TrainConfig
 from pretrain.data import Drawn
 from pretrain.loop import Run

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from benchmarks.machine import interleave, seconds
 from benchmarks.tables import Table
 from crossgap.datasets import embedded_shards
-from crossgap.datasets.shards import decode_image, read_shards
+from crossgap.datasets.image_formats import decode_image
+from crossgap.datasets.shards import read_shards
 from pretrain.augment import random_view
 from pretrain.config import TrainConfig
 from pretrain.data import Batches, load_pairs

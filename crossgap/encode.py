@@ -14,6 +14,7 @@ from torch import Tensor
 
 from crossgap.command import run_command
 from crossgap.datasets import Dataset, Items, load_dataset
+from crossgap.datasets.image_formats import allow_pixels
 from crossgap.datasets.tasks import Content
 from crossgap.embeddings import BATCH, Embeddings, encode_items
 from crossgap.encoders import Encoder, Precision, load_encoder
@@ -59,6 +60,12 @@ def describe(items: Items) -> dict[str, object]:
     return {"count": len(items), "contents": items.content_hash, "labels": labels}
 
 
+def say_notices(dataset: Dataset) -> None:
+    """Tell a user what of a dataset was left out, and what looks wrong in it."""
+    for notice in dataset.notices:
+        print(f"warning: {dataset.name}: {notice}", file=sys.stderr)
+
+
 def use_threads(count: int | None) -> int:
     """Let torch use ``count`` CPU threads, or as many as it chooses, and return the number.
 
@@ -85,6 +92,9 @@ def main(
     data_root: Path | None = None,
     split: str = "test",
     limit: int | None = None,
+    max_bad: int = 0,
+    max_pixels: int | None = None,
+    whole_texts: bool = False,
     device: str = "auto",
     precision: Precision = "fp32",
     threads: int | None = None,
@@ -103,12 +113,19 @@ def main(
         data_root: folder that holds the folders of known datasets.
         split: which split.
         limit: keep so many concepts (emoji), scenes, or items of each side, spread over the classes.
+        max_bad: samples that cannot be used to leave out and count; each image is then decoded once more.
+        max_pixels: of an image that is decoded; default: Pillow's limit, 178,956,970.
+        whole_texts: the .txt part of a sample is one caption, not one a line.
         device: auto, cpu, cuda, ...
         precision: fp32, bf16 or fp64.
         threads: CPU threads; default: torch's choice. A run is resumed with the same number only.
     """
     used_threads = use_threads(threads)
-    loaded = load_dataset(dataset, split=split, limit=limit, data_root=data_root)
+    allow_pixels(max_pixels)
+    loaded = load_dataset(
+        dataset, split=split, limit=limit, data_root=data_root, max_bad=max_bad, whole_texts=whole_texts
+    )
+    say_notices(loaded)
     sides = {name: items for name in ("image", "text") if (items := distinct_items(loaded, name)) is not None}
     model = load_encoder(encoder, pretrained, device, precision)
     settings = {
@@ -140,7 +157,7 @@ def main(
                 source=items.content_hash,
                 groups=items.groups,
             ).save(out / f"{name}.safetensors")
-        store.finish({})
+        store.finish({"notices": loaded.notices})
     for name, items in sides.items():
         print(f"{out / name}.safetensors: {len(items)} {name}s x {model.embed_dim}")
     return 0

@@ -22,9 +22,10 @@ from crossgap.command import run_command
 from crossgap.datasets import SPECS, Dataset, Probe, load_dataset
 from crossgap.datasets.build import INVERSION_TEMPLATE
 from crossgap.datasets.check import check_root
+from crossgap.datasets.image_formats import allow_pixels
 from crossgap.datasets.split import MissingSplit
 from crossgap.datasets.table import PAPER_IMAGE_SETS, PAPER_LONG_TEXT_SETS, PAPER_TEXT_SETS
-from crossgap.encode import use_threads
+from crossgap.encode import say_notices, use_threads
 from crossgap.encoders import OpenClipEncoder, Precision, load_encoder
 from crossgap.errors import InputError, check_known
 from crossgap.evaluation import Evaluation, EvaluationConfig, InversionPlan, evaluate, joined
@@ -65,6 +66,9 @@ def main(
     routes: tuple[str, ...] = (),
     probes: tuple[Probe, ...] | None = None,
     limit: int | None = None,
+    max_bad: int = 0,
+    max_pixels: int | None = None,
+    whole_texts: bool = False,
     choose: Literal["val", "preset"] = "val",
     schedule: Schedule = "paper",
     steps: int | None = None,
@@ -105,6 +109,10 @@ def main(
         probes: classify images by training images with classes: by the nearest class mean, by a linear
             probe (slow); '--probes' alone: neither; default: class-mean, with a preset neither.
         limit: keep so many concepts (emoji), scenes, or items of each side, spread over the classes.
+        max_bad: samples of each dataset that cannot be used to leave out, counted in the protocol; each image
+            is then decoded once more.
+        max_pixels: of an image that is decoded; default: Pillow's limit, 178,956,970.
+        whole_texts: the .txt part of a sample is one caption, not one a line.
         choose: where ranks, strengths and inversion settings come from: split val, or published values.
         schedule: the paper's, or fast, which reaches its loss in far fewer steps (docs/inversion.md).
         steps: inversion steps, of both directions; default: the schedule's for this encoder.
@@ -136,6 +144,7 @@ def main(
         changes.print(resolved, leave_out=("routes", "probes"))
         return 0
     use_threads(threads)
+    allow_pixels(max_pixels)
     if embeddings:
         if encoder is not None or dataset or pretrained is not None or preset or backbone is not None:
             raise InputError(
@@ -174,7 +183,14 @@ def main(
         else [
             _Job(
                 name,
-                partial(load_dataset, name, limit=limit, data_root=data_root),
+                partial(
+                    load_dataset,
+                    name,
+                    limit=limit,
+                    data_root=data_root,
+                    max_bad=max_bad,
+                    whole_texts=whole_texts,
+                ),
                 SPECS[name].paper_split if preset and name in SPECS else split,
             )
             for name in dataset
@@ -290,6 +306,7 @@ class _Job(NamedTuple):
                 f"dataset {test.name!r}, split {self.split!r}: no task can be made of it (no labels, no "
                 "captions)"
             )
+        say_notices(test)
         return test
 
     def validation(self) -> Dataset | None:

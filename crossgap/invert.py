@@ -17,8 +17,9 @@ from torch import Tensor
 from crossgap.changes import as_table, changed
 from crossgap.command import run_command
 from crossgap.datasets import load_dataset
+from crossgap.datasets.image_formats import allow_pixels
 from crossgap.embeddings import Embeddings, encode_items
-from crossgap.encode import describe, distinct_items, use_threads
+from crossgap.encode import describe, distinct_items, say_notices, use_threads
 from crossgap.encoders import Precision, load_encoder
 from crossgap.errors import InputError
 from crossgap.inversion import Engine, InversionConfig, Inverter, Target
@@ -42,6 +43,9 @@ def main(
     data_root: Path | None = None,
     split: str = "test",
     limit: int | None = None,
+    max_bad: int = 0,
+    max_pixels: int | None = None,
+    whole_texts: bool = False,
     schedule: Schedule = "paper",
     steps: int | None = None,
     num_tokens: int | None = None,
@@ -77,6 +81,9 @@ def main(
         data_root: folder that holds the folders of known datasets.
         split: which split.
         limit: keep so many concepts (emoji), scenes, or items of each side, spread over the classes.
+        max_bad: samples that cannot be used to leave out and count; each image is then decoded once more.
+        max_pixels: of an image that is decoded; default: Pillow's limit, 178,956,970.
+        whole_texts: the .txt part of a sample is one caption, not one a line.
         schedule: the paper's, or fast, which reaches its loss in far fewer steps (docs/inversion.md).
         steps: updates of the pseudo-tokens.
         num_tokens: pseudo-tokens an item.
@@ -99,7 +106,11 @@ def main(
             f"--steps must be at least 1, not {steps}: without an update there is nothing to write"
         )
     used_threads = use_threads(threads)
-    loaded = load_dataset(dataset, split=split, limit=limit, data_root=data_root)
+    allow_pixels(max_pixels)
+    loaded = load_dataset(
+        dataset, split=split, limit=limit, data_root=data_root, max_bad=max_bad, whole_texts=whole_texts
+    )
+    say_notices(loaded)
     modality = "image" if into == "text" else "text"
     items = distinct_items(loaded, modality, queries_only=True)
     if items is None:
@@ -172,7 +183,7 @@ def main(
             ).save(out / f"{name}.safetensors")
         Chunk(items.ids, rows).save(out / "tokens.safetensors")
         loss = float(rows["losses"][:, -1].mean())
-        store.finish({"loss": loss})
+        store.finish({"loss": loss, "notices": loaded.notices})
     print(f"{out / 'inverted.safetensors'}: {len(items)} items, mean final loss {loss:.4f}")
     return 0
 

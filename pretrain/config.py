@@ -34,7 +34,8 @@ class TrainConfig:
     made (None: as the first); ``semantics`` is a file of caption embeddings (None: made from the captions'
     words), for terms that weigh by meaning; ``accumulate`` cuts a batch into so many parts that go through
     the towers one after another, with the loss of the whole batch; ``term_gradients`` logs the norm of each
-    term's own gradient; ``max_bad`` samples that cannot be read are left out and named; ``validation`` is a
+    term's own gradient; ``max_bad`` samples that cannot be read are left out and named; ``whole_texts``: a
+    ``.txt`` part is one caption, not one a line; ``validation`` is a
     dataset on whose validation split each checkpoint is measured.
 
     ``loading`` says where pairs are: decoded in memory; ``indexed``, captions in memory and images decoded
@@ -85,6 +86,7 @@ class TrainConfig:
     encoder: str | None = None
     pretrained: str | None = None
     locked: tuple[Tower, ...] = ()
+    whole_texts: bool = False
 
     def __post_init__(self) -> None:
         check_known(self.precision, get_args(Precision), "precision")
@@ -180,4 +182,6 @@ class TrainConfig:
     def as_json(self) -> dict[str, Any]:
         """Give the fields as plain JSON values."""
         values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        if not self.whole_texts:  # runs that began before there was a choice can go on
+            del values["whole_texts"]
         return values

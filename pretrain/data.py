@@ -14,12 +14,12 @@ from open_clip import SimpleTokenizer
 from torch import Tensor
 
 from crossgap.datasets import embedded_shards
+from crossgap.datasets.bad import BadSamples
+from crossgap.datasets.packed import is_plain_file
 from crossgap.datasets.scenes import is_scenes
-from crossgap.datasets.shards import Sample, expand_shards, is_plain_file, places, read_shards
-from crossgap.datasets.stored import StoredImage
+from crossgap.datasets.shards import Sample, expand_shards, read_shards
 from crossgap.errors import InputError
 from pretrain.augment import AugmentConfig, Place, drop_words, random_view, uniform
-from pretrain.bad import BadSamples
 from pretrain.images import ImagesInMemory, ImagesInShards, square
 from pretrain.prepare import manifest_shards
 from pretrain.streams import stream
@@ -97,6 +97,7 @@ def load_pairs(
     bad: BadSamples | None = None,
     keep_in_shards: bool = False,
     workers: int = 1,
+    whole_texts: bool = False,
 ) -> TrainingPairs:
     """Decode and tokenise a data set.
 
@@ -110,6 +111,7 @@ def load_pairs(
         keep_in_shards: read the shards through, but decode images when they are drawn: only for local shards
             that are not packed. The batches are the same.
         workers: threads that then decode.
+        whole_texts: a ``.txt`` part is one caption, not one a line.
 
     Raises:
         InputError: no pair, shards whose images cannot stay there, more bad samples than ``bad`` tolerates,
@@ -125,7 +127,7 @@ def load_pairs(
     images = _Placed() if keep_in_shards else _Decoded(image_size)
     captions: list[Sequence[str]] = []
     concepts: list[str | None] = []
-    for sample in _samples(data, bad):
+    for sample in _samples(data, bad, whole_texts):
         try:
             images.add(sample)
         except InputError as error:
@@ -365,10 +367,10 @@ def shards_of(data: str | Sequence[str]) -> list[str]:
     return expand_shards(data)
 
 
-def _samples(data: str | Sequence[str], bad: BadSamples) -> Iterator[Sample]:
+def _samples(data: str | Sequence[str], bad: BadSamples, whole_texts: bool) -> Iterator[Sample]:
     if data == "emoji":
         return (sample for sample in read_shards(shards_of(data)) if sample.meta["split"] == "train")
-    return read_shards(shards_of(data), bad=bad.add)
+    return read_shards(shards_of(data), bad=bad.add, whole_texts=whole_texts)
 
 
 class _Decoded:
@@ -398,16 +400,13 @@ class _Placed:
         self.digest = hashlib.sha256()
         self._shards: list[str] = []
         self._rows: list[tuple[int, int, int]] = []
-        self._places: dict[str, StoredImage] = {}
 
     def add(self, sample: Sample) -> None:
         assert sample.image is not None
         if not self._shards or self._shards[-1] != sample.shard:
             self._shards.append(sample.shard)
-            self._places = places(sample.shard)
-        place = self._places[sample.key]
-        assert place.size is not None
-        self._rows.append((len(self._shards) - 1, place.start, place.size))
+        assert sample.place is not None
+        self._rows.append((len(self._shards) - 1, sample.place.start, len(sample.image)))
         self.digest.update(sample.image)
 
     def done(self, image_size: int, workers: int, bad: BadSamples) -> ImagesInShards:

@@ -10,10 +10,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from crossgap.datasets.shards import decode_image, places
+from crossgap.datasets.bad import BadSamples
+from crossgap.datasets.image_formats import decode_image
+from crossgap.datasets.shards import Sample, scan_shard
 from crossgap.datasets.stored import StoredImage, read_bytes
 from crossgap.errors import InputError
-from pretrain.bad import BadSamples
 
 _PIECE = 16  # images that a thread decodes at a time
 _Decoded = Tensor | InputError
@@ -144,5 +145,7 @@ class ImagesInShards:
     def _named(self, index: int, error: InputError) -> InputError:
         """Say which sample it was: keys are not kept, so the shard is looked through again."""
         stored = self._stored(index)
-        keys = [key for key, place in places(str(stored.path)).items() if place.start == stored.start]
-        return InputError(f"sample {keys[0]!r}: {error}" if keys else str(error))
+        for found in scan_shard(str(stored.path), need=()):
+            if isinstance(found, Sample) and found.place == stored:
+                return InputError(f"sample {found.key!r}: {error}")
+        return error

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from crossgap.datasets.bad import BadSamples
 from crossgap.encoders import resolve_device
 from crossgap.records import append_line, read_lines, write_text
-from pretrain.bad import BadSamples
 from pretrain.card import model_card
 from pretrain.checkpoint import Checkpoint, name_best, save_checkpoint
 from pretrain.config import TrainConfig

@@ -14,16 +14,18 @@ from PIL import Image
 from webdataset import TarWriter
 
 from crossgap.command import run_command
-from crossgap.datasets.csv_dataset import TABLES, training_entries
+from crossgap.datasets.bad import BadSamples
+from crossgap.datasets.caption_text import captions_in
+from crossgap.datasets.csv_dataset import TABLES, is_table, training_entries
 from crossgap.datasets.entry import Entry
+from crossgap.datasets.image_formats import allow_pixels, decode_image, extension_of, is_image
 from crossgap.datasets.known import read_contents
-from crossgap.datasets.shards import IMAGE_EXTENSIONS, decode_image
 from crossgap.datasets.stored import read_bytes
 from crossgap.datasets.table import SPECS
+from crossgap.datasets.tree import walk
 from crossgap.errors import InputError, check_known
 from crossgap.records import atomic_path, file_digest, read_json, write_json
 from crossgap.settings import check_same
-from pretrain.bad import BadSamples
 
 MANIFEST = "manifest.json"
 _TRAINING = ("train", "restval")  # parts to train on; restval is what COCO's split adds to train
@@ -39,27 +41,32 @@ def prepare(
     limit: int | None,
     max_bad: int,
     data_root: Path | None = None,
+    whole_texts: bool = False,
 ) -> dict[str, Any]:
     """Write shards ``000000.tar``, ... and, last, ``manifest.json``; the same source gives the same bytes.
 
     A sample is an image as it is, or resized (shorter side) and written as JPEG, with a ``.json`` part that
     holds ``captions`` and, where the source has a label, ``concept``. Every image is decoded once, so that a
-    bad one shows here and not while training.
+    bad one shows here and not while training. With ``whole_texts`` a ``.txt`` file is one caption.
 
     Returns:
-        the manifest: shards with samples, bytes and SHA-256, and the bad samples with their reasons.
+        the manifest: shards with samples, bytes and SHA-256, the bad samples with their reasons, and what
+        else of the source was left out, in sentences.
 
     Raises:
         InputError: nothing to write, a source that is not understood, ``out`` holds shards of other settings,
             or more bad samples than ``max_bad``.
     """
     settings = {"source": str(source), "per_shard": per_shard, "image_size": image_size, "limit": limit}
+    if whole_texts:
+        settings["whole_texts"] = True
     if (out / MANIFEST).exists():
         done: dict[str, Any] = read_json(out / MANIFEST)
         check_same(out, done.get("settings"), settings)
         return done
     bad = BadSamples(limit=max_bad)
-    samples = _samples(_entries(source, data_root), image_size, bad)
+    entries, left_out = _entries(source, data_root, bad, whole_texts)
+    samples = _samples(entries, image_size, bad)
     out.mkdir(parents=True, exist_ok=True)
     shards: list[dict[str, Any]] = []
     total = 0
@@ -72,7 +79,13 @@ def prepare(
         total += shard["samples"]
     if not shards:
         raise InputError(f"{source}: no pair of image and caption to write")
-    manifest = {"settings": settings, "samples": total, "shards": shards, "bad": bad.reasons}
+    manifest = {
+        "settings": settings,
+        "samples": total,
+        "shards": shards,
+        "bad": bad.reasons,
+        "left_out": left_out,
+    }
     write_json(out / MANIFEST, manifest)
     return manifest
 
@@ -99,7 +112,10 @@ def manifest_shards(folder: Path) -> list[str]:
     return paths
 
 
-def _entries(source: Path, data_root: Path | None) -> list[Entry]:
+def _entries(
+    source: Path, data_root: Path | None, bad: BadSamples, whole_texts: bool
+) -> tuple[list[Entry], list[str]]:
+    """Return what the source holds, and sentences about what was left out."""
     if data_root is not None:
         parts = read_contents(check_known(str(source), SPECS, "dataset"), root=data_root).parts
         found = [entry for name in _TRAINING for entry in parts.get(name, [])]
@@ -107,22 +123,42 @@ def _entries(source: Path, data_root: Path | None) -> list[Entry]:
             raise InputError(f"dataset {source}: it has no part {' or '.join(_TRAINING)}, only {list(parts)}")
         if any(entry.image is None for entry in found):
             raise InputError(f"dataset {source}: its images are not beside its captions; training needs both")
-        return found
-    if source.suffix.lower() in TABLES:
-        return training_entries(source)
+        return found, []
+    if is_table(source):
+        return training_entries(source, bad)
     if not source.is_dir():
         raise InputError(f"{source}: no such folder, and not a table ({', '.join(TABLES)})")
-    return list(_captioned(source))
+    return _captioned(source, bad, whole_texts)
 
 
-def _captioned(folder: Path) -> Iterator[Entry]:
-    """Pair images with the captions beside them, a line each, as img2dataset writes files."""
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower().lstrip(".") in IMAGE_EXTENSIONS and path.is_file():
-            beside = path.with_suffix(".txt")
-            lines = beside.read_text("utf-8-sig").splitlines() if beside.exists() else []
-            captions = tuple(line.strip() for line in lines if line.strip())
-            yield Entry(id=str(path.relative_to(folder)), image=path, captions=captions, label="")
+def _captioned(folder: Path, bad: BadSamples, whole_texts: bool) -> tuple[list[Entry], list[str]]:
+    """Pair images with the captions beside them, a line each, as img2dataset writes files; follow links."""
+    files, broken = walk(folder)
+    images = [path for path in files if is_image(path)]
+    texts = {path.with_suffix(""): path for path in files if path.suffix.lower() == ".txt"}
+    entries = []
+    for path in images:
+        name = str(path.relative_to(folder))
+        beside = texts.get(path.with_suffix(""))
+        captions: tuple[str, ...] = ()
+        if beside is not None:
+            try:
+                where = f"image {name!r}: {beside.name} beside it"
+                captions = captions_in(beside.read_bytes(), where=where, whole=whole_texts)
+            except InputError as error:
+                bad.add("source", error)
+                continue
+        entries.append(Entry(id=name, image=path, captions=captions, label=""))
+    stems = [path.with_suffix("") for path in images]
+    used = {*images, *(texts[stem] for stem in stems if stem in texts)}
+    others = [path for path in files if path not in used]
+    left = [("broken links", broken), ("neither image nor caption of one", others)]
+    return entries, [_left_out(why, paths, folder) for why, paths in left if paths]
+
+
+def _left_out(why: str, paths: list[Path], folder: Path) -> str:
+    names = ", ".join(str(path.relative_to(folder)) for path in paths[:3])
+    return f"Left out, as {why}: {len(paths)} ({names}{', ...' if len(paths) > 3 else ''})."
 
 
 def _samples(entries: list[Entry], image_size: int | None, bad: BadSamples) -> Iterator[dict[str, Any]]:
@@ -148,8 +184,7 @@ def _image(entry: Entry, size: int | None) -> tuple[str, bytes]:
     data = read_bytes(entry.image)
     picture = decode_image(data, where=where)
     if size is None:
-        with Image.open(io.BytesIO(data)) as image:
-            return {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}[str(image.format)], data
+        return extension_of(data), data
     if min(picture.size) > size:
         scale = size / min(picture.size)
         width, height = (max(size, round(side * scale)) for side in picture.size)
@@ -184,6 +219,8 @@ def main(
     image_size: int | None = None,
     limit: int | None = None,
     max_bad: int = 0,
+    max_pixels: int | None = None,
+    whole_texts: bool = False,
     data_root: Path | None = None,
 ) -> int:
     """Write shards to train on, with a manifest; the same command does nothing when they are there.
@@ -197,15 +234,20 @@ def main(
         image_size: shorter side in pixels, of larger images; default: files as they are.
         limit: write no more samples than this.
         max_bad: bad samples (no caption, no readable image) to leave out, named in the manifest.
+        max_pixels: of an image that is decoded; default: Pillow's limit, 178,956,970.
+        whole_texts: a .txt is one caption, not one a line.
         data_root: where the folders of the known datasets lie (python -m crossgap.datasets names them).
     """
+    allow_pixels(max_pixels)
     for name, value in {"per-shard": per_shard, "image-size": image_size, "limit": limit}.items():
         if value is not None and value < 1:
             raise InputError(f"--{name} must be at least 1, not {value}")
     manifest = prepare(
         data, out, per_shard=per_shard, image_size=image_size, limit=limit, max_bad=max_bad,
-        data_root=data_root,
+        data_root=data_root, whole_texts=whole_texts,
     )  # fmt: skip
+    for sentence in manifest.get("left_out", []):
+        print(f"warning: {sentence}", file=sys.stderr)
     for reason in manifest["bad"]:
         print(f"left out: {reason}", file=sys.stderr)
     left_out = f", {len(manifest['bad'])} left out" if manifest["bad"] else ""

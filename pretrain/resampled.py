@@ -22,10 +22,10 @@ from open_clip import SimpleTokenizer
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from crossgap.datasets.bad import BadSamples
 from crossgap.datasets.shards import Sample, scan_shard
 from crossgap.errors import InputError
 from pretrain.augment import Place
-from pretrain.bad import BadSamples
 from pretrain.data import Batch, Captions, Drawn, ViewMaker
 from pretrain.images import pixels_of, square
 from pretrain.model import VOCABULARY
@@ -42,7 +42,8 @@ class ShardStream:
     """Shards to draw from, and how.
 
     ``start`` is the step from which a run goes on, ``share`` the pairs a step of this process, ``rank`` its
-    number; ``workers`` 0 reads in the process itself.
+    number; ``workers`` 0 reads in the process itself; with ``whole_texts`` a ``.txt`` part is one
+    caption.
     """
 
     shards: tuple[str, ...]
@@ -54,6 +55,7 @@ class ShardStream:
     start: int
     workers: int
     buffer: int = BUFFER
+    whole_texts: bool = False
 
     @cached_property
     def digest(self) -> str:
@@ -129,7 +131,7 @@ class _Reader(IterableDataset[Any]):
         """Go through all shards once."""
         buffer: list[Sample] = []
         for shard in draws.sample(self.given.shards, len(self.given.shards)):
-            for found in scan_shard(shard):
+            for found in scan_shard(shard, whole_texts=self.given.whole_texts):
                 if isinstance(found, InputError):
                     yield _Bad(shard, str(found))
                     continue

@@ -15,6 +15,8 @@ import torch
 
 from crossgap.changes import as_table, overlaid
 from crossgap.command import run_command
+from crossgap.datasets.bad import BadSamples
+from crossgap.datasets.image_formats import allow_pixels
 from crossgap.datasets.scenes import SceneOptions, is_scenes
 from crossgap.errors import InputError, check_known
 from crossgap.options import NO_CHANGES, Changes
@@ -22,7 +24,6 @@ from crossgap.provenance import commit, config_hash, versions
 from crossgap.records import read_json, write_json
 from crossgap.settings import check_same
 from crossgap.strict import hints_of
-from pretrain.bad import BadSamples
 from pretrain.checkpoint import Checkpoint, find_checkpoint, remove_leftovers
 from pretrain.config import Tower, TrainConfig
 from pretrain.configure import configure
@@ -165,6 +166,7 @@ def open_data(
             bad=bad,
             keep_in_shards=config.loading == "indexed",
             workers=config.workers,
+            whole_texts=config.whole_texts,
         )
         bad.remember(done["bad"])  # images that stay in shards are met when they are drawn
         return pairs
@@ -178,6 +180,7 @@ def open_data(
         seed=config.seed,
         start=done["step"],
         workers=config.workers,
+        whole_texts=config.whole_texts,
     )
 
 
@@ -263,6 +266,8 @@ def main(
     semantics: str | None = None,
     accumulate: int | None = None,
     max_bad: int | None = None,
+    max_pixels: int | None = None,
+    whole_texts: bool = False,
     loading: Literal["memory", "indexed", "resampled"] | None = None,
     workers: int | None = None,
     encoder: str | None = None,
@@ -310,6 +315,8 @@ def main(
         semantics: file of caption embeddings, for terms that weigh by meaning; default: the captions' words.
         accumulate: parts of a batch that go through the towers one after another; the loss is the whole's.
         max_bad: samples that cannot be read to leave out, with a warning.
+        max_pixels: of an image that is decoded; default: Pillow's limit, 178,956,970.
+        whole_texts: the .txt part of a sample is one caption, not one a line.
         loading: memory; indexed, the same batches with the images left in local shards; or resampled, a
             stream from any shards with constant memory, whose order is not kept.
         workers: threads (indexed) or processes (resampled; 0: none) that decode.
@@ -329,6 +336,7 @@ def main(
         smoke: shrink the run to its smallest form first.
         out: run directory; by default runs/<recipe>-s<seed>, or that with -smoke.
     """
+    allow_pixels(max_pixels)
     known = RECIPES | FINE_TUNING
     base = known[check_known(recipe, known, "recipe")]()
     config = configure(base, overlaid(changes.file, {} if data is None else {"data": data}))
@@ -341,7 +349,7 @@ def main(
         "validation": validation, "term_gradients": term_gradients or None,
         "loading": loading, "workers": workers, "encoder": encoder, "pretrained": pretrained,
         "locked": locked, "ema": ema, "local_loss": local_loss or None, "recompute": recompute or None,
-        "compiled": compiled or None, "steps": steps,
+        "compiled": compiled or None, "steps": steps, "whole_texts": whole_texts or None,
     }  # fmt: skip
     options = {name: value for name, value in options.items() if value is not None}
     if loading == "resampled":  # of which --smoke cannot take the first pairs

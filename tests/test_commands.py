@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 _ENCODER = {
-    "encoder", "pretrained", "dataset", "data_root", "split", "limit", "out", "device", "precision",
-    "threads",
+    "encoder", "pretrained", "dataset", "data_root", "split", "limit", "max_bad", "max_pixels", "whole_texts",
+    "out", "device", "precision", "threads",
 }  # fmt: skip
 _INVERSION = {
     "steps", "num_tokens", "snapshots", "template", "seed", "learning_rate", "weight_decay", "init_std",
@@ -30,11 +30,15 @@ OPTIONS = {
     },
     "pretrain.train": {
         "recipe", "data", "steps", "batch_size", "learning_rate", "schedule", "weights", "modifiers",
-        "schedules", "extra_views", "semantics", "accumulate", "max_bad", "validation", "term_gradients",
+        "schedules", "extra_views", "semantics", "accumulate", "max_bad", "max_pixels", "whole_texts",
+        "validation", "term_gradients",
         "loading", "workers", "encoder", "pretrained", "locked", "ema", "local_loss", "recompute", "compiled",
         "track", "seed", "device", "precision", "threads", "smoke", "out", "epochs", "changes",
     },
-    "pretrain.prepare": {"data", "out", "per_shard", "image_size", "limit", "max_bad", "data_root"},
+    "pretrain.prepare": {
+        "data", "out", "per_shard", "image_size", "limit", "max_bad", "max_pixels", "whole_texts",
+        "data_root",
+    },
     "ablations.sweep": {
         "study", "data", "mode", "smoke", "out", "trials", "seeds", "workers", "threads", "device", "storage",
         "heartbeat", "time_limit", "memory_limit", "dry_run", "changes",

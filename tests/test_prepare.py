@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from crossgap.command import run_command
+from crossgap.datasets.bad import BadSamples
 from crossgap.datasets.shards import read_shards
 from crossgap.errors import InputError
 from crossgap.records import read_json
-from pretrain.bad import BadSamples
 from pretrain.data import load_pairs
 from pretrain.prepare import main, manifest_shards
 from pretrain.train import main as train_main

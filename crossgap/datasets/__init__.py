@@ -1,9 +1,10 @@
 """Datasets: embedded emoji and scenes, folders, shards and CSV files, as retrieval and zero-shot tasks."""
 
 from crossgap.datasets.emoji import embedded_shards
+from crossgap.datasets.image_formats import decode_image
 from crossgap.datasets.load import load_dataset
 from crossgap.datasets.probes import probe_tasks
-from crossgap.datasets.shards import Sample, decode_image, expand_shards, read_shards
+from crossgap.datasets.shards import Sample, expand_shards, read_shards
 from crossgap.datasets.table import SPECS, Spec
 from crossgap.datasets.tasks import (
     PROBES,

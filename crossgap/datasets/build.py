@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from crossgap.datasets.caption_groups import first_and_others, group_by_caption
+from crossgap.datasets.caption_groups import first_and_others, group_by_caption, same_text
 from crossgap.datasets.class_prompts import (
     TEMPLATE,
     class_prompts,
@@ -14,7 +14,16 @@ from crossgap.datasets.class_prompts import (
     ensemble_templates,
     imagenet_prompts,
 )
-from crossgap.datasets.entry import Entry, check_entries, hash_entries, image_items, limited, text_items
+from crossgap.datasets.entry import (
+    Entry,
+    hash_entries,
+    image_items,
+    limited,
+    text_items,
+    usable_entries,
+    without_bad_images,
+)
+from crossgap.datasets.reading import Reading
 from crossgap.datasets.tasks import Answers, Dataset, Extra, FitData, Items, Kind, Pairs, ProbeData, Task
 
 INVERSION_TEMPLATE = "a photo of {}"
@@ -41,9 +50,12 @@ class ClassTasks:
 class TaskList:
     """Collect tasks that share dataset, split and the end of the protocol (``notes``, sentences)."""
 
-    def __init__(self, name: str, split: str, digest: str, notes: Sequence[str]) -> None:
+    def __init__(
+        self, name: str, split: str, digest: str, notes: Sequence[str], notices: Sequence[str] = ()
+    ) -> None:
         self._name, self._split, self._digest = name, split, digest
-        self._tail = "".join(f" {note}" for note in notes if note)
+        self._notices = [*notices]
+        self._tail = "".join(f" {note}" for note in (*notes, *notices) if note)
         self._made: list[Task] = []
 
     def add(
@@ -57,7 +69,11 @@ class TaskList:
         drop_self: bool = False,
         answers: Mapping[str, Answers] | None = None,
         extras: tuple[Extra, ...] = (),
+        notice: str = "",
     ) -> None:
+        """Add a task; a ``notice`` ends its protocol, and is one of the dataset."""
+        if notice and notice not in self._notices:
+            self._notices.append(notice)
         own_group = kind == "image-image" and bool(query.groups) and bool(gallery.groups)
         judged = any(answer.ignored for answer in (answers or {}).values())
         counts = f"{len(query)} queries, {len(gallery)} in the gallery"
@@ -65,7 +81,8 @@ class TaskList:
             Task(
                 name=name,
                 kind=kind,
-                protocol=f"{counts}: {protocol}; {_ignored(drop_self, own_group, judged)}.{self._tail}",
+                protocol=f"{counts}: {protocol}; {_ignored(drop_self, own_group, judged)}."
+                f"{self._tail}{' ' * bool(notice)}{notice}",
                 query=query,
                 gallery=gallery,
                 ignore_same_group=own_group,
@@ -93,6 +110,7 @@ class TaskList:
             fit=fit,
             default_template=INVERSION_TEMPLATE,
             probe=probe,
+            notices=tuple(self._notices),
         )
 
 
@@ -105,29 +123,44 @@ class Begun(NamedTuple):
 
 
 def begin(
-    name: str, split: str, entries: Sequence[Entry], train: Sequence[Entry], limit: int | None, note: str
+    name: str,
+    split: str,
+    entries: Sequence[Entry],
+    train: Sequence[Entry],
+    reading: Reading,
+    *,
+    note: str = "",
+    left_out: Sequence[str] = (),
 ) -> Begun:
     """Check and limit the entries of a split and of split train, and open a list for their tasks.
 
+    Where bad samples may be left out, every image is decoded once to know which are. ``left_out`` are
+    sentences about what a reader passed over; with those about bad samples they end every protocol.
+
     Raises:
-        InputError: no entry, an id that occurs twice, or a part that only some of the entries have.
+        InputError: no entry; more bad samples than may be left out, among them an id that occurs twice and
+            an entry without a part that others have.
     """
-    check_entries(name, entries)
-    if train:
-        check_entries(f"{name}, split train", train)
+    bad, limit = reading.bad, reading.limit
+    entries = usable_entries(name, entries, bad)
+    train = usable_entries(f"{name}, split train", train, bad) if train else []
     kept, kept_train = limited(entries, limit), limited(train, limit)
     notes = (_limits(entries, kept, train, kept_train), note)
-    return Begun(kept, kept_train, TaskList(name, split, hash_entries([*kept, *kept_train]), notes))
+    if bad.limit:
+        kept, kept_train = without_bad_images(name, kept, bad), without_bad_images(name, kept_train, bad)
+    digest = hash_entries([*kept, *kept_train])
+    return Begun(kept, kept_train, TaskList(name, split, digest, notes, [*left_out, *bad.summary()]))
 
 
 def make_dataset(
     name: str,
     split: str,
     entries: Sequence[Entry],
+    reading: Reading,
     *,
     train: Sequence[Entry] = (),
-    limit: int | None = None,
     note: str = "",
+    left_out: Sequence[str] = (),
     class_tasks: ClassTasks = ClassTasks(),
 ) -> Dataset:
     """Make a dataset of the entries of one split.
@@ -135,13 +168,14 @@ def make_dataset(
     With labels: ``image-class`` (``text-class`` for texts) within the split, or against the ``train``
     entries when there are any, ``zero-shot-class``, and with ``train`` entries classification by labelled
     images (:func:`crossgap.datasets.probes.probe_tasks`). With captions: ``image-text``, ``text-image`` and,
-    where every image has two captions, ``text-caption``. ``limit`` keeps that many entries of each side,
-    spread over the labels. ``note`` ends every protocol. ``class_tasks`` says what labels ask for.
+    where every image has two captions, ``text-caption``. A limit keeps that many entries of each side,
+    spread over the labels. ``note`` and ``left_out`` end every protocol. ``class_tasks`` says what labels ask
+    for.
 
     Raises:
-        InputError: no entry, an id that occurs twice, or a part that only some of the entries have.
+        InputError: as :func:`begin`.
     """
-    kept, kept_train, tasks = begin(name, split, entries, train, limit, note)
+    kept, kept_train, tasks = begin(name, split, entries, train, reading, note=note, left_out=left_out)
     has_images, has_captions = kept[0].image is not None, bool(kept[0].captions)
     if kept[0].label:
         _add_class_tasks(tasks, kept, kept_train if class_tasks.against_train else (), class_tasks)
@@ -175,11 +209,13 @@ def _add_class_tasks(
         extras=() if train else asked.extras,
     )
     if noun == "image" and asked.zero_shot:
+        prompts = class_prompts(things.labels, (asked.template,), asked.names)
         tasks.add(
             "zero-shot-class",
             "zero-shot",
             things,
-            class_prompts(things.labels, (asked.template,), asked.names),
+            prompts,
+            notice=_alike(prompts),
             protocol=f'images against one prompt a class ("{asked.template}"); relevant is the own class',
         )
     if noun == "image" and asked.ensemble:
@@ -192,6 +228,21 @@ def _add_class_tasks(
             protocol=f"images against the mean of {len(templates)} prompts a class; relevant is the own "
             "class",
         )
+
+
+def _alike(prompts: Items) -> str:
+    """Name classes whose prompts are equal, so that none can be told from the other."""
+    by_prompt: dict[str, list[str]] = {}
+    for label, prompt in zip(prompts.labels, prompts.texts(), strict=True):
+        by_prompt.setdefault(same_text(prompt), []).append(label)
+    alike = [labels for labels in by_prompt.values() if len(labels) > 1]
+    if not alike:
+        return ""
+    shown = "; ".join(" and ".join(map(repr, labels[:4])) for labels in alike[:3])
+    return (
+        f"{len(alike)} prompt{'s stand' if len(alike) > 1 else ' stands'} for several classes, which "
+        f"zero-shot cannot tell apart: {shown}{'; ...' if len(alike) > 3 else ''}."
+    )
 
 
 def add_caption_tasks(tasks: TaskList, kept: Sequence[Entry]) -> None:

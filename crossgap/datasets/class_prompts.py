@@ -12,8 +12,8 @@ TEMPLATE = "a photo of a {}"
 
 
 def class_words(label: str) -> str:
-    """Turn the name of a class into words: no number with a dot before it (``001.``), no underscores."""
-    words = re.sub(r"^\d+\.", "", label).replace("_", " ").strip()
+    """Turn the name of a class into words: no underscores, and no numbering before a word (``001.dog``)."""
+    words = re.sub(r"^\d+\.(?=[^\W\d]|_)", "", label).replace("_", " ").strip()
     return words or label
 
 

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from crossgap.datasets.bad import BadSamples
 from crossgap.datasets.stored import Picture
 from crossgap.datasets.stratify import stratified
 from crossgap.datasets.tasks import Items
@@ -26,26 +27,57 @@ class Entry:
     group: str = ""
 
 
-def check_entries(name: str, entries: Sequence[Entry]) -> None:
-    """Check that there are entries, with unique ids, and that all have the same parts.
+def usable_entries(name: str, entries: Sequence[Entry], bad: BadSamples) -> list[Entry]:
+    """Return entries with unique ids that all have the same parts; others are bad samples.
 
     Raises:
-        InputError: names the dataset and the first entry at fault.
+        InputError: no entry is left, or there are more bad ones than may be left out; names the dataset and
+            the entry at fault.
     """
-    if not entries:
-        raise InputError(f"dataset {name!r}: it has no item")
     seen: set[str] = set()
+    usable = []
     for entry in entries:
         if entry.id in seen:
-            raise InputError(f"dataset {name!r}: item {entry.id!r} occurs twice; ids must be unique")
+            what = f"dataset {name!r}: item {entry.id!r} occurs twice; ids must be unique"
+            bad.add(name, InputError(what))
+        else:
+            usable.append(entry)
         seen.add(entry.id)
     for part in ("image", "captions", "label", "group"):
-        having = [bool(getattr(entry, part)) for entry in entries]
-        if any(having) and not all(having):
-            lacking = entries[having.index(False)].id
-            raise InputError(
-                f"dataset {name!r}: item {lacking!r} has no {part} but others have; give it to all or to none"
+        lacking = [entry for entry in usable if not getattr(entry, part)]
+        if len(lacking) == len(usable):
+            continue
+        for entry in lacking:
+            what = (
+                f"dataset {name!r}: item {entry.id!r} has no {part} but others have; give it to all or none"
             )
+            bad.add(name, InputError(what))
+        usable = [entry for entry in usable if getattr(entry, part)]
+    if not usable:
+        raise InputError(f"dataset {name!r}: it has no item")
+    return usable
+
+
+def without_bad_images(name: str, entries: Sequence[Entry], bad: BadSamples) -> list[Entry]:
+    """Decode every image once and leave out what cannot be.
+
+    Raises:
+        InputError: no entry is left, or there are more bad ones than may be left out.
+    """
+    if not entries or entries[0].image is None:
+        return list(entries)
+    items = image_items(entries, [entry.id for entry in entries])
+    usable = []
+    for place, entry in enumerate(entries):
+        try:
+            items.image(place)
+        except InputError as error:
+            bad.add(name, error)
+        else:
+            usable.append(entry)
+    if not usable:
+        raise InputError(f"dataset {name!r}: no image of it can be decoded")
+    return usable
 
 
 def limited(entries: Sequence[Entry], limit: int | None) -> list[Entry]:

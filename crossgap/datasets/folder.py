@@ -2,73 +2,141 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 from crossgap.datasets.build import make_dataset
 from crossgap.datasets.entry import Entry
-from crossgap.datasets.shards import IMAGE_EXTENSIONS
-from crossgap.datasets.split import choose_split
+from crossgap.datasets.image_formats import FORMATS, is_image
+from crossgap.datasets.reading import Reading
+from crossgap.datasets.split import choose_split, is_split, same_splits
 from crossgap.datasets.tasks import Dataset
+from crossgap.datasets.tree import is_visible, subfolders, walk
 from crossgap.errors import InputError
 
-SPLIT_FOLDERS: Mapping[str, str] = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
 
+def load_folder(folder: Path, reading: Reading) -> Dataset:
+    """Load images whose class is the folder they lie in, at any depth below it; links are followed.
 
-def load_folder(folder: Path, *, split: str = "test", limit: int | None = None) -> Dataset:
-    """Load images whose class is the folder they lie in, at any depth below it.
-
-    If all subfolders are named after splits, the class folders lie inside them and the other splits are
-    compared with train. Hidden files are passed over; files with other extensions are
-    counted in the protocol.
+    Where subfolders are named after splits (train, validation, dev, ...) and hold class folders, they are
+    splits, and other splits are compared with train. Hidden files are passed over. What lies beside splits or
+    class folders, broken links and files that are no images are counted and named in the protocol.
 
     Raises:
-        InputError: no class folder, a class without an image, or a split that is not there.
+        InputError: no class folder, a class without an image, a split that is not there, or one folder called
+            after a split among others that hold images.
     """
-    subfolders = _subfolders(folder)
-    if not subfolders:
+    inside = subfolders(folder)
+    if not inside:
         raise InputError(f"folder {folder}: no class folders in it; expected {folder}/<class>/<image>")
-    by_split: dict[str, list[Path]] = {}
-    if all(path.name.lower() in SPLIT_FOLDERS for path in subfolders):
-        for path in subfolders:
-            by_split.setdefault(SPLIT_FOLDERS[path.name.lower()], []).append(path)
-    chosen = choose_split(f"folder {folder}", by_split, split)
-    entries, others = _read(folder, by_split[chosen] if by_split else [folder])
-    train, _ = _read(folder, by_split["train"]) if "train" in by_split and chosen != "train" else ([], 0)
-    note = f"{others} files with other extensions than .{' .'.join(IMAGE_EXTENSIONS)} are left out."
-    return make_dataset(str(folder), chosen, entries, train=train, limit=limit, note=note if others else "")
+    splits = _split_folders(folder, inside)
+    what = f"folder {folder}"
+    meant = same_splits(what, [path.name for path in splits])
+    by_split = {split: [folder / name for name in names] for split, names in meant.items()}
+    chosen = choose_split(what, by_split, reading.split)
+    found = _Found(folder)
+    found.beside(folder, splits or inside)
+    entries = found.classes(by_split[chosen] if by_split else [folder])
+    train = found.classes(by_split["train"]) if "train" in by_split and chosen != "train" else []
+    return make_dataset(str(folder), chosen, entries, reading, train=train, left_out=found.left_out())
 
 
-def _read(root: Path, folders: list[Path]) -> tuple[list[Entry], int]:
-    entries, others = [], 0
-    for folder in folders:
-        for class_folder in _subfolders(folder):
-            files = [path for path in sorted(class_folder.rglob("*")) if _is_visible(path, class_folder)]
-            images = [path for path in files if path.suffix.lower().lstrip(".") in IMAGE_EXTENSIONS]
-            if not images:
+def holds_classes(folder: Path) -> bool:
+    """Tell whether an image lies in a folder below this one."""
+    return any(_holds_images(path) for path in subfolders(folder))
+
+
+def _holds_images(folder: Path) -> bool:
+    return any(is_image(path) for path in walk(folder).files)
+
+
+def _split_folders(folder: Path, inside: Sequence[Path]) -> list[Path]:
+    """Return the subfolders that are splits: all are called so, or those that are hold class folders.
+
+    Raises:
+        InputError: a single one that may be a split or a class, beside others with images.
+    """
+    named = [path for path in inside if is_split(path.name)]
+    if len(named) == len(inside):
+        return named
+    splits = [path for path in named if holds_classes(path)]
+    others = [path for path in inside if path not in splits]
+    if len(splits) == 1 and any(_holds_images(path) for path in others):
+        raise InputError(
+            f"folder {folder}: {splits[0].name} holds folders with images, as a split does, and so do or may "
+            f"{', '.join(path.name for path in others[:5])} beside it; give {splits[0]} as the dataset, or "
+            "move what is no class, or no split, away"
+        )
+    return splits
+
+
+class _Found:
+    """Gathers the entries of class folders, and what else lay there."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._left: dict[str, list[Path]] = {}
+
+    def beside(self, folder: Path, taken: Sequence[Path]) -> None:
+        """Note what lies in a folder beside the folders that are taken."""
+        self._note("beside them", [path for path in sorted(folder.iterdir()) if _counts(path, taken)])
+
+    def classes(self, folders: Sequence[Path]) -> list[Entry]:
+        entries = []
+        for folder in folders:
+            class_folders = subfolders(folder)
+            if not class_folders:
                 raise InputError(
-                    f"class folder {class_folder}: no image (.{' .'.join(IMAGE_EXTENSIONS)}) among "
-                    f"{len(files)} files; add images or remove the folder"
+                    f"folder {folder}: no class folders in it; expected {folder}/<class>/<image>"
                 )
-            others += len(files) - len(images)
-            entries += [
-                Entry(id=path.relative_to(root).as_posix(), image=path, captions=(), label=class_folder.name)
-                for path in images
-            ]
-    return entries, others
+            if folder != self._root:
+                self.beside(folder, class_folders)
+            for class_folder in class_folders:
+                entries += self._class(class_folder)
+        return entries
+
+    def left_out(self) -> list[str]:
+        """Say what was left out, in sentences."""
+        reasons = {
+            "no image": f"no image of the formats {', '.join(FORMATS)}",
+            "broken": "broken links",
+            "beside them": "beside the folders that are read",
+        }
+        return [
+            f"Left out, as {reasons[kind]}: {len(paths)} ({_names(paths, self._root)})."
+            for kind, paths in self._left.items()
+        ]
+
+    def _class(self, folder: Path) -> list[Entry]:
+        splits = [path.name for path in subfolders(folder) if is_split(path.name) and holds_classes(path)]
+        if len(splits) > 1:
+            raise InputError(
+                f"class folder {folder}: it holds splits ({', '.join(splits)}); give {folder} as the dataset"
+            )
+        files, broken = walk(folder)
+        images = [path for path in files if is_image(path)]
+        if not images:
+            raise InputError(
+                f"class folder {folder}: no image ({', '.join(FORMATS)}) among {len(files)} files"
+                f"{f' and {len(broken)} broken links' if broken else ''}; add images or remove the folder"
+            )
+        self._note("broken", broken)
+        known = set(images)
+        self._note("no image", [path for path in files if path not in known])
+        return [
+            Entry(id=path.relative_to(self._root).as_posix(), image=path, captions=(), label=folder.name)
+            for path in images
+        ]
+
+    def _note(self, kind: str, paths: Sequence[Path]) -> None:
+        if paths:
+            self._left.setdefault(kind, []).extend(paths)
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+def _counts(path: Path, taken: Sequence[Path]) -> bool:
+    return path not in taken and is_visible(path)
 
 
-def _is_visible(path: Path, base: Path) -> bool:
-    return path.is_file() and not any(part.startswith(".") for part in path.relative_to(base).parts)
+def _names(paths: Sequence[Path], root: Path, most: int = 3) -> str:
+    names = ", ".join(path.relative_to(root).as_posix() for path in paths[:most])
+    return names + (", ..." if len(paths) > most else "")

@@ -7,44 +7,61 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from crossgap.datasets.bad import BadSamples
 from crossgap.datasets.build import make_dataset
 from crossgap.datasets.entry import Entry
-from crossgap.datasets.split import MissingSplit
+from crossgap.datasets.image_formats import IMAGE_EXTENSIONS
+from crossgap.datasets.labels import label_text
+from crossgap.datasets.reading import Reading
+from crossgap.datasets.split import choose_split, same_splits, split_name
 from crossgap.datasets.tasks import Dataset
 from crossgap.errors import InputError
 
 PREFIX = "hf:"
 # columns by what they are called in most datasets, the first that is there
-_IMAGES = ("image", "img", "jpg", "png")
-_TEXTS = ("text", "caption", "captions", "sentence", "sentences")
-_LABELS = ("label", "labels", "fine_label", "class")
+_IMAGES = ("image", "img", *IMAGE_EXTENSIONS)
+_TEXTS = ("text", "caption", "captions", "sentence", "sentences", "txt")
+_LABELS = ("label", "labels", "fine_label", "class", "cls")
+_TEXT_FIELDS = ("raw", "text", "caption")  # of a column of structs, the first that is there
 _FETCH = "pip install 'crossgap[hf]'"
 
 
-def load_hub(name: str, *, split: str = "test", limit: int | None = None) -> Dataset:
+def load_hub(name: str, reading: Reading) -> Dataset:
     """Load one split of ``hf:OWNER/NAME``, ``hf:OWNER/NAME:CONFIG`` or ``hf:FOLDER`` of parquet files.
 
-    Rows are streamed, ``limit`` of them at most from the front, and no code of the dataset is run. Images are
-    written to the cache folder ($XDG_CACHE_HOME/crossgap, ~/.cache/crossgap) as they are encoded there.
+    Rows are streamed, as many as the limit says at most from the front, and no code of the dataset is run;
+    split train, where there is one, is what others are compared with and maps are fitted on. Images are
+    written to the cache folder ($XDG_CACHE_HOME/crossgap, ~/.cache/crossgap) as they are encoded there. Of a
+    caption that is a struct the field raw, text or caption is taken. None, and -1 of numbered classes, are no
+    class.
 
     Raises:
         MissingSplit: no such split; lists those that there are.
-        InputError: the package is not installed, the hub does not answer, or no column is known.
+        InputError: the package is not installed, the hub does not answer, no column is known, or a row has no
+            image, text or class where others have; names row and column.
     """
-    address, _, config = name.removeprefix(PREFIX).partition(":")
-    rows, features = _stream(name, address, config, split)
-    columns = _columns(name, features)
-    entries = _entries(name, rows if limit is None else islice(rows, limit), columns, features, split, limit)
-    note = "" if limit is None else f"The first {len(entries)} rows of the split."
-    return make_dataset(name, split, entries, note=note)
+    builder, names = _opened(name)
+    splits = same_splits(f"dataset {name!r}", names)
+    chosen = choose_split(f"dataset {name!r}", splits, reading.split)
+    entries = _entries(name, builder, splits[chosen][0], reading)
+    train = (
+        _entries(name, builder, splits["train"][0], reading)
+        if "train" in splits and chosen != "train"
+        else []
+    )
+    note = "" if reading.limit is None else f"The first {len(entries)} rows of the split"
+    note += f" and {len(train)} of split train." if note and train else "." if note else ""
+    return make_dataset(name, chosen, entries, reading, train=train, note=note)
 
 
-def _stream(name: str, address: str, config: str, split: str) -> tuple[Iterable[dict[str, Any]], Any]:
+def _opened(name: str) -> tuple[Any, list[str]]:
+    """Return what reads a dataset, and the names of its splits."""
     from crossgap.weights import ENDPOINT, answers  # it imports open_clip, which takes seconds
 
     try:
@@ -52,6 +69,7 @@ def _stream(name: str, address: str, config: str, split: str) -> tuple[Iterable[
     except ImportError as error:
         raise InputError(f"dataset {name!r} needs the package datasets: {_FETCH}") from error
     datasets.disable_progress_bars()
+    address, _, config = name.removeprefix(PREFIX).partition(":")
     if not Path(address).is_dir() and not answers(ENDPOINT):
         raise InputError(
             f"dataset {name!r}: no such folder, and {ENDPOINT} does not answer; "
@@ -59,14 +77,18 @@ def _stream(name: str, address: str, config: str, split: str) -> tuple[Iterable[
         )
     try:
         builder = datasets.load_dataset_builder(address, config or None)
-        splits = list(builder.as_streaming_dataset())
+        return builder, [str(split) for split in builder.as_streaming_dataset()]
     except Exception as error:
         # the hub's client and the readers of many formats raise many kinds; each means that it cannot be had
         raise InputError(f"dataset {name!r}: cannot be opened ({type(error).__name__}: {error})") from error
-    if split not in splits:
-        raise MissingSplit(f"dataset {name!r}: no split {split!r}; it has {', '.join(map(str, splits))}")
+
+
+def _stream(builder: Any, split: str) -> tuple[Iterable[dict[str, Any]], Any]:
+    """Return the rows of a split with their images still encoded, and what is known of their columns."""
+    import datasets
+
     stream = builder.as_streaming_dataset(split=split)
-    features = stream.features or {}
+    features = stream.features or dict.fromkeys(next(iter(stream), {}))
     for column, kind in features.items():
         if isinstance(kind, datasets.Image):
             stream = stream.cast_column(column, datasets.Image(decode=False))
@@ -89,17 +111,15 @@ def _columns(name: str, features: Any) -> dict[str, str]:
     return found
 
 
-def _entries(
-    name: str,
-    rows: Iterable[dict[str, Any]],
-    columns: dict[str, str],
-    features: Any,
-    split: str,
-    limit: int | None,
-) -> list[Entry]:
+def _entries(name: str, builder: Any, split: str, reading: Reading) -> list[Entry]:
     """Turn rows into entries, their images into files of a folder that is either whole or not there."""
+    stream, features = _stream(builder, split)
+    columns = _columns(name, features)
+    limit = reading.limit
+    rows = stream if limit is None else islice(stream, limit)
+    reader = _Rows(f"dataset {name!r}, split {split!r}", split, columns, features, reading.bad)
     if "image" not in columns:
-        return [_entry(number, row, columns, features, None) for number, row in enumerate(_known(name, rows))]
+        return reader.classed([reader.entry(number, row) for number, row in enumerate(_known(name, rows))])
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crossgap" / "hf"
     cache.mkdir(parents=True, exist_ok=True)
     key = hashlib.sha256(json.dumps([name, split, limit]).encode()).hexdigest()[:16]
@@ -108,17 +128,16 @@ def _entries(
     try:
         entries = []
         for number, row in enumerate(_known(name, rows)):
-            held = row[columns["image"]]
-            data = held.get("bytes") if isinstance(held, dict) else held
-            if not isinstance(data, bytes):
-                raise InputError(f"dataset {name!r}, row {number}: its image is not encoded in the data")
-            (temporary / str(number)).write_bytes(data)
-            entries.append(_entry(number, row, columns, features, folder / str(number)))
+            entry = reader.entry(number, row, folder / str(number))
+            data = reader.image(number, row) if entry is not None else None
+            if entry is not None and data is not None:
+                (temporary / str(number)).write_bytes(data)
+                entries.append(entry)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return entries
+    return reader.classed(entries)
 
 
 def _known(name: str, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -128,15 +147,112 @@ def _known(name: str, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]
         raise InputError(f"dataset {name!r}: a row cannot be read ({error})") from error
 
 
-def _entry(
-    number: int, row: dict[str, Any], columns: dict[str, str], features: Any, image: Path | None
-) -> Entry:
-    text = row[columns["text"]] if "text" in columns else []
-    label = row[columns["label"]] if "label" in columns else ""
-    names = getattr(features[columns["label"]], "names", None) if "label" in columns else None
-    return Entry(
-        id=f"row-{number}",
-        image=image,
-        captions=tuple(part.strip() for part in ([text] if isinstance(text, str) else text) if part.strip()),
-        label=names[label] if names and isinstance(label, int) and label >= 0 else str(label),
-    )
+@dataclass(frozen=True)
+class _Rows:
+    """Turns rows of a split into entries; a row that cannot be used is a bad sample."""
+
+    where: str
+    split: str
+    columns: Mapping[str, str]
+    features: Any
+    bad: BadSamples
+
+    def entry(self, number: int, row: Mapping[str, Any], image: Path | None = None) -> Entry | None:
+        try:
+            return Entry(
+                # of two splits one may be the gallery of the other
+                id=f"row-{number}" if split_name(self.split) != "train" else f"train-row-{number}",
+                image=image,
+                captions=self._captions(number, row),
+                label=self._label(number, row),
+            )
+        except InputError as error:
+            self.bad.add(self.where, error)
+            return None
+
+    def image(self, number: int, row: Mapping[str, Any]) -> bytes | None:
+        column = self.columns["image"]
+        cell = row[column]
+        data = cell.get("bytes") if isinstance(cell, dict) else cell
+        if isinstance(data, bytes):
+            return data
+        held = "nothing" if data is None else f"a {type(data).__name__}"
+        what = f"{self.where}, row {number}: column {column!r} holds {held}, expected an encoded image"
+        self.bad.add(self.where, InputError(what))
+        return None
+
+    def classed(self, entries: Sequence[Entry | None]) -> list[Entry]:
+        """Return the usable entries; where classes tell them apart, all have one or none has.
+
+        Raises:
+            InputError: no entry has a class, and there are no captions.
+        """
+        usable = [entry for entry in entries if entry is not None]
+        if "label" not in self.columns or not usable:
+            return usable
+        without = [entry for entry in usable if not entry.label]
+        column = self.columns["label"]
+        if len(without) == len(usable):
+            if {"image", "text"} <= set(self.columns):
+                return usable
+            raise InputError(
+                f"{self.where}: column {column!r} names no class in any of {len(usable)} rows (None, or -1); "
+                "give another --split, as validation"
+            )
+        for entry in without:
+            what = f"{self.where}, {entry.id}: column {column!r} names no class (None, or -1), but others do"
+            self.bad.add(self.where, InputError(what))
+        return [entry for entry in usable if entry.label]
+
+    def _captions(self, number: int, row: Mapping[str, Any]) -> tuple[str, ...]:
+        if "text" not in self.columns:
+            return ()
+        column = self.columns["text"]
+        held = row[column]
+        texts = _texts(held)
+        if texts is None:
+            raise InputError(
+                f"{self.where}, row {number}: column {column!r} holds {_shown(held)}, expected a text, "
+                f"texts, or a struct with {', '.join(_TEXT_FIELDS)}"
+            )
+        captions = tuple(text.strip() for text in texts if text.strip())
+        if not captions:
+            raise InputError(f"{self.where}, row {number}: column {column!r} holds no text ({_shown(held)})")
+        return captions
+
+    def _label(self, number: int, row: Mapping[str, Any]) -> str:
+        if "label" not in self.columns:
+            return ""
+        column = self.columns["label"]
+        held = row[column]
+        if isinstance(held, list) and len(held) == 1:
+            (held,) = held
+        names = getattr(self.features[column], "names", None)
+        if names and isinstance(held, int) and 0 <= held < len(names):
+            return str(names[held])
+        label = label_text(held, numbered=bool(names) or "image" in self.columns)
+        if label is None:
+            raise InputError(
+                f"{self.where}, row {number}: column {column!r} holds {_shown(held)}, expected one class"
+            )
+        return label
+
+
+def _texts(held: object) -> list[str] | None:
+    """Return the texts in a cell, however they are nested; None where there is something else."""
+    if held is None:
+        return []
+    if isinstance(held, str):
+        return [held]
+    if isinstance(held, Mapping):
+        field = next((name for name in _TEXT_FIELDS if name in held), None)
+        return None if field is None else _texts(held[field])
+    if not isinstance(held, list):
+        return None
+    parts = [_texts(part) for part in held]
+    return None if None in parts else [text for part in parts if part is not None for text in part]
+
+
+def _shown(held: object) -> str:
+    text = repr(held)
+    return text if len(text) <= 80 else f"{text[:77]}..."

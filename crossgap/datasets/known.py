@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from crossgap.datasets.bad import BadSamples
 from crossgap.datasets.build import (
     ClassTasks,
     TaskList,
@@ -21,7 +22,8 @@ from crossgap.datasets.caption_files import read_karpathy, read_nocaps
 from crossgap.datasets.class_lists import read_aircraft, read_coop, read_cub, read_imagenet, read_sop
 from crossgap.datasets.contents import Contents
 from crossgap.datasets.corpora import read_beir, read_documents
-from crossgap.datasets.entry import Entry, check_entries, hash_entries, image_items, text_items
+from crossgap.datasets.entry import Entry, hash_entries, image_items, text_items, usable_entries
+from crossgap.datasets.reading import Reading
 from crossgap.datasets.revisited import read_revisited
 from crossgap.datasets.split import choose_split
 from crossgap.datasets.table import SPECS, Layout, Spec
@@ -29,14 +31,14 @@ from crossgap.datasets.tasks import Dataset, Extra, Items
 from crossgap.errors import InputError
 
 
-def load_known(name: str, *, root: Path | None, split: str = "test", limit: int | None = None) -> Dataset:
+def load_known(name: str, reading: Reading, *, root: Path | None) -> Dataset:
     """Load one split of a dataset of the table from the folder below ``root``.
 
     Raises:
         InputError: no root given, no such folder, or what its reader refuses.
     """
     spec = SPECS[name]
-    return LAYOUTS[spec.layout].build(name, spec, read_contents(name, root=root), split, limit)
+    return LAYOUTS[spec.layout].build(name, spec, read_contents(name, root=root), reading)
 
 
 def read_contents(name: str, *, root: Path | None) -> Contents:
@@ -64,10 +66,10 @@ def missing_files(spec: Spec, root: Path) -> list[Path]:
     return [folder / file for file in spec.files if not (folder / file).exists()]
 
 
-def _build_classes(name: str, spec: Spec, contents: Contents, split: str, limit: int | None) -> Dataset:
+def _build_classes(name: str, spec: Spec, contents: Contents, reading: Reading) -> Dataset:
     """Ask for the same class: in the training images of CoOp's splits, else within the split."""
     parts = contents.parts
-    chosen = choose_split(f"dataset {name!r}", [] if "all" in parts else list(parts), split)
+    chosen = choose_split(f"dataset {name!r}", [] if "all" in parts else list(parts), reading.split)
     prompted = bool(spec.template)
     asked = ClassTasks(
         against_train=prompted,
@@ -79,16 +81,18 @@ def _build_classes(name: str, spec: Spec, contents: Contents, split: str, limit:
     )
     train = parts.get("train", []) if chosen != "train" else []
     return make_dataset(
-        name, chosen, parts[chosen], train=train, limit=limit, note=contents.note, class_tasks=asked
+        name, chosen, parts[chosen], reading, train=train, note=contents.note, class_tasks=asked
     )
 
 
-def _build_judged(name: str, spec: Spec, contents: Contents, split: str, limit: int | None) -> Dataset:
+def _build_judged(name: str, spec: Spec, contents: Contents, reading: Reading) -> Dataset:
     """Ask for what was judged relevant to each query, once for each setting."""
-    chosen = choose_split(f"dataset {name!r}", [], split)
+    chosen = choose_split(f"dataset {name!r}", [], reading.split)
+    limit = reading.limit
     queries, gallery = contents.parts.values()
-    check_entries(f"{name}, queries", queries)
-    check_entries(f"{name}, gallery", gallery)
+    none = BadSamples(limit=0)  # what was judged item by item is measured whole or not at all
+    queries = usable_entries(f"{name}, queries", queries, none)
+    gallery = usable_entries(f"{name}, gallery", gallery, none)
     kept = list(queries[:limit])
     kept_gallery = _judged_first(gallery, kept, contents, limit)
     answers = {
@@ -145,13 +149,13 @@ def _judged_note(
     )
 
 
-def _build_captions(name: str, spec: Spec, contents: Contents, split: str, limit: int | None) -> Dataset:
+def _build_captions(name: str, spec: Spec, contents: Contents, reading: Reading) -> Dataset:
     """Ask, as the paper does, for the other captions of an image by its first one."""
     parts = contents.parts
-    chosen = choose_split(f"dataset {name!r}", list(parts), split)
+    chosen = choose_split(f"dataset {name!r}", list(parts), reading.split)
     entries = parts[chosen]
     train = [entry for part in ("train", "restval") if chosen != part for entry in parts.get(part, [])]
-    kept, kept_train, tasks = begin(name, chosen, entries, train, limit, contents.note)
+    kept, kept_train, tasks = begin(name, chosen, entries, train, reading, note=contents.note)
     captions = [
         (f"{entry.id}/caption-{number}", caption, entry.id)
         for entry in kept
@@ -177,11 +181,11 @@ def _caption_items(rows: Sequence[tuple[str, str, str]]) -> Items:
     return Items(modality="text", ids=ids, contents=texts, labels=labels)
 
 
-def _build_documents(name: str, spec: Spec, contents: Contents, split: str, limit: int | None) -> Dataset:
+def _build_documents(name: str, spec: Spec, contents: Contents, reading: Reading) -> Dataset:
     """Ask for the documents of a class by its name."""
-    chosen = choose_split(f"dataset {name!r}", list(contents.parts), split)
+    chosen = choose_split(f"dataset {name!r}", list(contents.parts), reading.split)
     entries, train = contents.parts[chosen], contents.parts["train"] if chosen != "train" else []
-    kept, kept_train, tasks = begin(name, chosen, entries, train, limit, contents.note)
+    kept, kept_train, tasks = begin(name, chosen, entries, train, reading, note=contents.note)
     documents = text_items(kept)
     labels = sorted(set(documents.labels))
     query = Items(
@@ -204,7 +208,7 @@ class KnownLayout(NamedTuple):
     """How a layout is read, and how tasks are made of what it holds."""
 
     read: Callable[[Spec, Path], Contents]
-    build: Callable[[str, Spec, Contents, str, int | None], Dataset]
+    build: Callable[[str, Spec, Contents, Reading], Dataset]
 
 
 LAYOUTS: dict[Layout, KnownLayout] = {

@@ -5,63 +5,97 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from crossgap.datasets.csv_dataset import TABLES, load_csv
+from crossgap.datasets.bad import BadSamples
+from crossgap.datasets.csv_dataset import TABLES, is_table, load_csv
 from crossgap.datasets.emoji import load_emoji
-from crossgap.datasets.folder import load_folder
+from crossgap.datasets.folder import holds_classes, load_folder
 from crossgap.datasets.hub import PREFIX, load_hub
 from crossgap.datasets.known import load_known
+from crossgap.datasets.reading import Reading
 from crossgap.datasets.scenes import is_scenes
 from crossgap.datasets.scenes.dataset import load_scenes
 from crossgap.datasets.shard_dataset import load_shards
+from crossgap.datasets.shards import expand_shards
+from crossgap.datasets.split import is_split
 from crossgap.datasets.table import SPECS
 from crossgap.datasets.tasks import Dataset
+from crossgap.datasets.tree import is_visible, subfolders
 from crossgap.errors import InputError, check_known
 
-_SHARDS = re.compile(r"\.tar(\.gz)?$|\.tgz$|^[A-Za-z][A-Za-z0-9+.-]+:")
+_SHARD = re.compile(r"\.tar(\.(gz|bz2|xz|zst|zstd))?$|\.t(gz|bz2|xz|zst)$", re.IGNORECASE)
+_ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:")
 
 
 def load_dataset(
-    name: str, *, split: str = "test", limit: int | None = None, data_root: Path | None = None
+    name: str,
+    *,
+    split: str = "test",
+    limit: int | None = None,
+    data_root: Path | None = None,
+    max_bad: int = 0,
+    whole_texts: bool = False,
 ) -> Dataset:
     """Load one split of a dataset as tasks.
 
     Args:
         name: a name of :data:`SPECS`, that of ``scenes`` perhaps with options
-            (``scenes:mention=0.3,objects=50``); a folder of class folders (perhaps inside train, val, test)
-            or of shards; a pattern of shards (``path/{000..009}.tar``); a table (.csv, .tsv, .parquet) with
-            the columns path or text, and label, text, group, split; or ``hf:OWNER/NAME`` of the Hugging
-            Face hub.
+            (``scenes:mention=0.3,objects=50``); a folder of class folders (perhaps inside train, val, test),
+            which win over archives beside them, or of shards (perhaps inside train, val, test); a pattern of
+            shards (``path/{000..009}.tar``); a table (.csv, .tsv, .parquet) with the columns path or text,
+            and label, text, group, split; or ``hf:OWNER/NAME`` of the Hugging Face hub.
         split: train, val, test, sealed; data without splits is one split, which answers to test. Scenes have
             more of them.
         limit: keep so many concepts (emoji), scenes, or items of each side, spread over the classes.
         data_root: where the folders of known datasets lie.
+        max_bad: so many samples that cannot be used (an image that cannot be decoded, a part that is missing)
+            are left out and counted in every protocol; to know which, each image is decoded once more. Of
+            data that were judged item by item (revisited Oxford and Paris, BEIR) none is.
+        whole_texts: the ``.txt`` part of a sample is one caption, not one a line.
 
     Raises:
         InputError: an unknown name lists the known ones; what cannot be read is named with file and item.
     """
     if limit is not None and limit < 1:
         raise InputError(f"dataset {name!r}: {limit=} must be at least 1")
+    if max_bad < 0:
+        raise InputError(f"dataset {name!r}: {max_bad=} must not be negative")
     if is_scenes(name):
         return load_scenes(name, split=split, limit=limit)
+    if name in SPECS and SPECS[name].layout == "emoji":
+        return load_emoji(split=split, limit=limit)
+    reading = Reading(split=split, limit=limit, bad=BadSamples(limit=max_bad), whole_texts=whole_texts)
     if name in SPECS:
-        if SPECS[name].layout == "emoji":
-            return load_emoji(split=split, limit=limit)
-        return load_known(name, root=data_root, split=split, limit=limit)
+        return load_known(name, reading, root=data_root)
     if name.startswith(PREFIX):
-        return load_hub(name, split=split, limit=limit)
+        return load_hub(name, reading)
     path = Path(name)
     if path.is_dir():
-        shards = [str(file) for file in sorted(path.iterdir()) if _SHARDS.search(file.name)]
-        if shards:
-            return load_shards(shards, split=split, limit=limit)
-        return load_folder(path, split=split, limit=limit)
-    if path.suffix.lower() in TABLES:
-        return load_csv(path, split=split, limit=limit)
-    if _SHARDS.search(name):
-        return load_shards(name, split=split, limit=limit)
+        shards = _shards_in(path)
+        if shards and not holds_classes(path):
+            return load_shards(name, shards, reading)
+        return load_folder(path, reading)
+    if is_table(path):
+        return load_csv(path, reading)
+    if _SHARD.search(name) or _ADDRESS.search(name):
+        return load_shards(name, {"": expand_shards(name)}, reading)
     if path.exists():
         raise InputError(
-            f"dataset {name!r}: a file of this kind is not read; expected .csv, .tsv, .parquet or .tar"
+            f"dataset {name!r}: a file of this kind is not read; expected {', '.join(TABLES)} or .tar"
         )
     check_known(name, SPECS, "dataset (and no such folder or file)")
     raise AssertionError("check_known returns only known names")
+
+
+def _shards_in(folder: Path) -> dict[str, list[str]]:
+    """List the shards in a folder (under ""), or in those of its folders that are called after splits."""
+    here = _shards(folder)
+    if here:
+        return {"": here}
+    splits = {path.name: _shards(path) for path in subfolders(folder) if is_split(path.name)}
+    return {name: shards for name, shards in splits.items() if shards}
+
+
+def _shards(folder: Path) -> list[str]:
+    # a broken link is listed too: reading it names it
+    files = (path for path in sorted(folder.iterdir()) if is_visible(path) and not path.is_dir())
+    return [str(path) for path in files if _SHARD.search(path.name)]

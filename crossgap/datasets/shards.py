@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-import gzip
-import io
 import json
-import re
-import struct
 import tarfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
-import fsspec
 from braceexpand import braceexpand
-from PIL import Image, UnidentifiedImageError
-from webdataset.tariterators import base_plus_ext, group_by_keys, tar_file_expander
+from webdataset.tariterators import base_plus_ext
 
+from crossgap.datasets.caption_text import captions_in
+from crossgap.datasets.image_formats import IMAGE_EXTENSIONS, looks_like_image
+from crossgap.datasets.image_formats import decode_image as decode_image  # for who reads samples
+from crossgap.datasets.packed import UNPACKING_ERRORS, is_plain_file, open_unpacked, scheme_of
 from crossgap.datasets.stored import StoredImage
 from crossgap.errors import InputError
 
-IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
-EXTENSIONS = (*IMAGE_EXTENSIONS, "txt", "json")
+TEXT_EXTENSIONS = ("txt", "json", "cls")
 SCHEMES = ("file", "http", "https", "s3", "gs", "gcs", "az", "abfs", "hf", "memory")
-
-# a small file can claim to be a picture that fills the memory (a decompression bomb)
-MOST_PIXELS = 2**26
 
 _BLOCK = 512  # a tar is a sequence of blocks of 512 bytes and ends with blocks of zeros
 
@@ -38,7 +30,8 @@ class Sample:
     """One sample of a shard; the image is not decoded yet.
 
     ``captions`` come from ``json["captions"]``, else from the lines of the ``.txt`` part, else from
-    ``json["caption"]``; they are empty when there are none. ``meta`` is the ``.json`` part.
+    ``json["caption"]``; they are empty when there are none. ``meta`` is the ``.json`` part, with the ``.cls``
+    part as its ``label``. ``place`` says where the image lies in a local tar that is not packed.
     """
 
     key: str
@@ -46,6 +39,7 @@ class Sample:
     image: bytes | None
     captions: tuple[str, ...]
     meta: dict[str, Any]
+    place: StoredImage | None = None
 
     @property
     def where(self) -> str:
@@ -70,7 +64,7 @@ def expand_shards(pattern: str | Sequence[str]) -> list[str]:
     if not shards:
         raise InputError(f"shards {pattern!r}: names no shard")
     for shard in shards:
-        scheme = _scheme(shard)
+        scheme = scheme_of(shard)
         if scheme is None:
             if not Path(shard).is_file():
                 raise InputError(f"shard {shard}: no such file (from {pattern!r})")
@@ -87,83 +81,28 @@ def read_shards(
     *,
     need: tuple[str, ...] = ("image", "captions"),
     bad: Callable[[str, InputError], None] | None = None,
+    whole_texts: bool = False,
 ) -> Iterator[Sample]:
     """Yield the samples of shards in file order, once.
 
-    Members with other extensions than :data:`EXTENSIONS` are ignored. ``need`` names the fields that every
-    sample must have. With ``bad``, the shard and what is wrong with a sample, or with the rest of the
-    shard, are given to it, and reading goes on with the next.
+    A key ends at the last dot of a name, so that ``img.v2.jpg`` and ``img.v2.txt`` are a sample; a member of
+    another ending beside a sample is passed over, as is what webdataset calls another part of it
+    (``k.mask.png`` beside ``k.jpg``). ``need`` names the fields that every sample must have. With ``bad``,
+    the shard and what is wrong with a sample, or with the rest of the shard, are given to it, and reading
+    goes on with the next. With ``whole_texts`` a ``.txt`` part is one caption.
 
     Raises:
-        InputError: an empty or truncated shard, a sample without a needed field, or broken JSON, each naming
-            the shard and the sample.
+        InputError: an empty or truncated shard, a sample without a needed field, a key that occurs twice, or
+            broken JSON, each naming the shard and the sample.
     """
     for shard in expand_shards(pattern):
-        for found in scan_shard(shard, need):
+        for found in scan_shard(shard, need, whole_texts=whole_texts):
             if isinstance(found, Sample):
                 yield found
             elif bad is None:
                 raise found
             else:
                 bad(shard, found)
-
-
-def is_plain_file(shard: str) -> bool:
-    """Tell whether a shard is a local tar that is not packed, in which a place is a place in the file."""
-    return _scheme(shard) is None and not shard.endswith((".gz", ".tgz"))
-
-
-def places(shard: str) -> dict[str, StoredImage]:
-    """Say where in a shard the image of each sample lies, by key; nothing of a packed or remote shard.
-
-    The shard has been read by :func:`read_shards`, which refuses a damaged one.
-    """
-    if not is_plain_file(shard):
-        return {}
-    found: dict[str, dict[str, StoredImage]] = {}
-    with tarfile.open(shard, "r:") as archive:
-        for member in archive:
-            key, extension = base_plus_ext(member.name)
-            if key is not None and member.isfile() and extension.lower() in IMAGE_EXTENSIONS:
-                place = StoredImage(Path(shard), member.offset_data, member.size)
-                found.setdefault(key, {})[extension.lower()] = place
-    return {
-        key: next(by_extension[extension] for extension in IMAGE_EXTENSIONS if extension in by_extension)
-        for key, by_extension in found.items()
-    }
-
-
-def decode_image(
-    data: bytes, *, where: str, formats: tuple[str, ...] = ("JPEG", "PNG", "WEBP")
-) -> Image.Image:
-    """Decode an image of one of ``formats`` to RGB, transparent pixels on white, of an animation the first.
-
-    Raises:
-        InputError: the bytes are not such an image, or are cut off; names ``where``.
-    """
-    try:
-        with Image.open(io.BytesIO(data), formats=formats) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise ValueError(
-                    f"{image.width} x {image.height} pixels, at most {MOST_PIXELS:,} are decoded"
-                )
-            image.load()
-            if not image.has_transparency_data:
-                return image.convert("RGB")
-            coloured = image.convert("RGBA")
-            white = Image.new("RGBA", coloured.size, "white")
-            return Image.alpha_composite(white, coloured).convert("RGB")
-    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
-        unknown = isinstance(error, UnidentifiedImageError)
-        reason = f"no image of the formats {', '.join(formats)}" if unknown else str(error)
-        raise InputError(
-            f"{where}: the image ({len(data)} bytes) cannot be decoded ({reason}); replace or remove it"
-        ) from error
-
-
-def _scheme(shard: str) -> str | None:
-    match = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", shard)
-    return match[1].lower() if match else None
 
 
 class _Blocks:
@@ -189,73 +128,163 @@ class _Blocks:
         return all(not any(rest) for rest in iter(lambda: self._stream.read(1 << 16), b""))
 
 
-def scan_shard(shard: str, need: tuple[str, ...] = ("image", "captions")) -> Iterator[Sample | InputError]:
+class _Member(NamedTuple):
+    """A file of a tar, which begins at byte ``start``; ``data`` is None of a link: it lies elsewhere."""
+
+    name: str
+    data: bytes | None
+    start: int
+
+    @property
+    def key(self) -> str:
+        return self.name.rpartition(".")[0]
+
+    @property
+    def extension(self) -> str:
+        return self.name.rpartition(".")[2].lower()
+
+
+_Parts = dict[str, _Member]  # of a sample, by extension
+
+
+def scan_shard(
+    shard: str, need: tuple[str, ...] = ("image", "captions"), *, whole_texts: bool = False
+) -> Iterator[Sample | InputError]:
     """Yield samples of one shard, and what is wrong with one, or, at last, with the shard."""
     try:
-        yield from _read_shard(shard, need)
+        yield from _read_shard(shard, need, whole_texts)
     except InputError as error:
         yield error
 
 
-def _read_shard(shard: str, need: tuple[str, ...]) -> Iterator[Sample | InputError]:
+def _read_shard(shard: str, need: tuple[str, ...], whole_texts: bool) -> Iterator[Sample | InputError]:
     last = None
+    seen: set[str] = set()
     try:
-        with _open(shard) as stream:
+        plain = is_plain_file(shard)
+        with open_unpacked(shard) as stream:
             blocks = _Blocks(stream)
-            members = tar_file_expander([{"url": shard, "stream": blocks}], select_files=_is_read)
-            for parts in group_by_keys(members):
+            for members in _groups(blocks):
                 if blocks.ran_out:
                     break
-                last = str(parts["__key__"])
-                try:
-                    sample = _sample(parts, shard)
-                    _check_needed(sample, parts, need)
-                except InputError as error:
-                    yield error
-                else:
-                    yield sample
+                last = members[-1].key or members[-1].name
+                for found in _divided(members, shard):
+                    try:
+                        if isinstance(found, InputError):
+                            raise found
+                        key, parts = found
+                        where = f"{shard}, sample {key!r}"
+                        if key in seen:
+                            raise InputError(
+                                f"{where}: its key occurs twice in the shard, so that its parts cannot be "
+                                "told apart; write the shard again"
+                            )
+                        seen.add(key)
+                        sample = _sample(key, parts, shard, plain, whole_texts)
+                        _check_needed(sample, parts, need)
+                    except InputError as error:
+                        yield error
+                    else:
+                        yield sample
             whole = blocks.ended_whole()
     except InputError:
         raise
     except ImportError as error:
         raise InputError(f"shard {shard}: reading this scheme needs another package ({error})") from error
-    except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise InputError(f"shard {shard}: truncated or damaged {_after(last)} ({_reason(error)})") from error
+    except (tarfile.TarError, *UNPACKING_ERRORS) as error:
+        raise InputError(f"shard {shard}: truncated or damaged {_after(last)} ({error})") from error
     except (OSError, ValueError) as error:
-        raise InputError(f"shard {shard}: unreadable {_after(last)} ({_reason(error)})") from error
+        raise InputError(f"shard {shard}: unreadable {_after(last)} ({error})") from error
     if not whole:
         raise InputError(f"shard {shard}: truncated or damaged {_after(last)} (it has no end)")
     if last is None:
-        raise InputError(f"shard {shard}: empty, it has no member ending in .{' .'.join(EXTENSIONS)}")
+        raise InputError(f"shard {shard}: empty, it has no member with an image or a text")
 
 
-@contextlib.contextmanager
-def _open(shard: str) -> Iterator[IO[bytes]]:
-    with contextlib.ExitStack() as stack:
-        if _scheme(shard) is None:
-            stream: Any = stack.enter_context(open(shard, "rb"))
-        else:
-            stream = stack.enter_context(fsspec.open(shard, "rb"))
-        if shard.endswith((".gz", ".tgz")):
-            stream = stack.enter_context(gzip.open(stream))
-        yield stream
+def _groups(blocks: _Blocks) -> Iterator[list[_Member]]:
+    """Yield neighbouring members whose names are equal up to the first dot.
+
+    Passed over are folders, hidden files, what macOS and webdataset add, and names without an ending unless
+    an image bears one.
+    """
+    group: list[_Member] = []
+    prefix = None
+    with tarfile.open(fileobj=blocks, mode="r|") as archive:  # type: ignore[call-overload]
+        for entry in archive:
+            archive.members = []  # of which it would keep all
+            link = entry.issym() or entry.islnk()
+            if not (link or entry.isreg()) or _is_foreign(entry.name):
+                continue
+            key, _ = base_plus_ext(entry.name)
+            content = None if link else archive.extractfile(entry)
+            data = None if content is None else content.read()
+            if key is None:
+                if data is None or not looks_like_image(data):
+                    continue
+                key = entry.name
+            if key != prefix and group:
+                yield group
+                group = []
+            prefix = key
+            group.append(_Member(entry.name, data, entry.offset_data))
+    if group:
+        yield group
 
 
-def _is_read(name: str) -> bool:
-    _, extension = base_plus_ext(name)
-    return extension is not None and extension.lower() in EXTENSIONS
+def _is_foreign(name: str) -> bool:
+    folders = name.removeprefix("./").split("/")
+    if folders[-1].startswith(".") or "__MACOSX" in folders:
+        return True
+    return folders[0].startswith("__") and folders[0].endswith("__")
 
 
-def _sample(parts: dict[str, Any], shard: str) -> Sample:
-    key = parts["__key__"]
+def _divided(members: list[_Member], shard: str) -> Iterator[tuple[str, _Parts] | InputError]:
+    """Yield the samples of a group: keys end at the last dot, unless that makes a part of a neighbour."""
+    samples: dict[str, _Parts] = {}
+    for member in members:
+        if not member.key:
+            yield InputError(
+                f"{shard}, member {member.name!r}: an image whose name has no ending; a sample's parts are "
+                "called KEY.jpg, KEY.txt, ..."
+            )
+            continue
+        parts = samples.setdefault(member.key, {})
+        if member.extension in parts:
+            yield InputError(
+                f"{shard}, sample {member.key!r}: {member.name} is a duplicate, its name stands there twice; "
+                "write the shard again"
+            )
+            return
+        parts[member.extension] = member
+    for key, parts in samples.items():
+        whole = _has(parts, IMAGE_EXTENSIONS) and _has(parts, TEXT_EXTENSIONS)
+        owners = (other for other in samples if key.startswith(f"{other}."))
+        if whole or not any(_has(samples[other], IMAGE_EXTENSIONS) for other in owners):
+            yield key, parts
+
+
+def _has(parts: _Parts, extensions: Sequence[str]) -> bool:
+    return any(extension in parts for extension in extensions)
+
+
+def _sample(key: str, parts: _Parts, shard: str, plain: bool, whole_texts: bool) -> Sample:
     where = f"{shard}, sample {key!r}"
-    meta = _json(parts["json"], where) if "json" in parts else {}
+    read = {extension: member.data for extension, member in parts.items() if member.data is not None}
+    meta = _json(read["json"], where) if "json" in read else {}
+    if "cls" in read:
+        meta = {**meta, "label": read["cls"].decode("utf-8", "replace").strip()}
+    extension = next((extension for extension in IMAGE_EXTENSIONS if extension in read), None)
+    image = None if extension is None else read[extension]
+    place = None
+    if plain and extension is not None and image is not None:
+        place = StoredImage(Path(shard), parts[extension].start, len(image))
     return Sample(
         key=key,
         shard=shard,
-        image=next((parts[extension] for extension in IMAGE_EXTENSIONS if extension in parts), None),
-        captions=_captions(parts, meta, where),
+        image=image,
+        captions=_captions(read, meta, where, whole_texts),
         meta=meta,
+        place=place,
     )
 
 
@@ -269,14 +298,11 @@ def _json(data: bytes, where: str) -> dict[str, Any]:
     return meta
 
 
-def _captions(parts: dict[str, Any], meta: dict[str, Any], where: str) -> tuple[str, ...]:
+def _captions(read: dict[str, bytes], meta: dict[str, Any], where: str, whole_texts: bool) -> tuple[str, ...]:
     if meta.get("captions") is not None:
         captions = meta["captions"]
-    elif "txt" in parts:
-        try:
-            captions = parts["txt"].decode("utf-8-sig").splitlines()
-        except UnicodeDecodeError as error:
-            raise InputError(f"{where}: its .txt part is not UTF-8 ({error})") from error
+    elif "txt" in read:
+        return captions_in(read["txt"], where=f"{where}: its .txt part", whole=whole_texts)
     else:
         captions = [] if meta.get("caption") is None else [meta["caption"]]
     if not isinstance(captions, list) or not all(isinstance(caption, str) for caption in captions):
@@ -284,10 +310,10 @@ def _captions(parts: dict[str, Any], meta: dict[str, Any], where: str) -> tuple[
     return tuple(caption.strip() for caption in captions if caption.strip())
 
 
-def _check_needed(sample: Sample, parts: dict[str, Any], need: tuple[str, ...]) -> None:
+def _check_needed(sample: Sample, parts: _Parts, need: tuple[str, ...]) -> None:
     missing = [field for field in need if not getattr(sample, field)]
     if missing:
-        found = " ".join(f".{name}" for name in parts if not name.startswith("__"))
+        found = " ".join(f".{name}{' (a link)' * (part.data is None)}" for name, part in parts.items())
         raise InputError(
             f"{sample.where}: no {' and no '.join(missing)} (its parts: {found}); a sample needs an image "
             f"(.{' .'.join(IMAGE_EXTENSIONS)}) and a caption (.txt or .json) next to each other under one key"
@@ -296,9 +322,3 @@ def _check_needed(sample: Sample, parts: dict[str, Any], need: tuple[str, ...]) 
 
 def _after(key: str | None) -> str:
     return "before its first sample" if key is None else f"after sample {key!r}"
-
-
-def _reason(error: BaseException) -> str:
-    # webdataset appends its stream and url to the arguments of what it raises again
-    text = str(error) if isinstance(error, OSError) and error.strerror else str(error.args[0])
-    return text.split(" @ <")[0]

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, get_args
 
 from PIL import Image
 
-from crossgap.datasets.shards import decode_image
+from crossgap.datasets.image_formats import decode_image
 from crossgap.datasets.stored import Picture, StoredImage, digest, read_bytes
 from crossgap.errors import InputError
 
@@ -23,8 +23,6 @@ PROBES: tuple[Probe, ...] = get_args(Probe)
 # mAP@R of the paper's released code, which runs to rank R + 1 where the query is in the gallery.
 Extra = Literal["mAP_trapezoidal", "mP@1", "mP@5", "mP@10", "nDCG@10", "mAP@R+1"]
 Content = Picture | str | tuple[str, ...]
-# what released datasets hold; shards and uploads are held to the web's formats
-_FILE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +82,7 @@ class Items:
         where = str(content if isinstance(content, Path) else content.path)
         if isinstance(content, StoredImage) and content.size is not None:
             where += f", {self.ids[index]}"
-        image = decode_image(read_bytes(content), where=where, formats=_FILE_FORMATS)
+        image = decode_image(read_bytes(content), where=where)
         return image.crop(content.box) if isinstance(content, StoredImage) and content.box else image
 
     def texts(self) -> list[str]:
@@ -239,6 +237,7 @@ class ProbeData:
 class Dataset:
     """One split of a dataset as tasks; ``hash`` identifies its contents.
 
+    ``notices`` are what a user should see before its numbers: what was left out, and what looks wrong.
     ``probe`` is None where there is no training split with classes;
     :func:`crossgap.datasets.probes.probe_tasks` makes tasks of it. ``factors`` are what the images
     vary in, where that is known in full.
@@ -255,6 +254,7 @@ class Dataset:
     fit: FitData | None
     default_template: str
     probe: ProbeData | None = None
+    notices: tuple[str, ...] = ()
     factors: Mapping[str, Factor] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 from scipy import ndimage
 
 from crossgap.datasets.emoji import training_pictures
-from crossgap.datasets.shards import decode_image
+from crossgap.datasets.image_formats import decode_image
 
 # Nouns of one or two words whose drawings can be told apart at 16 pixels, of the emoji's training split:
 # what is sealed or tested there is not seen here. No colour, size or place is part of a name, and none is

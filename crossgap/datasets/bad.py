@@ -26,6 +26,13 @@ class BadSamples:
         """Count what a run met before it was interrupted."""
         self.reasons.extend(reason for reason in reasons if reason not in self.reasons)
 
+    def summary(self, most: int = 3) -> list[str]:
+        """Say in a sentence how many were left out, and which first; nothing where none was."""
+        if not self.reasons:
+            return []
+        shown = "; ".join(self.reasons[:most]) + ("; ..." if len(self.reasons) > most else "")
+        return [f"Bad samples left out: {len(self.reasons)} ({shown})."]
+
     def add(self, where: str, error: InputError) -> None:
         """Count one of the shard, or other source, ``where``; what was counted before is not again.
 
