@@ -30,7 +30,7 @@ from crossgap.kept_inversions import Batch, Inverted
 from crossgap.landmark import capped_precision, trapezoidal_ap
 from crossgap.linear_probe import PRESET_STRENGTH, STRENGTHS, fit_linear_probe, linear_probe_accuracy
 from crossgap.ndcg import ndcg
-from crossgap.pair_metrics import pair_metrics
+from crossgap.pair_metrics import FEWEST, pair_metrics
 from crossgap.pictures import histogram, neighbours, projection, spread_queries
 from crossgap.posthoc import published_bands, shuffled_targets
 from crossgap.projectors import linear_projectors
@@ -888,6 +888,8 @@ class _Run:
         protocol = f"{count} aligned image-text pairs{pairs.note}, one text an image; "
         protocol += f"intervals: jackknife over {how}."
         labels = _coarse_labels(dataset, pairs)
+        if count < FEWEST:
+            self.skipped["gap/other metrics"] = f"{count} pairs; more than distances needs {FEWEST}"
         for found in pair_metrics(image_ND, text_ND, labels=labels, clusters=texts, seed=self._config.seed):
             if not math.isfinite(found.value):
                 self.skipped[f"gap/{found.name}"] = f"is {found.value:g}"

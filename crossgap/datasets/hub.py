@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -14,6 +9,7 @@ from typing import Any
 
 from crossgap.datasets.build import make_dataset
 from crossgap.datasets.entry import Entry
+from crossgap.datasets.picture_cache import PictureCache
 from crossgap.datasets.split import MissingSplit
 from crossgap.datasets.tasks import Dataset
 from crossgap.errors import InputError
@@ -39,7 +35,7 @@ def load_hub(name: str, *, split: str = "test", limit: int | None = None) -> Dat
     address, _, config = name.removeprefix(PREFIX).partition(":")
     rows, features = _stream(name, address, config, split)
     columns = _columns(name, features)
-    entries = _entries(name, rows if limit is None else islice(rows, limit), columns, features, split, limit)
+    entries = _entries(name, rows if limit is None else islice(rows, limit), columns, features)
     note = "" if limit is None else f"The first {len(entries)} rows of the split."
     return make_dataset(name, split, entries, note=note)
 
@@ -94,30 +90,18 @@ def _entries(
     rows: Iterable[dict[str, Any]],
     columns: dict[str, str],
     features: Any,
-    split: str,
-    limit: int | None,
 ) -> list[Entry]:
-    """Turn rows into entries, their images into files of a folder that is either whole or not there."""
+    """Turn rows into entries, their images into files of a cache."""
     if "image" not in columns:
         return [_entry(number, row, columns, features, None) for number, row in enumerate(_known(name, rows))]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crossgap" / "hf"
-    cache.mkdir(parents=True, exist_ok=True)
-    key = hashlib.sha256(json.dumps([name, split, limit]).encode()).hexdigest()[:16]
-    folder = cache / key
-    temporary = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=cache))
-    try:
-        entries = []
-        for number, row in enumerate(_known(name, rows)):
-            held = row[columns["image"]]
-            data = held.get("bytes") if isinstance(held, dict) else held
-            if not isinstance(data, bytes):
-                raise InputError(f"dataset {name!r}, row {number}: its image is not encoded in the data")
-            (temporary / str(number)).write_bytes(data)
-            entries.append(_entry(number, row, columns, features, folder / str(number)))
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    cache = PictureCache()
+    entries = []
+    for number, row in enumerate(_known(name, rows)):
+        held = row[columns["image"]]
+        data = held.get("bytes") if isinstance(held, dict) else held
+        if not isinstance(data, bytes):
+            raise InputError(f"dataset {name!r}, row {number}: its image is not encoded in the data")
+        entries.append(_entry(number, row, columns, features, cache.keep(data)))
     return entries
 
 
