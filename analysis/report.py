@@ -30,7 +30,7 @@ from analysis.typeset import Table, counted, latex, markdown
 from crossgap.command import run_command
 from crossgap.errors import InputError
 from crossgap.intervals import Bootstrap
-from crossgap.records import check_writable, write_text
+from crossgap.records import check_place, check_writable, write_text
 
 Format = Literal["html", "md", "tex", "csv", "parquet"]
 _PAGE = Path(__file__).parent / "page"
@@ -240,6 +240,8 @@ def main(
         raise InputError("--format needs at least one of html, md, tex, csv, parquet")
     if not 0 < margin < 100:
         raise InputError(f"--margin {margin:g}: a margin lies between 0 and 100 points")
+    if runs:
+        check_place(out or runs[0])
     study = read_runs(runs)
     print(write_report(study, out or runs[0] / "report", format, Bootstrap(), margin=margin / 100))
     return 0

@@ -20,6 +20,7 @@ from crossgap.encoders import Encoder, Precision, load_encoder
 from crossgap.errors import InputError
 from crossgap.progress import ItemProgress, Tick
 from crossgap.provenance import config_hash
+from crossgap.records import check_place
 from crossgap.store import open_store
 
 
@@ -107,6 +108,7 @@ def main(
         precision: fp32, bf16 or fp64.
         threads: CPU threads; default: torch's choice. A run is resumed with the same number only.
     """
+    check_place(out)
     used_threads = use_threads(threads)
     loaded = load_dataset(dataset, split=split, limit=limit, data_root=data_root)
     sides = {name: items for name in ("image", "text") if (items := distinct_items(loaded, name)) is not None}

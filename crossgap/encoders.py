@@ -24,6 +24,8 @@ from crossgap import slip
 from crossgap.errors import InputError, check_known
 from crossgap.image_towers import PatchEmbedding, find_patch_embedding
 from crossgap.inject import cut_sequence, put_at, replaced_output
+from crossgap.long_words import remember_long_words
+from crossgap.names import readable
 from crossgap.prompts import Prompt, compose, read_frame, read_template
 from crossgap.text_towers import (
     find_text_tower,
@@ -156,6 +158,7 @@ class OpenClipEncoder:
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Tokenise to int64 (B, L) at full context length; longer texts are truncated by the tokenizer."""
+        remember_long_words(self._tokenizer, texts)
         return self._tokenizer(list(texts))
 
     def encode_image(self, pixels_BCHW: Tensor) -> Tensor:
@@ -183,6 +186,7 @@ class OpenClipEncoder:
         """
         length = self.context_length
         special = masked_ids(self.text_tower)
+        remember_long_words(self._tokenizer, template.split("{}"))
         parts = read_template(self._tokenizer, self._frame, template, context_length=length, special=special)
         prompt = compose(parts, self._frame, num_tokens=num_tokens, context_length=length, text=template)
         how = pooling(self.text_tower)
@@ -290,7 +294,7 @@ def resolve_device(device: str) -> torch.device:
     """Return the device of that name; ``auto`` is CUDA, then Apple's MPS, then the CPU.
 
     Raises:
-        InputError: no such device, or CUDA asked for where there is none.
+        InputError: no such device, or this machine, or this build of torch, has none of its kind or number.
     """
     if device == "auto":
         if torch.cuda.is_available():
@@ -298,13 +302,28 @@ def resolve_device(device: str) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         resolved = torch.device(device)
+        if resolved.type == "meta":  # it holds no values
+            raise RuntimeError("no values")
     except RuntimeError as error:
         raise InputError(f"unknown device {device!r}; use auto, cpu, cuda, cuda:0 or mps") from error
-    if resolved.type == "cuda" and not torch.cuda.is_available():
+    if not _is_there(resolved):
+        kind = "CUDA" if resolved.type == "cuda" else resolved.type
+        count = torch.cuda.device_count() if resolved.type == "cuda" else 0
+        has = f"has {count} CUDA devices, numbered from 0" if count else f"has no {kind} device"
         raise InputError(
-            f"device {device!r} was asked for, but this machine has no CUDA device; use cpu or auto"
+            f"device {device!r} was asked for, but this machine {has} that torch can use; use cpu or auto"
         )
     return resolved
+
+
+def _is_there(device: torch.device) -> bool:
+    if device.type == "cuda":  # asked without touching it: a process that did cannot be forked
+        return torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()
+    try:
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError):
+        return False  # each kind of device says in its own way that there is none
+    return True
 
 
 def load_encoder(
@@ -337,7 +356,7 @@ def load_encoder(
     loaded = _load(name, pretrained, tag)
     check_finite(loaded.model, loaded.where)
     model = loaded.model.eval().requires_grad_(False).to(device=target, dtype=_DTYPES[precision])
-    return OpenClipEncoder(model, loaded.tokenizer, name=loaded.label, precision=precision)
+    return OpenClipEncoder(model, loaded.tokenizer, name=readable(loaded.label), precision=precision)
 
 
 class _Loaded(NamedTuple):

@@ -34,7 +34,7 @@ from crossgap.presets import preset as inversion_preset
 from crossgap.progress import ItemProgress
 from crossgap.provenance import Provenance, config_hash
 from crossgap.published import compare_published, published_table
-from crossgap.records import read_json, write_json
+from crossgap.records import check_place, read_json, write_json
 from crossgap.routes import ROUTES
 from crossgap.settings import check_same
 from crossgap.summary import summary
@@ -112,6 +112,7 @@ def main(
         raise InputError(f"--steps must be at least 1, not {steps}")
     if backbone is not None:
         check_known(backbone, BACKBONES, "backbone")
+    check_place(out)
     use_threads(threads)
     if embeddings:
         if encoder is not None or dataset or pretrained is not None or preset or backbone is not None:

@@ -21,7 +21,7 @@ from crossgap.datasets import PROBES, Dataset, FitData, Items, Kind, Pairs, Prob
 from crossgap.datasets.tasks import Extra
 from crossgap.embeddings import embed, feature_path
 from crossgap.encoders import Encoder
-from crossgap.errors import InputError, check_known
+from crossgap.errors import InputError, check_known, check_seed
 from crossgap.factors import factor_metrics, unmeasured
 from crossgap.feature_files import FeatureTable
 from crossgap.inversion import Engine, InversionConfig, Inverter, Method, Target
@@ -182,6 +182,7 @@ class EvaluationConfig:
     probes: tuple[Probe, ...] = ("class-mean",)
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         for route in self.routes:
             check_known(route, ROUTES, "route")
         for probe in self.probes:

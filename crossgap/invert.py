@@ -24,6 +24,7 @@ from crossgap.inversion import Engine, Inverter, Target
 from crossgap.presets import Schedule, preset
 from crossgap.progress import ItemProgress, Tick
 from crossgap.provenance import config_hash
+from crossgap.records import check_place
 from crossgap.store import Chunk, open_store
 
 
@@ -92,6 +93,7 @@ def main(
         raise InputError(
             f"--steps must be at least 1, not {steps}: without an update there is nothing to write"
         )
+    check_place(out)
     used_threads = use_threads(threads)
     loaded = load_dataset(dataset, split=split, limit=limit, data_root=data_root)
     modality = "image" if into == "text" else "text"

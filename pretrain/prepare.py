@@ -21,7 +21,9 @@ from crossgap.datasets.shards import IMAGE_EXTENSIONS, decode_image
 from crossgap.datasets.stored import read_bytes
 from crossgap.datasets.table import SPECS
 from crossgap.errors import InputError, check_known
-from crossgap.records import atomic_path, file_digest, read_json, write_json
+from crossgap.names import readable
+from crossgap.provenance import config_hash
+from crossgap.records import atomic_path, check_place, file_digest, read_json, write_json
 from crossgap.settings import check_same
 from pretrain.bad import BadSamples
 
@@ -53,13 +55,28 @@ def prepare(
         InputError: nothing to write, a source that is not understood, ``out`` holds shards of other settings,
             or more bad samples than ``max_bad``.
     """
-    settings = {"source": str(source), "per_shard": per_shard, "image_size": image_size, "limit": limit}
+    settings = {
+        "source": readable(str(source.resolve() if data_root is None else source)),
+        "per_shard": per_shard,
+        "image_size": image_size,
+        "limit": limit,
+    }
     if (out / MANIFEST).exists():
         done: dict[str, Any] = read_json(out / MANIFEST)
-        check_same(out, done.get("settings"), settings)
+        recorded = dict(done.get("settings", {}))
+        content = recorded.pop("content", None)
+        check_same(out, recorded, settings)
+        gone = data_root is None and not source.exists()
+        if not gone and content is not None and content != _content(_entries(source, data_root)):
+            raise InputError(
+                f"{out} was written from {source} as it was before: images or captions were added, removed "
+                "or changed since; give another --out"
+            )
         return done
     bad = BadSamples(limit=max_bad)
-    samples = _samples(_entries(source, data_root), image_size, bad)
+    entries = _entries(source, data_root)
+    settings["content"] = _content(entries)
+    samples = _samples(entries, image_size, bad)
     out.mkdir(parents=True, exist_ok=True)
     shards: list[dict[str, Any]] = []
     total = 0
@@ -97,6 +114,17 @@ def manifest_shards(folder: Path) -> list[str]:
             raise InputError(f"shard {path} {found}, {shard['bytes']} were written; prepare the folder again")
         paths.append(str(path))
     return paths
+
+
+def _content(entries: list[Entry]) -> str:
+    """Hash what a source holds: ids, captions, labels and the sizes of images in bytes, without reading "
+    "them."""
+    files = [entry.image if isinstance(entry.image, Path) else None for entry in entries]
+    sizes = [file.stat().st_size if file is not None and file.is_file() else 0 for file in files]
+    rows = [
+        [entry.id, entry.label, *entry.captions, size] for entry, size in zip(entries, sizes, strict=True)
+    ]
+    return config_hash({"entries": rows})
 
 
 def _entries(source: Path, data_root: Path | None) -> list[Entry]:
@@ -199,6 +227,7 @@ def main(
         max_bad: bad samples (no caption, no readable image) to leave out, named in the manifest.
         data_root: where the folders of the known datasets lie (python -m crossgap.datasets names them).
     """
+    check_place(out)
     for name, value in {"per-shard": per_shard, "image-size": image_size, "limit": limit}.items():
         if value is not None and value < 1:
             raise InputError(f"--{name} must be at least 1, not {value}")

@@ -16,7 +16,7 @@ from crossgap.command import run_command
 from crossgap.datasets.scenes import SceneOptions, is_scenes
 from crossgap.errors import InputError, check_known
 from crossgap.provenance import commit, config_hash, versions
-from crossgap.records import read_json, write_json
+from crossgap.records import check_place, read_json, write_json
 from crossgap.settings import check_same
 from pretrain.bad import BadSamples
 from pretrain.checkpoint import Checkpoint, find_checkpoint, remove_leftovers
@@ -321,6 +321,7 @@ def main(
     if changes:
         config = replace(config, objective=replace(config.objective, **changes))
     folder = out or Path("runs") / f"{config.recipe}-s{config.seed}{'-smoke' if smoke else ''}"
+    check_place(folder)
     with joined(config.device) as processes:
         _train_and_say(config, folder, processes, track)
 

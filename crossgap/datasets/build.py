@@ -16,6 +16,7 @@ from crossgap.datasets.class_prompts import (
 )
 from crossgap.datasets.entry import Entry, check_entries, hash_entries, image_items, limited, text_items
 from crossgap.datasets.tasks import Answers, Dataset, Extra, FitData, Items, Kind, Pairs, ProbeData, Task
+from crossgap.names import readable
 
 INVERSION_TEMPLATE = "a photo of {}"
 MAX_PAIRS = 5000  # image-text pairs of the gap: the number that most papers use; its metrics depend on it
@@ -42,7 +43,7 @@ class TaskList:
     """Collect tasks that share dataset, split and the end of the protocol (``notes``, sentences)."""
 
     def __init__(self, name: str, split: str, digest: str, notes: Sequence[str]) -> None:
-        self._name, self._split, self._digest = name, split, digest
+        self._name, self._split, self._digest = readable(name), split, digest
         self._tail = "".join(f" {note}" for note in notes if note)
         self._made: list[Task] = []
 

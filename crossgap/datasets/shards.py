@@ -22,6 +22,7 @@ from webdataset.tariterators import base_plus_ext, group_by_keys, tar_file_expan
 
 from crossgap.datasets.stored import StoredImage
 from crossgap.errors import InputError
+from crossgap.names import is_text, readable
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 EXTENSIONS = (*IMAGE_EXTENSIONS, "txt", "json")
@@ -281,6 +282,9 @@ def _captions(parts: dict[str, Any], meta: dict[str, Any], where: str) -> tuple[
         captions = [] if meta.get("caption") is None else [meta["caption"]]
     if not isinstance(captions, list) or not all(isinstance(caption, str) for caption in captions):
         raise InputError(f"{where}: captions {captions!r} are not a list of texts")
+    odd = next((caption for caption in captions if not is_text(caption)), None)
+    if odd is not None:
+        raise InputError(f"{where}: caption {readable(odd)[:80]!r} holds half a character (a lone surrogate)")
     return tuple(caption.strip() for caption in captions if caption.strip())
 
 
