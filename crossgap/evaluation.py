@@ -332,12 +332,15 @@ class _Run:
         for route in self._config.routes:
             if not kinds & set(ROUTES[route].kinds):
                 self.skipped[route] = f"needs a task of kind {' or '.join(ROUTES[route].kinds)}"
+        measured = self._progress("measure tasks", len(self._tasks) + (test.pairs is not None))
         for task in self._tasks:
             self._task(task)
+            measured(1)
         if test.pairs is not None:
             self._gap(test, test.pairs)
             if test.factors:
                 self._factors(test, test.pairs)
+            measured(1)
         tables = {name: self._table(name, frames) for name, frames in self.frames.items()}
         return Evaluation(self.rows, tables, self.skipped, self._done)
 

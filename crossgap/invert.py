@@ -22,7 +22,7 @@ from crossgap.encoders import Precision, load_encoder
 from crossgap.errors import InputError
 from crossgap.inversion import Engine, Inverter, Target
 from crossgap.presets import Schedule, preset
-from crossgap.progress import ItemProgress, Tick
+from crossgap.progress import ItemProgress, Tick, told
 from crossgap.provenance import config_hash
 from crossgap.records import check_place
 from crossgap.store import Chunk, open_store
@@ -95,12 +95,14 @@ def main(
         )
     check_place(out)
     used_threads = use_threads(threads)
-    loaded = load_dataset(dataset, split=split, limit=limit, data_root=data_root)
+    with told(f"reading {dataset}, split {split}"):
+        loaded = load_dataset(dataset, split=split, limit=limit, data_root=data_root)
     modality = "image" if into == "text" else "text"
     items = distinct_items(loaded, modality, queries_only=True)
     if items is None:
         raise InputError(f"dataset {dataset!r}, split {split!r}: no {modality} queries to invert into {into}")
-    model = load_encoder(encoder, pretrained, device, precision)
+    with told(f"loading {encoder}"):
+        model = load_encoder(encoder, pretrained, device, precision)
     given: dict[str, Any] = {
         "steps": steps,
         "num_tokens": num_tokens,

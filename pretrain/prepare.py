@@ -22,6 +22,7 @@ from crossgap.datasets.stored import read_bytes
 from crossgap.datasets.table import SPECS
 from crossgap.errors import InputError, check_known
 from crossgap.names import readable
+from crossgap.progress import ItemProgress, Tick, told
 from crossgap.provenance import config_hash
 from crossgap.records import atomic_path, check_place, file_digest, read_json, write_json
 from crossgap.settings import check_same
@@ -74,19 +75,22 @@ def prepare(
             )
         return done
     bad = BadSamples(limit=max_bad)
-    entries = _entries(source, data_root)
+    with told(f"listing {source}"):
+        entries = _entries(source, data_root)
     settings["content"] = _content(entries)
-    samples = _samples(entries, image_size, bad)
     out.mkdir(parents=True, exist_ok=True)
     shards: list[dict[str, Any]] = []
     total = 0
-    while True:
-        wanted = per_shard if limit is None else min(per_shard, limit - total)
-        shard = _write_shard(out / f"{len(shards):06d}.tar", samples, wanted) if wanted else None
-        if shard is None:
-            break
-        shards.append(shard)
-        total += shard["samples"]
+    with ItemProgress() as progress:
+        tick = progress.start("read images", len(entries) if limit is None else min(limit, len(entries)))
+        samples = _samples(entries, image_size, bad, tick)
+        while True:
+            wanted = per_shard if limit is None else min(per_shard, limit - total)
+            shard = _write_shard(out / f"{len(shards):06d}.tar", samples, wanted) if wanted else None
+            if shard is None:
+                break
+            shards.append(shard)
+            total += shard["samples"]
     if not shards:
         raise InputError(f"{source}: no pair of image and caption to write")
     manifest = {"settings": settings, "samples": total, "shards": shards, "bad": bad.reasons}
@@ -153,8 +157,11 @@ def _captioned(folder: Path) -> Iterator[Entry]:
             yield Entry(id=str(path.relative_to(folder)), image=path, captions=captions, label="")
 
 
-def _samples(entries: list[Entry], image_size: int | None, bad: BadSamples) -> Iterator[dict[str, Any]]:
+def _samples(
+    entries: list[Entry], image_size: int | None, bad: BadSamples, tick: Tick
+) -> Iterator[dict[str, Any]]:
     for number, entry in enumerate(entries):
+        tick(1)
         try:
             extension, data = _image(entry, image_size)
         except InputError as error:

@@ -15,6 +15,7 @@ import torch
 from crossgap.command import run_command
 from crossgap.datasets.scenes import SceneOptions, is_scenes
 from crossgap.errors import InputError, check_known
+from crossgap.progress import told
 from crossgap.provenance import commit, config_hash, versions
 from crossgap.records import check_place, read_json, write_json
 from crossgap.settings import check_same
@@ -76,7 +77,8 @@ def train(
     with processes.together():
         packages = tracker_packages(track if processes.first else ())
         if processes.first and config.validation is not None:
-            check_validation(config.validation)
+            with told(f"reading {config.validation}, split val"):
+                check_validation(config.validation)
     folder = out / "checkpoints"
     found = find_checkpoint(folder, _warn if processes.first else lambda damage: None)
     # without a checkpoint there is nothing to go on with: a run that never got that far may be replaced
@@ -94,8 +96,10 @@ def train(
             check_shares(config.batch_size, config.accumulate, processes)
             bad = BadSamples(limit=config.max_bad)
             with processes.together():
-                start = start_model(config)
-                data = open_data(config, start, processes, bad, checkpoint)
+                with told(f"making the model{f' from {config.encoder}' if config.encoder else ''}"):
+                    start = start_model(config)
+                with told(f"reading {config.data}"):
+                    data = open_data(config, start, processes, bad, checkpoint)
             if bad.reasons and processes.first:
                 _warn(f"{len(bad.reasons)} bad samples left out: {dict(bad.by_shard)}")
             bad.say = _warn
