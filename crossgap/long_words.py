@@ -18,8 +18,7 @@ _LONG = 200  # letters, from which on the queue is worth its while
 
 
 def remember_long_words(tokenizer: Any, texts: Sequence[str]) -> None:
-    """Put the long words of texts into the memory of a tokenizer of CLIP's kind; of others nothing is "
-    "done."""
+    """Put the long words of texts into the memory of a tokenizer of CLIP's kind; leave others alone."""
     if not isinstance(tokenizer, SimpleTokenizer):
         return
     for text in texts:

@@ -121,8 +121,7 @@ def manifest_shards(folder: Path) -> list[str]:
 
 
 def _content(entries: list[Entry]) -> str:
-    """Hash what a source holds: ids, captions, labels and the sizes of images in bytes, without reading "
-    "them."""
+    """Hash what a source holds: ids, captions, labels and the sizes of its images, which are not read."""
     files = [entry.image if isinstance(entry.image, Path) else None for entry in entries]
     sizes = [file.stat().st_size if file is not None and file.is_file() else 0 for file in files]
     rows = [
