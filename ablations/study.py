@@ -11,7 +11,7 @@ from typing import Any, get_args
 from ablations.search import MODES, Mode, Search, check_search
 from ablations.space import Axis, check_axes, configure_point, describe, grid_settings
 from crossgap.datasets.scenes import SceneOptions, is_scenes
-from crossgap.errors import InputError, check_known
+from crossgap.errors import InputError, check_known, check_seed
 from crossgap.evaluation import EvaluationConfig
 from crossgap.plans import sharing
 from pretrain.config import TrainConfig
@@ -88,6 +88,8 @@ class Study:
         check_known(self.baseline, names, f"baseline arm of study {self.name!r}")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise InputError(f"study {self.name!r}: seeds {self.seeds} must be distinct and not empty")
+        for seed in self.seeds:
+            check_seed(seed)
         check_known(self.mode, get_args(Mode), "mode of a study")
         for mode, search in self.searches.items():
             check_known(mode, get_args(Mode), "mode of a study")

@@ -31,7 +31,7 @@ from crossgap.command import run_command
 from crossgap.encoders import resolve_device
 from crossgap.errors import InputError
 from crossgap.options import NO_CHANGES, Changes
-from crossgap.records import read_json
+from crossgap.records import check_place, read_json
 from crossgap.settings import check_same
 from pretrain.data import shards_of
 
@@ -95,6 +95,7 @@ def main(
     folder = out or Path("runs") / "-".join(
         (plan.name, *filter(None, (data, mode)), *(("smoke",) if smoke else ()))
     )
+    check_place(folder)
     if workers is None:
         workers = max(1, len(pool)) if target.type == "cuda" else max(1, _cores() // threads)
     _check_data(plan)

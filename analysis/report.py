@@ -30,7 +30,8 @@ from analysis.typeset import Table, counted, latex, markdown
 from crossgap.command import run_command
 from crossgap.errors import InputError
 from crossgap.intervals import Bootstrap
-from crossgap.records import check_writable, write_text
+from crossgap.progress import told
+from crossgap.records import check_place, check_writable, write_text
 
 Format = Literal["html", "md", "tex", "csv", "parquet"]
 _PAGE = Path(__file__).parent / "page"
@@ -51,21 +52,23 @@ def write_report(
     for name, kinds in (("figures", {"html"}), ("tables", {"csv", "parquet"})):
         if kinds.intersection(formats):
             check_writable(out / name)
-    with Saver() as saver:
+    with told("drawing figures"), Saver() as saver:
         figures = Figures(study, out / "figures", saver)
         # what needs no results is drawn while these are computed
         drawn = {"training": figures.training(), "projections": figures.projections()} if html else {}
         results = compute(study, bootstrap, margin=margin)
         context = _context(study, results, figures) | drawn if html else {}
     if html:
-        page = _environment().get_template("report.html.jinja").render(**context)
+        with told("writing the page"):
+            page = _environment().get_template("report.html.jinja").render(**context)
         write_text(out / "report.html", page)
         written.append(out / "report.html")
     for kind, typeset in (("md", markdown), ("tex", latex)):
         if kind in formats:
-            for name, tables in _table_files(study, results).items():
-                write_text(out / f"{name}.{kind}", typeset(tables))
-                written.append(out / f"{name}.{kind}")
+            with told(f"writing tables ({kind})"):
+                for name, tables in _table_files(study, results).items():
+                    write_text(out / f"{name}.{kind}", typeset(tables))
+                    written.append(out / f"{name}.{kind}")
     frames: tuple[Literal["csv", "parquet"], ...] = ("csv", "parquet")
     for kind in frames:
         if kind in formats:
@@ -240,7 +243,10 @@ def main(
         raise InputError("--format needs at least one of html, md, tex, csv, parquet")
     if not 0 < margin < 100:
         raise InputError(f"--margin {margin:g}: a margin lies between 0 and 100 points")
-    study = read_runs(runs)
+    if runs:
+        check_place(out or runs[0])
+    with told(f"reading {' '.join(map(str, runs))}"):
+        study = read_runs(runs)
     print(write_report(study, out or runs[0] / "report", format, Bootstrap(), margin=margin / 100))
     return 0
 

@@ -28,6 +28,7 @@ from analysis.tables import (
     settings,
 )
 from crossgap.intervals import Bootstrap
+from crossgap.progress import told
 from crossgap.quoting import quoted, quoted_queries
 from crossgap.route_values import INTERVAL, measurements, route_difference
 
@@ -88,39 +89,50 @@ class Results:
 
 def compute(study: Study, bootstrap: Bootstrap, *, margin: float = MARGIN) -> Results:
     """Compute the numbers of a report from the rows and per-query values of a study."""
-    rows = quoted(study.rows)
-    queries = quoted_queries(study.per_query, rows)
-    labels = {arm.name: arm.label for arm in study.arms}
-    off, without = disagreement(rows, queries)
-    values = model_values(rows)
-    wheres = [where for where in headlines(rows) if len(at(queries, where))]
-    quantities = tuple(key_quantities(values, wheres))
-    return Results(
-        bootstrap=bootstrap,
-        margin=margin,
-        quoted_rows=rows,
-        within=tuple(_within(study, rows, queries, where, labels, bootstrap) for where in wheres),
-        claims=judge(study, queries, values, wheres, bootstrap=bootstrap, margin=margin),
-        quantities=quantities,
-        values=values,
-        alone=over_seeds(values, level=bootstrap.level),
-        contrasts=contrasts(
+    with told("computing values of models"):
+        rows = quoted(study.rows)
+        queries = quoted_queries(study.per_query, rows)
+        labels = {arm.name: arm.label for arm in study.arms}
+        off, without = disagreement(rows, queries)
+        values = model_values(rows)
+        wheres = [where for where in headlines(rows) if len(at(queries, where))]
+        quantities = tuple(key_quantities(values, wheres))
+        alone = over_seeds(values, level=bootstrap.level)
+    found = []
+    for number, where in enumerate(wheres, start=1):
+        with told(f"computing {where.task} ({number} of {len(wheres)} leading tasks)"):
+            found.append(_within(study, rows, queries, where, labels, bootstrap))
+    with told("judging claims"):
+        claims = judge(study, queries, values, wheres, bootstrap=bootstrap, margin=margin)
+    with told(f"contrasting {len(study.arms)} arms with the baseline"):
+        compared = contrasts(
             values,
             query_values(queries, wheres),
             wheres,
             study.baseline,
             bootstrap=bootstrap,
             margin=margin,
-        ),
-        effects=effects(study, quantities, level=bootstrap.level),
-        importances=importances(study, quantities),
-        over_datasets=over_datasets(queries, wheres, bootstrap=bootstrap),
-        mean_ap=measurements(rows, queries, "mAP", bootstrap=bootstrap),
-        hit_at_1=measurements(rows, queries, "hit@1", bootstrap=bootstrap),
-        gaps=gap_values(rows),
-        disagreement=off,
-        rows_without_queries=without,
-    )
+        )
+    with told("computing effects and intervals of every route"):
+        return Results(
+            bootstrap=bootstrap,
+            margin=margin,
+            quoted_rows=rows,
+            within=tuple(found),
+            claims=claims,
+            quantities=quantities,
+            values=values,
+            alone=alone,
+            contrasts=compared,
+            effects=effects(study, quantities, level=bootstrap.level),
+            importances=importances(study, quantities),
+            over_datasets=over_datasets(queries, wheres, bootstrap=bootstrap),
+            mean_ap=measurements(rows, queries, "mAP", bootstrap=bootstrap),
+            hit_at_1=measurements(rows, queries, "hit@1", bootstrap=bootstrap),
+            gaps=gap_values(rows),
+            disagreement=off,
+            rows_without_queries=without,
+        )
 
 
 def _within(

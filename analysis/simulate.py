@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -23,6 +24,7 @@ from analysis.stats.seeds import flip_p_values
 from crossgap.command import run_command
 from crossgap.errors import InputError
 from crossgap.intervals import Bootstrap, FloatArray, resample_counts
+from crossgap.progress import ItemProgress
 from crossgap.records import write_text
 
 IntArray = npt.NDArray[np.int64]
@@ -320,15 +322,17 @@ def slope_intervals(x_XAS: FloatArray, y_XAS: FloatArray, level: float = LEVEL) 
 
 def simulate(n_seeds: tuple[int, ...], repetitions: int, seed: int = 0) -> pd.DataFrame:
     """Simulate every scenario with each number of seeds; columns as in crossgap/coverage.csv."""
-    tables = [
-        simulate_seeds(scenario, number, repetitions, seed) for scenario in SCENARIOS for number in n_seeds
+    calls: list[Callable[[int, int], pd.DataFrame]] = [
+        *(partial(simulate_seeds, scenario, number) for scenario in SCENARIOS for number in n_seeds),
+        *(partial(simulate_slope, arms, number) for arms in N_ARMS for number in (1, *n_seeds)),
+        *(partial(simulate_classes, name, number) for name in CLASS_SCENARIOS for number in N_CLASSES),
     ]
-    tables += [simulate_slope(arms, number, repetitions, seed) for arms in N_ARMS for number in (1, *n_seeds)]
-    tables += [
-        simulate_classes(scenario, number, repetitions, seed)
-        for scenario in CLASS_SCENARIOS
-        for number in N_CLASSES
-    ]
+    tables = []
+    with ItemProgress() as progress:
+        tick = progress.start("simulate scenarios", len(calls))
+        for call in calls:
+            tables.append(call(repetitions, seed))
+            tick(1)
     return pd.concat(tables, ignore_index=True)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from collections.abc import Callable, Collection, Sequence
 
@@ -9,6 +11,7 @@ import tyro
 from rich.console import Console
 
 from crossgap.errors import InputError
+from crossgap.names import readable
 from crossgap.options import with_settings
 
 
@@ -24,8 +27,9 @@ def run_command(
     With ``settings``, the names of the fields of its configuration, it has ``--set``, ``--config`` and
     ``--print-config`` too, and ``main`` a parameter ``changes`` (:mod:`crossgap.options`).
 
-    Returns the exit code: what ``main`` returned, 0 if that is no number, 2 for an input error (a message
-    without a traceback), 130 after Ctrl-C. Any other exception is a defect of ours and keeps its traceback.
+    Returns the exit code: what ``main`` returned, 0 if that is no number, 2 for an input error or a file that
+    the system refuses (a message without a traceback), 130 after Ctrl-C. Any other exception is a defect of
+    ours and keeps its traceback.
     """
     options = (tyro.conf.FlagCreatePairsOff,)
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -49,13 +53,29 @@ def _program() -> str | None:
 
 
 def _guarded(call: Callable[[], object]) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files need not be text
     try:
         code = call()
         return code if isinstance(code, int) else 0
     except InputError as error:
-        console = Console(stderr=True, soft_wrap=True)
-        console.print(f"error: {error}", style="red", markup=False, highlight=False)
-        return 2
+        return _refused(str(error))
+    except BrokenPipeError:  # who reads the output has closed it, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        if error.filename is None or error.strerror is None:
+            raise
+        return _refused(
+            f"{os.fsdecode(error.filename)}: {error.strerror}; choose another place or free this one"
+        )
     except KeyboardInterrupt:
         print("interrupted; the same command resumes", file=sys.stderr)
         return 130
+
+
+def _refused(message: str) -> int:
+    console = Console(stderr=True, soft_wrap=True)
+    console.print(f"error: {readable(message)}", style="red", markup=False, highlight=False)
+    return 2

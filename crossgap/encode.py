@@ -19,8 +19,9 @@ from crossgap.datasets.tasks import Content
 from crossgap.embeddings import BATCH, Embeddings, encode_items
 from crossgap.encoders import Encoder, Precision, load_encoder
 from crossgap.errors import InputError
-from crossgap.progress import ItemProgress, Tick
+from crossgap.progress import ItemProgress, Tick, told
 from crossgap.provenance import config_hash
+from crossgap.records import check_place
 from crossgap.store import open_store
 
 
@@ -120,14 +121,17 @@ def main(
         precision: fp32, bf16 or fp64.
         threads: CPU threads; default: torch's choice. A run is resumed with the same number only.
     """
+    check_place(out)
     used_threads = use_threads(threads)
     allow_pixels(max_pixels)
-    loaded = load_dataset(
-        dataset, split=split, limit=limit, data_root=data_root, max_bad=max_bad, whole_texts=whole_texts
-    )
+    with told(f"reading {dataset}, split {split}"):
+        loaded = load_dataset(
+            dataset, split=split, limit=limit, data_root=data_root, max_bad=max_bad, whole_texts=whole_texts
+        )
     say_notices(loaded)
     sides = {name: items for name in ("image", "text") if (items := distinct_items(loaded, name)) is not None}
-    model = load_encoder(encoder, pretrained, device, precision)
+    with told(f"loading {encoder}"):
+        model = load_encoder(encoder, pretrained, device, precision)
     settings = {
         "command": "encode",
         "encoder": model.fingerprint,

@@ -7,10 +7,11 @@ import hashlib
 import importlib.util
 import json
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import open_clip
 import torch
@@ -23,6 +24,8 @@ from crossgap import slip
 from crossgap.errors import InputError, check_known
 from crossgap.image_towers import PatchEmbedding, find_patch_embedding
 from crossgap.inject import cut_sequence, put_at, replaced_output
+from crossgap.long_words import remember_long_words
+from crossgap.names import readable
 from crossgap.prompts import Prompt, compose, read_frame, read_template
 from crossgap.text_towers import (
     find_text_tower,
@@ -32,13 +35,14 @@ from crossgap.text_towers import (
     pooling,
     why_not_causal,
 )
-from crossgap.weights import require_obtainable
+from crossgap.weight_files import as_open_clip_reads, check_finite
+from crossgap.weights import require_obtainable, require_repository
 
 Precision = Literal["fp32", "bf16", "fp64"]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
 CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"
-WEIGHTS_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors")
+LOCAL, HUB = "local-dir:", "hf-hub:"  # as open_clip writes them before a folder and a repository
 _TELLTALE = ["", "A photo of two cats, 1984.", "naïve café 写真"]
 
 
@@ -154,6 +158,7 @@ class OpenClipEncoder:
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Tokenise to int64 (B, L) at full context length; longer texts are truncated by the tokenizer."""
+        remember_long_words(self._tokenizer, texts)
         return self._tokenizer(list(texts))
 
     def encode_image(self, pixels_BCHW: Tensor) -> Tensor:
@@ -181,6 +186,7 @@ class OpenClipEncoder:
         """
         length = self.context_length
         special = masked_ids(self.text_tower)
+        remember_long_words(self._tokenizer, template.split("{}"))
         parts = read_template(self._tokenizer, self._frame, template, context_length=length, special=special)
         prompt = compose(parts, self._frame, num_tokens=num_tokens, context_length=length, text=template)
         how = pooling(self.text_tower)
@@ -288,7 +294,7 @@ def resolve_device(device: str) -> torch.device:
     """Return the device of that name; ``auto`` is CUDA, then Apple's MPS, then the CPU.
 
     Raises:
-        InputError: no such device, or CUDA asked for where there is none.
+        InputError: no such device, or this machine, or this build of torch, has none of its kind or number.
     """
     if device == "auto":
         if torch.cuda.is_available():
@@ -296,13 +302,28 @@ def resolve_device(device: str) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         resolved = torch.device(device)
+        if resolved.type == "meta":  # it holds no values
+            raise RuntimeError("no values")
     except RuntimeError as error:
         raise InputError(f"unknown device {device!r}; use auto, cpu, cuda, cuda:0 or mps") from error
-    if resolved.type == "cuda" and not torch.cuda.is_available():
+    if not _is_there(resolved):
+        kind = "CUDA" if resolved.type == "cuda" else resolved.type
+        count = torch.cuda.device_count() if resolved.type == "cuda" else 0
+        has = f"has {count} CUDA devices, numbered from 0" if count else f"has no {kind} device"
         raise InputError(
-            f"device {device!r} was asked for, but this machine has no CUDA device; use cpu or auto"
+            f"device {device!r} was asked for, but this machine {has} that torch can use; use cpu or auto"
         )
     return resolved
+
+
+def _is_there(device: torch.device) -> bool:
+    if device.type == "cuda":  # asked without touching it: a process that did cannot be forked
+        return torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()
+    try:
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError):
+        return False  # each kind of device says in its own way that there is none
+    return True
 
 
 def load_encoder(
@@ -316,57 +337,85 @@ def load_encoder(
     """Load a frozen encoder.
 
     Args:
-        name: a checkpoint folder in open_clip's format, a run directory (its newest checkpoint), the name
-            of an open_clip model, or of one of SLIP's (``slip-vit-b-16``).
-        pretrained: with a model name: one of its tags, a weights file, or ``random`` for seeded random
-            weights (an untrained control); with SLIP's names the checkpoint file. Not used with folders.
+        name: a checkpoint folder in open_clip's format, a run directory (its newest checkpoint), either
+            perhaps after ``local-dir:``; ``hf-hub:OWNER/NAME``; the name of an open_clip model, or of one of
+            SLIP's (``slip-vit-b-16``).
+        pretrained: with a model name: one of its tags, a weights file (safetensors or of ``torch.save``,
+            whatever its suffix), or ``random`` for seeded random weights (an untrained control); with SLIP's
+            names the checkpoint file. Not used with folders and repositories.
         device: ``auto``, ``cpu``, ``cuda``, ...
         precision: ``fp32``, ``bf16`` (autocast) or ``fp64``.
         tag: of a weights file, the tag of open_clip whose weights it holds: images are then preprocessed as
             those weights expect. Without it they are preprocessed as by OpenAI's models.
 
     Raises:
-        InputError: unknown name, tag, device or precision; weights missing or not loadable.
+        InputError: unknown name, tag, device or precision; weights missing, not loadable, or not finite.
     """
     check_known(precision, _DTYPES, "precision")
     target = resolve_device(device)
-    path = Path(name)
-    if path.is_dir():
+    loaded = _load(name, pretrained, tag)
+    check_finite(loaded.model, loaded.where)
+    model = loaded.model.eval().requires_grad_(False).to(device=target, dtype=_DTYPES[precision])
+    return OpenClipEncoder(model, loaded.tokenizer, name=readable(loaded.label), precision=precision)
+
+
+class _Loaded(NamedTuple):
+    """A model with its tokenizer, its name in results, and where its weights are from, in words."""
+
+    model: Any
+    tokenizer: Any
+    label: str
+    where: str
+
+
+def _load(name: str, pretrained: str | None, tag: str | None) -> _Loaded:
+    folder = Path(name.removeprefix(LOCAL))
+    if name.startswith((LOCAL, HUB)) or folder.is_dir():
         if pretrained is not None:
             raise InputError(
-                f"--pretrained {pretrained!r} has no meaning with the folder {name!r}; leave it out"
+                f"--pretrained {pretrained!r} has no meaning with {name!r}, which brings its own weights; "
+                "leave it out"
             )
-        folder = newest_checkpoint(path)
+        if name.startswith(HUB):
+            require_repository(name.removeprefix(HUB))
+            return _Loaded(*_create(name, None), name, name)
+        if not folder.is_dir():
+            raise InputError(f"encoder {name!r}: no such folder")
+        newest = newest_checkpoint(folder)
         # a local-dir model is read without any download; a damaged one names its file
-        model, tokenizer = _create(f"local-dir:{folder}", None)
-    elif path.suffix in WEIGHTS_SUFFIXES:
+        return _Loaded(*_create(f"{LOCAL}{newest}", None), name, str(newest))
+    if Path(name).is_file():
         raise InputError(
-            f"{name!r} is a weights file: give the architecture too, --encoder ViT-B-32 --pretrained FILE"
+            f"encoder {name!r} is a file: give the architecture of its weights too, as --encoder ViT-B-32 "
+            f"--pretrained {name}"
         )
-    elif name in slip.SIZES:
+    if name in slip.SIZES:
         if pretrained is None:
             raise InputError(f"encoder {name!r} needs --pretrained FILE, a checkpoint from {slip.SOURCE}")
-        model, tokenizer = slip.load(name, Path(pretrained))
-    else:
-        known = [*open_clip.list_models(), *slip.SIZES]
-        check_known(name, known, "encoder (a model of open_clip, one of SLIP's, or a folder)")
-        tags = open_clip.list_pretrained_tags_by_model(name)
-        if pretrained is None:
-            raise InputError(
-                f"encoder {name!r} needs --pretrained: one of {', '.join(tags) or '(no tags)'}, "
-                "a weights file, or 'random'"
-            )
-        is_file = Path(pretrained).suffix in WEIGHTS_SUFFIXES
-        if is_file and not Path(pretrained).exists():
-            raise InputError(f"--pretrained {pretrained!r}: no such file")
-        if not is_file and pretrained != "random":
-            check_known(pretrained, [*tags, "random"], f"pretrained tag of {name}")
-            require_obtainable(name, pretrained)
-        model, tokenizer = _create(name, pretrained, tag if is_file else None)
-    model = model.eval().requires_grad_(False).to(device=target, dtype=_DTYPES[precision])
-    # SLIP's presets belong to the model, whatever its file is called
-    label = name if pretrained is None or name in slip.SIZES else f"{name}/{Path(pretrained).name}"
-    return OpenClipEncoder(model, tokenizer, name=label, precision=precision)
+        # SLIP's presets belong to the model, whatever its file is called
+        return _Loaded(*slip.load(name, Path(pretrained)), name, pretrained)
+    name = name.replace("/", "-")  # OpenAI writes ViT-B/32
+    known = [*open_clip.list_models(), *slip.SIZES]
+    check_known(name, known, "encoder (a model of open_clip, one of SLIP's, hf-hub:OWNER/NAME, or a folder)")
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if pretrained is None:
+        raise InputError(
+            f"encoder {name!r} needs --pretrained: one of {', '.join(tags) or '(no tags)'}, "
+            "a weights file, or 'random'"
+        )
+    label = f"{name}/{Path(pretrained).name}"
+    known_tag = pretrained.lower().replace("-", "_")  # open_clip compares tags so
+    if known_tag in ("random", *tags):
+        if known_tag != "random":
+            require_obtainable(name, known_tag)
+        return _Loaded(*_create(name, known_tag), f"{name}/{known_tag}", f"{name}/{known_tag}")
+    if Path(pretrained).exists():
+        with as_open_clip_reads(Path(pretrained)) as file:
+            return _Loaded(*_create(name, file, tag, called=pretrained), label, pretrained)
+    if Path(pretrained).suffix or len(Path(pretrained).parts) > 1:
+        raise InputError(f"--pretrained {pretrained!r}: no such file, and no tag of {name}")
+    check_known(pretrained, [*tags, "random"], f"pretrained tag of {name} (and no such file)")
+    raise AssertionError("check_known returns only known names")
 
 
 # what a tag of open_clip knows of the images that its weights expect
@@ -389,7 +438,10 @@ def newest_checkpoint(path: Path) -> Path:
     return max(whole, key=lambda folder: int(folder.name.removeprefix("step-")))
 
 
-def _create(name: str, pretrained: str | None, tag: str | None = None) -> tuple[Any, Any]:
+def _create(
+    name: str, pretrained: str | None, tag: str | None = None, *, called: str | None = None
+) -> tuple[Any, Any]:
+    """Make a model with its weights, and its tokenizer; ``called`` is the weights' name in messages."""
     about = open_clip.get_pretrained_cfg(name, tag) if tag is not None else {}
     seeded_random = pretrained == "random"
     try:
@@ -407,11 +459,24 @@ def _create(name: str, pretrained: str | None, tag: str | None = None) -> tuple[
     except Exception as error:
         # open_clip, the hub client and torch raise many kinds; each means that these weights did not load
         lacks = "transformers" in str(error) and importlib.util.find_spec("transformers") is None
+        which = "; are they of this architecture?" if called else ""
+        reason = _mismatch(error) or f"{type(error).__name__}: {error}{which}"
         raise InputError(
-            f"weights of {name!r} ({pretrained or 'in the folder'}) could not be loaded: "
-            f"{type(error).__name__}: {error}{'; pip install transformers (the extra hf)' if lacks else ''}"
+            f"weights of {name!r} ({called or pretrained or 'in the folder'}) could not be loaded: {reason}"
+            f"{'; pip install transformers (the extra hf)' if lacks else ''}"
         ) from error
     return model, tokenizer
+
+
+def _mismatch(error: Exception) -> str | None:
+    """Shorten what torch says of tensors that do not fit a model, a line for each; None if it is not that."""
+    head, *lines = str(error).splitlines()
+    if "loading state_dict" not in head or not lines:
+        return None
+    shown = [re.sub(r"\s+", " ", line.strip()) for line in lines]
+    shown = [line if len(line) <= 240 else f"{line[:237]}..." for line in shown[:2]]
+    more = f" (and {len(lines) - 2} more such lines)" if len(lines) > 2 else ""
+    return f"they do not fit this architecture; is it the one they were trained with? {' '.join(shown)}{more}"
 
 
 def _preprocessing(model: Any, name: str) -> dict[str, Any]:

@@ -24,6 +24,16 @@ def check_known(name: str, known: Iterable[str], what: str) -> str:
     raise InputError(f"unknown {what} {name!r}.{hint} Known: {', '.join(choices)}")
 
 
+def check_seed(seed: int) -> None:
+    """Refuse a seed that not every generator of random numbers takes.
+
+    Raises:
+        InputError: it does not lie in [0, 2^32).
+    """
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed={seed}: a seed is a whole number from 0 to {2**32 - 1:,}")
+
+
 def first_repeated(names: Sequence[str]) -> str | None:
     """Return the first name that stood there before; None when all differ."""
     seen: set[str] = set()

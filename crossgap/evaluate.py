@@ -36,10 +36,10 @@ from crossgap.options import NO_CHANGES, Changes
 from crossgap.plans import SEVERAL, changed_evaluation, changed_plan
 from crossgap.presets import Schedule
 from crossgap.presets import preset as inversion_preset
-from crossgap.progress import ItemProgress
+from crossgap.progress import ItemProgress, told
 from crossgap.provenance import Provenance, config_hash
 from crossgap.published import compare_published, published_table
-from crossgap.records import read_json, write_json
+from crossgap.records import check_place, read_json, write_json
 from crossgap.routes import ROUTES
 from crossgap.settings import check_same
 from crossgap.strict import strict
@@ -143,6 +143,7 @@ def main(
         resolved = {"routes": list(routes), "probes": list(probed), **said}
         changes.print(resolved, leave_out=("routes", "probes"))
         return 0
+    check_place(out)
     use_threads(threads)
     allow_pixels(max_pixels)
     if embeddings:
@@ -176,7 +177,8 @@ def main(
         deviations = [f"--{name}" for name, value in given.items() if value]
         deviations += ["--schedule fast"] if schedule != "paper" else []
         choose = "preset"
-    table = read_features(embeddings) if embeddings else None
+    with told("reading features"):
+        table = read_features(embeddings) if embeddings else None
     jobs = (
         [_Job(", ".join(map(str, embeddings)), partial(feature_dataset, table, limit=limit), split)]
         if table is not None
@@ -198,7 +200,8 @@ def main(
     )
     # data are looked at before a model is loaded; a preset's have been checked, and are too many to hold
     loaded = {} if preset else {job.name: job.tested() for job in jobs}
-    source = table if table is not None else _encoder(encoder, backbone, pretrained, device, precision)
+    with told(f"loading {encoder or backbone or 'features'}"):
+        source = table if table is not None else _encoder(encoder, backbone, pretrained, device, precision)
     known = backbone or backbone_of(source.name)
 
     compared = {
@@ -281,7 +284,9 @@ def main(
     result = joined(parts)
     result.write(out)
     console = Console(file=sys.stdout)
-    for part in summary(result.rows, result.tables["per_query"], result.skipped):
+    with told("summing up"):
+        parts_shown = list(summary(result.rows, result.tables["per_query"], result.skipped))
+    for part in parts_shown:
         console.print(part)
     if missing:
         print(f"not found below {data_root}: {', '.join(missing)}\n")
@@ -300,7 +305,8 @@ class _Job(NamedTuple):
     split: str
 
     def tested(self) -> Dataset:
-        test = self.load(split=self.split)
+        with told(f"reading {self.name}, split {self.split}"):
+            test = self.load(split=self.split)
         if not test.tasks:
             raise InputError(
                 f"dataset {test.name!r}, split {self.split!r}: no task can be made of it (no labels, no "
@@ -314,7 +320,8 @@ class _Job(NamedTuple):
         if self.split == "val":
             return None
         try:
-            return self.load(split="val")
+            with told(f"reading {self.name}, split val"):
+                return self.load(split="val")
         except MissingSplit:
             return None
 

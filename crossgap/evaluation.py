@@ -21,7 +21,7 @@ from crossgap.datasets import PROBES, Dataset, FitData, Items, Kind, Pairs, Prob
 from crossgap.datasets.tasks import Extra
 from crossgap.embeddings import embed, feature_path
 from crossgap.encoders import Encoder
-from crossgap.errors import InputError, check_known
+from crossgap.errors import InputError, check_known, check_seed
 from crossgap.factors import factor_metrics, unmeasured
 from crossgap.feature_files import FeatureTable
 from crossgap.inversion import Engine, InversionConfig, Inverter, Method, Target
@@ -30,7 +30,7 @@ from crossgap.kept_inversions import Batch, Inverted
 from crossgap.landmark import capped_precision, trapezoidal_ap
 from crossgap.linear_probe import PRESET_STRENGTH, STRENGTHS, fit_linear_probe, linear_probe_accuracy
 from crossgap.ndcg import ndcg
-from crossgap.pair_metrics import pair_metrics
+from crossgap.pair_metrics import FEWEST, pair_metrics
 from crossgap.pictures import histogram, neighbours, projection, spread_queries
 from crossgap.posthoc import published_bands, shuffled_targets
 from crossgap.projectors import linear_projectors
@@ -207,6 +207,7 @@ class EvaluationConfig:
     probes: tuple[Probe, ...] = ("class-mean",)
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         for route in self.routes:
             check_known(route, ROUTES, "route")
         for probe in self.probes:
@@ -358,12 +359,15 @@ class _Run:
         for route in self._config.routes:
             if not kinds & set(ROUTES[route].kinds):
                 self.skipped[route] = f"needs a task of kind {' or '.join(ROUTES[route].kinds)}"
+        measured = self._progress("measure tasks", len(self._tasks) + (test.pairs is not None))
         for task in self._tasks:
             self._task(task)
+            measured(1)
         if test.pairs is not None:
             self._gap(test, test.pairs)
             if test.factors:
                 self._factors(test, test.pairs)
+            measured(1)
         tables = {name: self._table(name, frames) for name, frames in self.frames.items()}
         return Evaluation(self.rows, tables, self.skipped, self._done)
 
@@ -915,6 +919,8 @@ class _Run:
         protocol = f"{count} aligned image-text pairs{pairs.note}, one text an image; "
         protocol += f"intervals: jackknife over {how}."
         labels = _coarse_labels(dataset, pairs)
+        if count < FEWEST:
+            self.skipped["gap/other metrics"] = f"{count} pairs; more than distances needs {FEWEST}"
         for found in pair_metrics(image_ND, text_ND, labels=labels, clusters=texts, seed=self._config.seed):
             if not math.isfinite(found.value):
                 self.skipped[f"gap/{found.name}"] = f"is {found.value:g}"

@@ -28,7 +28,7 @@ from torch.nn import functional as F
 
 from crossgap.blocks import UnknownTowerError
 from crossgap.encoders import Encoder, OpenClipEncoder
-from crossgap.errors import InputError, check_known
+from crossgap.errors import InputError, check_known, check_seed
 from crossgap.lean import DisagreementError, Forward, LeanImage, LeanText, check_lean, trial_tokens
 from crossgap.optimizers import LBFGS, AdamW
 
@@ -71,6 +71,7 @@ class InversionConfig:
 
     def __post_init__(self) -> None:
         check_known(self.method, get_args(Method), "inversion method")
+        check_seed(self.seed)
         for name, least in (("steps", 0), ("num_tokens", 1), ("batch_size", 1)):
             if getattr(self, name) < least:
                 raise InputError(f"{name} must be at least {least}, not {getattr(self, name)}")

@@ -25,8 +25,9 @@ from crossgap.errors import InputError
 from crossgap.inversion import Engine, InversionConfig, Inverter, Target
 from crossgap.options import NO_CHANGES, Changes
 from crossgap.presets import Schedule, preset
-from crossgap.progress import ItemProgress, Tick
+from crossgap.progress import ItemProgress, Tick, told
 from crossgap.provenance import config_hash
+from crossgap.records import check_place
 from crossgap.store import Chunk, open_store
 from crossgap.strict import hints_of
 
@@ -105,17 +106,20 @@ def main(
         raise InputError(
             f"--steps must be at least 1, not {steps}: without an update there is nothing to write"
         )
+    check_place(out)
     used_threads = use_threads(threads)
     allow_pixels(max_pixels)
-    loaded = load_dataset(
-        dataset, split=split, limit=limit, data_root=data_root, max_bad=max_bad, whole_texts=whole_texts
-    )
+    with told(f"reading {dataset}, split {split}"):
+        loaded = load_dataset(
+            dataset, split=split, limit=limit, data_root=data_root, max_bad=max_bad, whole_texts=whole_texts
+        )
     say_notices(loaded)
     modality = "image" if into == "text" else "text"
     items = distinct_items(loaded, modality, queries_only=True)
     if items is None:
         raise InputError(f"dataset {dataset!r}, split {split!r}: no {modality} queries to invert into {into}")
-    model = load_encoder(encoder, pretrained, device, precision)
+    with told(f"loading {encoder}"):
+        model = load_encoder(encoder, pretrained, device, precision)
     given: dict[str, Any] = {
         "steps": steps,
         "num_tokens": num_tokens,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ from crossgap.spectrum import effective_rank, participation_ratio
 
 NEIGHBOURS = (5, 10, 50)
 AGREEING = 10  # neighbours of CKNNA and cycle kNN, as in their paper
+FEWEST = 5  # pairs that more than the smooth metrics need
 _ROUNDING = 1e-2
 NOISE = 0.01  # standard deviation of a cosine, in the reconstruction of similarities
 
@@ -55,8 +57,9 @@ def pair_metrics(
 ) -> Iterator[PairMetric]:
     """Measure gap and geometry of pairs: row k of the images belongs to row k of the texts.
 
-    Intervals are a jackknife over ``clusters`` (pairs that share a caption are alike; where all pairs do,
-    there is none) and exist for means over pairs and functions of them. A metric that these pairs do not
+    Intervals are a jackknife over ``clusters`` (pairs that share a caption are alike; where all pairs do, or
+    a part of them does not allow the metric, there is none) and exist for means over pairs and functions of
+    them. A metric that these pairs do not
     allow (two pairs have no ten neighbours) is left out. ``labels`` are the classes that clusters of items
     are compared with, ``seed`` that of splits and starts. Equations and sources: REFERENCES.md.
 
@@ -68,17 +71,18 @@ def pair_metrics(
     for side, side_ND in _sides(image_ND, text_ND):
         _check_unit_rows(side_ND, side)
     count = len(image_ND)
-    several = len(set(clusters)) > 1
+    sizes = Counter(clusters).values()
+    several, smallest_part = len(sizes) > 1, count - max(sizes)
     for name, (unit, function) in SMOOTH.items():
         if count < 2 and name == "RMG":
             continue
-        if several:
+        if several and (name != "RMG" or smallest_part >= 2):
             found = cluster_jackknife(function, image_ND, text_ND, clusters=clusters)
             bounded = math.isfinite(found.low) and math.isfinite(found.high)  # not where a part has no centre
             yield PairMetric(name, unit, *(found if bounded else found[:1]))
         else:
             yield PairMetric(name, unit, float(function(image_ND, text_ND)))
-    if count < 5:
+    if count < FEWEST:
         return
     yield from _separability(image_ND, text_ND, seed)
     kernel = "log mean kernel"

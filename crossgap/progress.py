@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import timedelta
 from types import TracebackType
 from typing import Self
@@ -12,6 +16,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
 
 Tick = Callable[[int], None]
+SILENT = 2.0  # seconds that a command may work without a word
+_PULSE = 0.5  # seconds between looks at the clock
+_LONGEST_SILENCE = 30.0
 
 
 class Bars:
@@ -46,37 +53,110 @@ class Bars:
 class ItemProgress(Bars):
     """Report loops over items: how many are done, items per second, time left.
 
-    Without a terminal a loop writes a line every ``seconds_between`` at most, and one when it ends.
+    Without a terminal the loop that is under way writes a line after ``seconds_before_first``, then one every
+    ``seconds_between`` at most, also where an item takes longer than that, and one when it ends.
     """
 
-    def __init__(self, *, seconds_between: float = 30) -> None:
+    def __init__(self, *, seconds_between: float = 30, seconds_before_first: float = SILENT) -> None:
         super().__init__()
-        self._seconds_between = seconds_between
+        self._between, self._before_first = seconds_between, min(seconds_before_first, seconds_between)
+        self._loops: list[_Loop] = []
+        self._ended = threading.Event()
+        self._pulse = threading.Thread(target=self._keep_telling, daemon=True)
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        _under_way.append(self)
+        if not self._live:
+            self._pulse.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        _under_way.remove(self)
+        super().__exit__(kind, error, trace)
 
     def start(self, what: str, count: int, done: int = 0) -> Tick:
         """Open a loop over ``count`` items, ``done`` of them before now; return what counts more of them."""
+        loop = _Loop(what, count, done, now_done=done, next_line=time.monotonic() + self._before_first)
+        self._loops.append(loop)
         task = self._bars.add_task(what, total=count, completed=done, note="")
-        started = last_line = time.monotonic()
-        now_done = done
 
         def tick(more: int) -> None:
-            nonlocal now_done, last_line
-            now_done += more
-            now = time.monotonic()
-            note = _pace(now_done - done, count - now_done, now - started)
-            self._bars.update(task, completed=now_done, note=note)
-            if not self._live and (now_done == count or now - last_line >= self._seconds_between):
-                self._say(f"{what}: {now_done} of {count} items, {note}")
-                last_line = now
+            loop.now_done += more
+            self._bars.update(task, completed=loop.now_done, note=loop.note)
+            if not self._live and (loop.now_done == count or time.monotonic() >= loop.next_line):
+                self._tell(loop)
 
         return tick
+
+    def _tell(self, loop: _Loop) -> None:
+        loop.next_line = time.monotonic() + self._between
+        self._say(f"{loop.what}: {loop.now_done} of {loop.count} items, {loop.note}")
+
+    def _keep_telling(self) -> None:
+        """Speak for a loop whose next item takes long."""
+        while not self._ended.wait(_PULSE):
+            running = [loop for loop in self._loops if loop.now_done < loop.count]
+            if running and time.monotonic() >= running[-1].next_line:
+                self._tell(running[-1])
+
+
+@dataclass
+class _Loop:
+    what: str
+    count: int
+    done: int
+    now_done: int
+    next_line: float
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def note(self) -> str:
+        seconds = time.monotonic() - self.started
+        return _pace(self.now_done - self.done, self.count - self.now_done, seconds)
+
+
+@contextlib.contextmanager
+def told(what: str, *, after: float = SILENT) -> Iterator[None]:
+    """Say on standard error what is under way once it takes longer than ``after`` seconds, and now and then.
+
+    Where another one, or a loop over items, is under way within it, that one alone speaks.
+    """
+    me = object()
+    ended = threading.Event()
+    started = time.monotonic()
+
+    def keep_telling() -> None:
+        wait = after
+        while not ended.wait(wait):
+            if _under_way[-1:] == [me]:
+                # written in one piece past Python's own streams: a process may be forked meanwhile
+                os.write(2, f"{what} ... {_clock(time.monotonic() - started)}\n".encode())
+            wait = min(max(2 * wait, after), _LONGEST_SILENCE)
+
+    _under_way.append(me)
+    thread = threading.Thread(target=keep_telling, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        _under_way.remove(me)
+        thread.join()
+
+
+# what is under way, the innermost last
+_under_way: list[object] = []
 
 
 def _pace(done: int, left: int, seconds: float) -> str:
     speed = done / max(seconds, 1e-9)
     if not left:
         return f"{speed:.1f}/s, {_clock(seconds)} in all"
-    return f"{speed:.1f}/s, {_clock(left / speed)} left" if done else ""
+    return f"{speed:.1f}/s, {_clock(left / speed)} left" if done else f"{_clock(seconds)} so far"
 
 
 def _clock(seconds: float) -> str:

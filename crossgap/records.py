@@ -20,6 +20,7 @@ from typing import IO, Any
 import pandas as pd
 
 from crossgap.errors import InputError, check_known
+from crossgap.names import is_text
 
 SCHEMA_VERSION = 3
 
@@ -116,6 +117,22 @@ def check_writable(folder: Path) -> None:
         ) from error
 
 
+def check_place(folder: Path) -> None:
+    """Check that a folder is there or can be made, and make nothing.
+
+    Raises:
+        InputError: a file is in the way, or the place cannot be written to.
+    """
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        what = "a file" if place == folder else f"{place} is a file"
+        raise InputError(f"--out {folder}: {what}, expected a folder; choose another place")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(f"--out {folder}: {place} cannot be written to; choose another place")
+
+
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success sync it and rename it to ``path``."""
@@ -154,7 +171,10 @@ def file_digest(path: Path) -> str:
 
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON, atomically; keys keep their order."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    if not is_text(text):  # the name of a file that is no UTF-8: escaped, it is read again as it was
+        text = json.dumps(value, indent=2, allow_nan=False)
+    write_text(path, f"{text}\n")
 
 
 def read_json(path: Path) -> Any:
@@ -167,7 +187,9 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"{path}: no such file") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not a JSON file ({error})") from error
 
 
@@ -259,6 +281,18 @@ def write_table(folder: Path, name: str, frame: pd.DataFrame) -> None:
 def read_table(folders: Sequence[Path], name: str) -> pd.DataFrame:
     """Concatenate ``name.parquet`` of the folders that have it; an empty frame if none has."""
     paths = [folder / f"{name}.parquet" for folder in folders]
-    frames = [pd.read_parquet(path) for path in paths if path.exists()]
+    frames = [_read_parquet(path) for path in paths if path.exists()]
     frames = [frame for frame in frames if len(frame)]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(TABLES[name]))
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except Exception as error:
+        # pyarrow and what pandas wrote about its types raise many kinds for a damaged file
+        size = path.stat().st_size if path.is_file() else 0
+        raise InputError(
+            f"{path}: damaged or cut off, not readable as parquet ({size} bytes; {error}); restore the "
+            "file, or make the run that wrote it again"
+        ) from error

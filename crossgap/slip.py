@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import open_clip
 import timm
@@ -22,6 +21,7 @@ from open_clip.transformer import QuickGELU, TextTransformer
 from torch import Tensor, nn
 
 from crossgap.errors import InputError, check_known
+from crossgap.weight_files import read_torch
 
 SOURCE = "https://github.com/facebookresearch/SLIP"
 _LEFT_OUT = "image_mlp."
@@ -123,14 +123,7 @@ def load(name: str, path: Path) -> tuple[SlipModel, open_clip.SimpleTokenizer]:
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise InputError(f"{path}: no such file; SLIP's checkpoints are listed at {SOURCE}")
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            checkpoint: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        # a damaged zip, a foreign pickle and a forbidden class raise different kinds
-        raise InputError(
-            f"{path}: not a checkpoint that can be read safely ({type(error).__name__}: {error})"
-        ) from error
+    checkpoint = read_torch(path, argparse.Namespace)
     state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(f"{path}: no state_dict of tensors, so not a checkpoint as {SOURCE} writes it")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 import huggingface_hub
 import open_clip
-from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
+from open_clip.constants import HF_CONFIG_NAME, HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 
 from crossgap.backbones import backbone_of
 from crossgap.errors import InputError
@@ -32,10 +34,7 @@ def require_obtainable(name: str, tag: str) -> None:
     has_file = "." in source.name and len(source.parts) > 2
     repository = str(source.parent if has_file else source)
     files = (source.name,) if has_file else (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME)
-    cached = [huggingface_hub.try_to_load_from_cache(repository, file) for file in files]
-    if any(isinstance(path, str) for path in cached):
-        return
-    if not answers(ENDPOINT):
+    if not _is_cached(repository, files) and not answers(ENDPOINT):
         known = backbone_of(f"{name}/{tag}")
         # a file does not say which activation and preprocessing its weights were trained with
         how = "--pretrained FILE" if known is None else f"--backbone {known} --pretrained FILE"
@@ -43,6 +42,30 @@ def require_obtainable(name: str, tag: str) -> None:
             f"weights {tag!r} of {name!r} are not on this machine, and {ENDPOINT} does not answer. Fetch "
             f"{' or '.join(files)} of {ENDPOINT}/{repository} elsewhere, and give its path as {how}"
         )
+
+
+def require_repository(repository: str) -> None:
+    """Check that a model of the hub in open_clip's format is cached on this machine or can be fetched.
+
+    Raises:
+        InputError: neither, or no name of a repository; names the files and how to give them by hand.
+    """
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+        raise InputError(f"encoder 'hf-hub:{repository}': expected hf-hub:OWNER/NAME")
+    files = (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME)
+    cached = _is_cached(repository, (HF_CONFIG_NAME,)) and _is_cached(repository, files)
+    if not cached and not answers(ENDPOINT):
+        raise InputError(
+            f"encoder 'hf-hub:{repository}' is not on this machine, and {ENDPOINT} does not answer. Fetch "
+            f"{HF_CONFIG_NAME} and {' or '.join(files)} of {ENDPOINT}/{repository} elsewhere into one "
+            "folder, and give that as --encoder"
+        )
+
+
+def _is_cached(repository: str, files: Sequence[str]) -> bool:
+    """Tell whether one of the files is."""
+    paths = [huggingface_hub.try_to_load_from_cache(repository, file) for file in files]
+    return any(isinstance(path, str) for path in paths)
 
 
 def answers(address: str) -> bool:

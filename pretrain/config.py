@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from crossgap.datasets.scenes import SceneOptions, is_scenes
 from crossgap.datasets.scenes.world import SIDE
-from crossgap.errors import InputError, check_known
+from crossgap.errors import InputError, check_known, check_seed
 from pretrain.augment import AugmentConfig
 from pretrain.model import ModelConfig
 from pretrain.objective import ObjectiveConfig
@@ -92,6 +92,7 @@ class TrainConfig:
         check_known(self.precision, get_args(Precision), "precision")
         check_known(self.schedule, get_args(Schedule), "schedule of the learning rate")
         at_least = {"steps": 1, "batch_size": 2, "warmup_steps": 0, "log_every": 1, "checkpoint_every": 1}
+        check_seed(self.seed)
         at_least |= {"workers": 0, "stored_size": 1, "threads": 1, "limit": 1, "accumulate": 1}
         for name, low in at_least.items():
             value = getattr(self, name)

@@ -19,6 +19,7 @@ from crossgap.datasets.packed import is_plain_file
 from crossgap.datasets.scenes import is_scenes
 from crossgap.datasets.shards import Sample, expand_shards, read_shards
 from crossgap.errors import InputError
+from crossgap.long_words import remember_long_words
 from pretrain.augment import AugmentConfig, Place, drop_words, random_view, uniform
 from pretrain.images import ImagesInMemory, ImagesInShards, square
 from pretrain.prepare import manifest_shards
@@ -164,7 +165,9 @@ def pairs_of(
     told = [caption for of_image in captions for caption in of_image]
     distinct = sorted(set(told))
     place = {caption: index for index, caption in enumerate(distinct)}
-    ids_ML = SimpleTokenizer(context_length=context_length)(distinct)
+    tokenize = SimpleTokenizer(context_length=context_length)
+    remember_long_words(tokenize, distinct)
+    ids_ML = tokenize(distinct)
     lengths_M = ids_ML.argmax(1) + 1  # the end-of-text token has the highest id
     vocabulary_V, indices_ML = ids_ML.unique(return_inverse=True)
     count_N = torch.tensor([len(of_image) for of_image in captions])

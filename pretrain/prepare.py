@@ -24,7 +24,10 @@ from crossgap.datasets.stored import read_bytes
 from crossgap.datasets.table import SPECS
 from crossgap.datasets.tree import walk
 from crossgap.errors import InputError, check_known
-from crossgap.records import atomic_path, file_digest, read_json, write_json
+from crossgap.names import readable
+from crossgap.progress import ItemProgress, Tick, told
+from crossgap.provenance import config_hash
+from crossgap.records import atomic_path, check_place, file_digest, read_json, write_json
 from crossgap.settings import check_same
 
 MANIFEST = "manifest.json"
@@ -57,26 +60,46 @@ def prepare(
         InputError: nothing to write, a source that is not understood, ``out`` holds shards of other settings,
             or more bad samples than ``max_bad``.
     """
-    settings = {"source": str(source), "per_shard": per_shard, "image_size": image_size, "limit": limit}
-    if whole_texts:
-        settings["whole_texts"] = True
+    settings = {
+        "source": readable(str(source.resolve() if data_root is None else source)),
+        "per_shard": per_shard,
+        "image_size": image_size,
+        "limit": limit,
+        **({"whole_texts": True} if whole_texts else {}),
+    }
     if (out / MANIFEST).exists():
         done: dict[str, Any] = read_json(out / MANIFEST)
-        check_same(out, done.get("settings"), settings)
+        recorded = dict(done.get("settings", {}))
+        content = recorded.pop("content", None)
+        check_same(out, recorded, settings)
+        gone = data_root is None and not source.exists()
+        if (
+            not gone
+            and content is not None
+            and content != _content(_entries(source, data_root, BadSamples(limit=max_bad), whole_texts)[0])
+        ):
+            raise InputError(
+                f"{out} was written from {source} as it was before: images or captions were added, removed "
+                "or changed since; give another --out"
+            )
         return done
     bad = BadSamples(limit=max_bad)
-    entries, left_out = _entries(source, data_root, bad, whole_texts)
-    samples = _samples(entries, image_size, bad)
+    with told(f"listing {source}"):
+        entries, left_out = _entries(source, data_root, bad, whole_texts)
+    settings["content"] = _content(entries)
     out.mkdir(parents=True, exist_ok=True)
     shards: list[dict[str, Any]] = []
     total = 0
-    while True:
-        wanted = per_shard if limit is None else min(per_shard, limit - total)
-        shard = _write_shard(out / f"{len(shards):06d}.tar", samples, wanted) if wanted else None
-        if shard is None:
-            break
-        shards.append(shard)
-        total += shard["samples"]
+    with ItemProgress() as progress:
+        tick = progress.start("read images", len(entries) if limit is None else min(limit, len(entries)))
+        samples = _samples(entries, image_size, bad, tick)
+        while True:
+            wanted = per_shard if limit is None else min(per_shard, limit - total)
+            shard = _write_shard(out / f"{len(shards):06d}.tar", samples, wanted) if wanted else None
+            if shard is None:
+                break
+            shards.append(shard)
+            total += shard["samples"]
     if not shards:
         raise InputError(f"{source}: no pair of image and caption to write")
     manifest = {
@@ -110,6 +133,16 @@ def manifest_shards(folder: Path) -> list[str]:
             raise InputError(f"shard {path} {found}, {shard['bytes']} were written; prepare the folder again")
         paths.append(str(path))
     return paths
+
+
+def _content(entries: list[Entry]) -> str:
+    """Hash what a source holds: ids, captions, labels and the sizes of its images, which are not read."""
+    files = [entry.image if isinstance(entry.image, Path) else None for entry in entries]
+    sizes = [file.stat().st_size if file is not None and file.is_file() else 0 for file in files]
+    rows = [
+        [entry.id, entry.label, *entry.captions, size] for entry, size in zip(entries, sizes, strict=True)
+    ]
+    return config_hash({"entries": rows})
 
 
 def _entries(
@@ -161,8 +194,11 @@ def _left_out(why: str, paths: list[Path], folder: Path) -> str:
     return f"Left out, as {why}: {len(paths)} ({names}{', ...' if len(paths) > 3 else ''})."
 
 
-def _samples(entries: list[Entry], image_size: int | None, bad: BadSamples) -> Iterator[dict[str, Any]]:
+def _samples(
+    entries: list[Entry], image_size: int | None, bad: BadSamples, tick: Tick
+) -> Iterator[dict[str, Any]]:
     for number, entry in enumerate(entries):
+        tick(1)
         try:
             extension, data = _image(entry, image_size)
         except InputError as error:
@@ -239,6 +275,7 @@ def main(
         data_root: where the folders of the known datasets lie (python -m crossgap.datasets names them).
     """
     allow_pixels(max_pixels)
+    check_place(out)
     for name, value in {"per-shard": per_shard, "image-size": image_size, "limit": limit}.items():
         if value is not None and value < 1:
             raise InputError(f"--{name} must be at least 1, not {value}")

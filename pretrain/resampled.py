@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from crossgap.datasets.bad import BadSamples
 from crossgap.datasets.shards import Sample, scan_shard
 from crossgap.errors import InputError
+from crossgap.long_words import remember_long_words
 from pretrain.augment import Place
 from pretrain.data import Batch, Captions, Drawn, ViewMaker
 from pretrain.images import pixels_of, square
@@ -227,6 +228,7 @@ def readers_named() -> Iterator[None]:
 
 def _together(rows: list[tuple[Tensor, str, str, str | None]], tokenize: SimpleTokenizer) -> _Pairs:
     images, firsts, others, concepts = zip(*rows, strict=True)
+    remember_long_words(tokenize, [*firsts, *others])
     ids_BL, other_ids_BL = tokenize(list(firsts)), tokenize(list(others))
     known = [concept for concept in concepts if concept is not None]
     return _Pairs(

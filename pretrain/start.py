@@ -13,7 +13,7 @@ from open_clip import CLIP, SimpleTokenizer
 from open_clip.transformer import QuickGELU, VisionTransformer
 from torch import Tensor
 
-from crossgap.encoders import CONFIG_FILE, OpenClipEncoder, load_encoder, newest_checkpoint
+from crossgap.encoders import CONFIG_FILE, HUB, LOCAL, OpenClipEncoder, load_encoder, newest_checkpoint
 from crossgap.errors import InputError
 from pretrain.config import TrainConfig
 from pretrain.model import build_model
@@ -82,11 +82,13 @@ def _existing(name: str, pretrained: str | None) -> Start:
             f"encoder {encoder.name!r} cannot be fine-tuned here: {reason}; take one with CLIP's own "
             "vision and text transformers, as ViT-B-32"
         )
-    if Path(name).is_dir():
-        held = json.loads((newest_checkpoint(Path(name)) / CONFIG_FILE).read_text("utf-8"))
+    folder = Path(name.removeprefix(LOCAL))
+    if folder.is_dir():
+        held = json.loads((newest_checkpoint(folder) / CONFIG_FILE).read_text("utf-8"))
         model_cfg = held["model_cfg"]
     else:
-        model_cfg = dict(open_clip.get_model_config(name) or {})
+        known = name if name.startswith(HUB) else name.replace("/", "-")
+        model_cfg = dict(open_clip.get_model_config(known) or {})
         if any(isinstance(module, QuickGELU) for module in model.modules()):
             model_cfg["quick_gelu"] = True
     model.requires_grad_(True)

@@ -20,8 +20,9 @@ from crossgap.datasets.image_formats import allow_pixels
 from crossgap.datasets.scenes import SceneOptions, is_scenes
 from crossgap.errors import InputError, check_known
 from crossgap.options import NO_CHANGES, Changes
+from crossgap.progress import told
 from crossgap.provenance import commit, config_hash, versions
-from crossgap.records import read_json, write_json
+from crossgap.records import check_place, read_json, write_json
 from crossgap.settings import check_same
 from crossgap.strict import hints_of
 from pretrain.checkpoint import Checkpoint, find_checkpoint, remove_leftovers
@@ -91,7 +92,8 @@ def train(
     with processes.together():
         packages = tracker_packages(track if processes.first else ())
         if processes.first and config.validation is not None:
-            check_validation(config.validation)
+            with told(f"reading {config.validation}, split val"):
+                check_validation(config.validation)
     folder = out / "checkpoints"
     found = find_checkpoint(folder, _warn if processes.first else lambda damage: None)
     # without a checkpoint there is nothing to go on with: a run that never got that far may be replaced
@@ -109,8 +111,10 @@ def train(
             check_shares(config.batch_size, config.accumulate, processes)
             bad = BadSamples(limit=config.max_bad)
             with processes.together():
-                start = start_model(config)
-                data = open_data(config, start, processes, bad, checkpoint)
+                with told(f"making the model{f' from {config.encoder}' if config.encoder else ''}"):
+                    start = start_model(config)
+                with told(f"reading {config.data}"):
+                    data = open_data(config, start, processes, bad, checkpoint)
             if bad.reasons and processes.first:
                 _warn(f"{len(bad.reasons)} bad samples left out: {dict(bad.by_shard)}")
             bad.say = _warn
@@ -375,6 +379,7 @@ def main(
     if changes.show:
         changes.print({"out": str(folder), "track": list(track), **as_table(config, base)}, leave_out=_SHORT)
         return
+    check_place(folder)
     with joined(config.device) as processes:
         _train_and_say(config, folder, processes, track)
 

@@ -21,8 +21,8 @@ MAY_IMPORT = {
 }
 TORCH_FREE = {
     "crossgap.command", "crossgap.errors", "crossgap.intervals", "crossgap.inversion_axes",
-    "crossgap.quoting", "crossgap.records", "crossgap.route_values", "crossgap.shots", "crossgap.support",
-    "crossgap.vocabulary",
+    "crossgap.names", "crossgap.progress", "crossgap.quoting", "crossgap.records",
+    "crossgap.route_values", "crossgap.shots", "crossgap.support", "crossgap.vocabulary",
 }  # fmt: skip
 
 

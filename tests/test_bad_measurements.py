@@ -299,6 +299,18 @@ def test_evaluation_gives_no_interval_and_no_agreement_where_there_is_none() -> 
     assert alike["cycle_knn_image@10"].value == pytest.approx(1)
 
 
+@pytest.mark.parametrize("captions", ["ab", "aab", "abb", "abc", "aabb", "aaab", "a", "aa"])
+def test_few_pairs_are_measured_as_far_as_they_go(captions: str) -> None:
+    count = len(captions)
+    found = pair_metrics(IMAGE[:count], TEXT[:count], labels=LABELS[:count], clusters=list(captions), seed=0)
+    by_name = {one.name: one for one in found}
+    assert ("RMG" in by_name) == (count > 1)
+    assert "alignment" in by_name
+    # of the parts that leave one caption out, one holds a single pair, which has no RMG
+    whole = len(set(captions)) > 1 and min(count - captions.count(one) for one in captions) > 1
+    assert count == 1 or (by_name["RMG"].low is not None) == whole
+
+
 def test_a_class_of_one_and_a_gallery_smaller_than_k() -> None:
     alone = Relevance(torch.tensor([[True, False], [False, False]]), torch.zeros(2, 2, dtype=torch.bool))
     found = FOUND["retrieval_metrics"](torch.tensor([[0.1, 0.2], [0.3, 0.1]]), alone, ks=(1, 10))

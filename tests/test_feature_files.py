@@ -221,6 +221,109 @@ def test_pickles_and_other_files_are_not_read(tmp_path: Path) -> None:
             read_features([tmp_path / name])
 
 
+ROWS = 6
+
+
+def table_of(**columns: Any) -> pd.DataFrame:
+    values = list(np.random.default_rng(0).normal(size=(ROWS, 4)))
+    return pd.DataFrame(
+        {"id": range(ROWS), "values": values, "label": list("ab") * 3, "modality": "image", **columns}
+    )
+
+
+def values_with(last: Any) -> list[Any]:
+    return [*np.random.default_rng(0).normal(size=(ROWS - 1, 4)), last]
+
+
+ODD_TABLES: dict[str, tuple[pd.DataFrame, str]] = {
+    "none": (table_of(values=values_with(None)), r"item '5' holds None \(NoneType\) as values"),
+    "scalars": (table_of(values=[1.0] * ROWS), r"item '0' holds 1\.0 \(float\) as values, expected a list"),
+    "empty": (table_of(values=values_with([])), "item '5' has 0 values, others 4"),
+    "ragged": (table_of(values=values_with([1.0, 2.0])), "item '5' has 2 values, others 4"),
+    "nested": (table_of(values=[[[1.0, 2.0]]] * ROWS), "item '0' holds .* among its values, expected"),
+    "strings": (
+        table_of(values=[["0.1", "0.2"]] * ROWS), r"item '0' holds '0\.1' \(str\) among its values"
+    ),
+    "null inside": (table_of(values=[[None, 1.0]] * ROWS), "row of '0' is not finite"),
+    "several labels": (table_of(label=[["a"], ["a", "b"]] * 3), r"row 1 has \['a', 'b'\] \(list\) as label"),
+    "two labels each": (table_of(label=[["a", "c"], ["a", "b"]] * 3), r"row 0 has \['a', 'c'\].*keep one"),
+    "no label": (table_of(label=[[], ["b"]] * 3), r"row 0 has \[\] \(list\) as label"),
+    "structs": (table_of(label=[{"x": 1}] * ROWS), r"row 0 has \{'x': 1\} \(dict\) as label"),
+    "null label": (table_of(label=[None, *range(5)]), r"row 0 \(id '0'\) has an empty label"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD_TABLES)
+def test_tables_with_odd_cells_name_the_item(name: str, tmp_path: Path) -> None:
+    frame, says = ODD_TABLES[name]
+    frame.to_parquet(tmp_path / "odd.parquet")
+    with pytest.raises(InputError, match=rf"odd\.parquet.*{says}"):
+        read_features([tmp_path / "odd.parquet"])
+
+
+def test_an_index_may_hold_the_ids_and_lists_of_one_the_labels(tmp_path: Path) -> None:
+    table_of(label=[[1.0], [2.0]] * 3).set_index("id").to_parquet(tmp_path / "F.PARQUET")
+    about = read_features([tmp_path / "F.PARQUET"]).sides["image"].about
+    assert about["id"] == [str(row) for row in range(ROWS)]
+    assert about["label"] == ["1", "2"] * 3
+
+
+def test_a_plain_array_is_read_with_the_modality_that_its_path_says(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    parts = {name: generator.normal(size=(4, 8)).astype("float16") for name in ("i0", "i1", "t0", "t1")}
+    for name, values in parts.items():
+        np.save(tmp_path / f"{name}.npy", values)
+    given = [
+        *(Path(f"image={tmp_path / name}.npy") for name in ("i0", "i1")),
+        *(Path(f"text={tmp_path / name}.npy") for name in ("t0", "t1")),
+    ]
+    table = read_features(given)
+    data = feature_dataset(table)
+    assert [task.name for task in data.tasks] == ["image-text", "text-image"]
+    assert data.tasks[0].query.labels == tuple(str(row) for row in range(8))
+    expected = np.concatenate([parts["t0"], parts["t1"]]).astype("float32")
+    torch.testing.assert_close(
+        table.embed(data.tasks[0].gallery), torch.nn.functional.normalize(torch.tensor(expected), dim=1)
+    )
+    with pytest.raises(InputError, match=r"8 images and 4 texts; of \.npy files row k"):
+        read_features(given[:3])
+    with pytest.raises(InputError, match=r"does not say what its rows are; write image=\S+i0\.npy"):
+        read_features([tmp_path / "i0.npy"])
+    np.save(tmp_path / "deep.npy", np.zeros((2, 2, 2)))
+    with pytest.raises(InputError, match=r"values of shape \(2, 2, 2\)"):
+        read_features([Path(f"image={tmp_path / 'deep.npy'}")])
+
+
+def test_what_a_path_says_must_be_what_the_file_says(tmp_path: Path) -> None:
+    np.savez(tmp_path / "f.npz", values=np.eye(3), ids=np.arange(3), modality="text")
+    assert set(read_features([Path(f"text={tmp_path / 'f.npz'}")]).sides) == {"text"}
+    with pytest.raises(InputError, match="called image, but its rows are of modality text"):
+        read_features([Path(f"image={tmp_path / 'f.npz'}")])
+
+
+def test_files_under_the_wrong_name_are_told(tmp_path: Path) -> None:
+    np.save(tmp_path / "one.npy", np.eye(3))
+    (tmp_path / "one.npy").rename(tmp_path / "one.npz")
+    with pytest.raises(InputError, match=r"one array, as in a \.npy file"):
+        read_features([tmp_path / "one.npz"])
+    np.savez(tmp_path / "many.npz", values=np.eye(3))
+    (tmp_path / "many.npz").rename(tmp_path / "many.npy")
+    with pytest.raises(InputError, match=r"several arrays, as in an \.npz file"):
+        read_features([Path(f"image={tmp_path / 'many.npy'}")])
+
+
+@pytest.mark.parametrize(
+    "held", ['{"a": 1}', '["a", ["b", "c"], "d"]', '"abc"', "5", "[[1], [2, 3], 4]", "[1"]
+)
+def test_metadata_that_is_no_list_of_words_is_refused(held: str, tmp_path: Path) -> None:
+    ids = {"ids": '["x", "y", "z"]'} if held != "[1" else {}
+    save_file(
+        {"values": torch.eye(3)}, tmp_path / "f.safetensors", {**ids, "labels": held, "modality": "image"}
+    )
+    with pytest.raises(InputError, match=r"f\.safetensors.*(labels?|JSONDecodeError)"):
+        read_features([tmp_path / "f.safetensors"])
+
+
 def test_parts_must_share_width_and_columns(tmp_path: Path) -> None:
     one, two = tmp_path / "one.npz", tmp_path / "two.npz"
     np.savez(one, values=np.eye(3), ids=np.array(list("abc")), modality="image", labels=np.array(list("xxy")))

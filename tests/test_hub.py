@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +11,7 @@ import pytest
 
 from crossgap import weights
 from crossgap.datasets import load_dataset
+from crossgap.datasets.picture_cache import PictureCache
 from crossgap.errors import InputError
 from tests.miniatures import picture
 from tests.test_datasets import check_contract
@@ -52,6 +54,29 @@ def test_images_with_classes(images: Path, tmp_path: Path) -> None:
     some = load_dataset(f"hf:{images}", limit=4)
     assert len(some.tasks[0].query) == 4
     assert "The first 4 rows" in some.tasks[0].protocol
+
+
+def test_two_loads_at_once_take_nothing_from_each_other(images: Path, tmp_path: Path) -> None:
+    one, other = load_dataset(f"hf:{images}"), load_dataset(f"hf:{images}", limit=4)
+    before = {path: path.stat().st_mtime_ns for path in map(Path, map(str, one.tasks[0].query.contents))}
+    again = load_dataset(f"hf:{images}")
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert set(other.tasks[0].query.contents) <= set(one.tasks[0].query.contents)
+    assert again.tasks[0].query.image(3).tobytes() == one.tasks[0].query.image(3).tobytes()
+
+
+def test_pictures_are_kept_by_content_by_many_writers(tmp_path: Path) -> None:
+    cache = PictureCache(tmp_path / "cache")
+    data = [bytes([place % 5]) * 50_000 for place in range(40)]
+    with ThreadPoolExecutor(8) as threads:
+        places = list(threads.map(cache.keep, data))
+    assert [path.read_bytes() for path in places] == data
+    assert sorted({*places}) == sorted(path for path in cache.folder.rglob("*") if path.is_file())
+    places[0].write_bytes(b"cut off by a full disk")
+    assert cache.keep(data[0]).read_bytes() == data[0]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"cache .*file: an image cannot be written .*XDG_CACHE_HOME"):
+        PictureCache(tmp_path / "file").keep(b"x")
 
 
 def test_texts_with_classes(tmp_path: Path) -> None:

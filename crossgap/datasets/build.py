@@ -25,6 +25,7 @@ from crossgap.datasets.entry import (
 )
 from crossgap.datasets.reading import Reading
 from crossgap.datasets.tasks import Answers, Dataset, Extra, FitData, Items, Kind, Pairs, ProbeData, Task
+from crossgap.names import readable
 
 INVERSION_TEMPLATE = "a photo of {}"
 MAX_PAIRS = 5000  # image-text pairs of the gap: the number that most papers use; its metrics depend on it
@@ -53,7 +54,7 @@ class TaskList:
     def __init__(
         self, name: str, split: str, digest: str, notes: Sequence[str], notices: Sequence[str] = ()
     ) -> None:
-        self._name, self._split, self._digest = name, split, digest
+        self._name, self._split, self._digest = readable(name), split, digest
         self._notices = [*notices]
         self._tail = "".join(f" {note}" for note in (*notes, *notices) if note)
         self._made: list[Task] = []

@@ -11,6 +11,7 @@ from crossgap.datasets.known import missing_files, read_contents
 from crossgap.datasets.stored import StoredImage
 from crossgap.datasets.table import SPECS
 from crossgap.errors import InputError, check_known
+from crossgap.progress import told
 
 SAMPLES = 8  # images that are decoded of each part
 
@@ -43,7 +44,9 @@ def check_root(root: Path, names: Sequence[str] = ()) -> Iterator[Found]:
     for name in names:
         check_known(name, SPECS, "dataset")
     for name in names or SPECS:
-        yield _check(name, root)
+        with told(f"checking {name}"):
+            found = _check(name, root)
+        yield found
 
 
 def _check(name: str, root: Path) -> Found:

@@ -11,13 +11,18 @@ from crossgap.datasets.stored import Picture
 from crossgap.datasets.stratify import stratified
 from crossgap.datasets.tasks import Items
 from crossgap.errors import InputError
+from crossgap.names import is_text, readable
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
     """An image with its captions, or a text that stands for itself (its only caption).
 
-    ``label`` is its class and ``group`` the identity of the thing shown; "" where there is none.
+    ``label`` is its class and ``group`` the identity of the thing shown; "" where there is none. An ``id``
+    that is no text (a file name in another encoding) shows the bytes at fault as ``\\xNN``.
+
+    Raises:
+        InputError: a label, group or caption that is no text: words are their author's to mend.
     """
 
     id: str
@@ -25,6 +30,16 @@ class Entry:
     captions: tuple[str, ...]
     label: str
     group: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "id", readable(self.id))
+        for part, texts in (("label", (self.label,)), ("group", (self.group,)), ("text", self.captions)):
+            odd = next((text for text in texts if not is_text(text)), None)
+            if odd is not None:
+                raise InputError(
+                    f"item {self.id!r}: its {part} {readable(odd)[:80]!r} is not UTF-8; rename or write it "
+                    "in UTF-8 (classes are words in prompts)"
+                )
 
 
 def usable_entries(name: str, entries: Sequence[Entry], bad: BadSamples) -> list[Entry]:

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,6 +13,7 @@ from crossgap.datasets.build import make_dataset
 from crossgap.datasets.entry import Entry
 from crossgap.datasets.image_formats import IMAGE_EXTENSIONS
 from crossgap.datasets.labels import label_text
+from crossgap.datasets.picture_cache import PictureCache
 from crossgap.datasets.reading import Reading
 from crossgap.datasets.split import choose_split, same_splits, split_name
 from crossgap.datasets.tasks import Dataset
@@ -112,7 +108,7 @@ def _columns(name: str, features: Any) -> dict[str, str]:
 
 
 def _entries(name: str, builder: Any, split: str, reading: Reading) -> list[Entry]:
-    """Turn rows into entries, their images into files of a folder that is either whole or not there."""
+    """Turn rows into entries, their images into files of a cache."""
     stream, features = _stream(builder, split)
     columns = _columns(name, features)
     limit = reading.limit
@@ -120,23 +116,13 @@ def _entries(name: str, builder: Any, split: str, reading: Reading) -> list[Entr
     reader = _Rows(f"dataset {name!r}, split {split!r}", split, columns, features, reading.bad)
     if "image" not in columns:
         return reader.classed([reader.entry(number, row) for number, row in enumerate(_known(name, rows))])
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crossgap" / "hf"
-    cache.mkdir(parents=True, exist_ok=True)
-    key = hashlib.sha256(json.dumps([name, split, limit]).encode()).hexdigest()[:16]
-    folder = cache / key
-    temporary = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=cache))
-    try:
-        entries = []
-        for number, row in enumerate(_known(name, rows)):
-            entry = reader.entry(number, row, folder / str(number))
-            data = reader.image(number, row) if entry is not None else None
-            if entry is not None and data is not None:
-                (temporary / str(number)).write_bytes(data)
-                entries.append(entry)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    cache = PictureCache()
+    entries = []
+    for number, row in enumerate(_known(name, rows)):
+        entry = reader.entry(number, row)
+        data = reader.image(number, row) if entry is not None else None
+        if entry is not None and data is not None:
+            entries.append(replace(entry, image=cache.keep(data)))
     return reader.classed(entries)
 
 
@@ -157,12 +143,12 @@ class _Rows:
     features: Any
     bad: BadSamples
 
-    def entry(self, number: int, row: Mapping[str, Any], image: Path | None = None) -> Entry | None:
+    def entry(self, number: int, row: Mapping[str, Any]) -> Entry | None:
         try:
             return Entry(
                 # of two splits one may be the gallery of the other
                 id=f"row-{number}" if split_name(self.split) != "train" else f"train-row-{number}",
-                image=image,
+                image=None,
                 captions=self._captions(number, row),
                 label=self._label(number, row),
             )

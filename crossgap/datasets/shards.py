@@ -18,6 +18,7 @@ from crossgap.datasets.image_formats import decode_image as decode_image  # for 
 from crossgap.datasets.packed import UNPACKING_ERRORS, is_plain_file, open_unpacked, scheme_of
 from crossgap.datasets.stored import StoredImage
 from crossgap.errors import InputError
+from crossgap.names import is_text, readable
 
 TEXT_EXTENSIONS = ("txt", "json", "cls")
 SCHEMES = ("file", "http", "https", "s3", "gs", "gcs", "az", "abfs", "hf", "memory")
@@ -307,6 +308,9 @@ def _captions(read: dict[str, bytes], meta: dict[str, Any], where: str, whole_te
         captions = [] if meta.get("caption") is None else [meta["caption"]]
     if not isinstance(captions, list) or not all(isinstance(caption, str) for caption in captions):
         raise InputError(f"{where}: captions {captions!r} are not a list of texts")
+    odd = next((caption for caption in captions if not is_text(caption)), None)
+    if odd is not None:
+        raise InputError(f"{where}: caption {readable(odd)[:80]!r} holds half a character (a lone surrogate)")
     return tuple(caption.strip() for caption in captions if caption.strip())
 
 
