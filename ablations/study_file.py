@@ -33,6 +33,7 @@ from crossgap.presets import Schedule, preset
 from crossgap.routes import ROUTES as ALL_ROUTES
 from crossgap.routes import direction
 from pretrain.config import TrainConfig
+from pretrain.labels import description_of, label_of
 from pretrain.recipes import FINE_TUNING, RECIPES
 
 Table = Mapping[str, Any]
@@ -162,12 +163,13 @@ def _called(path: Path, function: str) -> Study:
 def _study(document: _Document, stem: str) -> Study:
     known = RECIPES | FINE_TUNING
     with _naming("base"):
-        base = known[check_known(document.base, known, "recipe")]
+        check_known(document.base, known, "recipe")
+    trained = _configured(_trained(document.base), document.train, "train")
     baseline = Arm(
         name=document.base,
-        label=base.label,
-        description=base.description,
-        train=_configured(_trained(document.base), document.train, "train"),
+        label=label_of(trained, beside=trained),
+        description=description_of(trained),
+        train=trained,
     )
     with _naming("axes"):
         check_axes(document.axes, baseline.train)
@@ -208,11 +210,11 @@ def _arm(entry: _ArmEntry, document: _Document, baseline: Arm, path: str) -> Arm
     description = "; ".join(f"{name} = {value}" for name, value in settings.items())
     if entry.recipe is not None:
         with _naming(f"{path}.recipe"):
-            recipe = known[check_known(entry.recipe, known, "recipe")]
+            check_known(entry.recipe, known, "recipe")
         train = _configured(_trained(entry.recipe), document.train, f"{path} with [train]")
-        label = f"{recipe.label}, {label}" if entry.train else recipe.label
-        description = f"{recipe.description}; {description}" if entry.train else recipe.description
     train = _configured(train, entry.train, f"{path}.train")
+    if entry.recipe is not None:
+        label, description = label_of(train, beside=baseline.train), description_of(train)
     with _naming(path):
         return Arm(
             name=entry.name,

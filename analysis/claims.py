@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis.comparisons import of_headline
 from analysis.contrasts import between
-from analysis.design import WEIGHT, Value, changes, flat
+from analysis.design import changes
 from analysis.evidence import (
     QUERY,
     Evidence,
@@ -28,6 +28,7 @@ from analysis.study import Study
 from analysis.tables import CONTROLS, Headline, at
 from crossgap.intervals import Bootstrap, paired_difference
 from crossgap.quoting import MODEL, SIDE
+from crossgap.treatment import WEIGHT, Value, flat
 from crossgap.vocabulary import ROUTE_WORDS
 
 Kind = Literal["above", "below", "negligible"]

@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.comparisons import of_headline
 from analysis.contrasts import minus_baseline, over_seeds_of
-from analysis.design import Ladder, changes, crossing, levels, short, temperature_ladder, weight_ladders
+from analysis.design import Ladder, changes, crossing, levels, temperature_ladder, weight_ladders
 from analysis.stats.crossing import complete_crossing
 from analysis.stats.factorial import factorial_effects
 from analysis.stats.families import benjamini_hochberg
@@ -18,6 +18,7 @@ from analysis.stats.seeds import paired_seeds
 from analysis.study import Study
 from analysis.tables import Headline
 from crossgap.quoting import MODEL
+from crossgap.treatment import short
 from crossgap.vocabulary import CROSS_TASKS
 
 REGIME = "objective.temperature.regime"

@@ -22,6 +22,7 @@ from pretrain.bad import BadSamples
 from pretrain.checkpoint import Checkpoint, find_checkpoint, remove_leftovers
 from pretrain.config import Tower, TrainConfig
 from pretrain.data import TrainingPairs, load_pairs, shards_of
+from pretrain.labels import about_run
 from pretrain.loop import NonFiniteLoss, Run, Stopped
 from pretrain.objective import WeightSchedule
 from pretrain.processes import ALONE, Processes, check_shares, joined
@@ -55,6 +56,7 @@ def train(
     progress: bool = True,
     processes: Processes = ALONE,
     track: Sequence[str] = (),
+    label: str | None = None,
 ) -> TrainResult:
     """Train a model into a run directory, or go on where an earlier call stopped.
 
@@ -62,6 +64,8 @@ def train(
     newest whole checkpoint and ends, on a CPU with the same number of threads and processes, with the same
     bits as one that was not; a finished one is returned as it is. SIGTERM ends it after its step, with a
     checkpoint.
+
+    ``label`` is what a study calls the run; without it, what its settings are.
 
     ``track`` names experiment trackers that are told what ``metrics.jsonl`` is; one that fails is left out.
 
@@ -100,14 +104,16 @@ def train(
                 _warn(f"{len(bad.reasons)} bad samples left out: {dict(bad.by_shard)}")
             bad.say = _warn
             with processes.together():
-                run = Run(config, out, data, checkpoint, started, processes, start=start, bad=bad)
+                run = Run(
+                    config, out, data, checkpoint, started, processes, start=start, bad=bad, label=label
+                )
             processes.check_same(
                 run.digest,
                 f"the processes read other data from {config.data} than each other ({run.amount} here)",
             )
             with processes.together():  # and all have read what lies there
                 if processes.first:
-                    _record_config(config, out, run, recorded)
+                    _record_config(config, out, run, recorded, label)
                     remove_leftovers(folder, run.step)
             with (
                 readers_named(),
@@ -176,11 +182,16 @@ def _check_config(config: TrainConfig, out: Path) -> dict[str, Any]:
     recorded: dict[str, Any] = read_json(out / "config.json")
     if "config" not in recorded:
         raise InputError(f"{out / 'config.json'} is not the config of a training run; give another --out")
-    check_same(out, recorded["config"], config.as_json())
+    before = dict(recorded["config"])
+    if config.encoder is not None:
+        before.pop("model", None)  # which an earlier version wrote, though nothing was made of it
+    check_same(out, before, config.as_used())
     return recorded
 
 
-def _record_config(config: TrainConfig, out: Path, run: Run, recorded: dict[str, Any] | None) -> None:
+def _record_config(
+    config: TrainConfig, out: Path, run: Run, recorded: dict[str, Any] | None, label: str | None
+) -> None:
     if recorded is not None:
         if recorded["data"]["digest"] != run.digest:
             raise InputError(
@@ -192,9 +203,10 @@ def _record_config(config: TrainConfig, out: Path, run: Run, recorded: dict[str,
     write_json(
         out / "config.json",
         {
-            "config": config.as_json(),
+            "config": config.as_used(),
             "config_hash": config_hash(config.as_json()),
-            "acts_on": config.objective.acts_on,
+            **about_run(config, label),
+            "used": run.used,
             "data": {"digest": run.digest, "amount": run.amount, "bad": run.bad.reasons},
             "versions": versions(),
             "commit": commit(),
