@@ -38,6 +38,7 @@ from crossgap.records import read_json, write_json
 from crossgap.routes import ROUTES
 from crossgap.settings import check_same
 from crossgap.summary import summary
+from crossgap.trained_runs import carry, trained_run
 
 # What --preset paper measures: its inversions, with placebos and maps that cost little beside them.
 PAPER_ROUTES = (
@@ -75,6 +76,8 @@ def main(
     """Measure an encoder on datasets, or features made elsewhere: retrieval by routes, zero-shot, gap.
 
     Each dataset that is done is kept in out/datasets, so that the same command resumes an interrupted run.
+    Of a model trained here the settings, the curves, the arm and the seed of its training go along, so that
+    python -m analysis.report compares several such folders as arms of a study.
 
     Args:
         out: folder for rows.jsonl and the tables that pictures are drawn from.
@@ -183,7 +186,16 @@ def main(
     evaluations = {"preset" if preset else name: asdict(one) for name, one in configs.items()}
     settings = {**about, "fingerprint": source.fingerprint, "evaluation": evaluations}
     _claim(out, settings)
-    provenance = Provenance(study="evaluate", arm=source.name, config_hash=config_hash(settings))
+    run = trained_run(Path(encoder)) if encoder is not None else None
+    if run is not None:
+        carry(run, out)
+    provenance = Provenance(
+        study="evaluate",
+        arm=source.name if run is None else run.arm,
+        seed=0 if run is None else run.seed,
+        pairs_seen=None if run is None else run.pairs_seen,
+        config_hash=config_hash(settings),
+    )
     parts = []
     for number, job in enumerate(jobs, start=1):
         folder = out / "datasets" / _folder_name(number, job.name)
