@@ -20,6 +20,8 @@ from rich.table import Table
 from crossgap.command import run_commands
 from crossgap.errors import InputError, check_known
 from crossgap.records import atomic_path, read_json, read_lines, read_rows
+from crossgap.setting_columns import with_inversions, with_settings
+from crossgap.treatment import configuration
 
 
 def status(folder: Annotated[Path, tyro.conf.Positional]) -> int:
@@ -39,7 +41,7 @@ def status(folder: Annotated[Path, tyro.conf.Positional]) -> int:
 
 
 def export(folder: Annotated[Path, tyro.conf.Positional], *, to: Path) -> int:
-    """Write a study's rows as one CSV or parquet table.
+    """Write a study's rows as one CSV or parquet table, with a column for each setting that varies.
 
     Args:
         folder: the study's folder, as runs/demo.
@@ -52,7 +54,14 @@ def export(folder: Annotated[Path, tyro.conf.Positional], *, to: Path) -> int:
     }
     check_known(to.suffix, writers, "ending of --to")
     paths = [folder / "trials" / name / "rows.jsonl" for name in _trials(study)]
-    frame = read_rows([path for path in paths if path.exists()])
+    configs: dict[str, dict[str, Any]] = {}
+    for arm in study["arms"]:
+        for seed in study["seeds"]:
+            path = folder / "trials" / f"{arm['name']}-s{seed}" / "config.json"
+            if path.exists():
+                configs.setdefault(arm["name"], configuration(read_json(path)))
+    rows = read_rows([path for path in paths if path.exists()])
+    frame = with_inversions(with_settings(rows, configs))
     with atomic_path(to) as temporary:
         writers[to.suffix](frame, temporary)
     print(f"{to}: {len(frame)} rows")

@@ -69,7 +69,7 @@ def write_report(
     frames: tuple[Literal["csv", "parquet"], ...] = ("csv", "parquet")
     for kind in frames:
         if kind in formats:
-            written += write_frames(results, out / "tables", kind)
+            written += write_frames(study, results, out / "tables", kind)
     return written[0] if written else out
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from crossgap.errors import InputError, check_known
 from crossgap.records import TABLES, numeric, read_json, read_lines, read_rows, read_table
-from crossgap.treatment import flat, treatment_hash
+from crossgap.treatment import configuration, flat, treatment_hash
 
 TRIAL_COLUMNS = ("arm", "seed", "state", "reason", "step", "seconds", "log")
 QUOTED_METRICS = ("mAP", "hit@1")  # of per_query.parquet; the others are read from rows
@@ -129,12 +129,12 @@ def _joined(studies: Sequence[Study]) -> Study:
     sentences = dict.fromkeys(study.selection for study in studies if study.selection)
     modes = {study.mode for study in studies}
     arms: dict[str, Arm] = {}
-    by_arm: dict[str, Any] = {field: {} for field in BY_ARM}
+    by_arm: dict[str, Any] = {kind: {} for kind in BY_ARM}
     for study in studies:
         for arm in study.arms:
             arms.setdefault(arm.name, arm)
-        for field in BY_ARM:
-            by_arm[field] = {**getattr(study, field), **by_arm[field]}
+        for kind in BY_ARM:
+            by_arm[kind] = {**getattr(study, kind), **by_arm[kind]}
     return Study(
         name=", ".join(dict.fromkeys(study.name for study in studies)),
         description=" ".join(dict.fromkeys(study.description for study in studies if study.description)),
@@ -298,9 +298,8 @@ def _settings(folders: Iterable[tuple[str, Path]]) -> dict[str, Any]:
         if not path.exists():
             continue
         document = read_json(path)
-        if isinstance(document.get("config"), Mapping) and isinstance(document.get("world"), Mapping):
-            # options of a world are settings like others
-            document["config"] = {**document["config"], "data": document["world"]}
+        if isinstance(document.get("config"), Mapping):
+            document["config"] = configuration(document)
         for name, key in BY_ARM.items():
             if isinstance(document.get(key), Mapping):
                 settings[name].setdefault(arm, document[key])

@@ -35,6 +35,12 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Value]:
     return settings
 
 
+def configuration(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configuration in a run's ``config.json``; options of a world are settings like others."""
+    config = dict(document["config"])
+    return config | ({"data": document["world"]} if document.get("world") else {})
+
+
 def value_of(settings: Mapping[str, Value], name: str) -> Value:
     """Return a setting; a term or modifier that an objective does not name has strength 0, others None."""
     return settings.get(name, 0.0 if name.startswith(STRENGTHS) else None)

@@ -22,6 +22,7 @@ MAY_IMPORT = {
 TORCH_FREE = {
     "crossgap.command", "crossgap.errors", "crossgap.intervals", "crossgap.inversion_axes",
     "crossgap.quoting", "crossgap.records", "crossgap.route_values", "crossgap.shots", "crossgap.support",
+    "crossgap.setting_columns",
     "crossgap.treatment", "crossgap.vocabulary",
 }  # fmt: skip
 

@@ -164,7 +164,7 @@ def test_slopes_and_seeds_needed_are_exported_as_the_page_shows_them(tmp_path: P
     )
     study = read_runs([write_study(tmp_path / "study", SyntheticStudy(arms=arms, pictures=False))])
     results = compute(study, FEW)
-    found = frames(results)
+    found = frames(study, results)
     for row, within in zip(found["slopes"].to_dict("records"), results.within, strict=True):
         assert (row["modality"], row["route"], row["task"]) == (within.where.modality, within.where.route,
                                                                 within.where.task)  # fmt: skip

@@ -324,7 +324,8 @@ def test_a_report_of_the_run_shows_the_same_numbers(tmp_path: Path) -> None:
     trial = folder / "trials" / "narrow-s0"
     rows = [Row(**made) for made in read_lines(trial / "rows.jsonl")]
     evaluated = compare_routes(rows, pd.read_parquet(trial / "per_query.parquet"))
-    shown = frames(compute(read_runs([folder]), Bootstrap()))["measurements"]
+    study = read_runs([folder])
+    shown = frames(study, compute(study, Bootstrap()))["measurements"]
     shown = shown[shown["arm"] == "narrow"].set_index(["task", "metric", "route"])
     for task in evaluated:
         for result in task.routes:
