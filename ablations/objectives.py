@@ -58,7 +58,7 @@ def _gap(rows: Sequence[Row]) -> float | None:
 
 
 def _misalignment(rows: Sequence[Row]) -> float | None:
-    """Subtract native mAP from that by OTI; what OTI loses is no merit, and where it failed there is no value.
+    """Subtract native mAP from that by OTI; a loss is no merit, and where OTI failed there is no value.
 
     OTI has failed where it retrieves no better than the tokens that it starts from: it then says nothing of
     the model. Without untrained tokens that cannot be told, and there is no value either.

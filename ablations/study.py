@@ -102,8 +102,8 @@ class Study:
             for route in OBJECTIVES[objective].routes:
                 if route not in self.evaluation.routes:
                     raise InputError(
-                        f"study {self.name!r}: objective {objective!r} needs the route {route!r}, which is not "
-                        "among evaluation.routes; add it, or take another objective"
+                        f"study {self.name!r}: objective {objective!r} needs the route {route!r}, which is "
+                        "not among evaluation.routes; add it, or take another objective"
                     )
         if self.processes < 1:
             raise InputError(f"study {self.name!r}: processes={self.processes} must be at least 1")
