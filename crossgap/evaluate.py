@@ -27,9 +27,10 @@ from crossgap.encode import use_threads
 from crossgap.encoders import OpenClipEncoder, Precision, load_encoder
 from crossgap.errors import InputError, check_known
 from crossgap.evaluation import Evaluation, EvaluationConfig, InversionPlan, evaluate, joined
+from crossgap.face import EvaluateModule
 from crossgap.feature_files import feature_dataset, read_features
 from crossgap.inversion import Engine, Target
-from crossgap.presets import Schedule
+from crossgap.presets import Schedule, looks
 from crossgap.presets import preset as inversion_preset
 from crossgap.progress import ItemProgress
 from crossgap.provenance import Provenance, config_hash
@@ -321,7 +322,7 @@ def _plans(
         plans[into] = InversionPlan(
             config=config,
             token_counts=num_tokens or (config.num_tokens,),
-            snapshots=snapshots or _default_snapshots(config.steps),
+            snapshots=snapshots or looks(config.steps),
             engine=engine,
         )
     return plans
@@ -349,9 +350,8 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
         write_json(path, given)
 
 
-def _default_snapshots(steps: int) -> tuple[int, ...]:
-    """Steps spread as the gain changes: early ones dense."""
-    return tuple(sorted({0, *(round(steps * share) for share in (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1))}))
+# from Python, `crossgap.evaluate(...)` is the function of docs/python.md
+sys.modules[__name__].__class__ = EvaluateModule
 
 
 if __name__ == "__main__":

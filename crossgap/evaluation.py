@@ -41,6 +41,7 @@ from crossgap.records import (
     read_json,
     read_lines,
     read_table,
+    row_frame,
     write_json,
     write_rows,
     write_table,
@@ -200,6 +201,11 @@ class Evaluation:
     tables: dict[str, pd.DataFrame]
     skipped: dict[str, str]
     reused: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The rows as a frame (docs/rows.md)."""
+        return row_frame(self.rows)
 
     def write(self, out: Path) -> None:
         """Write the tables, then ``rows.jsonl``; each file atomically."""

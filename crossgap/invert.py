@@ -20,6 +20,7 @@ from crossgap.embeddings import Embeddings, encode_items
 from crossgap.encode import describe, distinct_items, use_threads
 from crossgap.encoders import Precision, load_encoder
 from crossgap.errors import InputError
+from crossgap.face import InvertModule
 from crossgap.inversion import Engine, Inverter, Target
 from crossgap.presets import Schedule, preset
 from crossgap.progress import ItemProgress, Tick
@@ -164,6 +165,10 @@ def main(
         store.finish({"loss": loss})
     print(f"{out / 'inverted.safetensors'}: {len(items)} items, mean final loss {loss:.4f}")
     return 0
+
+
+# from Python, `crossgap.invert(...)` is the function of docs/python.md
+sys.modules[__name__].__class__ = InvertModule
 
 
 if __name__ == "__main__":
