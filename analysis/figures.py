@@ -23,6 +23,7 @@ from analysis.plots.setting_curves import draw_setting_curves
 from analysis.plots.temperature_ladder import draw_ladder, ladder_info
 from analysis.plots.training import draw_losses, draw_temperatures, training_info
 from analysis.results import Results, Within
+from analysis.sheets import measures_published
 from analysis.study import Study
 from analysis.typeset import counted, joined
 
@@ -305,6 +306,8 @@ class Figures:
         return pictures
 
     def published(self, results: Results) -> list[Picture]:
+        if not measures_published(self.study):
+            return []
         ours = designed.beside_published(results.values, [within.where for within in results.within])
         if ours.empty:
             return []

@@ -126,7 +126,7 @@ def _context(study: Study, results: Results, figures: Figures) -> dict[str, obje
         "strips": strips,
         "thumbnails": thumbnails(info for infos in strips.values() for info in infos),
         "routes": ROUTE_NAMES,
-        "published": sheets.published(),
+        "published": sheets.published(study),
         "more_figures": figures.more(results),
         "more_tables": _more_tables(study, results),
         "protocol": protocol(results),

@@ -16,7 +16,14 @@ from crossgap.quoting import SIDE
 from crossgap.route_values import INTERVAL
 from crossgap.shots import probe_columns
 from crossgap.treatment import in_words, short, written
-from crossgap.vocabulary import CROSS_TASKS, PUBLISHED, ROUTE_WORDS, SOURCES, is_cross_modal
+from crossgap.vocabulary import (
+    CROSS_TASKS,
+    PUBLISHED,
+    PUBLISHED_ENCODERS,
+    ROUTE_WORDS,
+    SOURCES,
+    is_cross_modal,
+)
 
 _ROUTE_ORDER = {route: position for position, route in enumerate(ROUTE_WORDS)}
 GAP_NAMES = {
@@ -485,8 +492,10 @@ def skipped(results: Results) -> Table | None:
     return Table("Skipped queries", ("task", "queries measured", "skipped", "gallery items"), cells)
 
 
-def published() -> Table:
-    """Show published figures of released models, for context."""
+def published(study: Study) -> Table | None:
+    """Show published figures of released models, for context; None where none of them was measured here."""
+    if not measures_published(study):
+        return None
     rows = tuple(
         (
             Cell(entry.source),
@@ -501,6 +510,11 @@ def published() -> Table:
     note = "Sources: " + " ".join(SOURCES)
     columns = ("source", "what", "model", "route", "native (%)", "by the route (%)")
     return Table("Published figures of released models", columns, rows, note, text_columns=4)
+
+
+def measures_published(study: Study) -> bool:
+    """Tell whether a model that figures were published of is among those measured here."""
+    return any(arm.partition(" (")[0] in PUBLISHED_ENCODERS for arm in study.arm_names)
 
 
 def _level(frame: pd.DataFrame) -> Cell:

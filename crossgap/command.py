@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -15,7 +17,8 @@ def run_command(main: Callable[..., object], argv: Sequence[str] | None = None) 
     """Parse ``argv`` by the signature of ``main`` and call it.
 
     Returns the exit code: what ``main`` returned, 0 if that is no number, 2 for an input error (a message
-    without a traceback), 130 after Ctrl-C. Any other exception is a defect of ours and keeps its traceback.
+    without a traceback), 130 after Ctrl-C, 141 when nobody reads its output any more. Any other exception is
+    a defect of ours and keeps its traceback.
     """
     options = (tyro.conf.FlagCreatePairsOff,)
     return _guarded(lambda: tyro.cli(main, prog=_program(), args=argv, config=options))
@@ -35,7 +38,12 @@ def _program() -> str | None:
 def _guarded(call: Callable[[], object]) -> int:
     try:
         code = call()
+        sys.stdout.flush()
         return code if isinstance(code, int) else 0
+    except BrokenPipeError:
+        # who reads our output has read enough, as head does; what is left to flush at exit goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except InputError as error:
         console = Console(stderr=True, soft_wrap=True)
         console.print(f"error: {error}", style="red", markup=False, highlight=False)

@@ -73,6 +73,7 @@ def main(
     device: str = "auto",
     precision: Precision = "fp32",
     threads: int | None = None,
+    all_metrics: bool = False,
 ) -> int:
     """Measure an encoder on datasets, or features made elsewhere: retrieval by routes, zero-shot, gap.
 
@@ -107,6 +108,7 @@ def main(
         device: auto, cpu, cuda, ...
         precision: fp32, bf16 or fp64.
         threads: CPU threads; default: torch's choice.
+        all_metrics: print every metric of gap and geometry, not the leading ones alone.
     """
     routes = routes or (PAPER_ROUTES if preset else tuple(ROUTES))
     for route in routes:
@@ -221,7 +223,7 @@ def main(
     result = joined(parts)
     result.write(out)
     console = Console(file=sys.stdout)
-    for part in summary(result.rows, result.tables["per_query"], result.skipped):
+    for part in summary(result.rows, result.tables["per_query"], result.skipped, all_metrics=all_metrics):
         console.print(part)
     if missing:
         print(f"not found below {data_root}: {', '.join(missing)}\n")

@@ -385,6 +385,7 @@ class _Run:
             images=part(fit.images, "images") if fit else None,
             texts=part(fit.texts, "texts") if fit else None,
             class_prompts=part(fit.class_prompts, "class_prompts") if fit else None,
+            prompts_of=fit.prompts_of if fit else "",
             paired_images=part(pairs.image, "pairs") if pairs else None,
             paired_texts=part(pairs.text, "pairs") if pairs else None,
             projectors=linear_projectors(self._source),

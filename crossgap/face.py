@@ -33,6 +33,7 @@ from crossgap.pair_metrics import pair_metrics
 from crossgap.presets import Schedule, looks, preset
 from crossgap.provenance import Provenance, config_hash
 from crossgap.quoting import SIDE, quoted, quoted_queries
+from crossgap.records import numeric
 from crossgap.relevance import LabelRelevance
 from crossgap.routes import ROUTES
 from crossgap.similarity import unit_rows
@@ -271,7 +272,7 @@ class InvertModule(ModuleType):
 def _headline_queries(evaluation: Evaluation) -> pd.DataFrame:
     """Give the quoted per-query values of each task's headline metric."""
     rows = quoted(evaluation.frame)
-    queries = quoted_queries(evaluation.tables["per_query"], rows)
+    queries = quoted_queries(numeric(evaluation.tables["per_query"]), rows)
     queries = queries[queries["metric"].isin(HEADLINES)]
     order = {metric: place for place, metric in enumerate(HEADLINES)}
     rank = queries["metric"].map(order)

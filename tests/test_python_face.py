@@ -112,7 +112,7 @@ def test_texts_and_images_are_encoded_as_they_come(place: Path) -> None:
 
 def test_an_unknown_setting_of_an_inversion_is_named(place: Path) -> None:
     encoder = crossgap.load_encoder(str(place / "runs" / "mine"), device="cpu")
-    with pytest.raises(InputError, match="unknown setting of an inversion 'step'. Did you mean 'steps'"):
+    with pytest.raises(InputError, match=r"unknown setting of an inversion 'step'. Did you mean 'steps'"):
         crossgap.invert(encoder, ["a"], into="image", step=3)
 
 
