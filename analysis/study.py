@@ -58,6 +58,12 @@ class Study:
     configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     acts_on: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     changed: Mapping[str, Mapping[str, Sequence[Any]]] = field(default_factory=dict)
+    title: str = ""
+
+    @property
+    def heading(self) -> str:
+        """What a report is called: its title, or the name of what was run."""
+        return self.title or self.name
 
     def label(self, arm: str) -> str:
         """Return the label of an arm."""
@@ -114,7 +120,7 @@ def read_runs(
         whole = replace(whole, baseline=whole.arms[0].name)
     named = {_arm_called(whole, arms_of, who, "--label"): label for who, label in (labels or {}).items()}
     arms = _told_apart(replace(arm, label=named.get(arm.name, arm.label)) for arm in whole.arms)
-    return replace(whole, arms=arms, name=title or whole.name)
+    return replace(whole, arms=arms, title=title or "")
 
 
 def _joined(studies: Sequence[Study]) -> Study:

@@ -9,12 +9,16 @@ from typing import Any
 import pytest
 
 from ablations.study_file import read_study
+from analysis.report import write_report
+from analysis.study import read_runs
+from crossgap.intervals import Bootstrap
 from crossgap.records import read_json
 from pretrain.config import TrainConfig
 from pretrain.labels import about_run, arm_name, changes_of_recipe, description_of, label_of
 from pretrain.objective import TemperatureConfig
 from pretrain.recipes import FINE_TUNING, RECIPES, on_scenes, smoke
 from pretrain.train import train
+from tests.synthetic_study import SyntheticArm, SyntheticStudy, write_study
 from tests.training_shards import small_config, write_shard
 
 BASELINE = RECIPES["baseline"]()
@@ -132,3 +136,22 @@ def test_the_baseline_of_a_file_is_called_after_its_settings(tmp_path: Path) -> 
         "CLIP, temperature .05, steps 20",
     ]
     assert arms[0].description == "CLIP loss alone, temperature .05"
+
+
+def test_the_report_of_a_study_at_another_temperature_says_that_one(tmp_path: Path) -> None:
+    path = tmp_path / "warm.toml"
+    path.write_text(
+        "[train]\nobjective.temperature.initial = 0.05\n[[arms]]\nname = 'a'\nrecipe = 'image-image'\n"
+    )
+    arms = tuple(
+        SyntheticArm(name=arm.name, label=arm.label, description=arm.description, temperature=0.05)
+        for arm in read_study(path).arms
+    )
+    study = read_runs([write_study(tmp_path / "warm", SyntheticStudy(arms=arms, pictures=False))])
+    write_report(study, tmp_path / "report", ("html", "md"), Bootstrap(resamples=50))
+    text = (tmp_path / "report" / "report.html").read_text()
+    assert "CLIP, temperature .05" in text
+    assert "CLIP loss alone, temperature .05" in text
+    assert "temperature .01" not in text
+    assert "temperature fixed at .01" not in text
+    assert "CLIP, temperature .05" in (tmp_path / "report" / "arms.md").read_text()

@@ -118,7 +118,7 @@ def test_the_other_run_can_be_the_baseline_and_be_called_something(
 ) -> None:
     _, (plain, term) = folders
     study = read_runs([plain, term], baseline=str(term), labels={plain.name: "plain"}, title="Two")
-    assert (study.baseline, study.name, study.label(study.arm_names[0])) == (
+    assert (study.baseline, study.heading, study.label(study.arm_names[0])) == (
         study.arm_names[1], "Two", "plain",
     )  # fmt: skip
     with pytest.raises(InputError, match="--baseline: unknown arm"):
