@@ -66,14 +66,16 @@ def is_treatment(name: str) -> bool:
     return name.split(".")[0] not in BOOKKEEPING
 
 
+def essence(settings: Mapping[str, Value]) -> dict[str, Value]:
+    """Keep what can change what is learned; a weight of 0 is no term, and None no setting."""
+    return {
+        name: value for name, value in settings.items() if is_treatment(name) and value != value_of({}, name)
+    }
+
+
 def treatment_hash(settings: Mapping[str, Value]) -> str:
     """Hash what can change what is learned, the seed left out: equal for seeds of one arm alone."""
-    kept = {
-        name: value
-        for name, value in settings.items()
-        if is_treatment(name) and value != value_of({}, name)  # a weight of 0 is no term
-    }
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:6]
+    return hashlib.sha256(json.dumps(essence(settings), sort_keys=True).encode()).hexdigest()[:6]
 
 
 def short(setting: str) -> str:

@@ -5,13 +5,14 @@ A recipe's words are used where the configuration is that recipe's; what differs
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from crossgap.datasets.scenes import SceneOptions, is_scenes
-from crossgap.treatment import Value, differing, flat, in_words, short, treatment_hash, written
+from crossgap.treatment import Value, differing, essence, flat, in_words, short, treatment_hash, written
 from pretrain.config import TrainConfig
 from pretrain.objective import TemperatureConfig
 from pretrain.recipes import FINE_TUNING, RECIPES, Recipe, on_scenes, smoke
@@ -19,6 +20,7 @@ from pretrain.recipes import FINE_TUNING, RECIPES, Recipe, on_scenes, smoke
 _MOST = 5  # settings that a label names; config.json, the model card and the report list all of them
 _OF_TEMPERATURE = "objective.temperature."
 _ON_SCENES = "on scenes"
+_SMALLEST = "smoke form"
 
 
 class _Nearest(NamedTuple):
@@ -140,38 +142,60 @@ def change_words(changed: Mapping[str, tuple[Value, Value]]) -> str:
     )
 
 
+class _Form(NamedTuple):
+    """A recipe's configuration on a kind of data, perhaps at its smallest, and what is essential of it."""
+
+    name: str
+    form: tuple[str, ...]
+    config: TrainConfig
+    essence: dict[str, Value]
+
+
 def _nearest(config: TrainConfig, recipes: Mapping[str, Recipe]) -> _Nearest:
     """Find the recipe and form that a configuration changes least; of equals that with most of its terms."""
     mine = settings_of(config)
+    own = essence(mine).items()
     active = set(config.objective.active)
 
-    def distance(found: tuple[_Nearest, TrainConfig]) -> tuple[int, int]:
-        nearest, theirs = found
-        return len(nearest.changed), -len(active & set(theirs.objective.active))
+    def distance(known: _Form) -> tuple[int, int]:
+        changed = {name for name, _ in own ^ known.essence.items()}
+        if _SMALLEST in known.form:
+            changed.discard("limit")  # of which that form has one of its own
+        return len(changed), -len(active & set(known.config.objective.active))
 
-    candidates = (
-        (_Nearest(recipe, form, differing(settings_of(made), mine)), made)
-        for recipe in recipes.values()
-        for form, made in _forms(recipe, config)
+    nearest = min(
+        (
+            known
+            for known in _forms(tuple(RECIPES | FINE_TUNING), is_scenes(config.data))
+            if known.name in recipes and (_SMALLEST not in known.form or known.config.steps == config.steps)
+        ),
+        key=distance,
     )
-    return min(candidates, key=distance)[0]
+    changed = differing(settings_of(nearest.config), mine)
+    if _SMALLEST in nearest.form:
+        changed.pop("limit", None)
+    return _Nearest(recipes[nearest.name], nearest.form, changed)
 
 
-def _forms(recipe: Recipe, config: TrainConfig) -> Iterator[tuple[tuple[str, ...], TrainConfig]]:
-    """Give a recipe's configuration in the forms that it can have on the kind of data of a run."""
-    made = recipe()
-    worlds: dict[tuple[str, ...], TrainConfig] = {(): made}
-    if is_scenes(config.data):
-        plain = SceneOptions().name
-        worlds = {
-            (_ON_SCENES,): on_scenes(made, plain),
-            (_ON_SCENES, "settings of emoji"): replace(made, data=plain),
-        }
-    for world, inside in worlds.items():
-        yield world, inside
-        smallest = smoke(inside)
-        if config.steps == smallest.steps:
-            yield (*world, "smoke form"), replace(smallest, limit=config.limit)
+@cache
+def _forms(names: tuple[str, ...], scenes: bool) -> tuple[_Form, ...]:
+    """Give the forms that recipes can have on scenes, or on other data."""
+    known = RECIPES | FINE_TUNING
+    forms = []
+    for name in names:
+        made = known[name]()
+        worlds: dict[tuple[str, ...], TrainConfig] = {(): made}
+        if scenes:
+            plain = SceneOptions().name
+            worlds = {
+                (_ON_SCENES,): on_scenes(made, plain),
+                (_ON_SCENES, "settings of emoji"): replace(made, data=plain),
+            }
+        for world, inside in worlds.items():
+            smallest = smoke(inside)
+            forms.append(_Form(name, world, inside, essence(settings_of(inside))))
+            forms.append(_Form(name, (*world, _SMALLEST), smallest, essence(settings_of(smallest))))
+    return tuple(forms)
 
 
 def _rest(settings: Mapping[str, Value]) -> dict[str, Value]:
