@@ -68,7 +68,7 @@ def plain_context(*, names: str = "Invented", sheet: Table | None = None) -> dic
             selection=names,
             baseline="baseline",
             arms=[arm],
-        ),  # fmt: skip
+        ),
         "facts": ["1 arm", f"{names} data"],
         "found": [SimpleNamespace(topic=names, sentences=(names,))],
         "limits": [names],
