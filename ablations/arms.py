@@ -13,6 +13,7 @@ from crossgap.inversion import InversionConfig, Target
 from crossgap.presets import preset
 from pretrain.config import TrainConfig
 from pretrain.configure import Value, configure
+from pretrain.labels import description_of
 from pretrain.recipes import RECIPES, on_scenes
 
 World = Literal["scenes", "emoji"]
@@ -94,9 +95,8 @@ def arm_of_information(recipe: str, mention: float, term: bool) -> Arm:
 
 def varied_arm(recipe: str, name: str, label: str, settings: Mapping[str, Value], data: World) -> Arm:
     """Make an arm of a recipe with some settings changed."""
-    said = "; ".join(f"{setting} = {value}" for setting, value in settings.items())
     train = configure(arm_of(recipe, data).train, settings)
-    return Arm(name=name, label=label, description=f"{RECIPES[recipe].description}; {said}", train=train)
+    return Arm(name=name, label=label, description=description_of(train), train=train)
 
 
 def shared_weights(terms: tuple[str, ...], weight: float) -> dict[str, Value]:

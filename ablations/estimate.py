@@ -39,12 +39,15 @@ def print_plan(plan: Study, folder: Path, template: TrialSpec, *, total: int, wo
         if result is None:
             missing.append((arm, made is not None))
         state = "to run" if result is None else result["state"]
-        print(f"{arm}-s{seed}: {state}" + (f", training reused from {made}" if made and not result else ""))
+        print(
+            f"{arm}-s{seed} ({plan.arm(arm).label}): {state}"
+            + (f", training reused from {made}" if made and not result else "")
+        )
     if plan.mode == "grid" and not missing:
         print(f"0 of {len(cells)} trials to run")
         return
     if plan.mode != "grid":
-        axes = ", ".join(axis.name for axis in plan.axes)
+        axes = ", ".join(f"{axis.name} {axis.range}" for axis in plan.axes)
         print(f"and {total} points along {axes}, each with {len(plan.seeds)} seeds")
     configs = {arm.name: replace(template, arm=arm).train_config() for arm in plan.arms}
     steps = _measure(configs, workers)

@@ -14,11 +14,15 @@ Direction = Literal["maximize", "minimize"]
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """A number to make large or small; ``read`` returns None where the rows do not have it."""
+    """A number to make large or small; ``read`` returns None where the rows do not have it.
+
+    ``routes`` beside native features have to be measured for it.
+    """
 
     direction: Direction
     description: str
     read: Callable[[Sequence[Row]], float | None]
+    routes: tuple[str, ...] = ()
 
 
 def _value(rows: Sequence[Row], *, task: str, metric: str, route: str = "native") -> float | None:
@@ -54,9 +58,19 @@ def _gap(rows: Sequence[Row]) -> float | None:
 
 
 def _misalignment(rows: Sequence[Row]) -> float | None:
+    """Subtract native mAP from that by OTI; a loss is no merit, and where OTI failed there is no value.
+
+    OTI has failed where it retrieves no better than the tokens that it starts from: it then says nothing of
+    the model. Without untrained tokens that cannot be told, and there is no value either.
+    """
     task = _image_task(rows)
     native, inverted = (_value(rows, task=task, metric="mAP", route=route) for route in ("native", "oti"))
-    return None if native is None or inverted is None else inverted - native
+    untrained = [
+        row.value for row in rows if (row.task, row.metric, row.route) == (task, "mAP", "untrained_tokens")
+    ]
+    if native is None or inverted is None or not untrained or inverted <= max(untrained):
+        return None
+    return max(inverted - native, 0.0)
 
 
 OBJECTIVES: dict[str, Objective] = {
@@ -75,7 +89,9 @@ OBJECTIVES: dict[str, Objective] = {
     ),
     "misalignment": Objective(
         direction="minimize",
-        description="the paper's indicator: mAP of image-image retrieval by OTI minus that of native ones",
+        description="the paper's indicator: what OTI adds to the mAP of image-image retrieval with native "
+        "features, 0 where it takes away; no value where OTI is no better than untrained tokens",
+        routes=("oti", "untrained_tokens"),
         read=_misalignment,
     ),
     "gap": Objective(

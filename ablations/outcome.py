@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ablations.objectives import OBJECTIVES
 from ablations.search import Search
+from ablations.space import describe
 from crossgap.records import write_json
 
 OUTCOME = "outcome.json"
+_MEASURING = "evaluation."  # before settings that do not belong to the training
 ENOUGH = 10  # complete points, below which nothing is said about axes
 
 
@@ -58,9 +61,12 @@ def lines(found: dict[str, Any]) -> list[str]:
     said = [f"{found['complete']} complete points; {kept}values on {found['split']}:"]
     base = found["baseline"] or {}
     shown = {name: base.get(name) for name in found["objectives"]}
-    for name, values in (("baseline", shown), *((best["arm"], best["values"]) for best in found["best"])):
+    named = [(f"{best['arm']} ({describe(best['params'])})", best["values"]) for best in found["best"]]
+    for name, values in (("baseline", shown), *named):
         numbers = ", ".join(f"{what} {_number(value)}" for what, value in values.items())
         said.append(f"  {name}: {numbers}")
+    if found["best"]:
+        said += _as_arm(found["best"][0])
     if found["importances"] is None:
         said.append(f"which axes mattered is not said of fewer than {ENOUGH} complete points")
     else:
@@ -68,6 +74,18 @@ def lines(found: dict[str, Any]) -> list[str]:
             listed = ", ".join(f"{axis} {share:.2f}" for axis, share in shares.items())
             said.append(f"what mattered for {what} ({found['evaluator']}): {listed}")
     return said
+
+
+def _as_arm(best: dict[str, Any]) -> list[str]:
+    """Say how to make a point an arm, which a grid with fresh seeds then measures on the test split."""
+    of_training = {name: value for name, value in best["params"].items() if not name.startswith(_MEASURING)}
+    settings = ", ".join(f"{json.dumps(name)} = {json.dumps(value)}" for name, value in of_training.items())
+    return [
+        f"to measure {best['arm']} with fresh seeds on the test split, make it an arm of a study file:",
+        "  [[arms]]",
+        f"  name = {json.dumps(best['arm'])}",
+        f"  train = {{{settings}}}",
+    ]
 
 
 def _feasible(trial: FrozenTrial) -> bool:

@@ -3,6 +3,7 @@
 python -m ablations.runs status runs/demo
 python -m ablations.runs export runs/demo --to rows.csv
 python -m ablations.runs show runs/demo baseline-s0
+python -m ablations.runs objectives
 """
 
 from __future__ import annotations
@@ -16,10 +17,14 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from ablations.objectives import OBJECTIVES
 from crossgap.command import run_commands
 from crossgap.errors import InputError, check_known
 from crossgap.records import atomic_path, read_json, read_lines, read_rows
+from crossgap.setting_columns import with_inversions, with_settings
+from crossgap.treatment import configuration
 
 
 def status(folder: Annotated[Path, tyro.conf.Positional]) -> int:
@@ -30,16 +35,17 @@ def status(folder: Annotated[Path, tyro.conf.Positional]) -> int:
     """
     study = _study(folder)
     table = Table(title=f"{study['study']}: {study['description']}")
-    for column in ("trial", "state", "last step", "native mAP", "centroid distance"):
-        table.add_column(column)
-    for name in _trials(study):
-        table.add_row(name, *_state(folder / "trials" / name))
+    for column in ("trial", "what it is", "state", "last step", "native mAP", "centroid distance"):
+        table.add_column(column, overflow="fold")
+    for name, arm in _trials(study).items():
+        row = (name, arm.get("label", ""), *_state(folder / "trials" / name))
+        table.add_row(*(Text(cell) for cell in row))
     Console().print(table)
     return 0
 
 
 def export(folder: Annotated[Path, tyro.conf.Positional], *, to: Path) -> int:
-    """Write a study's rows as one CSV or parquet table.
+    """Write a study's rows as one CSV or parquet table, with a column for each setting that varies.
 
     Args:
         folder: the study's folder, as runs/demo.
@@ -52,7 +58,14 @@ def export(folder: Annotated[Path, tyro.conf.Positional], *, to: Path) -> int:
     }
     check_known(to.suffix, writers, "ending of --to")
     paths = [folder / "trials" / name / "rows.jsonl" for name in _trials(study)]
-    frame = read_rows([path for path in paths if path.exists()])
+    configs: dict[str, dict[str, Any]] = {}
+    for arm in study["arms"]:
+        for seed in study["seeds"]:
+            path = folder / "trials" / f"{arm['name']}-s{seed}" / "config.json"
+            if path.exists():
+                configs.setdefault(arm["name"], configuration(read_json(path)))
+    rows = read_rows([path for path in paths if path.exists()])
+    frame = with_inversions(with_settings(rows, configs))
     with atomic_path(to) as temporary:
         writers[to.suffix](frame, temporary)
     print(f"{to}: {len(frame)} rows")
@@ -66,11 +79,13 @@ def show(folder: Annotated[Path, tyro.conf.Positional], trial: Annotated[str, ty
         folder: the study's folder, as runs/demo.
         trial: its name, as baseline-s0.
     """
-    check_known(trial, _trials(_study(folder)), f"trial of {folder}")
+    trials = _trials(_study(folder))
+    check_known(trial, trials, f"trial of {folder}")
     place = folder / "trials" / trial
     files = [place / name for name in ("config.json", "result.json")]
     shown = {path.stem: read_json(path) if path.exists() else None for path in files}
-    print(json.dumps({"state": _state(place)[0], **shown}, indent=2))
+    about = {name: trials[trial].get(name, "") for name in ("label", "description")}
+    print(json.dumps({**about, "state": _state(place)[0], **shown}, indent=2))
     return 0
 
 
@@ -84,8 +99,9 @@ def _study(folder: Path) -> dict[str, Any]:
     return study
 
 
-def _trials(study: dict[str, Any]) -> list[str]:
-    return [f"{arm['name']}-s{seed}" for seed in study["seeds"] for arm in study["arms"]]
+def _trials(study: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """Give the trials of a study by name, each with what the study says of its arm."""
+    return {f"{arm['name']}-s{seed}": arm for seed in study["seeds"] for arm in study["arms"]}
 
 
 def _state(trial: Path) -> tuple[str, str, str, str]:
@@ -102,7 +118,25 @@ def _state(trial: Path) -> tuple[str, str, str, str]:
     return "complete", step, mean_precision, distance
 
 
-COMMANDS: dict[str, Callable[..., int]] = {"status": status, "export": export, "show": show}
+def objectives() -> int:
+    """List what a study can aim at: the names for search.<mode>.objectives and at_most of a study file."""
+    table = Table()
+    for column in ("objective", "better", "what it is"):
+        table.add_column(column, overflow="fold")
+    for name, objective in OBJECTIVES.items():
+        table.add_row(
+            name, {"maximize": "high", "minimize": "low"}[objective.direction], objective.description
+        )
+    Console().print(table)
+    return 0
+
+
+COMMANDS: dict[str, Callable[..., int]] = {
+    "status": status,
+    "export": export,
+    "show": show,
+    "objectives": objectives,
+}
 
 
 if __name__ == "__main__":

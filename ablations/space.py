@@ -71,6 +71,13 @@ class Axis:
         assert self.high is not None
         return (self.low, self.high)
 
+    @property
+    def range(self) -> str:
+        """Its values in words, as they are drawn."""
+        if self.choices:
+            return f"({', '.join(map(_number, self.choices))})"
+        return f"({self.low:g} to {self.high:g}{', logarithmic' if self.log else ''})"
+
     def suggest(self, trial: optuna.trial.BaseTrial) -> Value:
         """Let Optuna choose a value."""
         if self.choices:

@@ -30,6 +30,7 @@ from crossgap.records import TABLES, Row, read_json, read_lines, read_table, wri
 from pretrain.checkpoint import find_checkpoint
 from pretrain.config import TrainConfig
 from pretrain.data import shards_of
+from pretrain.labels import about_run
 
 Stage = Literal["train", "evaluate"]
 
@@ -100,11 +101,11 @@ def evaluation_key(
     )
 
 
-def take_training(source: Path, folder: Path, config: TrainConfig) -> bool:
+def take_training(source: Path, folder: Path, config: TrainConfig, label: str) -> bool:
     """Link another trial's trained model into ``folder``; False if it is not whole.
 
-    ``config.json`` is that of the source with this arm's name, and says what the terms act on, which a
-    source of an earlier version may not.
+    ``config.json`` is that of the source with this arm's name and label, and says what the terms act on,
+    which a source of an earlier version may not.
     """
     if source.resolve() == folder.resolve() or (folder / "checkpoints").exists():
         return False
@@ -116,7 +117,7 @@ def take_training(source: Path, folder: Path, config: TrainConfig) -> bool:
     if found is None or found[1].progress["step"] < config.steps:
         return False
     _link(source, folder, TRAINED)
-    mine = {"config": config.as_json(), "acts_on": config.objective.acts_on}
+    mine = {"config": config.as_used(), **about_run(config, label)}
     write_json(folder / "config.json", {**recorded, **mine})
     return True
 

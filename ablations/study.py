@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, get_args
 
+from ablations.objectives import OBJECTIVES
 from ablations.search import MODES, Mode, Search, check_search
 from ablations.space import Axis, check_axes, configure_point, describe, grid_settings
 from crossgap.datasets.scenes import SceneOptions, is_scenes
@@ -106,6 +107,13 @@ class Study:
         check_axes(self.axes, self.arm(self.baseline).train, self.evaluation)
         if self.dataset == AS_TRAINED:
             self._check_worlds()
+        for objective in (*self.search.objectives, *self.search.at_most):
+            for route in OBJECTIVES[objective].routes:
+                if route not in self.evaluation.routes:
+                    raise InputError(
+                        f"study {self.name!r}: objective {objective!r} needs the route {route!r}, which is "
+                        "not among evaluation.routes; add it, or take another objective"
+                    )
         if self.processes < 1:
             raise InputError(f"study {self.name!r}: processes={self.processes} must be at least 1")
 

@@ -30,6 +30,7 @@ from crossgap.presets import preset
 from crossgap.strict import fields_of, hints_of, strict
 from pretrain.config import TrainConfig
 from pretrain.configure import configure
+from pretrain.labels import description_of, label_of
 from pretrain.recipes import FINE_TUNING, RECIPES
 
 Table = Mapping[str, Any]
@@ -154,12 +155,13 @@ def _called(path: Path, function: str) -> Study:
 def _study(document: _Document, stem: str) -> Study:
     known = RECIPES | FINE_TUNING
     with _naming("base"):
-        base = known[check_known(document.base, known, "recipe")]
+        check_known(document.base, known, "recipe")
+    trained = _configured(_trained(document.base), document.train, "train")
     baseline = Arm(
         name=document.base,
-        label=base.label,
-        description=base.description,
-        train=_configured(_trained(document.base), document.train, "train"),
+        label=label_of(trained, beside=trained),
+        description=description_of(trained),
+        train=trained,
     )
     evaluation = _evaluation(document.evaluation, world_of(document.dataset))
     with _naming("axes"):
@@ -202,11 +204,11 @@ def _arm(entry: _ArmEntry, document: _Document, baseline: Arm, path: str) -> Arm
     description = "; ".join(f"{name} = {value}" for name, value in settings.items())
     if entry.recipe is not None:
         with _naming(f"{path}.recipe"):
-            recipe = known[check_known(entry.recipe, known, "recipe")]
+            check_known(entry.recipe, known, "recipe")
         train = _configured(_trained(entry.recipe), document.train, f"{path} with [train]")
-        label = f"{recipe.label}, {label}" if entry.train else recipe.label
-        description = f"{recipe.description}; {description}" if entry.train else recipe.description
     train = _configured(train, entry.train, f"{path}.train")
+    if entry.recipe is not None:
+        label, description = label_of(train, beside=baseline.train), description_of(train)
     with _naming(path):
         return Arm(
             name=entry.name,

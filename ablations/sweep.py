@@ -12,13 +12,16 @@ import sys
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
 import torch
+import tyro
 
 from ablations.changed import SETTINGS, changed_study
 from ablations.coordinator import STUDY, Coordinator, Interrupted, collect_rows, held, machine
 from ablations.estimate import print_plan
 from ablations.outcome import OUTCOME, lines
+from ablations.recipes import STUDIES
 from ablations.recipes import smoke as shrink
 from ablations.search import Mode
 from ablations.storage import OWN, open_storage, quiet_optuna, storage_name
@@ -35,10 +38,15 @@ from crossgap.records import check_place, read_json
 from crossgap.settings import check_same
 from pretrain.data import shards_of
 
+_STUDIES = (
+    f"name of a study ({', '.join(STUDIES)}), or a file that describes one (.toml, .yaml, .py; "
+    "docs/studies.md)."
+)
+
 
 def main(
     *,
-    study: str = "demo",
+    study: Annotated[str, tyro.conf.arg(help=_STUDIES)] = "demo",
     data: str | None = None,
     mode: Mode | None = None,
     smoke: bool = False,
@@ -58,7 +66,6 @@ def main(
     """Run a study; the same command resumes it, and does nothing when it is finished.
 
     Args:
-        study: name of a study, or a file that describes one (.toml, .yaml, .py; docs/studies.md).
         data: world of a named study: scenes or emoji; default: scenes, of map emoji.
         mode: grid (designed arms), qmc (points spread evenly), tune (the best point) or pareto (the best
             compromises); default: the study's.

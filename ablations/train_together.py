@@ -24,10 +24,11 @@ def main(folder: Annotated[Path, tyro.conf.Positional]) -> None:
     Args:
         folder: of the trial.
     """
-    config: TrainConfig = strict(read_json(folder / TRAIN_FILE), TrainConfig, TRAIN_FILE)
+    asked = read_json(folder / TRAIN_FILE)
+    config: TrainConfig = strict(asked["config"], TrainConfig, TRAIN_FILE)
     torch.set_num_threads(config.threads or 1)
     with joined(config.device) as processes:
-        train(config, folder, progress=False, processes=processes)
+        train(config, folder, progress=False, processes=processes, label=asked["label"])
 
 
 if __name__ == "__main__":

@@ -145,7 +145,7 @@ def _train_and_measure(spec: TrialSpec) -> dict[str, Any]:
     key = training_key(config, spec.study_folder)
     with stages.making("train", key):
         made = stages.find("train", key)
-        if made is not None and take_training(made, spec.folder, config):
+        if made is not None and take_training(made, spec.folder, config, spec.arm.label):
             reused["train"] = str(made)
         trained = _train(spec, config)
         if "train" not in reused:
@@ -201,8 +201,8 @@ def _measured_on(spec: TrialSpec, split: str) -> Dataset:
 def _train(spec: TrialSpec, config: TrainConfig) -> TrainResult:
     """Train here, or in several processes under torchrun."""
     if spec.processes > 1:
-        write_json(spec.folder / TRAIN_FILE, config.as_json())
+        write_json(spec.folder / TRAIN_FILE, {"config": config.as_json(), "label": spec.arm.label})
         torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(spec.processes)]
         command = [sys.executable, "-m", *torchrun, "-m", "ablations.train_together", str(spec.folder)]
         subprocess.run(command, check=True)
-    return train(config, spec.folder, progress=False)
+    return train(config, spec.folder, progress=False, label=spec.arm.label)

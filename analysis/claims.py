@@ -11,9 +11,8 @@ import pandas as pd
 
 from analysis.comparisons import of_headline
 from analysis.contrasts import between
-from analysis.design import WEIGHT, Value, changes, flat
+from analysis.design import changes
 from analysis.evidence import (
-    QUERY,
     Evidence,
     Verdict,
     arms_in,
@@ -28,6 +27,7 @@ from analysis.study import Study
 from analysis.tables import CONTROLS, Headline, at
 from crossgap.intervals import Bootstrap, paired_difference
 from crossgap.quoting import MODEL, SIDE
+from crossgap.treatment import WEIGHT, Value, flat
 from crossgap.vocabulary import ROUTE_WORDS
 
 Kind = Literal["above", "below", "negligible"]
@@ -185,8 +185,8 @@ class _Data:
 
     @property
     def lead(self) -> list[str]:
-        """Name the arms that the claims about one model are about: the baseline, or all without one."""
-        return [self.study.baseline] if self.study.baseline else self.study.arm_names
+        """Name the arm that the claims about one model are about: the baseline, or the first without one."""
+        return [self.study.baseline or self.study.arm_names[0]]
 
     @property
     def compares_arms(self) -> bool:
@@ -224,10 +224,7 @@ class _Data:
         return {str(route): rows for route, rows in here.groupby("route", sort=False)}
 
     def of(self, differences: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
-        """Average over arms, seed by seed; without a baseline several arms stand for a model each."""
-        if self.study.baseline is None and list(arms) == self.lead and differences["arm"].nunique() > 1:
-            means = differences.groupby(["arm", *QUERY], sort=False)["value"].mean().reset_index()
-            return means.rename(columns={"arm": "seed"})
+        """Average over arms, seed by seed: models that differ in more than their seed are never pooled."""
         return average_arms(differences, arms)
 
     def evidence(self, differences: pd.DataFrame) -> Evidence | None:

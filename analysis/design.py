@@ -11,19 +11,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-WEIGHT = "objective.weights."
-STRENGTHS = (WEIGHT, "objective.modifiers.")
-TEMPERATURE = "objective.temperature.initial"
-MENTION = "data.mention"  # probability with which captions of scenes name each factor but the object
-# before a setting of inversion -> what it is called
-DIRECTIONS = {"evaluation.text.": "OTI", "evaluation.image.": "OVI"}
-# what a run is called, where it ran and how it was watched: none of it is a treatment
-BOOKKEEPING = (
-    "recipe", "seed", "threads", "device", "log_every", "checkpoint_every", "validation", "workers",
-    "loading", "max_bad", "term_gradients", "recompute", "compiled", "local_loss",
-)  # fmt: skip
+from crossgap.treatment import STRENGTHS, TEMPERATURE, Value, differing, flat, in_words, value_of
 
-Value = float | int | str | bool | None
+MENTION = "data.mention"  # probability with which captions of scenes name each factor but the object
 
 
 class Ladder(NamedTuple):
@@ -36,17 +26,6 @@ class Ladder(NamedTuple):
     doses: dict[str, float]
 
 
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Value]:
-    """Write a nested configuration as one level of dotted names; a list becomes its text."""
-    settings: dict[str, Value] = {}
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            settings |= flat(value, f"{prefix}{name}.")
-        else:
-            settings[f"{prefix}{name}"] = str(value) if isinstance(value, list) else value
-    return settings
-
-
 def changes(configs: Mapping[str, Mapping[str, Any]], baseline: str | None) -> dict[str, dict[str, Value]]:
     """Tell for each arm which settings differ from the baseline's, with the arm's values.
 
@@ -57,17 +36,10 @@ def changes(configs: Mapping[str, Mapping[str, Any]], baseline: str | None) -> d
         return {}
     settings = {arm: flat(config) for arm, config in configs.items()}
     reference = settings[baseline]
-    found = {}
-    for arm, mine in settings.items():
-        names = [name for name in dict.fromkeys((*reference, *mine)) if name.split(".")[0] not in BOOKKEEPING]
-        found[arm] = {
-            name: _value(mine, name) for name in names if _value(mine, name) != _value(reference, name)
-        }
-    return found
-
-
-def _value(settings: Mapping[str, Value], name: str) -> Value:
-    return settings.get(name, 0.0 if name.startswith(STRENGTHS) else None)
+    return {
+        arm: {name: value for name, (_, value) in differing(reference, mine).items()}
+        for arm, mine in settings.items()
+    }
 
 
 def weight_ladders(arms: Mapping[str, Mapping[str, Value]], baseline: str) -> list[Ladder]:
@@ -91,7 +63,7 @@ def weight_ladders(arms: Mapping[str, Mapping[str, Value]], baseline: str) -> li
         shares = tuple((term, round(weight / dose, 6)) for term, weight in sorted(weights.items()))
         groups.setdefault((shares, others), {})[arm] = dose
         terms = " + ".join(weights)
-        names[shares, others] = terms + (f" ({_words(dict(others))})" if others else "")
+        names[shares, others] = terms + (f" ({in_words(dict(others))})" if others else "")
     return [
         Ladder(
             names[key], ({} if key[1] else {baseline: 0.0}) | dict(sorted(doses.items(), key=lambda d: d[1]))
@@ -132,7 +104,7 @@ def mention_lines(
             others = tuple((name, value) for name, value in changed.items() if name != MENTION)
             lines.setdefault(others, {})[arm] = float(mention)
     return [
-        Ladder(_words(dict(others)), dict(sorted(doses.items(), key=lambda dose: dose[1])))
+        Ladder(in_words(dict(others)), dict(sorted(doses.items(), key=lambda dose: dose[1])))
         for others, doses in lines.items()
         if len(set(doses.values())) > 2
     ]
@@ -161,21 +133,5 @@ def levels(
 ) -> pd.DataFrame:
     """Tabulate settings by arm: column arm and one column a setting."""
     settings = {arm: flat(configs[arm]) for arm in arms}
-    rows = [(arm, *(_value(mine, name) for name in names)) for arm, mine in settings.items()]
+    rows = [(arm, *(value_of(mine, name) for name in names)) for arm, mine in settings.items()]
     return pd.DataFrame(rows, columns=["arm", *names])
-
-
-def _words(settings: Mapping[str, Value]) -> str:
-    return ", ".join(f"{short(name)} {value}" for name, value in settings.items())
-
-
-def short(setting: str) -> str:
-    """Name a setting in a few words: a term by its name and "weight", others by what tells them apart."""
-    if setting.startswith(STRENGTHS):
-        return f"{setting.split('.')[-1]} weight"
-    if setting == TEMPERATURE:
-        return "temperature"
-    if setting.startswith(tuple(DIRECTIONS)):
-        into, last = setting[: setting.rindex(".") + 1], setting.rsplit(".", 1)[-1]
-        return f"{DIRECTIONS[into]} {last.removeprefix('num_').replace('_', ' ')}"
-    return setting.removeprefix("objective.").replace(".", " ").replace("_", " ")

@@ -10,13 +10,11 @@ import pandas as pd
 from analysis.comparisons import OBJECT_BIAS, of_headline
 from analysis.contrasts import minus_baseline, over_seeds_of
 from analysis.design import (
-    DIRECTIONS,
     Ladder,
     changes,
     crossing,
     levels,
     mention_lines,
-    short,
     temperature_ladder,
     weight_ladders,
 )
@@ -28,6 +26,7 @@ from analysis.stats.seeds import paired_seeds
 from analysis.study import Study
 from analysis.tables import Headline
 from crossgap.quoting import MODEL
+from crossgap.treatment import DIRECTIONS, short
 from crossgap.vocabulary import CROSS_TASKS
 
 REGIME = "objective.temperature.regime"

@@ -12,13 +12,17 @@ from analysis.claims import Claim, Statement
 from analysis.comparisons import price_in_seeds
 from analysis.contrasts import of_one_dataset
 from analysis.results import Results, Within
+from analysis.study import Study
 from crossgap.records import atomic_path
+from crossgap.setting_columns import with_settings
 
 Kind = Literal["csv", "parquet"]
 
 
-def frames(results: Results) -> dict[str, pd.DataFrame]:
+def frames(study: Study, results: Results) -> dict[str, pd.DataFrame]:
     """Give the frames of a report by file name; empty ones are left out. Values keep their full precision.
+
+    Behind an arm's name stands a column for each setting that varies over arms, typed (docs/rows.md).
 
     ``models``: every quantity of every model; ``arms``: means over seeds with t intervals; ``contrasts``:
     arms minus the baseline, of each dataset and over datasets; ``power``: seeds that differences would need;
@@ -41,13 +45,17 @@ def frames(results: Results) -> dict[str, pd.DataFrame]:
         "importances": results.importances.table,
         "over_datasets": results.over_datasets,
     }
-    return {name: _plain(frame) for name, frame in found.items() if len(frame)}
+    return {
+        name: _plain(with_settings(frame, study.configs) if "arm" in frame else frame)
+        for name, frame in found.items()
+        if len(frame)
+    }
 
 
-def write_frames(results: Results, folder: Path, kind: Kind) -> list[Path]:
+def write_frames(study: Study, results: Results, folder: Path, kind: Kind) -> list[Path]:
     """Write the frames of a report, each atomically, and return their paths."""
     written = []
-    for name, frame in frames(results).items():
+    for name, frame in frames(study, results).items():
         path = folder / f"{name}.{kind}"
         with atomic_path(path) as temporary:
             if kind == "csv":

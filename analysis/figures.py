@@ -26,6 +26,7 @@ from analysis.plots.surface import draw_surface, surface_info
 from analysis.plots.temperature_ladder import draw_ladder, ladder_info
 from analysis.plots.training import draw_losses, draw_temperatures, training_info
 from analysis.results import Results, Within
+from analysis.sheets import measures_published
 from analysis.study import Study
 from analysis.tables import factor_slopes
 from analysis.typeset import counted, joined
@@ -380,6 +381,8 @@ class Figures:
         return pictures
 
     def published(self, results: Results) -> list[Picture]:
+        if not measures_published(self.study):
+            return []
         ours = designed.beside_published(results.values, [within.where for within in results.within])
         if ours.empty:
             return []

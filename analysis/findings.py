@@ -84,10 +84,13 @@ def cannot_tell(study: Study, results: Results) -> list[str]:
     chosen = [within for within in results.within if (within.settings["selection"] == "val").any()]
     if chosen:
         most = max(float(within.settings["optimism"].max()) for within in chosen)
+        chosen_on_test = (
+            " Choosing on the reported split itself would have raised a gain by up to "
+            f"{points(most, 2)} points."
+        )
         statements.append(
             "Steps and token count of the inversion were chosen on the validation split; the intervals do "
-            "not cover that choice. Choosing on the reported split itself would have raised a gain by up "
-            f"to {points(most, 2)} points."
+            "not cover that choice." + chosen_on_test * (round(100 * most, 2) > 0)
         )
     preset = [within for within in results.within if (within.settings["selection"] != "val").any()]
     if preset:

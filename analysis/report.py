@@ -72,7 +72,7 @@ def write_report(
     frames: tuple[Literal["csv", "parquet"], ...] = ("csv", "parquet")
     for kind in frames:
         if kind in formats:
-            written += write_frames(results, out / "tables", kind)
+            written += write_frames(study, results, out / "tables", kind)
     return written[0] if written else out
 
 
@@ -129,7 +129,7 @@ def _context(study: Study, results: Results, figures: Figures) -> dict[str, obje
         "strips": strips,
         "thumbnails": thumbnails(info for infos in strips.values() for info in infos),
         "routes": ROUTE_NAMES,
-        "published": sheets.published(),
+        "published": sheets.published(study),
         "more_figures": figures.more(results),
         "more_tables": _more_tables(study, results),
         "protocol": protocol(results),
@@ -185,7 +185,12 @@ def _more_tables(study: Study, results: Results) -> dict[str, list[Table]]:
 
 def _provenance(study: Study, results: Results) -> list[Table]:
     skipped = sheets.skipped(results)
-    return [sheets.trials(study), *([skipped] if skipped else []), sheets.sources(study, results)]
+    return [
+        sheets.trials(study),
+        *sheets.trainings(study),
+        *([skipped] if skipped else []),
+        sheets.sources(study, results),
+    ]
 
 
 def _strips(study: Study, results: Results, figures: Figures) -> dict[str, list[StripsInfo]]:
@@ -229,6 +234,9 @@ def main(
         "html",
     ),
     margin: float = 100 * MARGIN,
+    baseline: str | None = None,
+    title: str | None = None,
+    label: dict[str, str] | None = None,
 ) -> int:
     """Write a report: one page with its figures, and the tables as Markdown, LaTeX, CSV or parquet.
 
@@ -238,6 +246,10 @@ def main(
         format: what to write.
         margin: points of mAP or accuracy that count as nothing in tests of equivalence; to be fixed before
             the results are looked at.
+        baseline: what the other arms are compared with: an arm's name, its label, or the folder of its run;
+            default: the study's, of several runs the first.
+        title: of the report.
+        label: what to call arms in it, each by its name, label or run's folder: runs/a "width 64".
     """
     if not format:
         raise InputError("--format needs at least one of html, md, tex, csv, parquet")
@@ -246,7 +258,7 @@ def main(
     if runs:
         check_place(out or runs[0])
     with told(f"reading {' '.join(map(str, runs))}"):
-        study = read_runs(runs)
+        study = read_runs(runs, baseline=baseline, labels=label, title=title)
     print(write_report(study, out or runs[0] / "report", format, Bootstrap(), margin=margin / 100))
     return 0
 

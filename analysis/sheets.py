@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+from analysis.design import changes
 from analysis.results import Results, Within
 from analysis.study import Study
 from analysis.tables import at
@@ -14,7 +15,15 @@ from analysis.typeset import ABSENT, Cell, Table, interval, number, points, poin
 from crossgap.quoting import SIDE
 from crossgap.route_values import INTERVAL
 from crossgap.shots import probe_columns
-from crossgap.vocabulary import CROSS_TASKS, PUBLISHED, ROUTE_WORDS, SOURCES, is_cross_modal
+from crossgap.treatment import in_words, short, written
+from crossgap.vocabulary import (
+    CROSS_TASKS,
+    PUBLISHED,
+    PUBLISHED_ENCODERS,
+    ROUTE_WORDS,
+    SOURCES,
+    is_cross_modal,
+)
 
 _ROUTE_ORDER = {route: position for position, route in enumerate(ROUTE_WORDS)}
 GAP_NAMES = {
@@ -389,6 +398,36 @@ def trials(study: Study) -> Table:
     return Table("Models", columns, tuple(rows), text_columns=6)
 
 
+def trainings(study: Study) -> list[Table]:
+    """Show of each arm that was trained here its recipe, and how it differs from it and from the baseline."""
+    differs = changes(study.configs, study.baseline)
+    rows = [
+        (
+            Cell(study.label(arm)),
+            Cell(str(study.configs[arm].get("recipe", ABSENT))),
+            Cell(_changed_words(study.changed[arm]) if arm in study.changed else "not recorded"),
+            Cell(in_words(differs.get(arm, {})) or ("the baseline" if arm == study.baseline else "nothing")),
+        )
+        for arm in study.arm_names
+        if arm in study.configs
+    ]
+    if not rows:
+        return []
+    columns = ("arm", "recipe", "what it changes in its recipe", "how it differs from the baseline")
+    note = (
+        "From the configurations beside the models. In brackets: the recipe's value. A recipe in its "
+        "smallest form, or on scenes with the settings that all have there, counts as itself."
+    )
+    return [Table("How the models were trained", columns, tuple(rows), note, text_columns=4)]
+
+
+def _changed_words(changed: Mapping[str, Sequence[Any]]) -> str:
+    listed = [
+        f"{short(name)} {written(here)} ({written(recipe)})" for name, (recipe, here) in changed.items()
+    ]
+    return "; ".join(listed) or "nothing"
+
+
 def sources(study: Study, results: Results) -> Table:
     """Show where the numbers come from: study, data and hashes, versions, commit, intervals."""
     rows = study.rows
@@ -453,8 +492,10 @@ def skipped(results: Results) -> Table | None:
     return Table("Skipped queries", ("task", "queries measured", "skipped", "gallery items"), cells)
 
 
-def published() -> Table:
-    """Show published figures of released models, for context."""
+def published(study: Study) -> Table | None:
+    """Show published figures of released models, for context; None where none of them was measured here."""
+    if not measures_published(study):
+        return None
     rows = tuple(
         (
             Cell(entry.source),
@@ -469,6 +510,11 @@ def published() -> Table:
     note = "Sources: " + " ".join(SOURCES)
     columns = ("source", "what", "model", "route", "native (%)", "by the route (%)")
     return Table("Published figures of released models", columns, rows, note, text_columns=4)
+
+
+def measures_published(study: Study) -> bool:
+    """Tell whether a model that figures were published of is among those measured here."""
+    return any(arm.partition(" (")[0] in PUBLISHED_ENCODERS for arm in study.arm_names)
 
 
 def _level(frame: pd.DataFrame) -> Cell:

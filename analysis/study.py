@@ -10,8 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from crossgap.errors import InputError
+from crossgap.errors import InputError, check_known
 from crossgap.records import TABLES, numeric, read_json, read_lines, read_rows, read_table
+from crossgap.treatment import configuration, flat, treatment_hash
 
 TRIAL_COLUMNS = ("arm", "seed", "state", "reason", "step", "seconds", "log")
 QUOTED_METRICS = ("mAP", "hit@1")  # of per_query.parquet; the others are read from rows
@@ -34,7 +35,8 @@ class Study:
     state: complete, failed (with the reason, and how its log ends), unfinished (no result yet) or missing (no
     folder). Rows and tables hold complete models only; ``training`` holds the curves of all, ``configs``
     the training's configuration by arm, where it was written, and ``acts_on`` what each term of its objective
-    acts on (image, text, both, across), where the training wrote that. ``mode`` says how the arms were drawn
+    acts on (image, text, both, across), where the training wrote that, and ``changed`` what it changed in its
+    recipe (setting -> the recipe's value, its own). ``mode`` says how the arms were drawn
     ("grid").
     """
 
@@ -55,6 +57,13 @@ class Study:
     mode: str = ""
     configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     acts_on: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    changed: Mapping[str, Mapping[str, Sequence[Any]]] = field(default_factory=dict)
+    title: str = ""
+
+    @property
+    def heading(self) -> str:
+        """What a report is called: its title, or the name of what was run."""
+        return self.title or self.name
 
     def label(self, arm: str) -> str:
         """Return the label of an arm."""
@@ -66,41 +75,140 @@ class Study:
         return [arm.name for arm in self.arms]
 
 
+# what is known of each arm, and under which key config.json has it
+BY_ARM = {"configs": "config", "acts_on": "acts_on", "changed": "changed"}
 FRAMES = ("trials", "rows", "per_query", "neighbours", "projection", "histograms", "training")
 
 
-def read_runs(folders: Sequence[Path]) -> Study:
-    """Read one or more study or run folders; an arm name met in several gets its folder's name added.
+def read_runs(
+    folders: Sequence[Path],
+    *,
+    baseline: str | None = None,
+    labels: Mapping[str, str] | None = None,
+    title: str | None = None,
+) -> Study:
+    """Read one or more study or run folders as one study.
+
+    Runs whose trainings differ in nothing but the seed are one arm; all others are arms of their own, and an
+    arm name met in several gets its folder's name added. The baseline is that of a study among them, else
+    the first arm of several.
+
+    Args:
+        baseline: another baseline, by its arm's name, its label or the folder of its run.
+        labels: what to call arms, by the same.
+        title: of the report, in place of the runs' studies.
 
     Raises:
-        InputError: no folder given, a folder is missing, it is neither a study nor an evaluated run, or no
-            row was written by the evaluation.
+        InputError: no folder given, a folder is missing, it is neither a study nor an evaluated run, no
+            row was written by the evaluation, or an arm that none of them has.
     """
     if not folders:
         raise InputError("no run given: name a study folder or the --out folder of an evaluation")
-    studies = _short_names([_read_run(folder) for folder in folders])
+    studies = _one_arm_a_training(_short_names([_read_run(folder) for folder in folders]))
+    if len(studies) > 1:
+        names = _distinct_names(folders)
+        clashes = _clashes(studies)
+        studies = [
+            _rename_arms(study, {arm: f"{arm} ({name})" for arm in study.arm_names if arm in clashes}, name)
+            for study, name in zip(studies, names, strict=True)
+        ]
+    arms_of = {str(folder): study.arm_names for folder, study in zip(folders, studies, strict=True)}
+    whole = _joined(studies)
+    if baseline is not None:
+        whole = replace(whole, baseline=_arm_called(whole, arms_of, baseline, "--baseline"))
+    elif whole.baseline is None and len(whole.arms) > 1:
+        whole = replace(whole, baseline=whole.arms[0].name)
+    named = {_arm_called(whole, arms_of, who, "--label"): label for who, label in (labels or {}).items()}
+    arms = _told_apart(replace(arm, label=named.get(arm.name, arm.label)) for arm in whole.arms)
+    return replace(whole, arms=arms, title=title or "")
+
+
+def _joined(studies: Sequence[Study]) -> Study:
+    """Put studies together whose arms of one name are the same arm."""
     if len(studies) == 1:
         return studies[0]
-    names = _distinct_names(folders)
-    count = pd.Series([arm for study in studies for arm in study.arm_names]).value_counts()
-    studies = [
-        _rename_arms(study, {arm: f"{arm} ({name})" for arm in study.arm_names if count[arm] > 1}, name)
-        for study, name in zip(studies, names, strict=True)
-    ]
     frames: dict[str, Any] = {name: _concat([getattr(study, name) for study in studies]) for name in FRAMES}
+    # a model that was measured on several datasets is one model, with one curve
+    frames["trials"] = frames["trials"].drop_duplicates(["arm", "seed"], ignore_index=True)
+    if len(frames["training"]):
+        frames["training"] = frames["training"].drop_duplicates(["arm", "seed", "step"], ignore_index=True)
     sentences = dict.fromkeys(study.selection for study in studies if study.selection)
+    modes = {study.mode for study in studies}
+    arms: dict[str, Arm] = {}
+    by_arm: dict[str, Any] = {kind: {} for kind in BY_ARM}
+    for study in studies:
+        for arm in study.arms:
+            arms.setdefault(arm.name, arm)
+        for kind in BY_ARM:
+            by_arm[kind] = {**getattr(study, kind), **by_arm[kind]}
     return Study(
         name=", ".join(dict.fromkeys(study.name for study in studies)),
         description=" ".join(dict.fromkeys(study.description for study in studies if study.description)),
-        arms=tuple(arm for study in studies for arm in study.arms),
+        arms=tuple(arms.values()),
         baseline=next((study.baseline for study in studies if study.baseline), None),
         seeds=tuple(sorted({seed for study in studies for seed in study.seeds})),
         smoke=any(study.smoke for study in studies),
         selection=" ".join(sentences),
-        mode=modes.pop() if len(modes := {study.mode for study in studies}) == 1 else "",
-        configs={arm: config for study in studies for arm, config in study.configs.items()},
-        acts_on={arm: terms for study in studies for arm, terms in study.acts_on.items()},
+        mode=modes.pop() if len(modes) == 1 else "",
+        **by_arm,
         **frames,
+    )
+
+
+def _one_arm_a_training(studies: Sequence[Study]) -> list[Study]:
+    """Give arms whose trainings differ in their seeds alone one name, that of the first of them."""
+    first: dict[str, Arm] = {}
+    merged = []
+    for study in studies:
+        names = {}
+        for arm in study.arms:
+            if arm.name in study.configs:
+                of_training = first.setdefault(treatment_hash(flat(study.configs[arm.name])), arm)
+                names[arm.name] = of_training.name
+        changed = {arm: name for arm, name in names.items() if arm != name}
+        # two arms of one study may be trained alike, and stay apart
+        apart = len(set(names.values())) < len(names) or set(changed.values()) & set(study.arm_names)
+        merged.append(study if apart or not changed else _renamed(study, changed))
+    return merged
+
+
+def _clashes(studies: Sequence[Study]) -> set[str]:
+    """Name the arms that several studies have without being one: other trainings, or the same model twice."""
+    clashes = set()
+    for name in dict.fromkeys(arm for study in studies for arm in study.arm_names):
+        having = [study for study in studies if name in study.arm_names]
+        trainings = {
+            treatment_hash(flat(study.configs[name])) if name in study.configs else None for study in having
+        }
+        rows = [study.rows[study.rows["arm"] == name] for study in having]
+        measured = pd.concat([of_run[["seed", "dataset"]].drop_duplicates() for of_run in rows])
+        twice = bool(measured.duplicated().any())
+        if len(having) > 1 and (len(trainings) > 1 or None in trainings or twice):
+            clashes.add(name)
+    return clashes
+
+
+def _arm_called(study: Study, arms_of: Mapping[str, Sequence[str]], who: str, option: str) -> str:
+    """Find an arm by its name, its label, or the folder of its run."""
+    by_folder = {
+        name: arms[0]
+        for folder, arms in arms_of.items()
+        if len(arms) == 1
+        for name in (folder, folder.rstrip("/"), Path(folder).name)
+    }
+    known = by_folder | {arm.label: arm.name for arm in study.arms} | {arm: arm for arm in study.arm_names}
+    try:
+        return known[check_known(who, known, "arm, label or folder of a run")]
+    except InputError as error:
+        raise InputError(f"{option}: {error}") from error
+
+
+def _told_apart(arms: Iterable[Arm]) -> tuple[Arm, ...]:
+    """Add its name to a label that several arms have."""
+    listed = list(arms)
+    count = pd.Series([arm.label for arm in listed]).value_counts()
+    return tuple(
+        replace(arm, label=f"{arm.label} ({arm.name})") if count[arm.label] > 1 else arm for arm in listed
     )
 
 
@@ -124,7 +232,10 @@ def _read_run(folder: Path) -> Study:
         [(arm, seed, "complete", "", None, None, "") for arm, seed in models.itertuples(index=False)],
         columns=list(TRIAL_COLUMNS),
     )
-    arms = tuple(Arm(name=arm, label=arm) for arm in dict.fromkeys(rows["arm"]))
+    config = folder / "config.json"
+    about = read_json(config) if config.exists() else {}
+    label = about.get("label") if about.get("arm") in set(rows["arm"]) else None
+    arms = tuple(Arm(name=arm, label=str(label or arm)) for arm in dict.fromkeys(rows["arm"]))
     training = _training(folder, str(rows["arm"].iloc[0]), int(rows["seed"].iloc[0]))
     return Study(
         name=", ".join(dict.fromkeys(rows["study"])) or folder.name,
@@ -190,20 +301,17 @@ def _settings(folders: Iterable[tuple[str, Path]]) -> dict[str, Any]:
 
     What an arm's inversion has one value of stands in the configuration under ``evaluation``.
     """
-    settings: dict[str, dict[str, Mapping[str, Any]]] = {"configs": {}, "acts_on": {}}
+    settings: dict[str, dict[str, Mapping[str, Any]]] = {field: {} for field in BY_ARM}
     for arm, folder in folders:
         path = folder / "config.json"
         if not path.exists():
             continue
         document = read_json(path)
-        options = document.get("data", {}).get("options")
-        if options and isinstance(document.get("config"), Mapping):  # of a made world, one setting each
-            document["config"] = {**document["config"], "data": options}
         measured = read_json(folder / "evaluation.json") if (folder / "evaluation.json").exists() else {}
         inversion = measured.get("settings", {}).get("inversion")
-        if inversion and isinstance(document.get("config"), Mapping):
-            document["config"] = {**document["config"], "evaluation": inversion}
-        for name, key in (("configs", "config"), ("acts_on", "acts_on")):
+        if isinstance(document.get("config"), Mapping):
+            document["config"] = configuration(document) | ({"evaluation": inversion} if inversion else {})
+        for name, key in BY_ARM.items():
             if isinstance(document.get(key), Mapping):
                 settings[name].setdefault(arm, document[key])
     return settings
@@ -333,10 +441,15 @@ def _last_parts(names: set[str]) -> dict[str, str]:
 
 
 def _rename_arms(study: Study, names: dict[str, str], run: str) -> Study:
-    arms = tuple(
-        replace(arm, name=names[arm.name], label=f"{arm.label} ({run})") if arm.name in names else arm
-        for arm in study.arms
+    """Rename arms that another run has too; their labels say the run."""
+    labelled = tuple(
+        replace(arm, label=f"{arm.label} ({run})") if arm.name in names else arm for arm in study.arms
     )
+    return _renamed(replace(study, arms=labelled), names)
+
+
+def _renamed(study: Study, names: Mapping[str, str]) -> Study:
+    arms = tuple(replace(arm, name=names.get(arm.name, arm.name)) for arm in study.arms)
     frames = {}
     for name in FRAMES:
         frame = getattr(study, name).copy()
@@ -348,5 +461,4 @@ def _rename_arms(study: Study, names: dict[str, str], run: str) -> Study:
 
 
 def _renamed_settings(study: Study, names: Mapping[str, str]) -> dict[str, Any]:
-    by_arm = {"configs": study.configs, "acts_on": study.acts_on}
-    return {field: {names.get(arm, arm): of for arm, of in known.items()} for field, known in by_arm.items()}
+    return {field: {names.get(arm, arm): of for arm, of in getattr(study, field).items()} for field in BY_ARM}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 from collections.abc import Callable, Collection, Sequence
 
@@ -28,8 +29,8 @@ def run_command(
     ``--print-config`` too, and ``main`` a parameter ``changes`` (:mod:`crossgap.options`).
 
     Returns the exit code: what ``main`` returned, 0 if that is no number, 2 for an input error or a file that
-    the system refuses (a message without a traceback), 130 after Ctrl-C. Any other exception is a defect of
-    ours and keeps its traceback.
+    the system refuses (a message without a traceback), 130 after Ctrl-C, 141 when nobody reads its output any
+    more. Any other exception is a defect of ours and keeps its traceback.
     """
     options = (tyro.conf.FlagCreatePairsOff,)
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -58,12 +59,14 @@ def _guarded(call: Callable[[], object]) -> int:
             stream.reconfigure(errors="backslashreplace")  # names of files need not be text
     try:
         code = call()
+        sys.stdout.flush()
         return code if isinstance(code, int) else 0
+    except BrokenPipeError:
+        # who reads our output has read enough, as head does; what is left to flush at exit goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except InputError as error:
         return _refused(str(error))
-    except BrokenPipeError:  # who reads the output has closed it, as head does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
     except OSError as error:
         if error.filename is None or error.strerror is None:
             raise

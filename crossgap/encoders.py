@@ -8,7 +8,7 @@ import importlib.util
 import json
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -43,6 +43,7 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
 CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"
 LOCAL, HUB = "local-dir:", "hf-hub:"  # as open_clip writes them before a folder and a repository
+_ITEMS_AT_ONCE = 64  # texts or images that are no tensor yet
 _TELLTALE = ["", "A photo of two cats, 1984.", "naïve café 写真"]
 
 
@@ -161,14 +162,22 @@ class OpenClipEncoder:
         remember_long_words(self._tokenizer, texts)
         return self._tokenizer(list(texts))
 
-    def encode_image(self, pixels_BCHW: Tensor) -> Tensor:
-        """Encode pixels to image_BD with unit rows."""
+    def encode_image(self, pixels_BCHW: Tensor | Sequence[Image.Image | str | Path]) -> Tensor:
+        """Encode pixels, or images (opened, or their paths), to image_BD with unit rows."""
+        if not isinstance(pixels_BCHW, Tensor):
+            return self._in_batches(pixels_BCHW, self._read, self.encode_image)
         with self._autocast():
             features_BD = self.model.encode_image(pixels_BCHW.to(self.device, self.dtype))
         return self._unit(features_BD)
 
-    def encode_text(self, tokens_BL: Tensor) -> Tensor:
-        """Encode token ids to text_BD with unit rows; causal towers compute nothing after end-of-text."""
+    def encode_text(self, tokens_BL: Tensor | Sequence[str]) -> Tensor:
+        """Encode token ids, or texts, to text_BD with unit rows; causal towers compute nothing after the end.
+
+        Raises:
+            InputError: one text that stands in no list.
+        """
+        if not isinstance(tokens_BL, Tensor):
+            return self._in_batches(tokens_BL, self.tokenize, self.encode_text)
         tokens_BL = tokens_BL.to(self.device)
         with self._autocast(), self._cut(self._length(tokens_BL)):
             features_BD = self.model.encode_text(tokens_BL)
@@ -224,6 +233,30 @@ class OpenClipEncoder:
         with self._autocast(), replaced_output(embedding.module, arrange):
             features_BD = self.model.encode_image(self._blank())
         return self._unit(features_BD)
+
+    def _in_batches(
+        self,
+        items: Sequence[Any],
+        prepare: Callable[[Sequence[Any]], Tensor],
+        encode: Callable[[Tensor], Tensor],
+    ) -> Tensor:
+        if isinstance(items, str) or not len(items):
+            raise InputError(f"encoder {self.name!r}: {items!r} is no list of items; give [item, ...]")
+        starts = range(0, len(items), _ITEMS_AT_ONCE)
+        return torch.cat([encode(prepare(items[start : start + _ITEMS_AT_ONCE])) for start in starts])
+
+    def _read(self, images: Sequence[Image.Image | str | Path]) -> Tensor:
+        pixels = []
+        for image in images:
+            if isinstance(image, Image.Image):
+                pixels.append(self._transform(image.convert("RGB")))
+                continue
+            try:
+                with Image.open(image) as opened:
+                    pixels.append(self._transform(opened.convert("RGB")))
+            except OSError as error:
+                raise InputError(f"{image}: cannot be read as an image ({error})") from error
+        return torch.stack(pixels)
 
     @contextlib.contextmanager
     def _autocast(self) -> Iterator[None]:

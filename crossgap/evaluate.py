@@ -29,12 +29,13 @@ from crossgap.encode import say_notices, use_threads
 from crossgap.encoders import OpenClipEncoder, Precision, load_encoder
 from crossgap.errors import InputError, check_known
 from crossgap.evaluation import Evaluation, EvaluationConfig, InversionPlan, evaluate, joined
+from crossgap.face import EvaluateModule
 from crossgap.feature_files import feature_dataset, read_features
 from crossgap.inversion import Engine, Method, Target
 from crossgap.kept_inversions import Batch
 from crossgap.options import NO_CHANGES, Changes
 from crossgap.plans import SEVERAL, changed_evaluation, changed_plan
-from crossgap.presets import Schedule
+from crossgap.presets import Schedule, looks
 from crossgap.presets import preset as inversion_preset
 from crossgap.progress import ItemProgress, told
 from crossgap.provenance import Provenance, config_hash
@@ -44,6 +45,7 @@ from crossgap.routes import ROUTES
 from crossgap.settings import check_same
 from crossgap.strict import strict
 from crossgap.summary import summary
+from crossgap.trained_runs import carry, trained_run
 
 # What --preset paper measures: its inversions, with placebos and maps that cost little beside them.
 PAPER_ROUTES = (
@@ -85,13 +87,15 @@ def main(
     precision: Precision = "fp32",
     threads: int | None = None,
     cache: Path | None = None,
+    all_metrics: bool = False,
     changes: Changes = NO_CHANGES,
 ) -> int:
     """Measure an encoder on datasets, or features made elsewhere: retrieval by routes, zero-shot, gap.
 
     Each dataset that is done is kept in out/datasets, so that the same command resumes an interrupted run. A
     call that adds routes or inversion settings to those of a finished out encodes nothing again, and inverts
-    what is new.
+    what is new. Of a model trained here the settings, the curves, the arm and the seed of its training go
+    along, so that python -m analysis.report compares several such folders as arms of a study.
 
     Args:
         out: folder for rows.jsonl and the tables that pictures are drawn from.
@@ -129,6 +133,7 @@ def main(
         precision: fp32, bf16 or fp64.
         threads: CPU threads; default: torch's choice.
         cache: folder of features and inversions that several outs may share; default: out/features.
+        all_metrics: print every metric of gap and geometry, not the leading ones alone.
     """
     routes = routes or (PAPER_ROUTES if preset else tuple(ROUTES))
     for route in routes:
@@ -249,7 +254,16 @@ def main(
     evaluations = {name: asdict(one) for name, one in configs.items()}
     settings = {**about, "fingerprint": source.fingerprint, "evaluation": evaluations}
     configs, document = _claim(out, settings, configs)
-    provenance = Provenance(study="evaluate", arm=source.name, config_hash=config_hash(settings))
+    run = trained_run(Path(encoder)) if encoder is not None else None
+    if run is not None:
+        carry(run, out)
+    provenance = Provenance(
+        study="evaluate",
+        arm=source.name if run is None else run.arm,
+        seed=0 if run is None else run.seed,
+        pairs_seen=None if run is None else run.pairs_seen,
+        config_hash=config_hash(settings),
+    )
     parts = []
     for number, job in enumerate(jobs, start=1):
         folder = out / "datasets" / _folder_name(number, job.name)
@@ -285,7 +299,9 @@ def main(
     result.write(out)
     console = Console(file=sys.stdout)
     with told("summing up"):
-        parts_shown = list(summary(result.rows, result.tables["per_query"], result.skipped))
+        parts_shown = list(
+            summary(result.rows, result.tables["per_query"], result.skipped, all_metrics=all_metrics)
+        )
     for part in parts_shown:
         console.print(part)
     if missing:
@@ -389,7 +405,7 @@ def _plans(
         plan = InversionPlan(
             config=config,
             token_counts=(config.num_tokens,),
-            snapshots=snapshots or _default_snapshots(config.steps),
+            snapshots=snapshots or looks(config.steps),
             engine=engine,
         )
         given = {
@@ -505,9 +521,8 @@ def _check_added(out: Path, before: dict[str, Any], given: dict[str, Any]) -> No
             )
 
 
-def _default_snapshots(steps: int) -> tuple[int, ...]:
-    """Steps spread as the gain changes: early ones dense."""
-    return tuple(sorted({0, *(round(steps * share) for share in (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1))}))
+# from Python, `crossgap.evaluate(...)` is the function of docs/python.md
+sys.modules[__name__].__class__ = EvaluateModule
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ from crossgap.records import (
     read_json,
     read_lines,
     read_table,
+    row_frame,
     write_json,
     write_rows,
     write_table,
@@ -227,6 +228,11 @@ class Evaluation:
     skipped: dict[str, str]
     reused: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The rows as a frame (docs/rows.md)."""
+        return row_frame(self.rows)
+
     def write(self, out: Path) -> None:
         """Write the tables, then ``rows.jsonl``; each file atomically."""
         for name, frame in self.tables.items():
@@ -410,6 +416,7 @@ class _Run:
             images=part(fit.images, "images") if fit else None,
             texts=part(fit.texts, "texts") if fit else None,
             class_prompts=part(fit.class_prompts, "class_prompts") if fit else None,
+            prompts_of=fit.prompts_of if fit else "",
             paired_images=part(pairs.image, "pairs") if pairs else None,
             paired_texts=part(pairs.text, "pairs") if pairs else None,
             projectors=linear_projectors(self._source),

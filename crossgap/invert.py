@@ -22,6 +22,7 @@ from crossgap.embeddings import Embeddings, encode_items
 from crossgap.encode import describe, distinct_items, say_notices, use_threads
 from crossgap.encoders import Precision, load_encoder
 from crossgap.errors import InputError
+from crossgap.face import InvertModule
 from crossgap.inversion import Engine, InversionConfig, Inverter, Target
 from crossgap.options import NO_CHANGES, Changes
 from crossgap.presets import Schedule, preset
@@ -190,6 +191,10 @@ def main(
         store.finish({"loss": loss, "notices": loaded.notices})
     print(f"{out / 'inverted.safetensors'}: {len(items)} items, mean final loss {loss:.4f}")
     return 0
+
+
+# from Python, `crossgap.invert(...)` is the function of docs/python.md
+sys.modules[__name__].__class__ = InvertModule
 
 
 if __name__ == "__main__":

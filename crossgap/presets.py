@@ -49,3 +49,8 @@ def preset(encoder_name: str, into: Target, schedule: Schedule = "paper") -> Inv
     if schedule == "paper":
         return paper
     return replace(paper, method="lbfgs", weight_decay=0.0, steps=FAST_STEPS[into])
+
+
+def looks(steps: int) -> tuple[int, ...]:
+    """Give the steps that are looked at unless others are named: as the gain changes, early ones dense."""
+    return tuple(sorted({0, *(round(steps * share) for share in (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1))}))

@@ -72,6 +72,7 @@ class Parts:
     images: Tensor | None = None
     texts: Tensor | None = None
     class_prompts: Tensor | None = None
+    prompts_of: str = ""
     paired_images: Tensor | None = None
     paired_texts: Tensor | None = None
     projectors: Projectors | str = "it is not known how its features were projected"
@@ -85,6 +86,10 @@ class Parts:
 
     def fitted_on(self, *parts: Tensor | None, what: str) -> str:
         """Say in words what was fitted on."""
+        if what == "class prompts" and self.prompts_of:
+            return (
+                f"{sum(len(part) for part in parts if part is not None)} class prompts of {self.prompts_of}"
+            )
         count = " and ".join(str(len(part)) for part in parts if part is not None)
         return f"{count} {what} of split {self.split}"
 

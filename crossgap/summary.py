@@ -30,11 +30,14 @@ _GAP = (
     "uniformity_text", "modality_mixing@10", "mutual_knn@10", "cknna@10", "linear_cka",
     "effective_rank_image", "effective_rank_text",
 )  # fmt: skip
+_NOTHING = 1e-6  # below the rounding of features in float32
 _LISTED = 12  # names of what was skipped for one reason; with many datasets there are hundreds
 _MISALIGNMENT = ("same_other_auc", "d_prime")
 
 
-def summary(rows: Sequence[Row], per_query: pd.DataFrame, skipped: dict[str, str]) -> list[RenderableType]:
+def summary(
+    rows: Sequence[Row], per_query: pd.DataFrame, skipped: dict[str, str], *, all_metrics: bool = False
+) -> list[RenderableType]:
     """Lay out the results of one evaluation for a terminal of 80 columns or more.
 
     For each dataset: every task's routes with value, paired difference to native features, interval and
@@ -47,6 +50,7 @@ def summary(rows: Sequence[Row], per_query: pd.DataFrame, skipped: dict[str, str
         rows: of one evaluation, of any number of datasets.
         per_query: columns as in ``crossgap.records.TABLES["per_query"]``.
         skipped: name of what could not be measured -> reason.
+        all_metrics: show every metric of the gap, not the leading ones alone.
 
     Raises:
         InputError: per-query values that do not pair.
@@ -63,7 +67,7 @@ def summary(rows: Sequence[Row], per_query: pd.DataFrame, skipped: dict[str, str
                 parts += [_task_title(task), _task_table(task), *_below(task), Text()]
         probes = [task for task in tasks if (task.dataset, task.split) == (dataset, split)]
         parts += _probe_table({task.task: task for task in probes if task.task in probe_columns()})
-        parts += _gap_table(of_dataset)
+        parts += _gap_table(of_dataset, all_metrics)
         parts += _factor_table(of_dataset)
     if skipped:
         parts += [Text("not measured", style="bold"), _skipped_table(skipped)]
@@ -223,9 +227,10 @@ def _beside_map(comparison: MapComparison, decides: bool) -> str:
     )
 
 
-def _gap_table(rows: Sequence[Row]) -> list[RenderableType]:
+def _gap_table(rows: Sequence[Row], all_metrics: bool) -> list[RenderableType]:
     gap = [row for row in rows if row.task == "gap"]
-    shown = [(row.metric, row) for name in _GAP for row in gap if row.metric == name]
+    names = dict.fromkeys((*_GAP, *(row.metric for row in gap))) if all_metrics else _GAP
+    shown = [(row.metric, row) for name in names for row in gap if row.metric == name]
     shown += [
         (f"{row.metric}, {row.task}", row)
         for row in rows
@@ -240,12 +245,12 @@ def _gap_table(rows: Sequence[Row]) -> list[RenderableType]:
     table.add_column("unit", overflow="fold")
     for name, row in shown:
         bounded = row.low is not None and row.high is not None
-        interval = f"[{row.low:.4g}, {row.high:.4g}]" if bounded else ""
-        table.add_row(*(Text(cell) for cell in (name, f"{row.value:.4g}", interval, row.unit)))
+        interval = f"[{_plain(row.low)}, {_plain(row.high)}]" if bounded else ""
+        table.add_row(*(Text(cell) for cell in (name, _plain(row.value), interval, row.unit)))
     parts: list[RenderableType] = [Text("gap and misalignment of native features", style="bold"), table]
     if gap:
         more = len(gap) - sum(row.task == "gap" for _, row in shown)
-        also = f" {more} of its metrics are in rows.jsonl alone." if more else ""
+        also = f" {more} more of its metrics: --all-metrics, or rows.jsonl." if more else ""
         parts.append(Text(f"Protocol: {gap[0].protocol}{also}", style="dim"))
     return [*parts, Text()]
 
@@ -302,6 +307,11 @@ def _skipped_table(skipped: dict[str, str]) -> Table:
         more = [f"and {len(names) - _LISTED} more"] if len(names) > _LISTED else []
         table.add_row(Text("\n".join([*names[:_LISTED], *more])), Text(reason))
     return table
+
+
+def _plain(value: float | None) -> str:
+    """Write a number with four digits; what is nothing but rounding is 0."""
+    return "" if value is None else "0" if abs(value) < _NOTHING else f"{value:.4g}"
 
 
 def _sizes(row: Row) -> str:

@@ -115,6 +115,18 @@ PUBLISHED: tuple[Published, ...] = (
 )
 
 
+# released models that figures were published of, as evaluation names them
+PUBLISHED_ENCODERS = (
+    "ViT-B-32/openai",
+    "ViT-L-14/openai",
+    "ViT-B-32/datacomp_xl_s13b_b90k",
+    "ViT-L-14/datacomp_xl_s13b_b90k",
+    "ViT-B-16-SigLIP/webli",
+    "slip-vit-b-16",
+    "slip-vit-l-16",
+)
+
+
 def published_average(model: str, what: str) -> tuple[float, float] | None:
     """Return what the method's paper gives of a model, native and by the route; None where it gives nothing.
 

@@ -180,6 +180,13 @@ class TrainConfig:
         done = (step - warmup) / (self.steps - warmup)
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
+    def as_used(self) -> dict[str, Any]:
+        """Give the fields that play a part, as JSON: a run that starts from a CLIP has no ``model``."""
+        values = self.as_json()
+        if self.encoder is not None:
+            del values["model"]
+        return values
+
     def as_json(self) -> dict[str, Any]:
         """Give the fields as plain JSON values."""
         values: dict[str, Any] = json.loads(json.dumps(asdict(self)))

@@ -84,7 +84,8 @@ class _Stop:
 class Run:
     """One process's share of a training run: from a checkpoint, or from the start, to the last step.
 
-    ``started`` is the reading of ``time.perf_counter`` from which its seconds count.
+    ``started`` is the reading of ``time.perf_counter`` from which its seconds count, ``label`` what a study
+    calls the model.
     """
 
     def __init__(
@@ -98,8 +99,10 @@ class Run:
         *,
         start: Start | None = None,
         bad: BadSamples | None = None,
+        label: str | None = None,
     ) -> None:
         self.config = config
+        self.label = label
         self.bad = bad or BadSamples(limit=config.max_bad)
         self.trackers = Trackers({}, lambda what: None)
         self.processes = processes
@@ -156,6 +159,20 @@ class Run:
             self.step = checkpoint.progress["step"]
             self.seconds_before = checkpoint.progress["seconds"]
         self.pending: list[tuple[int, list[str], Tensor]] = []
+
+    @property
+    def used(self) -> dict[str, Any]:
+        """What the run turned out to use, where its settings leave it open: model, device, threads."""
+        return {
+            "model": self.start.model_cfg,
+            "preprocess": self.start.preprocess_cfg,
+            "parameters": sum(weight.numel() for weight in self.model.parameters()),
+            # of the terms' own too; of the token embedding the rows of words that the data have
+            "trained": sum(weight.numel() for weight in self.state.parameters),
+            "device": str(self.device),
+            "threads": torch.get_num_threads(),
+            "processes": self.processes.size,
+        }
 
     def _batches(
         self, data: TrainingPairs | ShardStream | EndlessScenes
@@ -389,7 +406,7 @@ class Run:
             },
             averaged=self.state.averaged_weights(),
         )
-        card = model_card(self.config, step=self.step, amount=self.amount)
+        card = model_card(self.config, step=self.step, amount=self.amount, used=self.used, label=self.label)
         return save_checkpoint(self.out / "checkpoints", checkpoint, card)
 
     def _validate(self, saved: Path) -> None:

@@ -20,6 +20,7 @@ class Recipe:
     Args:
         family: the kind of change, by which tables are ordered.
         label: a few words for figures.
+        without_temperature: label and description for another temperature, where they say one.
         description: one sentence: what is minimised or changed.
         source: where form and default come from, and how this differs.
         weights: terms beside the CLIP loss, or instead of it where ``clip`` is 0.
@@ -36,6 +37,7 @@ class Recipe:
     objective: Mapping[str, Any] = field(default_factory=dict)
     model: Mapping[str, Any] = field(default_factory=dict)
     train: Mapping[str, Any] = field(default_factory=dict)
+    without_temperature: tuple[str, str] | None = None
 
     def __call__(self) -> TrainConfig:
         """Give the full config."""
@@ -113,6 +115,7 @@ RECIPES: dict[str, Recipe] = {
     "baseline": Recipe(
         family="host",
         label="CLIP, temperature .01",
+        without_temperature=("CLIP", "CLIP loss alone"),
         description="CLIP loss alone, temperature fixed at .01",
         source="Radford et al., 2021, arXiv 2103.00020; .01 is where trained CLIPs end up",
     ),
@@ -120,6 +123,7 @@ RECIPES: dict[str, Recipe] = {
         family="host",
         label="SigLIP",
         description="sigmoid loss over all pairs, temperature learned from .1 and bias from -10",
+        without_temperature=("SigLIP", "sigmoid loss over all pairs"),
         source="Zhai et al., 2023, arXiv 2303.15343",
         weights={"clip": 0, "siglip": 1},
         objective=_temperature("learnable", 0.1),
@@ -127,6 +131,7 @@ RECIPES: dict[str, Recipe] = {
     "learnable": Recipe(
         family="temperature",
         label="learnable temperature",
+        without_temperature=("CLIP", "CLIP loss alone"),
         description="CLIP loss alone, temperature learned from .07 (500 steps move it little)",
         source="Radford et al., 2021, arXiv 2103.00020, section 2.5",
         objective=_temperature("learnable", 0.07),
@@ -134,6 +139,7 @@ RECIPES: dict[str, Recipe] = {
     "slow-temperature": Recipe(
         family="temperature",
         label="slow temperature",
+        without_temperature=("CLIP", "CLIP loss alone"),
         description="CLIP loss alone, temperature learned from .07 at a tenth of the learning rate",
         source="Yaras et al., 2024, arXiv 2412.07909",
         objective=_temperature("learnable", 0.07, rate=0.1),
@@ -141,6 +147,7 @@ RECIPES: dict[str, Recipe] = {
     "temperature-04": Recipe(
         family="temperature",
         label="temperature .04",
+        without_temperature=("CLIP", "CLIP loss alone"),
         description="CLIP loss alone, temperature fixed at .04",
         source="Yaras et al., 2024, arXiv 2412.07909: the ladder of fixed temperatures",
         objective=_temperature("fixed", 0.04),
@@ -148,6 +155,7 @@ RECIPES: dict[str, Recipe] = {
     "temperature-linear": Recipe(
         family="temperature",
         label="temperature .01 to .05, linear",
+        without_temperature=("CLIP", "CLIP loss alone"),
         description="CLIP loss alone, temperature from .01 in the first step to .05 in the last, linearly",
         source="Yaras et al., 2024, arXiv 2412.07909",
         objective=_temperature("linear", 0.01, final=0.05),
@@ -155,6 +163,7 @@ RECIPES: dict[str, Recipe] = {
     "temperature-cosine": Recipe(
         family="temperature",
         label="temperature .01 to .05, cosine",
+        without_temperature=("CLIP", "CLIP loss alone"),
         description="CLIP loss alone, temperature from .01 to .05 along half a cosine",
         source="after Yaras et al., 2024, arXiv 2412.07909, whose schedule is linear",
         objective=_temperature("cosine", 0.01, final=0.05),
@@ -430,6 +439,7 @@ def _rung(temperature: float) -> Recipe:
     return Recipe(
         family="fine-tuning",
         label=f"fine-tuned, temperature {temperature:g}",
+        without_temperature=("fine-tuned", "CLIP B/32 fine-tuned by the CLIP loss alone"),
         description=f"CLIP B/32 fine-tuned by the CLIP loss alone, temperature fixed at {temperature:g}",
         source="after Mistretta et al., 2025, arXiv 2502.04263 (COCO, .01 and 1); other settings are ours",
         objective=_temperature("fixed", temperature),

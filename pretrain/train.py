@@ -29,6 +29,7 @@ from pretrain.checkpoint import Checkpoint, find_checkpoint, remove_leftovers
 from pretrain.config import Tower, TrainConfig
 from pretrain.configure import configure
 from pretrain.data import TrainingPairs, load_pairs, shards_of
+from pretrain.labels import about_run
 from pretrain.longer import why_not_longer
 from pretrain.loop import NonFiniteLoss, Run, Stopped
 from pretrain.objective import WeightSchedule
@@ -69,6 +70,7 @@ def train(
     progress: bool = True,
     processes: Processes = ALONE,
     track: Sequence[str] = (),
+    label: str | None = None,
 ) -> TrainResult:
     """Train a model into a run directory, or go on where an earlier call stopped.
 
@@ -77,6 +79,8 @@ def train(
     bits as one that was not; a finished one is returned as it is, or goes on for more steps where its
     schedules allow that (:func:`pretrain.longer.why_not_longer`). SIGTERM ends it after its step, with a
     checkpoint.
+
+    ``label`` is what a study calls the run; without it, what its settings are.
 
     ``track`` names experiment trackers that are told what ``metrics.jsonl`` is; one that fails is left out.
 
@@ -119,14 +123,16 @@ def train(
                 _warn(f"{len(bad.reasons)} bad samples left out: {dict(bad.by_shard)}")
             bad.say = _warn
             with processes.together():
-                run = Run(config, out, data, checkpoint, started, processes, start=start, bad=bad)
+                run = Run(
+                    config, out, data, checkpoint, started, processes, start=start, bad=bad, label=label
+                )
             processes.check_same(
                 run.digest,
                 f"the processes read other data from {config.data} than each other ({run.amount} here)",
             )
             with processes.together():  # and all have read what lies there
                 if processes.first:
-                    _record_config(config, out, run, recorded)
+                    _record_config(config, out, run, recorded, label)
                     remove_leftovers(folder, run.step)
             with (
                 readers_named(),
@@ -200,9 +206,12 @@ def _check_config(config: TrainConfig, out: Path, reached: int) -> dict[str, Any
     recorded: dict[str, Any] = read_json(out / "config.json")
     if "config" not in recorded:
         raise InputError(f"{out / 'config.json'} is not the config of a training run; give another --out")
-    planned = recorded["config"].get("steps")
+    before = dict(recorded["config"])
+    if config.encoder is not None:
+        before.pop("model", None)  # which an earlier version wrote, though nothing was made of it
+    planned = before.get("steps")
     if isinstance(planned, int) and planned != config.steps:
-        check_same(out, recorded["config"], {**config.as_json(), "steps": planned})
+        check_same(out, before, {**config.as_used(), "steps": planned})
         reason = why_not_longer(replace(config, steps=planned), config.steps, reached=reached)
         if reason is not None:
             raise InputError(
@@ -210,11 +219,13 @@ def _check_config(config: TrainConfig, out: Path, reached: int) -> dict[str, Any
                 f"{reason}; give another --out, or --steps {planned}"
             )
         return recorded
-    check_same(out, recorded["config"], config.as_json())
+    check_same(out, before, config.as_used())
     return recorded
 
 
-def _record_config(config: TrainConfig, out: Path, run: Run, recorded: dict[str, Any] | None) -> None:
+def _record_config(
+    config: TrainConfig, out: Path, run: Run, recorded: dict[str, Any] | None, label: str | None
+) -> None:
     if recorded is not None:
         if recorded["data"]["digest"] != run.digest:
             raise InputError(
@@ -228,15 +239,11 @@ def _record_config(config: TrainConfig, out: Path, run: Run, recorded: dict[str,
     write_json(
         out / "config.json",
         {
-            "config": config.as_json(),
+            "config": config.as_used(),
             "config_hash": config_hash(config.as_json()),
-            "acts_on": config.objective.acts_on,
-            "data": {
-                "digest": run.digest,
-                "amount": run.amount,
-                "bad": run.bad.reasons,
-                "options": SceneOptions.parse(config.data).as_written() if is_scenes(config.data) else None,
-            },
+            **about_run(config, label),
+            "used": run.used,
+            "data": {"digest": run.digest, "amount": run.amount, "bad": run.bad.reasons},
             "versions": versions(),
             "commit": commit(),
         },

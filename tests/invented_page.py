@@ -61,7 +61,13 @@ def plain_context(*, names: str = "Invented", sheet: Table | None = None) -> dic
     shown = SimpleNamespace(path=Path("a-long-file-name" * 6), caption=names, alt=names, uri=PIXEL)
     return {
         "study": SimpleNamespace(
-            name=names, description=names, smoke=True, selection=names, baseline="baseline", arms=[arm]
+            name=names,
+            heading=names,
+            description=names,
+            smoke=True,
+            selection=names,
+            baseline="baseline",
+            arms=[arm],
         ),
         "facts": ["1 arm", f"{names} data"],
         "found": [SimpleNamespace(topic=names, sentences=(names,))],

@@ -22,7 +22,8 @@ MAY_IMPORT = {
 TORCH_FREE = {
     "crossgap.command", "crossgap.errors", "crossgap.intervals", "crossgap.inversion_axes",
     "crossgap.names", "crossgap.progress", "crossgap.quoting", "crossgap.records",
-    "crossgap.route_values", "crossgap.shots", "crossgap.support", "crossgap.vocabulary",
+    "crossgap.route_values", "crossgap.setting_columns", "crossgap.shots", "crossgap.support",
+    "crossgap.treatment", "crossgap.vocabulary",
 }  # fmt: skip
 
 

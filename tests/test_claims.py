@@ -173,13 +173,13 @@ def test_the_rule(kind: str, value: float, half: float, p_holm: float, verdict: 
     assert decide(one, 0.05, 0.005).verdict == verdict
 
 
-def test_without_a_baseline_every_arm_counts_for_a_model(tmp_path: Path) -> None:
+def test_arms_are_never_pooled_as_models_of_one_kind(tmp_path: Path) -> None:
     arms = tuple(SyntheticArm(name=name, label=name, gain=0.06) for name in ("a", "b", "c"))
     folder = write_study(tmp_path / "study", replace(PLAN, arms=arms, seeds=(0, 1)))
     study = replace(read_runs([folder]), baseline=None)
     effect = statement(claim(compute(study, FEW), 2), "effect").evidence
     assert effect is not None
-    assert effect.models.n == 3
+    assert effect.models.n == 2  # the seeds of the first arm
 
 
 def test_an_arm_that_takes_the_term_away_or_joins_it_to_views_plays_no_part(tmp_path: Path) -> None:

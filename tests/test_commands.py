@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from ablations.recipes import STUDIES
+
 _ENCODER = {
     "encoder", "pretrained", "dataset", "data_root", "split", "limit", "max_bad", "max_pixels", "whole_texts",
     "out", "device", "precision", "threads",
@@ -26,7 +28,7 @@ OPTIONS = {
     },
     "crossgap.evaluate": {
         *_ENCODER, *_INVERSION, "embeddings", "routes", "probes", "choose", "schedule", "engine", "preset",
-        "backbone", "method", "cache", "changes",
+        "backbone", "method", "cache", "all_metrics", "changes",
     },
     "pretrain.train": {
         "recipe", "data", "steps", "batch_size", "learning_rate", "schedule", "weights", "modifiers",
@@ -114,3 +116,18 @@ def test_a_mistake_ends_with_code_2_and_no_traceback(
     for part in says:
         assert part in result.stderr + result.stdout
     assert not out.exists()
+
+
+def test_the_help_of_sweep_lists_the_studies() -> None:
+    told = run("ablations.sweep", "--help").stdout
+    assert all(name in told for name in STUDIES)
+
+
+def test_an_output_that_nobody_reads_ends_a_command_quietly() -> None:
+    command = [sys.executable, "-m", "crossgap.datasets"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()  # before a line was written
+        assert process.stderr.read() == b""
+        assert process.wait(timeout=60) == 141

@@ -79,7 +79,7 @@ def test_effects_carry_q_over_every_quantity(crossed: tuple[Study, Results]) -> 
     shown = [row[-1].text for table in tables for row in table.rows]
     assert shown == [p_value(q) for q in found["q"]]
     assert f"over the {known.sum()} tests of these tables" in tables[0].note
-    assert "q" in frames(crossed[1])["effects"].columns
+    assert "q" in frames(*crossed)["effects"].columns
 
 
 @pytest.mark.parametrize("levels", [(None, 0.99), (0.99, None), (None, "cosine"), (None, True)])

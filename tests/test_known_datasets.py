@@ -258,7 +258,7 @@ class TestCheck:
         assert list_datasets(data_root=tmp_path) == 0
         assert f"0 whole, 0 damaged, {len(PLACED)} missing" in capsys.readouterr().out
         assert list_datasets(data_root=tmp_path, dataset=("cub",)) == 2
-        with pytest.raises(InputError, match="no such folder"):
+        with pytest.raises(InputError, match=r"no such folder; make it, and place .*CUB_200_2011"):
             list_datasets(data_root=tmp_path / "nowhere")
         with pytest.raises(InputError, match="Did you mean 'cub'"):
             list_datasets(data_root=tmp_path, dataset=("cup",))

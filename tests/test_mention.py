@@ -76,7 +76,7 @@ def gains() -> pd.DataFrame:
 def test_arms_that_differ_in_mention_alone_are_a_line() -> None:
     arms = changes(configs(), "plain-0.3")
     lines = mention_lines(arms, configs())
-    assert [line.name for line in lines] == ["", "image_ntxent weight 1.0"]
+    assert [line.name for line in lines] == ["", "image_ntxent weight 1"]
     assert lines[1].doses == {"term-0.0": 0.0, "term-0.3": 0.3, "term-1.0": 1.0}
 
 
@@ -95,7 +95,7 @@ def test_data_without_mention_are_no_line() -> None:
 
 def test_gain_has_the_interval_over_queries_and_the_rest_those_over_seeds() -> None:
     points, means = over_mention(study(), values(), WHERE, gains(), level=0.95)
-    assert list(dict.fromkeys(points["line"])) == ["label of plain-0.3", "image_ntxent weight 1.0"]
+    assert list(dict.fromkeys(points["line"])) == ["label of plain-0.3", "image_ntxent weight 1"]
     assert len(points) == 6 * 2 * 4
     gain = means[means["quantity"] == "OTI gain"]
     np.testing.assert_allclose(gain[["value", "low", "high"]], [[2.0, 1.0, 3.0]] * 6)
@@ -207,7 +207,7 @@ def test_options_of_a_world_are_settings_of_a_run(tmp_path: Path) -> None:
         path = folder / "trials" / f"{arm}-s0" / "config.json"
         document = read_json(path)
         document["config"]["data"] = f"scenes:version=1,mention={mention}"
-        write_json(path, document | {"data": {"options": {"mention": mention, "objects": 100}}})
+        write_json(path, document | {"world": {"mention": mention, "objects": 100}})
     configs = read_runs([folder]).configs
     assert configs["narrow"]["data"] == {"mention": 0.6, "objects": 100}
     assert changes(configs, "baseline")["narrow"]["data.mention"] == 0.6

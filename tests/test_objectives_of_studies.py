@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from ablations.objectives import OBJECTIVES, losses_against, objective_values
+from ablations.recipes import STUDIES
+from ablations.runs import objectives
+from ablations.space import Axis
+from crossgap.errors import InputError
 from crossgap.records import Row
 
 
@@ -24,6 +31,7 @@ ROWS = [
     row("image-subgroup", "hit@1", 0.99),
     row("image-subgroup", "mAP", 0.5, route="oti", selection="curve", steps=5),
     row("image-subgroup", "mAP", 0.23, route="oti", selection="val", steps=17),
+    row("image-subgroup", "mAP", 0.04, route="untrained_tokens", selection="curve", steps=0),
     row("image-text", "hit@1", 0.1),
     row("text-image", "hit@1", 0.3),
     row("zero-shot-concept", "hit@1", 0.4),
@@ -52,6 +60,46 @@ def test_what_was_not_measured_is_none() -> None:
     assert objective_values([], list(OBJECTIVES), "test") == dict.fromkeys(OBJECTIVES)
     without_oti = [row for row in ROWS if row.route == "native"]
     assert objective_values(without_oti, ["misalignment"], "test") == {"misalignment": None}
+
+
+@pytest.mark.parametrize(
+    ("inverted", "untrained", "value"),
+    [(0.23, 0.04, 0.03), (0.15, 0.04, 0.0), (0.04, 0.04, None), (0.01, 0.04, None), (0.23, None, None)],
+)
+def test_misalignment_cannot_be_won_by_an_inversion_that_fails(
+    inverted: float, untrained: float | None, value: float | None
+) -> None:
+    rows = [
+        row("image-subgroup", "mAP", 0.2),
+        row("image-subgroup", "mAP", inverted, route="oti", selection="val", steps=17),
+    ]
+    if untrained is not None:
+        rows.append(row("image-subgroup", "mAP", untrained, route="untrained_tokens", steps=0))
+    found = objective_values(rows, ["misalignment"], "test")["misalignment"]
+    assert found == (None if value is None else pytest.approx(value))
+
+
+def test_an_objective_whose_routes_are_not_measured_is_refused() -> None:
+    demo = STUDIES["demo"]()
+    evaluation = replace(demo.evaluation, routes=("native", "oti"))
+    pareto = replace(
+        demo,
+        arms=demo.arms[:1],
+        evaluation=evaluation,
+        axes=(Axis(name="learning_rate", low=0.001, high=0.1),),
+    )
+    with pytest.raises(InputError, match="'misalignment' needs the route 'untrained_tokens'"):
+        pareto.in_mode("pareto")
+
+
+def test_every_objective_is_documented_and_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (Path(__file__).parent.parent / "docs" / "studies.md").read_text()
+    assert objectives() == 0
+    listed = capsys.readouterr().out
+    for name, objective in OBJECTIVES.items():
+        better = {"maximize": "high", "minimize": "low"}[objective.direction]
+        assert f"| `{name}` | {better} | {objective.description} |" in text
+        assert name in listed
 
 
 def test_a_dataset_with_other_tasks_uses_its_first_image_task() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tomllib
+
 import optuna
 import pytest
 
@@ -37,6 +39,10 @@ def test_the_best_compromises_are_those_that_no_feasible_point_beats() -> None:
         "5 complete points; 4 of them lose at most zero_shot 0.01 of the baseline; values on val:"
     )
     assert said[1] == "  baseline: inter_modal 0.2000, misalignment 0.0500"
+    assert said[2].startswith("  p0000 (learning rate ")
+    arm = tomllib.loads("\n".join(line.strip() for line in said[-4:-1]))["arms"][0]
+    assert arm["name"] == "p0000"
+    assert arm["train"] == found["best"][0]["params"]
     assert "not said of fewer than 10" in said[-1]
 
 

@@ -169,7 +169,7 @@ def test_the_report_shows_and_exports_arms_over_datasets(two_datasets: Study, tm
         assert cells["arm"] == "Narrow"
         assert (cells["datasets"], cells["seeds"], cells["cells left out"]) == ("2", "1", "1")
         assert cells["t interval over seeds"] == "–"
-    assert len(over_datasets_of(frames(results)["contrasts"])) == 4
+    assert len(over_datasets_of(frames(two_datasets, results)["contrasts"])) == 4
     write_report(two_datasets, tmp_path, ("html", "parquet"), FEW)
     assert "mean over 2 datasets" in (tmp_path / "report.html").read_text()
     assert len(over_datasets_of(pd.read_parquet(tmp_path / "tables" / "contrasts.parquet"))) == 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from crossgap.backbones import BACKBONES
-from crossgap.vocabulary import PUBLISHED, SOURCES
+from crossgap.vocabulary import PUBLISHED, PUBLISHED_ENCODERS, SOURCES
 
 WHAT = {
     "image retrieval": ("image retrieval, mAP, mean of 15 sets", "OTI"),
@@ -21,6 +21,10 @@ def poster(what: str) -> dict[str, tuple[float, float]]:
         for one in PUBLISHED
         if one.source == "Mistretta et al. 2025" and one.what == what
     }
+
+
+def test_the_published_encoders_are_the_backbones_with_released_weights() -> None:
+    assert set(PUBLISHED_ENCODERS) == {one.encoder for one in BACKBONES.values() if one.model}
 
 
 @pytest.mark.parametrize(("experiment", "count"), [("image retrieval", 7), ("text retrieval", 5),

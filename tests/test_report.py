@@ -18,7 +18,7 @@ from analysis.findings import cannot_tell, found
 from analysis.report import main, write_report
 from analysis.results import compute
 from analysis.seed_sheets import power
-from analysis.sheets import glance
+from analysis.sheets import glance, published
 from analysis.study import read_runs
 from crossgap.command import run_command
 from crossgap.intervals import Bootstrap
@@ -82,8 +82,7 @@ def test_every_section_is_there(page: Page, html: str) -> None:
     anchors = re.findall(r'<a href="#(\w+)">', html)
     assert anchors == [
         "words", "claims", "headline", "curves", "front", "arms", "seeds", "across", "classes",
-        "gap", "neighbours", "training",
-        "published", "protocol", "provenance", "reproduce",
+        "gap", "neighbours", "training", "protocol", "provenance", "reproduce",
     ]  # fmt: skip
     assert set(anchors) <= {value for name, value in page.attributes if name == "id"}
 
@@ -164,7 +163,7 @@ def test_slopes_and_seeds_needed_are_exported_as_the_page_shows_them(tmp_path: P
     )
     study = read_runs([write_study(tmp_path / "study", SyntheticStudy(arms=arms, pictures=False))])
     results = compute(study, FEW)
-    found = frames(results)
+    found = frames(study, results)
     for row, within in zip(found["slopes"].to_dict("records"), results.within, strict=True):
         assert (row["modality"], row["route"], row["task"]) == (within.where.modality, within.where.route,
                                                                 within.where.task)  # fmt: skip
@@ -491,6 +490,23 @@ def test_the_module_runs_as_a_command(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "no such folder" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_published_figures_stand_beside_a_model_that_they_are_of(tmp_path: Path) -> None:
+    for name, shown in (("ViT-B-32/openai", True), ("ViT-B-32/own.pt", False)):
+        folder = tmp_path / str(shown)
+        write_run(folder, SyntheticStudy(pictures=False), SyntheticArm(name=name, label=""), 0)
+        assert (published(read_runs([folder])) is not None) == shown
+
+
+def test_an_optimism_of_nothing_is_not_printed(study_folder: Path) -> None:
+    study = read_runs([study_folder])
+    results = compute(study, FEW)
+    assert any("would have raised a gain by up to" in said for said in cannot_tell(study, results))
+    within = tuple(replace(one, settings=one.settings.assign(optimism=1e-6)) for one in results.within)
+    said = cannot_tell(study, replace(results, within=within))
+    assert any("do not cover that choice." in sentence for sentence in said)
+    assert not any("by up to" in sentence for sentence in said)
 
 
 def test_published_numbers_are_plausible_percentages() -> None:

@@ -96,11 +96,16 @@ def by_hand(values: Any, clusters: list[Any]) -> tuple[float, float, float]:
 
 
 def printed(
-    rows: list[Row], frame: pd.DataFrame, skipped: dict[str, str] | None = None, *, width: int = 100
+    rows: list[Row],
+    frame: pd.DataFrame,
+    skipped: dict[str, str] | None = None,
+    *,
+    width: int = 100,
+    all_metrics: bool = False,
 ) -> str:
     """Print as to a terminal of a width, without colour; no line is longer, and nothing is NaN."""
     console = Console(file=io.StringIO(), width=width, color_system=None)
-    for part in summary(rows, frame, skipped or {}):
+    for part in summary(rows, frame, skipped or {}, all_metrics=all_metrics):
         console.print(part)
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
@@ -324,7 +329,8 @@ def test_a_report_of_the_run_shows_the_same_numbers(tmp_path: Path) -> None:
     trial = folder / "trials" / "narrow-s0"
     rows = [Row(**made) for made in read_lines(trial / "rows.jsonl")]
     evaluated = compare_routes(rows, pd.read_parquet(trial / "per_query.parquet"))
-    shown = frames(compute(read_runs([folder]), Bootstrap()))["measurements"]
+    study = read_runs([folder])
+    shown = frames(study, compute(study, Bootstrap()))["measurements"]
     shown = shown[shown["arm"] == "narrow"].set_index(["task", "metric", "route"])
     for task in evaluated:
         for result in task.routes:
@@ -361,7 +367,12 @@ def test_gap_and_misalignment_stand_in_a_small_table() -> None:
     assert "v_measure" not in text
     plain = " ".join(text.split())
     assert "Protocol: 11 aligned pairs; intervals: jackknife over pairs." in plain
-    assert plain.endswith("1 of its metrics are in rows.jsonl alone.")
+    assert plain.endswith("1 more of its metrics: --all-metrics, or rows.jsonl.")
+    everything = printed(rows, frame, width=80, all_metrics=True)
+    assert line(everything, "v_measure") == "v_measure 0.5 score"
+    assert "--all-metrics" not in everything
+    rows[-5] = replace(rows[-5], value=-2.7e-08, low=None, high=None)  # nothing but rounding
+    assert line(printed(rows, frame, width=80), "centroid_distance") == "centroid_distance 0 distance"
 
 
 @pytest.mark.parametrize("width", [80, 120])

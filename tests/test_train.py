@@ -534,7 +534,9 @@ def test_a_model_card_lies_beside_a_checkpoint(shard: str, tmp_path: Path) -> No
     path = train(config(shard, objective=objective), tmp_path, progress=False).checkpoint
     card = (path / "README.md").read_text()
     for part in (
-        "# test, step 7",
+        ", coral weight 0.5, ",
+        ", step 7",
+        "recipe: none (test)",
         "clip x 1, coral x 0.5; label_smoothing 0.1",
         "16 pairs",
         "56 pairs, 7 of 7",

@@ -322,11 +322,14 @@ def _first_texts(entries: Sequence[Entry], asked: ClassTasks) -> Items:
     )
 
 
+_PROMPTS_OF = "ImageNet's class names"
+
+
 def fit_data(train: Sequence[Entry]) -> FitData:
     """Give the training entries, and prompts of classes that no tested item chose."""
     prompts = imagenet_prompts()
     if not train:
-        return FitData(split="none (ImageNet class names)", images=None, texts=None, class_prompts=prompts)
+        return FitData(split="none", images=None, texts=None, class_prompts=prompts, prompts_of=_PROMPTS_OF)
     has_images, has_captions = train[0].image is not None, bool(train[0].captions)
     labels = [entry.label or entry.id for entry in train]
     return FitData(
@@ -334,5 +337,6 @@ def fit_data(train: Sequence[Entry]) -> FitData:
         images=image_items(train, labels) if has_images else None,
         texts=_first_texts(train, ClassTasks()) if has_captions else None,
         class_prompts=prompts,
+        prompts_of=_PROMPTS_OF,
         pairs=pairs_of(train) if has_images and has_captions else None,
     )

@@ -40,7 +40,12 @@ def check_root(root: Path, names: Sequence[str] = ()) -> Iterator[Found]:
         InputError: no such folder, or an unknown name.
     """
     if not root.is_dir():
-        raise InputError(f"--data-root {root}: no such folder")
+        folders = sorted({SPECS[name].folder for name in names or SPECS} - {""})
+        raise InputError(
+            f"--data-root {root}: no such folder; make it, and place the folders of the datasets in it that "
+            f"you want to measure ({', '.join(folders)}). docs/reproduce.md says what lies in each and how "
+            "large it is; python -m crossgap.datasets, without --data-root, names source, licence and files"
+        )
     for name in names:
         check_known(name, SPECS, "dataset")
     for name in names or SPECS:

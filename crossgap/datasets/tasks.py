@@ -199,7 +199,8 @@ class Pairs:
 class FitData:
     """What training-free maps may be fitted on; never an item of the split that is measured.
 
-    ``pairs`` are images and texts that belong together, where the split has any.
+    ``pairs`` are images and texts that belong together, where the split has any. ``prompts_of`` names where
+    the class prompts come from: the split, unless they are of other classes.
     """
 
     split: str
@@ -207,6 +208,7 @@ class FitData:
     texts: Items | None
     class_prompts: Items | None
     pairs: Pairs | None = None
+    prompts_of: str = ""
 
 
 class Factor(NamedTuple):

@@ -12,6 +12,7 @@ from ablations.space import Axis
 from ablations.study import Arm, Study, grid_arms
 from crossgap.evaluation import EvaluationConfig, InversionPlan
 from crossgap.presets import preset
+from pretrain.labels import description_of, label_of
 from pretrain.recipes import RECIPES
 
 
@@ -51,6 +52,6 @@ def study() -> Study:
 
 def arm(recipe: str) -> Arm:
     """Make an arm of a recipe, trained for 300 steps."""
-    known = RECIPES[recipe]
-    train = replace(known(), steps=300, threads=1)
-    return Arm(name=recipe, label=known.label, description=known.description, train=train)
+    baseline, train = (replace(RECIPES[name](), steps=300, threads=1) for name in ("baseline", recipe))
+    label = label_of(train, beside=baseline)
+    return Arm(name=recipe, label=label, description=description_of(train), train=train)
