@@ -22,6 +22,7 @@ from crossgap.errors import InputError
 TEXT_EXTENSIONS = ("txt", "json", "cls")
 SCHEMES = ("file", "http", "https", "s3", "gs", "gcs", "az", "abfs", "hf", "memory")
 
+_MOST_PARTED = 64  # neighbouring keys with a common beginning that are looked at together
 _BLOCK = 512  # a tar is a sequence of blocks of 512 bytes and ends with blocks of zeros
 
 
@@ -202,10 +203,11 @@ def _read_shard(shard: str, need: tuple[str, ...], whole_texts: bool) -> Iterato
 
 
 def _groups(blocks: _Blocks) -> Iterator[list[_Member]]:
-    """Yield neighbouring members whose names are equal up to the first dot.
+    """Yield neighbouring members whose names are equal up to the first dot, or fewer of them.
 
-    Passed over are folders, hidden files, what macOS and webdataset add, and names without an ending unless
-    an image bears one.
+    A group ends early where all samples in it are whole and the next member belongs to none of them, so that
+    a shard whose keys are ``img.0001``, ``img.0002``, ... is not held in memory. Passed over are folders,
+    hidden files, what macOS and webdataset add, and names without an ending unless an image bears one.
     """
     group: list[_Member] = []
     prefix = None
@@ -222,13 +224,28 @@ def _groups(blocks: _Blocks) -> Iterator[list[_Member]]:
                 if data is None or not looks_like_image(data):
                     continue
                 key = entry.name
-            if key != prefix and group:
+            member = _Member(entry.name, data, entry.offset_data)
+            if group and (key != prefix or _is_done(group, member.key)):
                 yield group
                 group = []
             prefix = key
-            group.append(_Member(entry.name, data, entry.offset_data))
+            group.append(member)
     if group:
         yield group
+
+
+def _is_done(group: list[_Member], key: str) -> bool:
+    """Tell whether the samples of a group are whole, or too many, and a member's key is new among them."""
+    samples: dict[str, set[str]] = {}
+    for member in group:
+        samples.setdefault(member.key, set()).add(member.extension)
+    if any(f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.") for other in samples):
+        return False
+    whole = all(
+        not endings.isdisjoint(IMAGE_EXTENSIONS) and not endings.isdisjoint(TEXT_EXTENSIONS)
+        for endings in samples.values()
+    )
+    return whole or len(samples) >= _MOST_PARTED
 
 
 def _is_foreign(name: str) -> bool:
@@ -316,7 +333,7 @@ def _check_needed(sample: Sample, parts: _Parts, need: tuple[str, ...]) -> None:
         found = " ".join(f".{name}{' (a link)' * (part.data is None)}" for name, part in parts.items())
         raise InputError(
             f"{sample.where}: no {' and no '.join(missing)} (its parts: {found}); a sample needs an image "
-            f"(.{' .'.join(IMAGE_EXTENSIONS)}) and a caption (.txt or .json) next to each other under one key"
+            f"(.jpg, .png, ...) and a caption (.txt or .json) next to each other under one key"
         )
 
 
