@@ -268,6 +268,14 @@ def test_keys_may_have_dots(tmp_path: Path) -> None:
         assert len(pairs) == len(keys)
 
 
+def test_a_part_that_occurs_twice_costs_its_own_sample_alone(tmp_path: Path) -> None:
+    twice = [("k.v1.jpg", jpeg(5)), *captioned(["k.v1"]), ("k.v1.txt", "again"), *captioned(["k.v2", "l"])]
+    bad = BadSamples(limit=1)
+    read = list(read_shards(tar(tmp_path / "s.tar", twice), bad=bad.add))
+    assert [sample.key for sample in read] == ["k.v2", "l"]
+    assert "k.v1.jpg is a duplicate" in bad.reasons[0]
+
+
 @pytest.mark.parametrize("parts", ["jpg txt", "txt jpg", "jpg json txt"])
 def test_keys_with_a_common_beginning_are_not_held_in_memory(tmp_path: Path, parts: str) -> None:
     data: dict[str, bytes | str] = {"jpg": jpeg(0), "txt": "text", "json": "{}"}

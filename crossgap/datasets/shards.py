@@ -20,6 +20,7 @@ from crossgap.datasets.stored import StoredImage
 from crossgap.errors import InputError
 
 TEXT_EXTENSIONS = ("txt", "json", "cls")
+_READ = frozenset((*IMAGE_EXTENSIONS, *TEXT_EXTENSIONS))
 SCHEMES = ("file", "http", "https", "s3", "gs", "gcs", "az", "abfs", "hf", "memory")
 
 _MOST_PARTED = 64  # neighbouring keys with a common beginning that are looked at together
@@ -130,7 +131,10 @@ class _Blocks:
 
 
 class _Member(NamedTuple):
-    """A file of a tar, which begins at byte ``start``; ``data`` is None of a link: it lies elsewhere."""
+    """A file of a tar, which begins at byte ``start``.
+
+    ``data`` is None of a link, whose content lies elsewhere, and empty of a part that is not read.
+    """
 
     name: str
     data: bytes | None
@@ -218,13 +222,14 @@ def _groups(blocks: _Blocks) -> Iterator[list[_Member]]:
             if not (link or entry.isreg()) or _is_foreign(entry.name):
                 continue
             key, _ = base_plus_ext(entry.name)
-            content = None if link else archive.extractfile(entry)
-            data = None if content is None else content.read()
+            member = _Member(entry.name, None if link else b"", entry.offset_data)
+            if not link and (key is None or member.extension in _READ):
+                content = archive.extractfile(entry)
+                member = member._replace(data=b"" if content is None else content.read())
             if key is None:
-                if data is None or not looks_like_image(data):
+                if not member.data or not looks_like_image(member.data):
                     continue
                 key = entry.name
-            member = _Member(entry.name, data, entry.offset_data)
             if group and (key != prefix or _is_done(group, member.key)):
                 yield group
                 group = []
@@ -258,6 +263,7 @@ def _is_foreign(name: str) -> bool:
 def _divided(members: list[_Member], shard: str) -> Iterator[tuple[str, _Parts] | InputError]:
     """Yield the samples of a group: keys end at the last dot, unless that makes a part of a neighbour."""
     samples: dict[str, _Parts] = {}
+    twice: set[str] = set()
     for member in members:
         if not member.key:
             yield InputError(
@@ -266,14 +272,16 @@ def _divided(members: list[_Member], shard: str) -> Iterator[tuple[str, _Parts] 
             )
             continue
         parts = samples.setdefault(member.key, {})
-        if member.extension in parts:
+        if member.extension in parts and member.key not in twice:
+            twice.add(member.key)
             yield InputError(
                 f"{shard}, sample {member.key!r}: {member.name} is a duplicate, its name stands there twice; "
                 "write the shard again"
             )
-            return
         parts[member.extension] = member
     for key, parts in samples.items():
+        if key in twice:
+            continue
         whole = _has(parts, IMAGE_EXTENSIONS) and _has(parts, TEXT_EXTENSIONS)
         owners = (other for other in samples if key.startswith(f"{other}."))
         if whole or not any(_has(samples[other], IMAGE_EXTENSIONS) for other in owners):
