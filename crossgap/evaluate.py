@@ -23,7 +23,7 @@ from crossgap.datasets import SPECS, Dataset, Probe, load_dataset
 from crossgap.datasets.build import INVERSION_TEMPLATE
 from crossgap.datasets.check import check_root
 from crossgap.datasets.image_formats import allow_pixels
-from crossgap.datasets.split import MissingSplit
+from crossgap.datasets.split import MissingSplit, split_name
 from crossgap.datasets.table import PAPER_IMAGE_SETS, PAPER_LONG_TEXT_SETS, PAPER_TEXT_SETS
 from crossgap.encode import say_notices, use_threads
 from crossgap.encoders import OpenClipEncoder, Precision, load_encoder
@@ -333,7 +333,7 @@ class _Job(NamedTuple):
 
     def validation(self) -> Dataset | None:
         """Load split val to choose settings on, if there is one and it is not the split reported."""
-        if self.split == "val":
+        if split_name(self.split) == "val":
             return None
         try:
             with told(f"reading {self.name}, split val"):

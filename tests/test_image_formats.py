@@ -79,7 +79,7 @@ def test_colours_of_other_models_stay_near() -> None:
 
 
 def test_the_limit_of_pixels_is_pillows_unless_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    allow_pixels(None)
+    allow_pixels(None)  # without the warning of Pillow, which is an error in tests
     # 108 megapixels, as telephones take them: admitted, then found to be cut
     with pytest.raises(InputError, match="cannot be decoded") as refused:
         decode_image(bomb(12_000, 9_000), where="x")

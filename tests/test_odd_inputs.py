@@ -21,12 +21,13 @@ import pytest
 import torch
 
 from crossgap.command import run_command
-from crossgap.datasets import Dataset, Task, load_dataset, read_shards
+from crossgap.datasets import Dataset, Task, load_dataset, read_shards, shards
 from crossgap.datasets.bad import BadSamples
 from crossgap.datasets.class_prompts import class_words
 from crossgap.datasets.split import split_name
 from crossgap.encode import main as encode
 from crossgap.errors import InputError
+from crossgap.evaluate import _Job
 from crossgap.evaluate import main as evaluate
 from crossgap.invert import main as invert
 from crossgap.records import read_json
@@ -113,6 +114,15 @@ def test_splits_one_folder_deeper_are_no_class(tmp_path: Path) -> None:
         put_classes(tmp_path / "chest_xray" / split)
     with pytest.raises(InputError, match=r"chest_xray: it holds splits \(test, train\); give .*chest_xray"):
         load_dataset(str(tmp_path))
+
+
+def test_settings_are_never_chosen_on_the_split_that_is_reported(tmp_path: Path) -> None:
+    for split in ("validation", "test"):
+        put_classes(tmp_path / split)
+    for reported, chosen_on in (("test", "val"), ("val", None), ("validation", None)):
+        job = _Job(str(tmp_path), lambda split: load_dataset(str(tmp_path), split=split), reported)
+        validation = job.validation()
+        assert (validation.split if validation is not None else None) == chosen_on
 
 
 def test_two_words_for_one_split_are_refused(tmp_path: Path) -> None:
@@ -256,6 +266,29 @@ def test_keys_may_have_dots(tmp_path: Path) -> None:
     for kept in (True, False):
         pairs = load_pairs(shard, image_size=16, context_length=8, keep_in_shards=kept)
         assert len(pairs) == len(keys)
+
+
+def test_a_part_that_occurs_twice_costs_its_own_sample_alone(tmp_path: Path) -> None:
+    twice = [("k.v1.jpg", jpeg(5)), *captioned(["k.v1"]), ("k.v1.txt", "again"), *captioned(["k.v2", "l"])]
+    bad = BadSamples(limit=1)
+    read = list(read_shards(tar(tmp_path / "s.tar", twice), bad=bad.add))
+    assert [sample.key for sample in read] == ["k.v2", "l"]
+    assert "k.v1.jpg is a duplicate" in bad.reasons[0]
+
+
+@pytest.mark.parametrize("parts", ["jpg txt", "txt jpg", "jpg json txt"])
+def test_keys_with_a_common_beginning_are_not_held_in_memory(tmp_path: Path, parts: str) -> None:
+    data: dict[str, bytes | str] = {"jpg": jpeg(0), "txt": "text", "json": "{}"}
+    members = [(f"img.{k:04d}.{ending}", data[ending]) for k in range(200) for ending in parts.split()]
+    shard = tar(tmp_path / "s.tar", [*members, ("img.0200.depth.png", b"?"), *captioned(["img.0200"])])
+    with open(shard, "rb") as stream:
+        sizes = [len(group) for group in shards._groups(shards._Blocks(stream))]
+    assert max(sizes) <= 4
+    assert [sample.key for sample in read_shards(shard)] == [f"img.{k:04d}" for k in range(201)]
+    loose = tar(tmp_path / "t.tar", [(f"img.{k:04d}.jpg", jpeg(0)) for k in range(200)])
+    bad = BadSamples(limit=200)
+    assert not list(read_shards(loose, bad=bad.add))
+    assert len(bad.reasons) == 200
 
 
 def test_what_cannot_be_read_of_a_shard_is_named_or_counted(tmp_path: Path) -> None:
@@ -442,7 +475,7 @@ def test_rows_of_other_lengths(tmp_path: Path, text: str, says: str) -> None:
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 @pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.csv.gz"])
-@pytest.mark.parametrize("columns", [("path", "text"), ("filepath", "title"), ("file_name", "Caption")])
+@pytest.mark.parametrize("columns", [("path", "text"), ("filepath", "title"), ("image", "Caption")])
 def test_tables_by_their_header_not_by_their_name(
     tmp_path: Path, separator: str, name: str, columns: tuple[str, str]
 ) -> None:

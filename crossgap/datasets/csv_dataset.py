@@ -23,7 +23,7 @@ from crossgap.errors import InputError
 TABLES = (".csv", ".tsv", ".parquet")
 # column -> what it may be called, the first that is there; in any case of letters
 _COLUMNS: Mapping[str, tuple[str, ...]] = {
-    "path": ("path", "filepath", "file_name", "filename", "image_path"),
+    "path": ("path", "filepath", "file_name", "filename", "image_path", "image"),
     "text": ("text", "caption", "title"),
     "summary": ("summary",),
     "label": ("label", "class"),
@@ -153,9 +153,9 @@ def _columns(path: Path, frame: pd.DataFrame) -> dict[str, str]:
     found: dict[str, str] = {}
     for column, names in _COLUMNS.items():
         called = next((name for name in names if name in given), None)
-        if called is not None:
-            if len(given[called]) > 1:
-                raise InputError(f"table {path}: column {called} occurs {len(given[called])} times")
+        if called is not None and len(given[called]) > 1:
+            raise InputError(f"table {path}: column {called} occurs {len(given[called])} times")
+        if called is not None and not (column == "path" and _holds_images(frame[given[called][0]])):
             (found[column],) = given[called]
     picture = next((name for name in _PICTURES if name in given), None)
     if "path" not in found and picture is not None and _holds_images(frame[given[picture][0]]):

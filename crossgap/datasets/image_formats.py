@@ -34,13 +34,13 @@ def allow_pixels(most: int | None) -> None:
     """Let images have ``most`` pixels in this process and those that it forks; None leaves Pillow's limit.
 
     Pillow refuses an image of more than twice ``PIL.Image.MAX_IMAGE_PIXELS`` (178,956,970 pixels), as a small
-    file can claim to be a picture that fills the memory, and warns from half of that on: a warning that is
-    silenced here.
+    file can claim to be a picture that fills the memory, and warns from half of that on. This warning, and
+    those of metadata that are damaged, are silenced here: pixels are not the worse for them.
 
     Raises:
         InputError: less than one pixel.
     """
-    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     if most is not None:
         if most < 1:
             raise InputError(f"--max-pixels must be at least 1, not {most}")

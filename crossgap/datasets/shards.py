@@ -21,8 +21,10 @@ from crossgap.errors import InputError
 from crossgap.names import is_text, readable
 
 TEXT_EXTENSIONS = ("txt", "json", "cls")
+_READ = frozenset((*IMAGE_EXTENSIONS, *TEXT_EXTENSIONS))
 SCHEMES = ("file", "http", "https", "s3", "gs", "gcs", "az", "abfs", "hf", "memory")
 
+_MOST_PARTED = 64  # neighbouring keys with a common beginning that are looked at together
 _BLOCK = 512  # a tar is a sequence of blocks of 512 bytes and ends with blocks of zeros
 
 
@@ -130,7 +132,10 @@ class _Blocks:
 
 
 class _Member(NamedTuple):
-    """A file of a tar, which begins at byte ``start``; ``data`` is None of a link: it lies elsewhere."""
+    """A file of a tar, which begins at byte ``start``.
+
+    ``data`` is None of a link, whose content lies elsewhere, and empty of a part that is not read.
+    """
 
     name: str
     data: bytes | None
@@ -203,10 +208,11 @@ def _read_shard(shard: str, need: tuple[str, ...], whole_texts: bool) -> Iterato
 
 
 def _groups(blocks: _Blocks) -> Iterator[list[_Member]]:
-    """Yield neighbouring members whose names are equal up to the first dot.
+    """Yield neighbouring members whose names are equal up to the first dot, or fewer of them.
 
-    Passed over are folders, hidden files, what macOS and webdataset add, and names without an ending unless
-    an image bears one.
+    A group ends early where all samples in it are whole and the next member belongs to none of them, so that
+    a shard whose keys are ``img.0001``, ``img.0002``, ... is not held in memory. Passed over are folders,
+    hidden files, what macOS and webdataset add, and names without an ending unless an image bears one.
     """
     group: list[_Member] = []
     prefix = None
@@ -217,19 +223,35 @@ def _groups(blocks: _Blocks) -> Iterator[list[_Member]]:
             if not (link or entry.isreg()) or _is_foreign(entry.name):
                 continue
             key, _ = base_plus_ext(entry.name)
-            content = None if link else archive.extractfile(entry)
-            data = None if content is None else content.read()
+            member = _Member(entry.name, None if link else b"", entry.offset_data)
+            if not link and (key is None or member.extension in _READ):
+                content = archive.extractfile(entry)
+                member = member._replace(data=b"" if content is None else content.read())
             if key is None:
-                if data is None or not looks_like_image(data):
+                if not member.data or not looks_like_image(member.data):
                     continue
                 key = entry.name
-            if key != prefix and group:
+            if group and (key != prefix or _is_done(group, member.key)):
                 yield group
                 group = []
             prefix = key
-            group.append(_Member(entry.name, data, entry.offset_data))
+            group.append(member)
     if group:
         yield group
+
+
+def _is_done(group: list[_Member], key: str) -> bool:
+    """Tell whether the samples of a group are whole, or too many, and a member's key is new among them."""
+    samples: dict[str, set[str]] = {}
+    for member in group:
+        samples.setdefault(member.key, set()).add(member.extension)
+    if any(f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.") for other in samples):
+        return False
+    whole = all(
+        not endings.isdisjoint(IMAGE_EXTENSIONS) and not endings.isdisjoint(TEXT_EXTENSIONS)
+        for endings in samples.values()
+    )
+    return whole or len(samples) >= _MOST_PARTED
 
 
 def _is_foreign(name: str) -> bool:
@@ -242,6 +264,7 @@ def _is_foreign(name: str) -> bool:
 def _divided(members: list[_Member], shard: str) -> Iterator[tuple[str, _Parts] | InputError]:
     """Yield the samples of a group: keys end at the last dot, unless that makes a part of a neighbour."""
     samples: dict[str, _Parts] = {}
+    twice: set[str] = set()
     for member in members:
         if not member.key:
             yield InputError(
@@ -250,14 +273,16 @@ def _divided(members: list[_Member], shard: str) -> Iterator[tuple[str, _Parts] 
             )
             continue
         parts = samples.setdefault(member.key, {})
-        if member.extension in parts:
+        if member.extension in parts and member.key not in twice:
+            twice.add(member.key)
             yield InputError(
                 f"{shard}, sample {member.key!r}: {member.name} is a duplicate, its name stands there twice; "
                 "write the shard again"
             )
-            return
         parts[member.extension] = member
     for key, parts in samples.items():
+        if key in twice:
+            continue
         whole = _has(parts, IMAGE_EXTENSIONS) and _has(parts, TEXT_EXTENSIONS)
         owners = (other for other in samples if key.startswith(f"{other}."))
         if whole or not any(_has(samples[other], IMAGE_EXTENSIONS) for other in owners):
@@ -320,7 +345,7 @@ def _check_needed(sample: Sample, parts: _Parts, need: tuple[str, ...]) -> None:
         found = " ".join(f".{name}{' (a link)' * (part.data is None)}" for name, part in parts.items())
         raise InputError(
             f"{sample.where}: no {' and no '.join(missing)} (its parts: {found}); a sample needs an image "
-            f"(.{' .'.join(IMAGE_EXTENSIONS)}) and a caption (.txt or .json) next to each other under one key"
+            f"(.jpg, .png, ...) and a caption (.txt or .json) next to each other under one key"
         )
 
 
