@@ -27,8 +27,8 @@ def frames(study: Study, results: Results) -> dict[str, pd.DataFrame]:
     ``models``: every quantity of every model; ``arms``: means over seeds with t intervals; ``contrasts``:
     arms minus the baseline, of each dataset and over datasets; ``power``: seeds that differences would need;
     ``slopes``: gain against gap on the leading tasks; ``measurements``: tasks by arm and route; ``gaps``;
-    ``claims``: one row a statement; ``effects`` and ``importances`` of designed studies; ``over_datasets``:
-    routes minus native.
+    ``claims``: one row a statement; ``effects`` and ``importances`` of designed studies; ``over_datasets``
+    and, over seeds and queries of one dataset, ``over_native``: routes minus native.
     """
     by_metric = {"mAP": results.mean_ap, "hit@1": results.hit_at_1}
     measured = [table.assign(metric=name) for name, table in by_metric.items() if len(table)]
@@ -44,6 +44,7 @@ def frames(study: Study, results: Results) -> dict[str, pd.DataFrame]:
         "effects": results.effects,
         "importances": results.importances.table,
         "over_datasets": results.over_datasets,
+        "over_native": results.over_native,
     }
     return {
         name: _plain(with_settings(frame, study.configs) if "arm" in frame else frame)

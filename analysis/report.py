@@ -174,7 +174,7 @@ def _table_files(study: Study, results: Results) -> dict[str, list[Table]]:
 def _more_tables(study: Study, results: Results) -> dict[str, list[Table]]:
     power, association = seed_sheets.power(study, results), seed_sheets.association(results)
     return {
-        "seeds": seed_sheets.contrasts(study, results),
+        "seeds": [*seed_sheets.over_native(study, results), *seed_sheets.contrasts(study, results)],
         "power": [power] if power else [],
         "association": [association] if association else [],
         "factorial": seed_sheets.factorial(results),

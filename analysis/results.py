@@ -11,6 +11,7 @@ from analysis.comparisons import MARGIN, model_values, over_seeds, query_values
 from analysis.contrasts import contrasts
 from analysis.designed import Importances, Quantity, effects, importances, key_quantities
 from analysis.over_datasets import over_datasets
+from analysis.over_native import over_native
 from analysis.plots.curves import CurvesInfo, curves_info, plain_curves
 from analysis.plots.headline import POINTS, HeadlineInfo, headline_info
 from analysis.plots.headline import Slope as Line
@@ -64,8 +65,8 @@ class Results:
 
     ``values`` holds every quantity of every model, ``alone`` its mean by arm, ``contrasts`` each arm minus
     the baseline, empty without a baseline that was measured. ``effects`` and ``importances`` are empty where
-    the arms are no crossing, ``over_datasets`` (routes minus native) where there is one dataset. ``margin``
-    is what counts as nothing, a fraction.
+    the arms are no crossing, ``over_datasets`` (routes minus native) where there is one dataset and
+    ``over_native`` where there is one seed. ``margin`` is what counts as nothing, a fraction.
     """
 
     bootstrap: Bootstrap
@@ -80,6 +81,7 @@ class Results:
     effects: pd.DataFrame
     importances: Importances
     over_datasets: pd.DataFrame
+    over_native: pd.DataFrame
     mean_ap: pd.DataFrame
     hit_at_1: pd.DataFrame
     gaps: pd.DataFrame
@@ -127,6 +129,7 @@ def compute(study: Study, bootstrap: Bootstrap, *, margin: float = MARGIN) -> Re
             effects=effects(study, quantities, level=bootstrap.level),
             importances=importances(study, quantities),
             over_datasets=over_datasets(queries, wheres, bootstrap=bootstrap),
+            over_native=over_native(queries, wheres, bootstrap=bootstrap),
             mean_ap=measurements(rows, queries, "mAP", bootstrap=bootstrap),
             hit_at_1=measurements(rows, queries, "hit@1", bootstrap=bootstrap),
             gaps=gap_values(rows),

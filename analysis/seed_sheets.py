@@ -11,6 +11,7 @@ from analysis.claims import Claim, Statement
 from analysis.comparisons import EFFECTS, FRACTION, OBJECT_BIAS, WHAT, price_in_seeds
 from analysis.contrasts import of_one_dataset
 from analysis.evidence import Evidence, too_few_classes
+from analysis.over_native import SIDES
 from analysis.plots.headline import GAP_STEP
 from analysis.results import Results, Within
 from analysis.sheets import level_words, records
@@ -282,6 +283,43 @@ def importances(results: Results) -> list[Table]:
         )
         columns = ("setting", "share", "share by chance, up to")
         tables.append(Table(f"Importance of settings for {quantity}", columns, rows, note))
+    return tables
+
+
+def over_native(study: Study, results: Results) -> list[Table]:
+    """Show what each route adds to native mAP in each arm, bounded over queries, over seeds and over both."""
+    tables = []
+    for (dataset, split, task), group in results.over_native.groupby(
+        ["dataset", "split", "task"], sort=False
+    ):
+        rows = tuple(
+            (
+                Cell(study.label(row["arm"])),
+                Cell(row["route"]),
+                Cell(points(row["native"], 1)),
+                Cell(points(row["estimate"], 2, signed=True)),
+                *(
+                    Cell(points_interval(row[f"{side}_low"], row[f"{side}_high"], 2) or ABSENT)
+                    for side in SIDES
+                ),
+                Cell(str(row["n_seeds"])),
+                Cell(str(row["n_queries"])),
+                Cell(str(row["n_classes"])),
+            )
+            for row in records(group)
+        )
+        columns = ("arm", "route", "native mAP (%)", "route − native (points)", "over queries", "over seeds",
+                   "over both", "seeds", "queries", "classes")  # fmt: skip
+        tables.append(
+            Table(
+                f"Routes minus native over seeds and queries: {task} ({dataset}, {split})",
+                columns,
+                rows,
+                f"Paired by seed and query; {level_words(results)} intervals: over queries, whole classes "
+                "resampled; over seeds, t; over both, from three seeds.",
+                text_columns=2,
+            )
+        )
     return tables
 
 
