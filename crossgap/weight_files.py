@@ -148,7 +148,7 @@ def _names(path: Path) -> list[str]:
             return archive.namelist() or [""]
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise InputError(
-            f"weights {path}: damaged or cut off ({error}; {path.stat().st_size} bytes); fetch or save it again"
+            f"weights {path}: damaged or cut off ({error}; {path.stat().st_size} bytes); fetch it again"
         ) from error
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import os
 import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
 
 import pytest
+
+from crossgap.command import run_command
 
 _ENCODER = {
     "encoder", "pretrained", "dataset", "data_root", "split", "limit", "out", "device", "precision",
@@ -94,3 +97,27 @@ def test_a_mistake_ends_with_code_2_and_no_traceback(
     for part in says:
         assert part in result.stderr + result.stdout
     assert not out.exists()
+
+
+def refused(filename: str | None) -> None:
+    raise OSError(28, "No space left on device", filename)
+
+
+def test_what_the_system_refuses_is_a_message_with_the_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(lambda: refused("/full/file"), []) == 2
+    assert "error: /full/file: No space left on device" in capsys.readouterr().err
+    with pytest.raises(OSError, match="No space"):  # nothing says where: a defect of ours
+        run_command(lambda: refused(None), [])
+
+
+def test_names_that_are_no_text_can_be_shown(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.csv")
+    result = run("crossgap.encode", "--encoder", "x", "--dataset", name, "--out", str(tmp_path / "out"))
+    assert (result.returncode, "Traceback" in result.stderr) == (2, False)
+    assert r"caf\xe9.csv" in result.stderr
+
+
+def test_an_output_that_nobody_reads_on_is_no_error() -> None:
+    command = f"{sys.executable} -m crossgap.datasets | head -c 1"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120)
+    assert result.stderr == ""
