@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from crossgap.errors import InputError
-from crossgap.records import TABLES, numeric, read_json, read_lines, read_rows, read_table
+from crossgap.records import TABLES, numeric, read_lines, read_object, read_rows, read_table
 
 TRIAL_COLUMNS = ("arm", "seed", "state", "reason", "step", "seconds", "log")
 QUOTED_METRICS = ("mAP", "hit@1")  # of per_query.parquet; the others are read from rows
@@ -144,9 +144,12 @@ def _read_run(folder: Path) -> Study:
 
 def _read_study(folder: Path) -> Study:
     path = folder / "study.json"
-    document = read_json(path)
+    document = read_object(path)
     arms = _arms(document, path)
-    seeds = tuple(int(seed) for seed in document.get("seeds", ()))
+    try:
+        seeds = tuple(int(seed) for seed in document.get("seeds", ()))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: 'seeds' must be a list of whole numbers ({error})") from error
     wanted: dict[tuple[str, int], Path] = {}
     for trial in sorted((folder / "trials").glob("*")):
         match = re.fullmatch(r"(?P<arm>.+)-s(?P<seed>\d+)", trial.name)
@@ -192,7 +195,7 @@ def _settings(folders: Iterable[tuple[str, Path]]) -> dict[str, Any]:
         path = folder / "config.json"
         if not path.exists():
             continue
-        document = read_json(path)
+        document = read_object(path)
         for name, key in (("configs", "config"), ("acts_on", "acts_on")):
             if isinstance(document.get(key), Mapping):
                 settings[name].setdefault(arm, document[key])
@@ -225,7 +228,7 @@ def _trial(arm: str, seed: int, folder: Path) -> tuple[object, ...]:
     if not (folder / "result.json").exists():
         reason = "running or interrupted: no result yet"
         return (arm, seed, "unfinished", reason, _last_step(folder), None, "")
-    result = read_json(folder / "result.json")
+    result = read_object(folder / "result.json")
     state = str(result.get("state", "unfinished"))
     seconds = result.get("seconds", result.get("train_seconds"))
     if state == "complete" and not (folder / "rows.jsonl").exists():
