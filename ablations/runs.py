@@ -22,7 +22,7 @@ from rich.text import Text
 from ablations.objectives import OBJECTIVES
 from crossgap.command import run_commands
 from crossgap.errors import InputError, check_known
-from crossgap.records import atomic_path, read_json, read_lines, read_rows
+from crossgap.records import atomic_path, read_json, read_lines, read_object, read_rows
 from crossgap.setting_columns import with_inversions, with_settings
 from crossgap.treatment import configuration
 
@@ -93,8 +93,10 @@ def _study(folder: Path) -> dict[str, Any]:
     path = folder / "study.json"
     if not path.exists():
         raise InputError(f"{folder} is not the folder of a study: it has no study.json")
-    study: dict[str, Any] = read_json(path)
-    if not isinstance(study, dict) or not {"arms", "seeds"} <= study.keys():
+    study = read_object(path)
+    arms, seeds = study.get("arms"), study.get("seeds")
+    listed = isinstance(arms, list) and isinstance(seeds, list)
+    if not listed or not all(isinstance(arm, dict) and "name" in arm for arm in arms or ()):
         raise InputError(f"{path} does not name arms and seeds: it is not the file of a study")
     return study
 

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from crossgap.errors import InputError, check_known
-from crossgap.records import TABLES, numeric, read_json, read_lines, read_rows, read_table
+from crossgap.records import TABLES, numeric, read_json, read_lines, read_object, read_rows, read_table
 from crossgap.treatment import configuration, flat, treatment_hash
 
 TRIAL_COLUMNS = ("arm", "seed", "state", "reason", "step", "seconds", "log")
@@ -255,9 +255,12 @@ def _read_run(folder: Path) -> Study:
 
 def _read_study(folder: Path) -> Study:
     path = folder / "study.json"
-    document = read_json(path)
+    document = read_object(path)
     arms = _arms(document, path)
-    seeds = tuple(int(seed) for seed in document.get("seeds", ()))
+    try:
+        seeds = tuple(int(seed) for seed in document.get("seeds", ()))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: 'seeds' must be a list of whole numbers ({error})") from error
     wanted: dict[tuple[str, int], Path] = {}
     for trial in sorted((folder / "trials").glob("*")):
         match = re.fullmatch(r"(?P<arm>.+)-s(?P<seed>\d+)", trial.name)
@@ -306,8 +309,8 @@ def _settings(folders: Iterable[tuple[str, Path]]) -> dict[str, Any]:
         path = folder / "config.json"
         if not path.exists():
             continue
-        document = read_json(path)
-        measured = read_json(folder / "evaluation.json") if (folder / "evaluation.json").exists() else {}
+        document = read_object(path)
+        measured = read_object(folder / "evaluation.json") if (folder / "evaluation.json").exists() else {}
         inversion = measured.get("settings", {}).get("inversion")
         if isinstance(document.get("config"), Mapping):
             document["config"] = configuration(document) | ({"evaluation": inversion} if inversion else {})
@@ -343,7 +346,7 @@ def _trial(arm: str, seed: int, folder: Path) -> tuple[object, ...]:
     if not (folder / "result.json").exists():
         reason = "running or interrupted: no result yet"
         return (arm, seed, "unfinished", reason, _last_step(folder), None, "")
-    result = read_json(folder / "result.json")
+    result = read_object(folder / "result.json")
     state = str(result.get("state", "unfinished"))
     seconds = result.get("seconds", result.get("train_seconds"))
     if state == "complete" and not (folder / "rows.jsonl").exists():

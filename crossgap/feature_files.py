@@ -334,11 +334,12 @@ def _read_npy(path: Path) -> tuple[Any, dict[str, Any]]:
 def _arrays(path: Path) -> Any:
     """Return the arrays of a file by name, or its only one."""
     try:
-        held = np.load(path, allow_pickle=False)
-        if isinstance(held, np.ndarray):
-            return held
-        with held as arrays:
-            return {name: arrays[name] for name in arrays.files}
+        with path.open("rb") as file:
+            held = np.load(file, allow_pickle=False)
+            if isinstance(held, np.ndarray):
+                return held
+            with held as arrays:
+                return {name: arrays[name] for name in arrays.files}
     except Exception as error:
         # numpy and zipfile raise many kinds for a damaged file; each means that it cannot be read
         raise InputError(

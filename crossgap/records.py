@@ -193,6 +193,21 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: not a JSON file ({error})") from error
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises:
+        InputError: the file is missing, is not JSON, or holds something else.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise InputError(
+            f"{path}: a JSON object was expected, not {_shortened(value)}; restore the file, or make the run "
+            "that wrote it again"
+        )
+    return value
+
+
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
     """Write rows as JSON lines, atomically."""
     write_text(path, "".join(json.dumps(asdict(row), allow_nan=False) + "\n" for row in rows))

@@ -143,8 +143,13 @@ def _kind(path: Path) -> str:
 
 
 def _names(path: Path) -> list[str]:
-    with zipfile.ZipFile(path) as archive:
-        return archive.namelist() or [""]
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist() or [""]
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise InputError(
+            f"weights {path}: damaged or cut off ({error}; {path.stat().st_size} bytes); fetch it again"
+        ) from error
 
 
 def _is_torchscript(path: Path) -> bool:

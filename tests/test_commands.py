@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import subprocess
 import sys
 from importlib import import_module
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ablations.recipes import STUDIES
+from crossgap.command import run_command
 
 _ENCODER = {
     "encoder", "pretrained", "dataset", "data_root", "split", "limit", "max_bad", "max_pixels", "whole_texts",
@@ -131,3 +133,21 @@ def test_an_output_that_nobody_reads_ends_a_command_quietly() -> None:
         process.stdout.close()  # before a line was written
         assert process.stderr.read() == b""
         assert process.wait(timeout=60) == 141
+
+
+def refused(filename: str | None) -> None:
+    raise OSError(28, "No space left on device", filename)
+
+
+def test_what_the_system_refuses_is_a_message_with_the_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(lambda: refused("/full/file"), []) == 2
+    assert "error: /full/file: No space left on device" in capsys.readouterr().err
+    with pytest.raises(OSError, match="No space"):  # nothing says where: a defect of ours
+        run_command(lambda: refused(None), [])
+
+
+def test_names_that_are_no_text_can_be_shown(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.csv")
+    result = run("crossgap.encode", "--encoder", "x", "--dataset", name, "--out", str(tmp_path / "out"))
+    assert (result.returncode, "Traceback" in result.stderr) == (2, False)
+    assert r"caf\xe9.csv" in result.stderr

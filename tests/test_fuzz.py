@@ -727,7 +727,7 @@ def test_odd_devices_and_seeds_are_refused(
         assert "use " in capsys.readouterr().err
     for seed in ("-1", str(2**32)):
         assert call(evaluate.main, *common, "--seed", seed) == 2
-        assert call(invert.main, *common, "--seed", seed, "--into", "text") == 2
+        assert call(invert.main, *common, "--seed", seed, "--into", "image") == 2
         assert call(train.main, "--smoke", "--seed", seed, "--out", tmp_path / "run") == 2
         assert capsys.readouterr().err.count("a seed is a whole number") == 3
     assert not (tmp_path / "out").exists()

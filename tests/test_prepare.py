@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -73,6 +74,19 @@ def test_other_settings_in_the_same_folder_are_refused(
     assert prepare(folder, tmp_path / "out") == 0
     assert prepare(folder, tmp_path / "out", "--per-shard", "3") == 2
     assert "per_shard was 1000, now 3" in capsys.readouterr().err
+
+
+def test_a_source_that_changed_since_is_refused_and_its_path_may_be_written_in_two_ways(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert prepare(folder, tmp_path / "out") == 0
+    monkeypatch.chdir(tmp_path)
+    assert prepare(Path("source"), Path("out")) == 0
+    (folder / "deep" / "a.1.txt").write_text("another thing")
+    assert prepare(folder, tmp_path / "out") == 2
+    assert "images or captions were added, removed or changed since" in capsys.readouterr().err
+    shutil.rmtree(folder)
+    assert prepare(folder, tmp_path / "out") == 0  # the shards are whole without it
 
 
 def test_a_table_becomes_shards_with_concepts(tmp_path: Path) -> None:
