@@ -49,7 +49,7 @@ def model_card(
         f"- learning rate: {config.learning_rate:g} after {config.warmup_steps} steps, {config.schedule}; "
         f"weight decay {config.weight_decay:g}",
         f"- model: {_model(config, used)}",
-        f"- seed {config.seed}; {used['device']}, {config.precision}, {used['threads']} threads; "
+        f"- seed {config.seed}; {used['device']}, {config.precision}, threads {used['threads']}; "
         f"{versions()}; commit {commit()}",
         "",
         'Load it: `open_clip.create_model_and_transforms("local-dir:THIS_FOLDER")` and '

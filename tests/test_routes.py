@@ -21,7 +21,7 @@ from crossgap.posthoc import Band
 from crossgap.projectors import Projectors, linear_projectors
 from crossgap.relevance import relevance_of
 from crossgap.retrieval import retrieval_metrics
-from crossgap.routes import EVERY, INTRA, ROUTES, missing_part, side_maps, sides
+from crossgap.routes import EVERY, INTRA, ROUTES, Parts, missing_part, side_maps, sides
 from crossgap.similarity import cosine_scores
 from crossgap.vocabulary import ROUTE_WORDS
 from tests.conftest import tiny_encoder
@@ -282,3 +282,11 @@ def test_every_band_is_found_by_some_name_and_other_weights_have_none() -> None:
     for name in ("ViT-B-32/laion2b_s34b_b79k", "PE-Core-L-14-336/meta", "ViT-B-16-SigLIP2-256/webli"):
         assert posthoc.published_bands(name) == {}
     assert posthoc.published_bands("runs/demo") == {}
+
+
+def test_maps_say_whose_class_prompts_they_are_fitted_on() -> None:
+    prompts = torch.zeros(998, 2)
+    for prompts_of, said in (("ImageNet's classes", "of ImageNet's classes"), ("", "of split train")):
+        parts = Parts(split="train", class_prompts=prompts, prompts_of=prompts_of, bands={}, dim=2, seed=0)
+        assert parts.fitted_on(prompts, what="class prompts") == f"998 class prompts {said}"
+    assert parts.fitted_on(prompts, what="images") == "998 images of split train"

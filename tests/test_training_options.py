@@ -237,7 +237,14 @@ def test_fine_tuning_starts_from_the_encoder_and_saves_what_open_clip_reads(
     assert after["logit_scale"].exp().item() == pytest.approx(25)
     assert read_json(path / "open_clip_config.json") == read_json(existing / "open_clip_config.json")
     assert load_encoder(str(path), device="cpu").image_width == 48
-    assert "fine-tuned from" in (path / "README.md").read_text()
+    card = (path / "README.md").read_text()
+    assert "fine-tuned from" in card
+    assert "of width 48" in card  # the loaded towers', not those of a small model
+    recorded = read_json(tmp_path / "run" / "config.json")
+    assert "model" not in recorded["config"]  # nothing was built of it
+    held = read_json(existing / "open_clip_config.json")
+    assert recorded["used"]["model"] == held["model_cfg"]
+    train(given, tmp_path / "run", progress=False)  # the same settings are taken for the same
 
 
 def test_a_step_of_fine_tuning_sees_the_features_of_the_encoder(

@@ -322,7 +322,7 @@ def _first_texts(entries: Sequence[Entry], asked: ClassTasks) -> Items:
     )
 
 
-_PROMPTS_OF = "ImageNet's class names"
+_PROMPTS_OF = "ImageNet's classes"
 
 
 def fit_data(train: Sequence[Entry]) -> FitData:
