@@ -47,6 +47,7 @@ Times = tuple[float, float, float] | tuple[float, float, float, float]
 # fields of the configuration; the recipe is an option, from which they start
 SETTINGS = tuple(name for name in hints_of(TrainConfig) if name != "recipe")
 EXAMPLE = "model.width=64 objective.temperature.initial=0.05 betas=[0.9,0.95]"
+_HIGHEST_TO_FINE_TUNE = 1e-4  # of the learning rate, above which a warning is due
 # options that are other words for settings
 _SHORT = (*SETTINGS, "recipe", "weights", "modifiers", "schedules", "extra_views", "epochs", "smoke")
 
@@ -362,6 +363,12 @@ def main(
     if changes.show:
         changes.print({"out": str(folder), "track": list(track), **as_table(config, base)}, leave_out=_SHORT)
         return
+    if config.encoder is not None and config.learning_rate > _HIGHEST_TO_FINE_TUNE:
+        _warn(
+            f"learning rate {config.learning_rate:g} with --encoder {config.encoder}: that of a training "
+            "from nothing soon destroys what a released model knows; the recipes fine-tune-... have 1e-5 "
+            "(--learning-rate 1e-5)"
+        )
     with joined(config.device) as processes:
         _train_and_say(config, folder, processes, track)
 

@@ -72,7 +72,9 @@ def test_the_example_that_is_a_part_of_a_named_study() -> None:
     assert all(arm in whole.arms for arm in study.arms)
 
 
-@pytest.mark.parametrize("name", ["part_of_map.py", "schedules.yaml", "weights.py", "weights.toml"])
+@pytest.mark.parametrize(
+    "name", ["joint.toml", "part_of_map.py", "schedules.yaml", "weights.py", "weights.toml"]
+)
 def test_the_documentation_shows_the_examples_as_they_are(name: str) -> None:
     fence = {"toml": "toml", "yaml": "yaml", "py": "python"}[name.rsplit(".", 1)[-1]]
     shown = f"```{fence}\n{(EXAMPLES / name).read_text()}```"
