@@ -142,7 +142,7 @@ def test_a_trial_that_was_killed_is_interrupted_and_one_that_is_held_runs(tmp_pa
         assert runs._state(trial)[0] == "running"
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
     assert runs._state(trial)[0] == "interrupted at step 40"
     with FileLock(trial / ".lock", timeout=0):
         pass
