@@ -195,8 +195,8 @@ def _check_config(config: TrainConfig, out: Path, reached: int) -> dict[str, Any
     if "config" not in recorded:
         raise InputError(f"{out / 'config.json'} is not the config of a training run; give another --out")
     planned = recorded["config"].get("steps")
-    if isinstance(planned, int) and planned != config.steps:
-        check_same(out, recorded["config"], {**config.as_json(), "steps": planned})
+    in_steps_alone = recorded["config"] == {**config.as_json(), "steps": planned}
+    if planned != config.steps and in_steps_alone:
         reason = why_not_longer(replace(config, steps=planned), config.steps, reached=reached)
         if reason is not None:
             raise InputError(
