@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
+from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -111,13 +112,25 @@ def _state(trial: Path) -> tuple[str, str, str, str]:
     lines = read_lines(metrics) if metrics.exists() else []
     step = str(lines[-1]["step"]) if lines else "-"
     if not (trial / "result.json").exists():
-        return "not finished" if lines else "not started", step, "-", "-"
+        return _unfinished(trial, lines[-1]["step"] if lines else 0), step, "-", "-"
     result = read_json(trial / "result.json")
     if result["state"] != "complete":
         return f"{result['state']}: {result['reason']}", step, "-", "-"
     values = (result["objectives"][name] for name in ("intra_modal", "gap"))
     mean_precision, distance = ("-" if value is None else f"{value:.3f}" for value in values)
     return "complete", step, mean_precision, distance
+
+
+def _unfinished(trial: Path, step: int) -> str:
+    """Say of a trial without a result whether it runs, on this machine or by a lock that is seen here."""
+    lock = trial / ".lock"
+    if not lock.exists():
+        return "not started"
+    try:
+        with FileLock(lock, timeout=0):
+            return f"interrupted at step {step}" if step else "interrupted before its first step"
+    except Timeout:
+        return "running"
 
 
 def objectives() -> int:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import inspect
 import os
 import sys
+from collections import Counter
+from collections.abc import Iterable
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +20,7 @@ import torch
 import tyro
 
 from ablations.changed import SETTINGS, changed_study
+from ablations.checks import check_study
 from ablations.coordinator import STUDY, Coordinator, Interrupted, collect_rows, held, machine
 from ablations.estimate import print_plan
 from ablations.outcome import OUTCOME, lines
@@ -36,7 +39,6 @@ from crossgap.errors import InputError
 from crossgap.options import NO_CHANGES, Changes
 from crossgap.records import check_place, read_json
 from crossgap.settings import check_same
-from pretrain.data import shards_of
 
 _STUDIES = (
     f"name of a study ({', '.join(STUDIES)}), or a file that describes one (.toml, .yaml, .py; "
@@ -105,7 +107,6 @@ def main(
     check_place(folder)
     if workers is None:
         workers = max(1, len(pool)) if target.type == "cuda" else max(1, _cores() // threads)
-    _check_data(plan)
     about = machine(target.type, threads, storage_name(storage))
     _check_same_study(folder, plan, about)
     total = min(trials or len(plan.cells()), len(plan.cells()))
@@ -125,10 +126,14 @@ def main(
         folder=folder,
         stages=folder.parent / ".stages",
     )
+    finished = _finished(plan, folder, total)
+    if not finished:
+        for line in check_study(plan):
+            print(line, file=sys.stderr)
     if dry_run:
         print_plan(plan, folder, template, total=total, workers=workers)
         return 0
-    if not _finished(plan, folder, total):
+    if not finished:
         quiet_optuna()
         supervisor = Supervisor(Limits(seconds=time_limit, memory=memory_limit), pool)
         folder.mkdir(parents=True, exist_ok=True)
@@ -152,15 +157,6 @@ def _plan(study: str, data: str | None, mode: Mode | None, *, smoke: bool, seeds
     if seeds is not None:
         plan = replace(plan, seeds=tuple(range(seeds)))
     return plan if mode in (None, plan.mode) else plan.in_mode(mode)
-
-
-def _check_data(plan: Study) -> None:
-    """Refuse an arm whose training data are not there, before anything is trained."""
-    for arm in plan.arms:
-        try:
-            shards_of(arm.train.data)
-        except InputError as error:
-            raise InputError(f"study {plan.name!r}, arm {arm.name!r}, train.data: {error}") from error
 
 
 def _cores() -> int:
@@ -218,11 +214,30 @@ def _summary(plan: Study, folder: Path, total: int) -> int:
     if plan.mode != "grid":
         for line in lines(read_json(folder / OUTCOME)):
             print(line)
+    for line in _not_measured(plan, folder, results):
+        print(line)
     states = [result["state"] for result in results.values() if result is not None]
     done, of = states.count("complete"), len(results)
     others = "".join(f", {states.count(state)} {state}" for state in ("pruned", "skipped") if state in states)
     print(f"study {plan.name}: {done} of {of} trials complete{others} in {folder}")
     return 0 if len(states) == of and done else 1
+
+
+def _not_measured(plan: Study, folder: Path, trials: Iterable[str]) -> list[str]:
+    """Name the routes that were asked for and that trials do not have, with the reason."""
+    reasons: Counter[tuple[str, str]] = Counter()
+    for trial in trials:
+        path = folder / "trials" / trial / "evaluation.json"
+        skipped = read_json(path)["skipped"] if path.exists() else {}
+        reasons.update(
+            (name, reason)
+            for name, reason in skipped.items()
+            if name.rsplit("/", 1)[-1] in plan.evaluation.routes
+        )
+    return [
+        f"not measured: {name}: {reason} ({count} trial{'s' * (count > 1)})"
+        for (name, reason), count in reasons.items()
+    ]
 
 
 # what --set changes, but for what has an option of its own

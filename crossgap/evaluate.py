@@ -143,6 +143,8 @@ def main(
         raise InputError(f"--steps must be at least 1, not {steps}")
     if backbone is not None:
         check_known(backbone, BACKBONES, "backbone")
+    by_option = {"evaluation.routes": changes.options.get("routes"), "evaluation.probes": probes}
+    changes.over({name: value for name, value in by_option.items() if value})
     said = nested(overlaid(changes.file, changes.given))
     if changes.show:
         resolved = {"routes": list(routes), "probes": list(probed), **said}

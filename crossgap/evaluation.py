@@ -193,7 +193,7 @@ class EvaluationConfig:
 
     Args:
         routes: names from :data:`crossgap.routes.ROUTES`; ``chance`` and ``native`` are always measured.
-        plans: modality inverted into -> its plan.
+        plans: modality inverted into -> its plan; with the route ``untrained_tokens`` each looks at step 0.
         seed: of random subspaces and rotations, of the split that linear separability is tested on, of the
             images that class means are made of.
         num_neighbours: queries shown with their neighbours.
@@ -213,6 +213,12 @@ class EvaluationConfig:
             check_known(route, ROUTES, "route")
         for probe in self.probes:
             check_known(probe, PROBES, "probe")
+        if "untrained_tokens" in self.routes:  # which is step 0 of an inversion
+            plans = {
+                into: plan if 0 in plan.snapshots else replace(plan, snapshots=(0, *plan.snapshots))
+                for into, plan in self.plans.items()
+            }
+            object.__setattr__(self, "plans", plans)
 
 
 @dataclass

@@ -83,13 +83,14 @@ def with_settings(
     path = _named_file(arguments)
     document = {} if path is None else table(read_document(Path(path), "config file"), "")
     for name in document:
-        _known(name, [*options, *(name for name in settings if name not in options)], "key", f"{path}: ")
+        known = [*options, *(top for top in settings if top not in options)]
+        _known(name.split(".")[0], known, "key", f"{path}: ")
     defaults = {
         name: strict(value, hints[name], f"{path}: {name}")
         for name, value in document.items()
         if name in options and name not in settings
     }
-    in_file = flat({name: value for name, value in document.items() if name in settings})
+    in_file = flat({name: value for name, value in document.items() if name.split(".")[0] in settings})
 
     def command(**given: Any) -> object:
         given.pop("config")

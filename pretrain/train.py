@@ -50,6 +50,7 @@ Times = tuple[float, float, float] | tuple[float, float, float, float]
 # fields of the configuration; the recipe is an option, from which they start
 SETTINGS = tuple(name for name in hints_of(TrainConfig) if name != "recipe")
 EXAMPLE = "model.width=64 objective.temperature.initial=0.05 betas=[0.9,0.95]"
+_HIGHEST_TO_FINE_TUNE = 1e-4  # of the learning rate, above which a warning is due
 # options that are other words for settings
 _SHORT = (*SETTINGS, "recipe", "weights", "modifiers", "schedules", "extra_views", "epochs", "smoke")
 
@@ -210,8 +211,8 @@ def _check_config(config: TrainConfig, out: Path, reached: int) -> dict[str, Any
     if config.encoder is not None:
         before.pop("model", None)  # which an earlier version wrote, though nothing was made of it
     planned = before.get("steps")
-    if isinstance(planned, int) and planned != config.steps:
-        check_same(out, before, {**config.as_used(), "steps": planned})
+    in_steps_alone = before == {**config.as_used(), "steps": planned}
+    if isinstance(planned, int) and planned != config.steps and in_steps_alone:
         reason = why_not_longer(replace(config, steps=planned), config.steps, reached=reached)
         if reason is not None:
             raise InputError(
@@ -233,7 +234,7 @@ def _record_config(
                 f"(digest {recorded['data']['digest'][:12]}), now {run.amount} ({run.digest[:12]}); "
                 "give another --out"
             )
-        if recorded["config"] == config.as_json():
+        if recorded["config"]["steps"] == config.steps:
             return
         (out / "result.json").unlink(missing_ok=True)  # of the shorter run, which this one goes on with
     write_json(
@@ -387,6 +388,12 @@ def main(
         changes.print({"out": str(folder), "track": list(track), **as_table(config, base)}, leave_out=_SHORT)
         return
     check_place(folder)
+    if config.encoder is not None and config.learning_rate > _HIGHEST_TO_FINE_TUNE:
+        _warn(
+            f"learning rate {config.learning_rate:g} with --encoder {config.encoder}: that of a training "
+            "from nothing soon destroys what a released model knows; the recipes fine-tune-... have 1e-5 "
+            "(--learning-rate 1e-5)"
+        )
     with joined(config.device) as processes:
         _train_and_say(config, folder, processes, track)
 

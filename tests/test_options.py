@@ -282,6 +282,8 @@ def test_a_call_that_failed_refuses_no_other(
     assert "Did you mean 'learning_rate'" in capsys.readouterr().err
     assert not out.exists()
     assert evaluated(model, out, *first, "--seed", "3", "--learning-rate", "1e30") == 0  # each route says why
+    assert evaluated(model, tmp_path / "b", *first, "--set", "evaluation.routes=['native']") == 2
+    assert "evaluation.routes is given twice, by --routes and by --set" in capsys.readouterr().err
     assert evaluated(model, tmp_path / "b", *first, "--template", "no place") == 2
     assert not (tmp_path / "b").exists()
 

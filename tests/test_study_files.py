@@ -82,7 +82,9 @@ def test_the_example_of_inversion_beside_maps_has_models_of_claims() -> None:
     assert study.evaluation.plans == whole.evaluation.plans
 
 
-@pytest.mark.parametrize("name", ["part_of_map.py", "schedules.yaml", "weights.py", "weights.toml"])
+@pytest.mark.parametrize(
+    "name", ["joint.toml", "part_of_map.py", "schedules.yaml", "weights.py", "weights.toml"]
+)
 def test_the_documentation_shows_the_examples_as_they_are(name: str) -> None:
     fence = {"toml": "toml", "yaml": "yaml", "py": "python"}[name.rsplit(".", 1)[-1]]
     shown = f"```{fence}\n{(EXAMPLES / name).read_text()}```"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -116,7 +117,7 @@ def draw_surface(info: SurfaceInfo) -> Figure:
 
 
 def _place(level: object) -> tuple[int, float, str]:
-    return (0, float(level), "") if isinstance(level, int | float) else (1, 0.0, str(level))
+    return (0, float(level), "") if isinstance(level, Real) else (1, 0.0, str(level))
 
 
 def _said(level: object) -> str:
