@@ -85,7 +85,7 @@ class _Comparison:
         self._task = task
         self._into: Target = into
         self._scale = scale
-        self._say = lambda what: progress(f"demo model into {into}: {what}")
+        self._say = lambda what: progress(f"emoji baseline into {into}: {what}")
         steps = scale.steps[into]
         self._paper = replace(preset(self._encoder.name, into), steps=steps)
         self._quick = replace(self._paper, method="lbfgs", weight_decay=0.0, steps=max(steps // 3, 1))
@@ -153,7 +153,7 @@ class _Comparison:
             middle = sorted(runs, key=lambda run: run.seconds)[len(runs) // 2]
             rows.append(self._row("ours fp32, lbfgs", reached, middle, plain))
         return Table(
-            title=f"{self._direction}, demo model: to the plain loop's loss after {self._paper.steps} steps",
+            title=f"{self._direction}, emoji baseline: to the plain loop's loss after {self._paper.steps} steps",
             rows=rows,
             note=f"{len(self._task.query)} queries, {len(self._task.gallery)} in the gallery, task "
             f"{self._task.name}, split {self._task.split}, batch {self._paper.batch_size}. mAP in points; "
@@ -207,7 +207,7 @@ class _Comparison:
             rows.append(row)
         native = 100 * float(self._average_precision(self._targets).nanmean())
         return Table(
-            title=f"{self._direction}, demo model: mean loss and mAP by step",
+            title=f"{self._direction}, emoji baseline: mean loss and mAP by step",
             rows=rows,
             note=f"The native features, not inverted: mAP {native:.2f}.",
         )
@@ -220,7 +220,7 @@ class _Comparison:
             named = {f"{100 * share:.0f} %": value for share, value in zip(_QUANTILES, marks, strict=True)}
             rows.append({"loop": name, "step": run.losses.shape[1] - 1, **named})
         return Table(
-            title=f"{self._direction}, demo model: quantiles of the final loss over items", rows=rows
+            title=f"{self._direction}, emoji baseline: quantiles of the final loss over items", rows=rows
         )
 
     def _drift(self, plain: _Found, ours: _Found) -> Table:
@@ -254,7 +254,7 @@ class _Comparison:
                 }
             )
         return Table(
-            title=f"{self._direction}, demo model: ours against the plain loop at the same step",
+            title=f"{self._direction}, emoji baseline: ours against the plain loop at the same step",
             rows=rows,
             note=f"float32 on {len(self._task.query)} items; columns with float64 on {count} items, 1 - mean "
             "cosine unless it says otherwise.",
@@ -289,7 +289,7 @@ class _Comparison:
                     }
                 )
         return Table(
-            title=f"{self._direction}, demo model: the loss summed against averaged over a batch of {count}",
+            title=f"{self._direction}, emoji baseline: the loss summed against averaged over a batch of {count}",
             rows=rows,
             note="The plain loop in float64, AdamW: the scale of the loss counts through its epsilon alone.",
         )

@@ -53,14 +53,14 @@ class Bench:
     progress: Callable[[str], None]
 
     def encoder_in(self, precision: Precision) -> OpenClipEncoder:
-        """Load the demo model, trained now if none was given."""
+        """Load the emoji baseline, trained now if none was given."""
         return load_encoder(str(self.model or self._trained()), device="cpu", precision=precision)
 
     def _trained(self) -> Path:
         baseline = RECIPES["baseline"]()
         steps = 60 if self.quick else baseline.steps
         if not self.scratch.exists():
-            self.progress(f"demo model: training, {steps} steps")
+            self.progress(f"emoji baseline: training, {steps} steps")
         train(replace(baseline, steps=steps), self.scratch, progress=False)
         return self.scratch
 
@@ -159,7 +159,7 @@ def main(
             inversion-fidelity, inversion-grid, retrieval-speed, retrieval-scale, readers, pairs,
             training, loading, scenes, studies, terms.
         quick: smaller forms of each part, for a look at whether all is well.
-        model: run directory or checkpoint of the demo model; default: the baseline is trained first.
+        model: run directory or checkpoint of the emoji baseline; default: the baseline is trained first.
         threads: CPU threads; default: torch's choice.
         out: a JSON file for machine, command and tables.
         markdown: a file for the same as tables of a page.
