@@ -153,7 +153,7 @@ class _Comparison:
             middle = sorted(runs, key=lambda run: run.seconds)[len(runs) // 2]
             rows.append(self._row("ours fp32, lbfgs", reached, middle, plain))
         return Table(
-            title=f"{self._direction}, emoji baseline: to the plain loop's loss after {self._paper.steps} steps",
+            title=f"{self._direction}, emoji baseline: to the plain loop's loss, {self._paper.steps} steps",
             rows=rows,
             note=f"{len(self._task.query)} queries, {len(self._task.gallery)} in the gallery, task "
             f"{self._task.name}, split {self._task.split}, batch {self._paper.batch_size}. mAP in points; "
@@ -289,7 +289,7 @@ class _Comparison:
                     }
                 )
         return Table(
-            title=f"{self._direction}, emoji baseline: the loss summed against averaged over a batch of {count}",
+            title=f"{self._direction}, emoji baseline: the loss summed against averaged, batch of {count}",
             rows=rows,
             note="The plain loop in float64, AdamW: the scale of the loss counts through its epsilon alone.",
         )
