@@ -70,8 +70,8 @@ def loading(
             note="JPEG files of 96 pixels, kept at 64. Memory is the peak above a process that has trained "
             "a step on a few of the pairs; reading processes are not in it. Start is what passes before the "
             "first batch, with reading all captions where they are kept. Loading alone draws batches, views "
-            "included; training takes model and batch of the baseline on emoji. Streams train the whole token "
-            "table.",
+            "included; training takes model and batch of the baseline on emoji. Streams train the whole "
+            "token table.",
         )
     ]
 
