@@ -49,8 +49,9 @@ def _inter_modal(rows: Sequence[Row]) -> float | None:
 
 
 def _zero_shot(rows: Sequence[Row]) -> float | None:
-    tasks = sorted({row.task for row in rows if row.task.startswith("zero-shot")})
-    return _value(rows, task=tasks[0], metric="hit@1") if tasks else None
+    tasks = {row.task for row in rows if row.task.startswith("zero-shot")}
+    task = min(tasks, key=lambda task: (leading_place(task), task), default="")
+    return _value(rows, task=task, metric="hit@1")
 
 
 def _gap(rows: Sequence[Row]) -> float | None:

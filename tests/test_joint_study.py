@@ -164,12 +164,12 @@ def test_a_study_is_changed_as_its_file_would_be() -> None:
     study = STUDIES["demo"]()
     changed = changed_study(
         study,
-        {"train.model.width": 64, "evaluation.text.steps": 20, "limit": 9, "search.tune.trials": 3},
+        {"train.model.width": 48, "evaluation.text.steps": 20, "limit": 9, "search.tune.trials": 3},
     )
-    assert {arm.train.model.width for arm in changed.arms} == {64}
+    assert {arm.train.model.width for arm in changed.arms} == {48}
     assert changed.evaluation.plans["text"].config.steps == 20
     assert (changed.limit, changed.searches["tune"].trials) == (9, 3)
-    assert changed_study(study, {"model.width": 64}).arms == changed.arms
+    assert changed_study(study, {"model.width": 48}).arms == changed.arms
     assert changed_study(study, {}) == study
 
 

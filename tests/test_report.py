@@ -142,6 +142,7 @@ def test_tables_are_written_as_csv_and_parquet(study_folder: Path, tmp_path: Pat
         "measurements",
         "gaps",
         "claims",
+        "over_native",
     }
     for name in names:
         of_csv = pd.read_csv(tmp_path / "tables" / f"{name}.csv")
@@ -453,8 +454,8 @@ def test_damaged_rows_end_with_exit_code_2(
 @pytest.mark.parametrize(
     ("out", "format", "says"),
     [
-        ("file", "md", "file: this folder cannot be made (File exists"),
-        ("file/below", "md", "below: this folder cannot be made (Not a directory"),
+        ("file", "md", "file: a file, expected a folder"),
+        ("file/below", "md", "file is a file, expected a folder"),
         ("/proc/nowhere", "md", "/proc/nowhere: this folder cannot be made ("),
         ("/proc", "md", "/proc: no file can be written into this folder ("),
         ("taken", "html", "figures: this folder cannot be made (File exists"),

@@ -339,10 +339,12 @@ def test_a_study_is_found_by_name_or_file(tmp_path: Path) -> None:
         find_study(f"{path}:fourth")
 
 
-@pytest.mark.parametrize("text", ["[]", '{"arms": []}'])
+@pytest.mark.parametrize(
+    ("text", "says"), [("[]", "a JSON object was expected"), ('{"arms": []}', "does not name arms and seeds")]
+)
 def test_a_file_that_is_no_study_ends_with_a_message(
-    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    text: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "study.json").write_text(text)
     assert run_command(runs.status, [str(tmp_path)]) == 2
-    assert "does not name arms and seeds" in capsys.readouterr().err
+    assert says in capsys.readouterr().err

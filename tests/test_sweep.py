@@ -81,7 +81,7 @@ def test_optuna_knows_every_trial_and_its_values(whole: Path) -> None:
             row["metric"]: row["value"]
             for row in rows(whole)
             if (row["arm"], row["split"], row["route"]) == (trial.params["arm"], "test", "native")
-            and row["task"] in ("image-subgroup", "gap")
+            and row["task"] in ("image-object", "gap")
         }
         assert trial.values == [measured["mAP"], measured["centroid_distance"]]
 
@@ -132,7 +132,7 @@ def test_a_search_trains_and_measures_its_points_on_validation_items(tmp_path: P
     """
     (tmp_path / "mine.toml").write_text(description)
     out = tmp_path / "out"
-    given = ["--study", str(tmp_path / "mine.toml"), "--mode", "pareto", "--trials", "1"]
+    given = ["--study", str(tmp_path / "mine.py"), "--mode", "pareto", "--trials", "1"]
     result = run(out, *given)
     assert result.returncode == 0, result.stderr
     assert {(row["arm"], row["split"]) for row in rows(out)} == {("baseline", "val"), ("p0000", "val")}
@@ -146,9 +146,15 @@ def test_a_search_trains_and_measures_its_points_on_validation_items(tmp_path: P
 
 
 def test_several_processes_train_one_model_inside_a_trial(whole: Path, tmp_path: Path) -> None:
-    (tmp_path / "mine.toml").write_text('name = "mine"\nseeds = [0]\nprocesses = 2\n')
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import replace\n"
+        "from ablations.recipes import demo\n\n"
+        "def study():\n"
+        "    made = demo()\n"
+        "    return replace(made, name='mine', arms=made.arms[:1], seeds=(0,), processes=2)\n"
+    )
     out = tmp_path / "out"
-    result = run(out, "--study", str(tmp_path / "mine.toml"))
+    result = run(out, "--study", str(tmp_path / "mine.py"))
     assert result.returncode == 0, result.stderr
     one, two = (read_lines(folder / "trials" / "baseline-s0" / "metrics.jsonl") for folder in (whole, out))
     assert [line["step"] for line in two] == [line["step"] for line in one]
@@ -236,7 +242,7 @@ def test_a_dry_run_lists_trials_and_writes_nothing(tmp_path: Path) -> None:
     out = tmp_path / "dry"
     result = run(out, "--dry-run", "--seeds", "3")
     assert result.returncode == 0
-    assert "centroid-s2: to run" in result.stdout
+    assert "centroid-s2 (+ centroid penalty): to run" in result.stdout
     assert "12 of 12 trials to run" in result.stdout
     assert "minutes" in result.stdout
     assert not out.exists()
@@ -253,11 +259,10 @@ def test_arms_differ_from_the_baseline_in_one_thing() -> None:
     study = demo()
     base = study.arm(study.baseline).train
     for arm in study.arms:
-        same = replace(arm.train, recipe=base.recipe, objective=base.objective)
+        same = replace(arm.train, recipe=base.recipe, objective=base.objective, data=base.data)
         assert same == base
-        changes = (arm.train.objective.weights != base.objective.weights) + (
-            arm.train.objective.temperature != base.objective.temperature
-        )
+        changes = (arm.train.objective.weights != base.objective.weights) + (arm.train.data != base.data)
+        assert arm.train.objective.temperature == base.objective.temperature
         assert changes == (arm.name != study.baseline)
 
 

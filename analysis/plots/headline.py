@@ -176,7 +176,7 @@ def draw_headline(info: HeadlineInfo, all_arms: Sequence[str]) -> Figure:
     with theme():
         names = [short(group.label, 52) for group in shown]
         ncols = legend_columns(names, DOUBLE) if names else 1
-        height = 2.2 if len(info.points) == 1 else 3.25  # one point needs no room
+        height = 2.8 if len(info.points) == 1 else 3.25  # one point needs little room
         figure = new_figure(DOUBLE, height + 0.145 * (-(-len(names) // ncols)))
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1.2, 1])
         _draw_models(left, info, shown, looks, sizes, dense=dense)
