@@ -55,7 +55,7 @@ def demo(data: World = "scenes") -> Study:
     On scenes they train for two thirds of the recipe's steps. OTI by the paper's settings, OVI by L-BFGS,
     both stopped where the validation split says.
 
-    Budget: 8 trials of 150 s on one core, about 10 minutes on 2 cores; on one GPU about 5 minutes, a guess.
+    Budget: 8 trials of 200 s on one core, about 13 minutes on 2 cores; on one GPU about 7 minutes, a guess.
 
     Analysis: the report's table of routes and its figure of inversion gain against gap.
     """
@@ -73,7 +73,7 @@ def demo(data: World = "scenes") -> Study:
         seeds=(0, 1),
         evaluation=EvaluationConfig(routes=ROUTES, plans=plans_of_the_demo(data)),
         dataset=WORLDS[data],
-        core_seconds=150 if data == "scenes" else 200,
+        core_seconds=200,
     )
 
 

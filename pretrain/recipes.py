@@ -53,7 +53,7 @@ class Recipe:
         )
 
 
-# How models are trained on scenes, in place of what the recipes have for emoji: about two minutes of one
+# How models are trained on scenes, in place of what the recipes have for emoji: two to three minutes of one
 # core. Chosen on the validation split by what captions say; docs/scenes.md lists what was tried. The first
 # view is not cropped or recoloured, as captions name places and colours; later ones are.
 SCENES: Mapping[str, Any] = {

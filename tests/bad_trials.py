@@ -21,7 +21,7 @@ from pretrain.config import TrainConfig
 
 def study(*names: str, seeds: tuple[int, ...] = (0,), **changes: object) -> Study:
     """Make a grid of arms that differ in their weight decay, named as :func:`act` knows them."""
-    base = smoke(demo()).arms[0].train
+    base = smoke(demo("emoji")).arms[0].train
     arms = tuple(
         Arm(name=name, label=name, description="", train=replace(base, weight_decay=0.1 * number))
         for number, name in enumerate(names)
