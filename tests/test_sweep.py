@@ -132,7 +132,7 @@ def test_a_search_trains_and_measures_its_points_on_validation_items(tmp_path: P
     """
     (tmp_path / "mine.toml").write_text(description)
     out = tmp_path / "out"
-    given = ["--study", str(tmp_path / "mine.py"), "--mode", "pareto", "--trials", "1"]
+    given = ["--study", str(tmp_path / "mine.toml"), "--mode", "pareto", "--trials", "1"]
     result = run(out, *given)
     assert result.returncode == 0, result.stderr
     assert {(row["arm"], row["split"]) for row in rows(out)} == {("baseline", "val"), ("p0000", "val")}
