@@ -176,7 +176,7 @@ def test_killed_in_the_middle_of_a_trial_it_ends_with_the_same_rows(whole: Path,
         time.sleep(0.05)
     process.kill()  # the coordinator alone: its workers end by themselves
     process.wait()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while processes_with(str(out)):
         assert time.monotonic() < deadline
         time.sleep(0.1)
