@@ -80,11 +80,17 @@ def _as_arm(best: dict[str, Any]) -> list[str]:
     """Say how to make a point an arm, which a grid with fresh seeds then measures on the test split."""
     of_training = {name: value for name, value in best["params"].items() if not name.startswith(_MEASURING)}
     settings = ", ".join(f"{json.dumps(name)} = {json.dumps(value)}" for name, value in of_training.items())
+    measuring = [
+        f"  {name} = {json.dumps(value)}   # of the whole study: put it above all [tables]"
+        for name, value in best["params"].items()
+        if name.startswith(_MEASURING)
+    ]
     return [
         f"to measure {best['arm']} with fresh seeds on the test split, make it an arm of a study file:",
         "  [[arms]]",
         f"  name = {json.dumps(best['arm'])}",
         f"  train = {{{settings}}}",
+        *measuring,
     ]
 
 

@@ -242,7 +242,11 @@ def _strongest_control(study: Study, within: Within) -> list[str]:
     if len(arms) > 1:
         whose += f", {number(means[route], 2, signed=True)} over the {len(arms)} arms"
     does = "adds most" if means[route] > 0 else "changes mAP most favourably"
-    return [f"Of the controls that invert nothing, {ROUTE_WORDS[route].words} {does}: {gain} {whose}."]
+    compared = joined([ROUTE_WORDS[str(name)].words for name in means.index])
+    return [
+        f"Of the controls that the figure shows ({compared}), {ROUTE_WORDS[route].words} {does}: {gain} "
+        f"{whose}."
+    ]
 
 
 def _baseline(study: Study, results: Results, within: Within) -> list[str]:
