@@ -24,7 +24,7 @@ from ablations.objectives import OBJECTIVES
 from crossgap.command import run_commands
 from crossgap.errors import InputError, check_known
 from crossgap.records import atomic_path, read_json, read_lines, read_object, read_rows
-from crossgap.setting_columns import with_inversions, with_settings
+from crossgap.setting_columns import with_inversion, with_inversions, with_settings
 from crossgap.treatment import configuration
 
 
@@ -64,7 +64,8 @@ def export(folder: Annotated[Path, tyro.conf.Positional], *, to: Path) -> int:
         for seed in study["seeds"]:
             path = folder / "trials" / f"{arm['name']}-s{seed}" / "config.json"
             if path.exists():
-                configs.setdefault(arm["name"], configuration(read_json(path)))
+                config = configuration(read_json(path))
+                configs.setdefault(arm["name"], with_inversion(config, path.parent))
     rows = read_rows([path for path in paths if path.exists()])
     frame = with_inversions(with_settings(rows, configs))
     with atomic_path(to) as temporary:

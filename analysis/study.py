@@ -12,6 +12,7 @@ import pandas as pd
 
 from crossgap.errors import InputError, check_known
 from crossgap.records import TABLES, numeric, read_json, read_lines, read_object, read_rows, read_table
+from crossgap.setting_columns import with_inversion
 from crossgap.treatment import configuration, flat, treatment_hash
 
 TRIAL_COLUMNS = ("arm", "seed", "state", "reason", "step", "seconds", "log")
@@ -310,10 +311,8 @@ def _settings(folders: Iterable[tuple[str, Path]]) -> dict[str, Any]:
         if not path.exists():
             continue
         document = read_object(path)
-        measured = read_object(folder / "evaluation.json") if (folder / "evaluation.json").exists() else {}
-        inversion = measured.get("settings", {}).get("inversion")
         if isinstance(document.get("config"), Mapping):
-            document["config"] = configuration(document) | ({"evaluation": inversion} if inversion else {})
+            document["config"] = with_inversion(configuration(document), folder)
         for name, key in BY_ARM.items():
             if isinstance(document.get(key), Mapping):
                 settings[name].setdefault(arm, document[key])

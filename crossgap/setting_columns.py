@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from crossgap.inversion_axes import AXES, read_axes
+from crossgap.records import read_object
 from crossgap.treatment import flat, value_of, varying
 from crossgap.vocabulary import ROUTE_WORDS
 
@@ -69,3 +71,10 @@ def _typed(values: pd.Series) -> pd.Series:
         whole = len(there) == len(values) and there.map(lambda value: isinstance(value, int)).all()
         return values.astype("int64" if whole else "float64")
     return values.astype("string")
+
+
+def with_inversion(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Add to a run's configuration, as ``evaluation``, the settings of inversion that it has one value of."""
+    path = folder / "evaluation.json"
+    inversion = read_object(path).get("settings", {}).get("inversion") if path.exists() else None
+    return {**config, **({"evaluation": inversion} if inversion else {})}

@@ -13,9 +13,7 @@ Family = Literal["reference", "inversion", "placebo", "map"]
 INVERSIONS = {"image": "oti", "text": "ovi"}
 CROSS_TASKS = ("image-text", "text-image")
 # Settings are chosen on these and results told of them first: classes, where others are single things.
-LEADING_TASKS = (
-    "image-subgroup", "text-subgroup", "image-class", "image-object", "text-object", "zero-shot-object",
-)  # fmt: skip
+LEADING_TASKS = ("image-subgroup", "text-subgroup", "image-class", "image-object", "text-object")
 
 
 def is_cross_modal(task: str) -> bool:

@@ -13,6 +13,7 @@ import optuna
 import pandas as pd
 import pytest
 
+from ablations import runs
 from ablations.changed import changed_study
 from ablations.recipes import STUDIES
 from ablations.search import Mode
@@ -275,6 +276,14 @@ def test_its_report_has_importances_and_the_surface(done: Path) -> None:
     assert shown["2", "1", "0.02"] == pytest.approx(cell["value"].mean())
     figure = draw_surface(info)
     assert [axes.get_title(loc="left") for axes in figure.axes[:2]] == ["OTI steps 2", "OTI steps 10"]
+
+
+def test_its_rows_are_exported_with_the_settings_of_inversion(done: Path, tmp_path: Path) -> None:
+    assert runs.export(done, to=tmp_path / "rows.csv") == 0
+    exported = pd.read_csv(tmp_path / "rows.csv")
+    by_arm = exported.groupby("arm")["evaluation.text.learning_rate"]
+    assert (by_arm.nunique() == 1).all()
+    assert by_arm.first().nunique() > 1
 
 
 def test_points_drawn_over_both_share_the_trained_baseline(done: Path) -> None:
