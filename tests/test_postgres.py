@@ -91,7 +91,7 @@ def test_two_coordinators_share_a_study_and_one_takes_over_when_the_other_is_kil
     assert "4 of 4 trials complete" in output
     assert not processes_with(str(out))
     lines = [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
-    assert {line["arm"] for line in lines} == {"baseline", "image-image", "centroid", "learnable"}
+    assert {line["arm"] for line in lines} == {"baseline", "image-image", "centroid", "says-all"}
     storage = open_storage(f"env:{VARIABLE}", out, heartbeat=2)
     study = optuna.load_study(study_name="demo", storage=storage.backend)
     complete = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
