@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from open_clip import SimpleTokenizer
 
 from ablations.study import AS_TRAINED, Arm, Study
 from crossgap.datasets import Dataset, load_dataset
-from crossgap.errors import InputError
+from crossgap.errors import InputError, naming
 from crossgap.evaluation import EvaluationConfig
 from crossgap.routes import ROUTES, direction
 from pretrain.data import shards_of
@@ -23,15 +20,15 @@ def check_study(plan: Study) -> list[str]:
             without a plan, a prompt or pseudo-tokens that the models of an arm do not take.
     """
     for arm in plan.arms:
-        with _naming(f"study {plan.name!r}, arm {arm.name!r}, train.data"):
+        with naming(f"study {plan.name!r}, arm {arm.name!r}, train.data"):
             shards_of(arm.train.data)
     name = plan.arm(plan.baseline).train.data if plan.dataset == AS_TRAINED else plan.dataset
-    with _naming(f"study {plan.name!r}, dataset"):
+    with naming(f"study {plan.name!r}, dataset"):
         test = load_dataset(name, split=plan.search.split, limit=plan.limit)
         if not test.tasks:
             raise InputError(f"{name!r}, split {plan.search.split!r}: no task can be made of it")
     for arm in plan.arms:
-        with _naming(f"study {plan.name!r}, arm {arm.name!r}, evaluation"):
+        with naming(f"study {plan.name!r}, arm {arm.name!r}, evaluation"):
             _check_evaluation(arm.evaluation or plan.evaluation, test)
             _check_prompts(arm.evaluation or plan.evaluation, arm)
     return _not_shown(plan.evaluation, test)
@@ -79,11 +76,3 @@ def _not_shown(evaluation: EvaluationConfig, test: Dataset) -> list[str]:
         for route in evaluation.routes
         if not kinds & set(ROUTES[route].kinds)
     ]
-
-
-@contextmanager
-def _naming(place: str) -> Iterator[None]:
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{place}: {error}") from error

@@ -8,8 +8,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -21,9 +20,9 @@ from ablations.recipes import STUDIES
 from ablations.search import MODES, Mode, Search
 from ablations.space import Axis, check_axes, check_setting, describe
 from ablations.study import Arm, Study, grid_arms
-from crossgap.changes import flat
+from crossgap.changes import dotted
 from crossgap.documents import READERS, read_document
-from crossgap.errors import InputError, check_known
+from crossgap.errors import InputError, check_known, naming
 from crossgap.evaluation import EvaluationConfig
 from crossgap.plans import changed_evaluation
 from crossgap.presets import preset
@@ -119,7 +118,7 @@ def read_study(path: Path, function: str = "study") -> Study:
     if function != "study":
         raise InputError(f"{path} has no functions: {function!r} can be named of a .py file alone")
     document = read_document(path, "study file")
-    with _naming(str(path)):
+    with naming(str(path)):
         return _study(strict(document, _Document, ""), path.stem)
 
 
@@ -154,7 +153,7 @@ def _called(path: Path, function: str) -> Study:
 
 def _study(document: _Document, stem: str) -> Study:
     known = RECIPES | FINE_TUNING
-    with _naming("base"):
+    with naming("base"):
         check_known(document.base, known, "recipe")
     trained = _configured(_trained(document.base), document.train, "train")
     baseline = Arm(
@@ -164,7 +163,7 @@ def _study(document: _Document, stem: str) -> Study:
         train=trained,
     )
     evaluation = _evaluation(document.evaluation, world_of(document.dataset))
-    with _naming("axes"):
+    with naming("axes"):
         check_axes(document.axes, baseline.train, evaluation)
     arms = list(grid_arms(baseline, document.axes, evaluation)) if document.cross else [baseline]
     if document.cross and not document.axes:
@@ -199,17 +198,17 @@ def _trained(recipe: str) -> TrainConfig:
 def _arm(entry: _ArmEntry, document: _Document, baseline: Arm, path: str) -> Arm:
     known = RECIPES | FINE_TUNING
     train = baseline.train
-    settings = flat(entry.train)
+    settings = dotted(entry.train)
     label = describe(settings)
     description = "; ".join(f"{name} = {value}" for name, value in settings.items())
     if entry.recipe is not None:
-        with _naming(f"{path}.recipe"):
+        with naming(f"{path}.recipe"):
             check_known(entry.recipe, known, "recipe")
         train = _configured(_trained(entry.recipe), document.train, f"{path} with [train]")
     train = _configured(train, entry.train, f"{path}.train")
     if entry.recipe is not None:
         label, description = label_of(train, beside=baseline.train), description_of(train)
-    with _naming(path):
+    with naming(path):
         return Arm(
             name=entry.name,
             label=label if entry.label is None else entry.label,
@@ -219,9 +218,9 @@ def _arm(entry: _ArmEntry, document: _Document, baseline: Arm, path: str) -> Arm
 
 
 def _configured(base: TrainConfig, table: Table, path: str) -> TrainConfig:
-    settings = flat(table)
+    settings = dotted(table)
     for name in settings:
-        with _naming(f"{path}.{name}"):
+        with naming(f"{path}.{name}"):
             check_setting(name)
     return configure(base, settings, where=path)
 
@@ -234,14 +233,5 @@ def _evaluation(given: Table, data: World) -> EvaluationConfig:
 def _search(mode: Mode, given: Table) -> Search:
     path = f"search.{mode}"
     found = fields_of(given, hints_of(Search), path)
-    with _naming(path):
+    with naming(path):
         return replace(MODES[mode], **found)
-
-
-@contextmanager
-def _naming(place: str) -> Iterator[None]:
-    """Put a place before the message of a user's error."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{place}: {error}") from error

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from crossgap.errors import InputError, check_known
+from crossgap.errors import InputError, check_known, naming
 from crossgap.records import TABLES, numeric, read_json, read_lines, read_object, read_rows, read_table
 from crossgap.setting_columns import with_inversion
 from crossgap.treatment import configuration, flat, treatment_hash
@@ -198,10 +198,8 @@ def _arm_called(study: Study, arms_of: Mapping[str, Sequence[str]], who: str, op
         for name in (folder, folder.rstrip("/"), Path(folder).name)
     }
     known = by_folder | {arm.label: arm.name for arm in study.arms} | {arm: arm for arm in study.arm_names}
-    try:
+    with naming(option):
         return known[check_known(who, known, "arm, label or folder of a run")]
-    except InputError as error:
-        raise InputError(f"{option}: {error}") from error
 
 
 def _told_apart(arms: Iterable[Arm]) -> tuple[Arm, ...]:

@@ -51,12 +51,12 @@ def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def flat(table: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+def dotted(table: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     """Write nested tables as dotted names."""
     settings: dict[str, Any] = {}
     for name, value in table.items():
         full = f"{before}{name}"
-        settings |= flat(value, f"{full}.") if isinstance(value, Mapping) and value else {full: value}
+        settings |= dotted(value, f"{full}.") if isinstance(value, Mapping) and value else {full: value}
     return settings
 
 

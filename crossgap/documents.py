@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from crossgap.errors import InputError, check_known
+from crossgap.errors import InputError, check_known, naming
 
 
 def read_document(path: Path, what: str) -> Any:
@@ -26,11 +26,11 @@ def read_document(path: Path, what: str) -> Any:
     if not path.is_file():
         raise InputError(f"{what} {str(path)!r} does not exist")
     try:
-        return READERS[path.suffix](path.read_text("utf-8"))
+        text = path.read_text("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is no UTF-8 text: {error}") from error
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+    with naming(str(path)):
+        return READERS[path.suffix](text)
 
 
 def write_yaml(document: dict[str, Any]) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 
 class InputError(ValueError):
@@ -22,6 +23,15 @@ def check_known(name: str, known: Iterable[str], what: str) -> str:
     nearest = difflib.get_close_matches(name, choices, n=1, cutoff=0.4)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
     raise InputError(f"unknown {what} {name!r}.{hint} Known: {', '.join(choices)}")
+
+
+@contextmanager
+def naming(place: str) -> Iterator[None]:
+    """Put a place (a file, an option, the path of a setting) before the message of a user's error."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from error
 
 
 def check_seed(seed: int) -> None:

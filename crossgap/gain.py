@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from crossgap.errors import InputError
+from crossgap.errors import InputError, naming
 from crossgap.jackknife import Interval, cluster_jackknife
 
 
@@ -89,10 +89,8 @@ def inversion_gain_curve(
         raise InputError(f"each query needs one cluster: {len(native_Q)} queries, {len(clusters)} clusters")
     curve = {}
     for setting, values_Q in inverted_Q.items():
-        try:
+        with naming(str(setting)):
             gain_Q = inversion_gain(values_Q, native_Q).gain_Q
-        except InputError as error:
-            raise InputError(f"{setting}: {error}") from error
         valid_Q = ~gain_Q.isnan()
         kept = [name for name, valid in zip(clusters, valid_Q.tolist(), strict=True) if valid]
         curve[setting] = cluster_jackknife(torch.mean, gain_Q[valid_Q], clusters=kept)

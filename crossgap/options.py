@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from crossgap.changes import flat, overlaid
+from crossgap.changes import dotted, overlaid
 from crossgap.documents import read_document, read_value, write_yaml
 from crossgap.errors import InputError, check_known
 from crossgap.strict import strict, table
@@ -90,7 +90,7 @@ def with_settings(
         for name, value in document.items()
         if name in options and name not in settings
     }
-    in_file = flat({name: value for name, value in document.items() if name.split(".")[0] in settings})
+    in_file = dotted({name: value for name, value in document.items() if name.split(".")[0] in settings})
 
     def command(**given: Any) -> object:
         given.pop("config")

@@ -12,7 +12,7 @@ from dataclasses import fields, replace
 from functools import partial
 from typing import Any, get_args
 
-from crossgap.errors import InputError, check_known
+from crossgap.errors import InputError, check_known, naming
 from crossgap.evaluation import EvaluationConfig, InversionPlan
 from crossgap.inversion import GRID, InversionConfig, Target
 from crossgap.kept_inversions import Batch
@@ -66,10 +66,8 @@ def changed_evaluation(
     found = fields_of(given, hints, path)
     routes = found.get("routes", base.routes)
     for route in routes:
-        try:
+        with naming(f"{path}.routes"):
             check_known(route, ROUTES, "route")
-        except InputError as error:
-            raise InputError(f"{path}.routes: {error}") from error
     inverts = inverted_into(routes)
     made: dict[Target, InversionPlan] = {}
     for into in get_args(Target):
@@ -81,10 +79,8 @@ def changed_evaluation(
             raise InputError(f"{path}.{into}: there is no plan of inversion into {into} to change")
         if plan is not None and into in inverts:
             made[into] = changed_plan(plan, entry or {}, partial(preset, into), f"{path}.{into}")
-    try:
+    with naming(path):
         return replace(base, **{**found, "plans": made})
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
 
 
 def changed_plan(
@@ -115,7 +111,7 @@ def changed_plan(
     settings = _of(InversionConfig, found)
     if settings.get("method") == "lbfgs":
         settings.setdefault("weight_decay", 0.0)
-    try:
+    with naming(path):
         config = replace(config, **settings)
         looks = base.snapshots
         if config.steps != base.config.steps or "schedule" in found:
@@ -129,8 +125,6 @@ def changed_plan(
             singles["weight_decays"] = ()
         changes = {"config": config, "snapshots": looks, **singles, **_of(InversionPlan, found)}
         return replace(base, **changes)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
 
 
 def together(plans: Iterable[InversionPlan], into: Target) -> tuple[Batch, ...]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from crossgap.errors import InputError, check_known
+from crossgap.errors import InputError, check_known, naming
 
 
 def strict(value: Any, hint: Any, path: str) -> Any:
@@ -134,10 +134,8 @@ def _plain(value: Any, hint: Any, path: str) -> Any:
 
 
 def _known(name: str, known: Any, path: str, what: str) -> str:
-    try:
+    with naming(path):
         return check_known(name, known, what)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
 
 
 def _wrong(value: Any, wanted: str, path: str) -> InputError:

@@ -12,6 +12,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from crossgap.changes import dotted
+
 WEIGHT = "objective.weights."
 STRENGTHS = (WEIGHT, "objective.modifiers.")
 TEMPERATURE = "objective.temperature.initial"
@@ -26,15 +28,13 @@ BOOKKEEPING = (
 Value = float | int | str | bool | None
 
 
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Value]:
+def flat(config: Mapping[str, Any]) -> dict[str, Value]:
     """Write a nested configuration as one level of dotted names; a list becomes its text."""
-    settings: dict[str, Value] = {}
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            settings |= flat(value, f"{prefix}{name}.")
-        else:
-            settings[f"{prefix}{name}"] = str(value) if isinstance(value, list) else value
-    return settings
+    return {
+        name: str(value) if isinstance(value, list) else value
+        for name, value in dotted(config).items()
+        if not isinstance(value, Mapping)  # one without entries says nothing
+    }
 
 
 def configuration(document: Mapping[str, Any]) -> dict[str, Any]:

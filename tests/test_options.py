@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from crossgap import evaluate, invert
-from crossgap.changes import as_table, changed, flat, overlaid
+from crossgap.changes import as_table, changed, dotted, overlaid
 from crossgap.command import run_command
 from crossgap.documents import read_value, write_yaml
 from crossgap.errors import InputError
@@ -86,7 +86,7 @@ def test_any_config_is_made_again_from_its_table_and_any_other(name: str, other:
     )
     base = replace(known[other](), recipe=name)
     document = yaml.safe_load(write_yaml(as_table(config, base)))
-    assert changed(base, flat(document)) == config
+    assert changed(base, dotted(document)) == config
 
 
 # commands
