@@ -157,12 +157,12 @@ def draw_doses(info: DoseInfo) -> Figure:
         for column in range(columns):
             [axes for axes in grid[:, column] if axes.axison][-1].tick_params(labelbottom=True)
         figure.supxlabel("Strength (logarithmic)")
-        handles = [_line([], [], position, len(info.ladders)) for position in range(len(info.ladders))]
+        handles = [ladder_line([], [], position, len(info.ladders)) for position in range(len(info.ladders))]
         figure.legend(handles, names, loc="outside upper center", ncols=ncols)
     return figure
 
 
-def _line(x: Sequence[float], y: Sequence[float], position: int, count: int) -> Line2D:
+def ladder_line(x: Sequence[float], y: Sequence[float], position: int, count: int) -> Line2D:
     return Line2D(
         x, y, color=colours(count)[position], marker=MARKERS[position % len(MARKERS)], markersize=3.6,
         linestyle=DASHES[position % len(DASHES)], markeredgecolor="white", markeredgewidth=0.4, zorder=3,
@@ -212,7 +212,7 @@ def _draw_ladder(axes: Axes, info: DoseInfo, quantity: str, ladder: str, place: 
     line = line.sort_values("dose")
     x = place.of(line["dose"]) + shift
     axes.vlines(x, line["low"], line["high"], color=colour, linewidth=0.9, zorder=2.5)
-    axes.add_line(_line(list(x), list(line["value"]), position, count))
+    axes.add_line(ladder_line(list(x), list(line["value"]), position, count))
     axes.autoscale_view()
     start = line["dose"].to_numpy() == 0
     if start.any():  # the baseline is not a member of the ladder

@@ -8,9 +8,8 @@ import pandas as pd
 import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from analysis.plots.dose_response import DASHES
+from analysis.plots.dose_response import ladder_line
 from analysis.plots.style import (
     DOUBLE,
     INK,
@@ -90,7 +89,7 @@ def draw_mention(info: MentionInfo) -> Figure:
             axes.xaxis.set_major_formatter("{x:.2g}")
             seaborn.despine(ax=axes, left=True)
         figure.supxlabel("Probability that a caption names each factor but the object")
-        handles = [_key(len(info.lines), position) for position in range(len(names))]
+        handles = [ladder_line([], [], position, len(names)) for position in range(len(names))]
         figure.legend(handles, names, loc="outside upper center", ncols=ncols)
     return figure
 
@@ -134,14 +133,6 @@ def draw_mention_and_steps(gains: pd.DataFrame) -> Figure:
     return figure
 
 
-def _key(count: int, position: int, x: list[float] | None = None, y: list[float] | None = None) -> Line2D:
-    return Line2D(
-        x or [], y or [], color=colours(count)[position], marker=MARKERS[position % len(MARKERS)],
-        linestyle=DASHES[position % len(DASHES)], markersize=3.8, markeredgecolor="white",
-        markeredgewidth=0.4, zorder=3,
-    )  # fmt: skip
-
-
 def _draw_line(axes: Axes, info: MentionInfo, quantity: str, line: str, position: int) -> None:
     count = len(info.lines)
     shift = 0.008 * (position - (count - 1) / 2)  # lines beside each other, so that bars can be told apart
@@ -156,5 +147,5 @@ def _draw_line(axes: Axes, info: MentionInfo, quantity: str, line: str, position
     )  # fmt: skip
     x = means["mention"] + shift
     axes.vlines(x, means["low"], means["high"], color=colour, linewidth=0.9, zorder=2.5)
-    axes.add_line(_key(count, position, list(x), list(means["value"])))
+    axes.add_line(ladder_line(list(x), list(means["value"]), position, count))
     axes.autoscale_view()
