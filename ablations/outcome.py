@@ -12,8 +12,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ablations.objectives import OBJECTIVES
 from ablations.search import Search
-from ablations.space import describe
-from crossgap.records import write_json
+from ablations.study.axes import describe
+from crossgap.files import write_json
 
 OUTCOME = "outcome.json"
 _MEASURING = "evaluation."  # before settings that do not belong to the training

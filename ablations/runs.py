@@ -23,9 +23,10 @@ from rich.text import Text
 from ablations.objectives import OBJECTIVES
 from crossgap.command import run_commands
 from crossgap.errors import InputError, check_known
-from crossgap.records import atomic_path, read_json, read_lines, read_object, read_rows
-from crossgap.setting_columns import with_inversion, with_inversions, with_settings
-from crossgap.treatment import configuration
+from crossgap.files import atomic_path, read_json, read_lines, read_object
+from crossgap.reading.setting_columns import with_inversion, with_inversions, with_settings
+from crossgap.reading.treatment import configuration
+from crossgap.records import read_rows
 
 
 def status(folder: Annotated[Path, tyro.conf.Positional]) -> int:

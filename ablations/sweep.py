@@ -19,26 +19,27 @@ from typing import Annotated
 import torch
 import tyro
 
-from ablations.changed import SETTINGS, changed_study
-from ablations.checks import check_study
-from ablations.coordinator import STUDY, Coordinator, Interrupted, collect_rows, held, machine
-from ablations.estimate import print_plan
 from ablations.outcome import OUTCOME, lines
-from ablations.recipes import STUDIES
-from ablations.recipes import smoke as shrink
+from ablations.running.coordinator import Coordinator, Interrupted
+from ablations.running.estimate import print_plan
+from ablations.running.folder import STUDY, collect_rows, held, machine
+from ablations.running.storage import OWN, open_storage, quiet_optuna, storage_name
+from ablations.running.supervisor import Limits, Supervisor
+from ablations.running.trial import TrialSpec, result_of, trial_folder
 from ablations.search import Mode
-from ablations.storage import OWN, open_storage, quiet_optuna, storage_name
-from ablations.study import Study
-from ablations.study_file import find_study
-from ablations.supervisor import Limits, Supervisor
-from ablations.trial import TrialSpec, result_of, trial_folder
-from crossgap.changes import nested, overlaid
+from ablations.study.changed import SETTINGS, changed_study
+from ablations.study.checks import check_study
+from ablations.study.files import find_study
+from ablations.study.named import STUDIES
+from ablations.study.smoke import smoke as shrink
+from ablations.study.study import Study
 from crossgap.command import run_command
-from crossgap.encoders import resolve_device
+from crossgap.encoders.devices import resolve_device
 from crossgap.errors import InputError
-from crossgap.options import NO_CHANGES, Changes
-from crossgap.records import check_place, read_json
-from crossgap.settings import check_same
+from crossgap.files import check_place, read_json
+from crossgap.settings.changes import nested, overlaid
+from crossgap.settings.options import NO_CHANGES, Changes
+from crossgap.settings.same import check_same
 
 _STUDIES = (
     f"name of a study ({', '.join(STUDIES)}), or a file that describes one (.toml, .yaml, .py; "

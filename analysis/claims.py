@@ -25,9 +25,9 @@ from analysis.stats.association import Slope, slope_over_models
 from analysis.stats.families import holm
 from analysis.study import Study
 from analysis.tables import CONTROLS, Headline, at
-from crossgap.intervals import Bootstrap, paired_difference
-from crossgap.quoting import MODEL, SIDE
-from crossgap.treatment import WEIGHT, Value, flat
+from crossgap.metrics.intervals import Bootstrap, paired_difference
+from crossgap.reading.quoting import MODEL, SIDE
+from crossgap.reading.treatment import WEIGHT, Value, flat
 from crossgap.vocabulary import ROUTE_WORDS
 
 Kind = Literal["above", "below", "negligible"]

@@ -9,8 +9,8 @@ import pandas as pd
 from analysis.stats.power import sd_interval, seeds_needed
 from analysis.stats.seeds import paired_seeds
 from analysis.tables import Headline, at, headlines
-from crossgap.quoting import MODEL, SIDE
-from crossgap.route_values import to_reference
+from crossgap.reading.quoting import MODEL, SIDE
+from crossgap.reading.route_values import to_reference
 from crossgap.vocabulary import INVERSIONS, is_cross_modal
 
 WHAT = ["quantity", *SIDE]

@@ -18,7 +18,7 @@ from analysis.stats.families import benjamini_hochberg
 from analysis.stats.power import seeds_needed
 from analysis.stats.seeds import Paired, paired_seeds, win_tie_loss
 from analysis.tables import Headline, at
-from crossgap.intervals import Bootstrap, paired_difference
+from crossgap.metrics.intervals import Bootstrap, paired_difference
 from crossgap.vocabulary import is_cross_modal
 
 MINUS_BASELINE = "minus baseline"

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from crossgap.treatment import STRENGTHS, TEMPERATURE, Value, differing, flat, in_words, value_of
+from crossgap.reading.treatment import STRENGTHS, TEMPERATURE, Value, differing, flat, in_words, value_of
 
 MENTION = "data.mention"  # probability with which captions of scenes name each factor but the object
 

@@ -25,8 +25,8 @@ from analysis.stats.importances import LEAST_POINTS, axis_importances
 from analysis.stats.seeds import paired_seeds
 from analysis.study import Study
 from analysis.tables import Headline
-from crossgap.quoting import MODEL
-from crossgap.treatment import DIRECTIONS, short
+from crossgap.reading.quoting import MODEL
+from crossgap.reading.treatment import DIRECTIONS, short
 from crossgap.vocabulary import CROSS_TASKS
 
 REGIME = "objective.temperature.regime"

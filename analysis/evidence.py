@@ -12,8 +12,8 @@ import pandas as pd
 from analysis.stats.crossing import complete_crossing
 from analysis.stats.equivalence import equivalent_within
 from analysis.stats.seeds import Paired, paired_seeds, sign_flip, two_level_t_interval
-from crossgap.intervals import Bootstrap, average_models, resampled_means
-from crossgap.support import OVER_QUERIES, supported, supported_classes
+from crossgap.metrics.intervals import Bootstrap, average_models, resampled_means
+from crossgap.reading.support import OVER_QUERIES, supported, supported_classes
 
 Verdict = Literal["supported", "contradicted", "undecided", "not measured"]
 TWO_LEVEL = "two-level t"

@@ -13,8 +13,8 @@ from analysis.comparisons import price_in_seeds
 from analysis.contrasts import of_one_dataset
 from analysis.results import Results, Within
 from analysis.study import Study
-from crossgap.records import atomic_path
-from crossgap.setting_columns import with_settings
+from crossgap.files import atomic_path
+from crossgap.reading.setting_columns import with_settings
 
 Kind = Literal["csv", "parquet"]
 

@@ -13,7 +13,7 @@ from analysis.stats.seeds import paired_seeds
 from analysis.study import Study
 from analysis.tables import at
 from analysis.typeset import counted, interval, joined, number, p_value, points, points_interval
-from crossgap.support import OVER_QUERIES, class_coverage, supported, supported_classes
+from crossgap.reading.support import OVER_QUERIES, class_coverage, supported, supported_classes
 from crossgap.vocabulary import ROUTE_WORDS
 
 FEW_QUERIES = 30

@@ -10,8 +10,8 @@ from analysis.evidence import gather
 from analysis.stats.crossing import complete_crossing
 from analysis.stats.seeds import win_tie_loss
 from analysis.tables import Headline, at
-from crossgap.intervals import Bootstrap
-from crossgap.route_values import INTERVAL, to_native
+from crossgap.metrics.intervals import Bootstrap
+from crossgap.reading.route_values import INTERVAL, to_native
 
 RECORD = ["wins", "ties", "losses"]
 COUNTS = ["n_datasets", "n_seeds", "n_left_out"]

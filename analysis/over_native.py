@@ -8,8 +8,8 @@ import pandas as pd
 
 from analysis.evidence import gather
 from analysis.tables import Headline, at
-from crossgap.intervals import Bootstrap
-from crossgap.route_values import to_native
+from crossgap.metrics.intervals import Bootstrap
+from crossgap.reading.route_values import to_native
 
 SIDES = ("queries", "seeds", "both")
 COLUMNS = [

@@ -8,7 +8,7 @@ import shlex
 from analysis.results import Results
 from analysis.study import Study
 from analysis.typeset import joined
-from crossgap.quoting import SIDE
+from crossgap.reading.quoting import SIDE
 
 
 def protocol(results: Results) -> list[str]:

@@ -29,9 +29,9 @@ from analysis.study import Study, read_runs
 from analysis.typeset import Table, counted, latex, markdown
 from crossgap.command import run_command
 from crossgap.errors import InputError
-from crossgap.intervals import Bootstrap
+from crossgap.files import check_place, check_writable, write_text
+from crossgap.metrics.intervals import Bootstrap
 from crossgap.progress import told
-from crossgap.records import check_place, check_writable, write_text
 
 Format = Literal["html", "md", "tex", "csv", "parquet"]
 _PAGE = Path(__file__).parent / "page"

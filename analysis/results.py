@@ -28,10 +28,10 @@ from analysis.tables import (
     query_gains,
     settings,
 )
-from crossgap.intervals import Bootstrap
+from crossgap.metrics.intervals import Bootstrap
 from crossgap.progress import told
-from crossgap.quoting import quoted, quoted_queries
-from crossgap.route_values import INTERVAL, measurements, route_difference
+from crossgap.reading.quoting import quoted, quoted_queries
+from crossgap.reading.route_values import INTERVAL, measurements, route_difference
 
 
 @dataclass(frozen=True)

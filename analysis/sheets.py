@@ -12,10 +12,10 @@ from analysis.results import Results, Within
 from analysis.study import Study
 from analysis.tables import at
 from analysis.typeset import ABSENT, Cell, Table, interval, number, points, points_interval
-from crossgap.quoting import SIDE
-from crossgap.route_values import INTERVAL
-from crossgap.shots import probe_columns
-from crossgap.treatment import in_words, short, written
+from crossgap.probes.shots import probe_columns
+from crossgap.reading.quoting import SIDE
+from crossgap.reading.route_values import INTERVAL
+from crossgap.reading.treatment import in_words, short, written
 from crossgap.vocabulary import (
     CROSS_TASKS,
     PUBLISHED,

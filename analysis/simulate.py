@@ -23,9 +23,9 @@ from rich.table import Table
 from analysis.stats.seeds import flip_p_values
 from crossgap.command import run_command
 from crossgap.errors import InputError
-from crossgap.intervals import Bootstrap, FloatArray, resample_counts
+from crossgap.files import write_text
+from crossgap.metrics.intervals import Bootstrap, FloatArray, resample_counts
 from crossgap.progress import ItemProgress
-from crossgap.records import write_text
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -321,7 +321,7 @@ def slope_intervals(x_XAS: FloatArray, y_XAS: FloatArray, level: float = LEVEL) 
 
 
 def simulate(n_seeds: tuple[int, ...], repetitions: int, seed: int = 0) -> pd.DataFrame:
-    """Simulate every scenario with each number of seeds; columns as in crossgap/coverage.csv."""
+    """Simulate every scenario with each number of seeds; columns as in crossgap/reading/coverage.csv."""
     calls: list[Callable[[int, int], pd.DataFrame]] = [
         *(partial(simulate_seeds, scenario, number) for scenario in SCENARIOS for number in n_seeds),
         *(partial(simulate_slope, arms, number) for arms in N_ARMS for number in (1, *n_seeds)),
@@ -495,7 +495,7 @@ def main(
     Args:
         repetitions: simulated experiments of each scenario and number of seeds or classes.
         seeds: numbers of seeds.
-        out: a CSV to write, such as crossgap/coverage.csv, from which the report takes what it may use.
+        out: a CSV to write, such as crossgap/reading/coverage.csv, which says what the report may use.
         seed: of the simulation itself.
     """
     if repetitions < 10:

@@ -11,9 +11,10 @@ from typing import Any
 import pandas as pd
 
 from crossgap.errors import InputError, check_known, naming
-from crossgap.records import TABLES, numeric, read_json, read_lines, read_object, read_rows, read_table
-from crossgap.setting_columns import with_inversion
-from crossgap.treatment import configuration, flat, treatment_hash
+from crossgap.files import read_json, read_lines, read_object
+from crossgap.reading.setting_columns import with_inversion
+from crossgap.reading.treatment import configuration, flat, treatment_hash
+from crossgap.records import TABLES, numeric, read_rows, read_table
 
 TRIAL_COLUMNS = ("arm", "seed", "state", "reason", "step", "seconds", "log")
 QUOTED_METRICS = ("mAP", "hit@1")  # of per_query.parquet; the others are read from rows

@@ -6,9 +6,9 @@ from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
-from crossgap.intervals import Bootstrap, average_models, mean_interval, paired_difference
-from crossgap.quoting import KEYS, MODEL, SETTING, SIDE
-from crossgap.route_values import INTERVAL, to_native
+from crossgap.metrics.intervals import Bootstrap, average_models, mean_interval, paired_difference
+from crossgap.reading.quoting import KEYS, MODEL, SETTING, SIDE
+from crossgap.reading.route_values import INTERVAL, to_native
 from crossgap.vocabulary import INVERSIONS, is_cross_modal, leading_place
 
 _SLOPE = "similarity_by_"

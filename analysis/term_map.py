@@ -21,10 +21,10 @@ from analysis.study import Study, read_runs
 from analysis.typeset import ABSENT, Cell, Table, interval, markdown, number
 from crossgap.command import run_command
 from crossgap.errors import InputError
-from crossgap.intervals import Bootstrap, average_models, mean_interval, paired_difference
-from crossgap.quoting import quoted, quoted_queries
-from crossgap.records import atomic_path, write_text
-from crossgap.route_values import INTERVAL
+from crossgap.files import atomic_path, write_text
+from crossgap.metrics.intervals import Bootstrap, average_models, mean_interval, paired_difference
+from crossgap.reading.quoting import quoted, quoted_queries
+from crossgap.reading.route_values import INTERVAL
 
 INVERTED = {"image-subgroup": "oti", "image-concept": "oti", "text-subgroup": "ovi", "text-concept": "ovi"}
 ACROSS = ("image-text", "text-image", "zero-shot-subgroup", "zero-shot-concept")

@@ -12,15 +12,17 @@ from torch import Tensor
 
 from benchmarks.machine import seconds
 from benchmarks.tables import Cell, Table
-from crossgap.datasets import Dataset, Items, Task
+from crossgap.datasets.tasks import Dataset, Items, Task
 from crossgap.embeddings import encode_items
-from crossgap.encoders import OpenClipEncoder, Precision
-from crossgap.intervals import Bootstrap, mean_interval, paired_difference
-from crossgap.inversion import Inversion, InversionConfig, Target, invert
-from crossgap.presets import preset
-from crossgap.relevance import relevance_of
-from crossgap.retrieval import retrieval_metrics
-from crossgap.similarity import cosine_scores
+from crossgap.encoders.open_clip import OpenClipEncoder
+from crossgap.inversion.config import InversionConfig, Target
+from crossgap.inversion.loop import Inversion, invert
+from crossgap.inversion.presets import preset
+from crossgap.metrics.intervals import Bootstrap, mean_interval, paired_difference
+from crossgap.metrics.relevance import relevance_of
+from crossgap.metrics.retrieval import retrieval_metrics
+from crossgap.metrics.similarity import cosine_scores
+from crossgap.vocabulary import Precision
 from tests.reference import plain_inversion
 
 TASKS: dict[Target, str] = {"text": "image-subgroup", "image": "text-subgroup"}

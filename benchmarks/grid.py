@@ -11,8 +11,10 @@ from torch import Tensor
 
 from benchmarks.machine import interleave, seconds
 from benchmarks.tables import Cell, Table
-from crossgap.encoders import OpenClipEncoder, Precision
-from crossgap.inversion import Inversion, InversionConfig, Target, invert, invert_grid
+from crossgap.encoders.open_clip import OpenClipEncoder
+from crossgap.inversion.config import InversionConfig, Target
+from crossgap.inversion.loop import Inversion, invert, invert_grid
+from crossgap.vocabulary import Precision
 
 _LEARNING_RATES = (5e-3, 1e-2, 2e-2, 4e-2)
 _TOKEN_COUNTS = (1, 2, 4)

@@ -12,8 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from benchmarks.machine import interleave, multiply_rate, seconds
 from benchmarks.tables import Cell, Table
 from benchmarks.towers import LOOPS, engine_of, find_tower, in_precision, runner
-from crossgap.encoders import OpenClipEncoder, Precision
-from crossgap.inversion import InversionConfig, Target
+from crossgap.encoders.open_clip import OpenClipEncoder
+from crossgap.inversion.config import InversionConfig, Target
+from crossgap.vocabulary import Precision
 
 _DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # More steps a round would not make a number better.

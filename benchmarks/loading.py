@@ -24,13 +24,12 @@ from benchmarks.readers import pictures
 from benchmarks.tables import Cell, Table
 from crossgap.command import run_command
 from crossgap.datasets.bad import BadSamples
-from pretrain.config import Loading, TrainConfig
-from pretrain.data import TrainingPairs, load_pairs
+from pretrain.config import Loading, TrainConfig, smoke
+from pretrain.data.pairs import TrainingPairs, load_pairs
 from pretrain.loop import Run
 from pretrain.processes import ALONE
-from pretrain.recipes import smoke
+from pretrain.run import open_data
 from pretrain.start import start_model
-from pretrain.train import open_data
 
 _A_SHARD = 1000  # samples
 _WORKERS = {"memory": (0,), "indexed": (1, 2), "resampled": (0, 1, 2)}

@@ -20,8 +20,8 @@ import torch
 from benchmarks.tables import Cell, Table
 from benchmarks.towers import LOOPS, Loop, find_tower, in_precision, runner
 from crossgap.command import run_command
-from crossgap.encoders import Precision
-from crossgap.inversion import InversionConfig, Target
+from crossgap.inversion.config import InversionConfig, Target
+from crossgap.vocabulary import Precision
 
 Peaks = dict[str, dict[str, float]]
 _PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")

@@ -23,7 +23,7 @@ from benchmarks.memory import forget_peak, in_fresh_process, peak, resident
 from benchmarks.tables import Cell, Table
 from benchmarks.towers import find_tower
 from crossgap.command import run_command
-from crossgap.datasets import load_dataset
+from crossgap.datasets.load import load_dataset
 from crossgap.embeddings import encode_items
 
 _SIZE = 96  # pixels of an image's side

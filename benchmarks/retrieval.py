@@ -16,9 +16,9 @@ from benchmarks.machine import interleave, seconds
 from benchmarks.memory import forget_peak, in_fresh_process, peak, resident
 from benchmarks.tables import Cell, Table
 from crossgap.command import run_command
-from crossgap.pair_metrics import pair_metrics
-from crossgap.relevance import LabelRelevance
-from crossgap.streaming import streamed_metrics
+from crossgap.metrics.pair_metrics import pair_metrics
+from crossgap.metrics.relevance import LabelRelevance
+from crossgap.metrics.streaming import streamed_metrics
 from tests.reference_metrics import published_metrics
 
 WIDTH = 512

@@ -32,15 +32,17 @@ from benchmarks.tables import Table
 from benchmarks.terms import terms
 from benchmarks.training import training
 from crossgap.command import run_command
-from crossgap.datasets import load_dataset
+from crossgap.datasets.load import load_dataset
 from crossgap.embeddings import encode_items
-from crossgap.encode import use_threads
-from crossgap.encoders import OpenClipEncoder, Precision, load_encoder
+from crossgap.encoders.devices import use_threads
+from crossgap.encoders.loading import load_encoder
+from crossgap.encoders.open_clip import OpenClipEncoder
 from crossgap.errors import InputError
-from crossgap.inversion import InversionConfig
-from crossgap.records import write_json, write_text
+from crossgap.files import write_json, write_text
+from crossgap.inversion.config import InversionConfig
+from crossgap.vocabulary import Precision
 from pretrain.recipes import RECIPES
-from pretrain.train import train
+from pretrain.run import train
 
 
 @dataclass(frozen=True, kw_only=True)

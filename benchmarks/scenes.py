@@ -12,12 +12,12 @@ from benchmarks.machine import interleave, seconds
 from benchmarks.tables import Table
 from crossgap.datasets.bad import BadSamples
 from pretrain.config import TrainConfig
-from pretrain.data import Drawn
+from pretrain.data.batches import Drawn
+from pretrain.data.scenes import EndlessBatches
 from pretrain.loop import Run
 from pretrain.processes import ALONE
-from pretrain.scenes import EndlessBatches
+from pretrain.run import open_data
 from pretrain.start import start_model
-from pretrain.train import open_data
 
 
 def scenes(

@@ -11,14 +11,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from ablations.coordinator import Coordinator, held
-from ablations.recipes import demo, smoke
-from ablations.storage import open_storage, quiet_optuna
-from ablations.study import Study
-from ablations.supervisor import Supervisor
-from ablations.trial import RESULT, TrialSpec
+from ablations.running.coordinator import Coordinator
+from ablations.running.folder import held
+from ablations.running.storage import open_storage, quiet_optuna
+from ablations.running.supervisor import Supervisor
+from ablations.running.trial import RESULT, TrialSpec
+from ablations.study.named import demo
+from ablations.study.smoke import smoke
+from ablations.study.study import Study
 from benchmarks.tables import Cell, Table
-from crossgap.records import write_json
+from crossgap.files import write_json
 
 
 def studies(*, trials: int = 24, steps: int = 60, progress: Callable[[str], None]) -> list[Table]:

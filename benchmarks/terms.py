@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.machine import interleave, seconds
 from benchmarks.tables import Table
 from pretrain.config import TrainConfig
-from pretrain.data import load_pairs
+from pretrain.data.pairs import load_pairs
 from pretrain.loop import Run
 from pretrain.recipes import RECIPES
 

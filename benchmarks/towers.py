@@ -12,9 +12,11 @@ import open_clip
 import torch
 from torch import Tensor
 
-from crossgap.encoders import OpenClipEncoder, Precision
+from crossgap.encoders.open_clip import OpenClipEncoder
 from crossgap.errors import check_known
-from crossgap.inversion import InversionConfig, Target, invert
+from crossgap.inversion.config import InversionConfig, Target
+from crossgap.inversion.loop import invert
+from crossgap.vocabulary import Precision
 from tests.conftest import tiny_model
 from tests.reference import plain_inversion
 from tests.tiny_towers import siglip_tokenizer

@@ -16,17 +16,19 @@ from torch import Tensor, nn
 
 from benchmarks.machine import interleave, seconds
 from benchmarks.tables import Table
-from crossgap.datasets import embedded_shards
-from crossgap.datasets.image_formats import decode_image
-from crossgap.datasets.shards import read_shards
-from pretrain.augment import random_view
+from crossgap.datasets.emoji import embedded_shards
+from crossgap.datasets.readers.image_formats import decode_image
+from crossgap.datasets.readers.shards import read_shards
 from pretrain.config import TrainConfig
-from pretrain.data import Batches, load_pairs
+from pretrain.data.augment import random_view
+from pretrain.data.batches import Batches
+from pretrain.data.pairs import load_pairs
+from pretrain.data.streams import stream
+from pretrain.data.views import Embedder
 from pretrain.loop import Run
-from pretrain.model import VOCABULARY, build_model
+from pretrain.model import build_model
+from pretrain.settings import VOCABULARY
 from pretrain.state import TrainingState
-from pretrain.streams import stream
-from pretrain.views import Embedder
 
 CONTEXT = 77  # open_clip's
 

@@ -9,12 +9,13 @@ For notebooks: ``load_encoder``, ``load_dataset``, ``invert``, ``evaluate``, ``r
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from crossgap.lazy import lazily
 
 if TYPE_CHECKING:
-    from crossgap.datasets import load_dataset as load_dataset
-    from crossgap.encoders import load_encoder as load_encoder
+    from crossgap.datasets.load import load_dataset as load_dataset
+    from crossgap.encoders.loading import load_encoder as load_encoder
     from crossgap.face import compare as compare
     from crossgap.face import modality_gap as modality_gap
     from crossgap.face import retrieval_metrics as retrieval_metrics
@@ -23,22 +24,16 @@ __version__ = "0.2.0"
 
 # name -> the module that has it; the commands' modules are callable
 _LAZY = {
-    "load_encoder": "crossgap.encoders",
+    "load_encoder": "crossgap.encoders.loading",
     "load_dataset": "crossgap.datasets",
     "retrieval_metrics": "crossgap.face",
     "modality_gap": "crossgap.face",
     "compare": "crossgap.face",
-    "invert": "",
-    "evaluate": "",
+    "invert": "crossgap.invert",
+    "evaluate": "crossgap.evaluate",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if not _LAZY[name]:
-        return importlib.import_module(f"{__name__}.{name}")
-    return getattr(importlib.import_module(_LAZY[name]), name)
+__getattr__ = lazily(__name__, _LAZY)
 
 
 def __dir__() -> list[str]:

@@ -14,10 +14,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from crossgap.datasets import Items
-from crossgap.encoders import Encoder
+from crossgap.datasets.tasks import Content, Dataset, Items
+from crossgap.encoders.protocol import Encoder
 from crossgap.errors import InputError
-from crossgap.records import atomic_path
+from crossgap.files import atomic_path
+from crossgap.progress import Tick
+from crossgap.provenance import config_hash
 
 BATCH = 256  # items encoded side by side: another number would change the last bits of the features
 
@@ -164,3 +166,44 @@ def _encode_wordings(encoder: Encoder, wordings: Sequence[tuple[str, ...]]) -> T
     ]
     means = [part_ND.mean(dim=0) for part_ND in torch.cat(made).split([len(item) for item in wordings])]
     return F.normalize(torch.stack(means), dim=-1)
+
+
+def distinct_items(dataset: Dataset, modality: str, *, queries_only: bool = False) -> Items | None:
+    """Join the items of one modality over all tasks of a dataset, each id once; None if there are none.
+
+    Raises:
+        InputError: one id stands for different contents.
+    """
+    found: dict[str, tuple[Content, str, str]] = {}
+    for task in dataset.tasks:
+        for side in (task.query,) if queries_only else (task.query, task.gallery):
+            if side.modality != modality:
+                continue
+            groups = side.groups or ("",) * len(side.ids)
+            for item, content, label, group in zip(side.ids, side.contents, side.labels, groups, strict=True):
+                known = found.setdefault(item, (content, label, group))
+                if known[0] != content:
+                    raise InputError(
+                        f"dataset {dataset.name!r}: id {item!r} stands for two different {modality}s"
+                    )
+    if not found:
+        return None
+    contents, labels, groups = zip(*found.values(), strict=True)
+    return Items(
+        modality="image" if modality == "image" else "text",
+        ids=tuple(found),
+        contents=contents,
+        labels=labels,
+        groups=groups if all(groups) else (),
+    )
+
+
+def describe(items: Items) -> dict[str, object]:
+    """Say what was encoded, for comparison with another run: contents with their ids, and labels."""
+    labels = config_hash({"labels": items.labels})
+    return {"count": len(items), "contents": items.content_hash, "labels": labels}
+
+
+def encode_part(model: Encoder, items: Items, part: range, tick: Tick) -> dict[str, Tensor]:
+    """Encode some items, as a chunk to keep."""
+    return {"values": encode_items(model, items.subset(part), tick)}

@@ -9,79 +9,10 @@ import sys
 from functools import partial
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from crossgap.command import run_command
-from crossgap.datasets import Dataset, Items, load_dataset
-from crossgap.datasets.image_formats import allow_pixels
-from crossgap.datasets.tasks import Content
-from crossgap.embeddings import BATCH, Embeddings, encode_items
-from crossgap.encoders import Encoder, Precision, load_encoder
-from crossgap.errors import InputError
-from crossgap.progress import ItemProgress, Tick, told
-from crossgap.provenance import config_hash
-from crossgap.records import check_place
-from crossgap.store import open_store
-
-
-def distinct_items(dataset: Dataset, modality: str, *, queries_only: bool = False) -> Items | None:
-    """Join the items of one modality over all tasks of a dataset, each id once; None if there are none.
-
-    Raises:
-        InputError: one id stands for different contents.
-    """
-    found: dict[str, tuple[Content, str, str]] = {}
-    for task in dataset.tasks:
-        for side in (task.query,) if queries_only else (task.query, task.gallery):
-            if side.modality != modality:
-                continue
-            groups = side.groups or ("",) * len(side.ids)
-            for item, content, label, group in zip(side.ids, side.contents, side.labels, groups, strict=True):
-                known = found.setdefault(item, (content, label, group))
-                if known[0] != content:
-                    raise InputError(
-                        f"dataset {dataset.name!r}: id {item!r} stands for two different {modality}s"
-                    )
-    if not found:
-        return None
-    contents, labels, groups = zip(*found.values(), strict=True)
-    return Items(
-        modality="image" if modality == "image" else "text",
-        ids=tuple(found),
-        contents=contents,
-        labels=labels,
-        groups=groups if all(groups) else (),
-    )
-
-
-def describe(items: Items) -> dict[str, object]:
-    """Say what was encoded, for comparison with another run: contents with their ids, and labels."""
-    labels = config_hash({"labels": items.labels})
-    return {"count": len(items), "contents": items.content_hash, "labels": labels}
-
-
-def say_notices(dataset: Dataset) -> None:
-    """Tell a user what of a dataset was left out, and what looks wrong in it."""
-    for notice in dataset.notices:
-        print(f"warning: {dataset.name}: {notice}", file=sys.stderr)
-
-
-def use_threads(count: int | None) -> int:
-    """Let torch use ``count`` CPU threads, or as many as it chooses, and return the number.
-
-    Raises:
-        InputError: less than one.
-    """
-    if count is not None:
-        if count < 1:
-            raise InputError(f"--threads must be at least 1, not {count}")
-        torch.set_num_threads(count)
-    return torch.get_num_threads()
-
-
-def _features(model: Encoder, items: Items, part: range, tick: Tick) -> dict[str, Tensor]:
-    return {"values": encode_items(model, items.subset(part), tick)}
+from crossgap.files import check_place
+from crossgap.progress import ItemProgress, say_notices, told
+from crossgap.vocabulary import Precision
 
 
 def main(
@@ -121,6 +52,14 @@ def main(
         precision: fp32, bf16 or fp64.
         threads: CPU threads; default: torch's choice. A run is resumed with the same number only.
     """
+    # only now, so that --help answers at once: these load torch
+    from crossgap.datasets.load import load_dataset
+    from crossgap.datasets.readers.image_formats import allow_pixels
+    from crossgap.embeddings import BATCH, Embeddings, describe, distinct_items, encode_part
+    from crossgap.encoders.devices import use_threads
+    from crossgap.encoders.loading import load_encoder
+    from crossgap.store import open_store
+
     check_place(out)
     used_threads = use_threads(threads)
     allow_pixels(max_pixels)
@@ -128,7 +67,7 @@ def main(
         loaded = load_dataset(
             dataset, split=split, limit=limit, data_root=data_root, max_bad=max_bad, whole_texts=whole_texts
         )
-    say_notices(loaded)
+    say_notices(loaded.name, loaded.notices)
     sides = {name: items for name in ("image", "text") if (items := distinct_items(loaded, name)) is not None}
     with told(f"loading {encoder}"):
         model = load_encoder(encoder, pretrained, device, precision)
@@ -147,7 +86,7 @@ def main(
         for name, items in sides.items():
             made = store.rows(
                 items.ids,
-                partial(_features, model, items),
+                partial(encode_part, model, items),
                 name=name,
                 size=BATCH,
                 begin=partial(progress.start, f"encode {name}s", len(items)),

@@ -16,36 +16,40 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from rich.console import Console
 
-from crossgap.backbones import BACKBONES, backbone_of
-from crossgap.changes import nested, overlaid
+from crossgap.callable import EvaluateModule
 from crossgap.command import run_command
-from crossgap.datasets import SPECS, Dataset, Probe, load_dataset
 from crossgap.datasets.build import INVERSION_TEMPLATE
-from crossgap.datasets.check import check_root
-from crossgap.datasets.image_formats import allow_pixels
+from crossgap.datasets.features import feature_dataset
+from crossgap.datasets.known.check import check_root
+from crossgap.datasets.known.table import PAPER_IMAGE_SETS, PAPER_LONG_TEXT_SETS, PAPER_TEXT_SETS, SPECS
+from crossgap.datasets.load import load_dataset
+from crossgap.datasets.readers.feature_files import read_features
+from crossgap.datasets.readers.image_formats import allow_pixels
 from crossgap.datasets.split import MissingSplit, split_name
-from crossgap.datasets.table import PAPER_IMAGE_SETS, PAPER_LONG_TEXT_SETS, PAPER_TEXT_SETS
-from crossgap.encode import say_notices, use_threads
-from crossgap.encoders import OpenClipEncoder, Precision, load_encoder
+from crossgap.datasets.tasks import Dataset
+from crossgap.encoders.backbones import BACKBONES, backbone_of
+from crossgap.encoders.devices import use_threads
+from crossgap.encoders.loading import load_encoder
+from crossgap.encoders.open_clip import OpenClipEncoder
+from crossgap.encoders.trained_runs import carry, trained_run
 from crossgap.errors import InputError, check_known
 from crossgap.evaluation import Evaluation, EvaluationConfig, InversionPlan, evaluate, joined
-from crossgap.face import EvaluateModule
-from crossgap.feature_files import feature_dataset, read_features
-from crossgap.inversion import Engine, Method, Target
-from crossgap.kept_inversions import Batch
-from crossgap.options import NO_CHANGES, Changes
+from crossgap.files import check_place, read_json, write_json
+from crossgap.inversion.config import Engine, Method, Target
+from crossgap.inversion.kept import Batch
+from crossgap.inversion.presets import Schedule, looks
+from crossgap.inversion.presets import preset as inversion_preset
 from crossgap.plans import SEVERAL, changed_evaluation, changed_plan
-from crossgap.presets import Schedule, looks
-from crossgap.presets import preset as inversion_preset
-from crossgap.progress import ItemProgress, told
+from crossgap.progress import ItemProgress, say_notices, told
 from crossgap.provenance import Provenance, config_hash
-from crossgap.published import compare_published, published_table
-from crossgap.records import check_place, read_json, write_json
+from crossgap.reading.published import compare_published, published_table
 from crossgap.routes import ROUTES
-from crossgap.settings import check_same
-from crossgap.strict import strict
+from crossgap.settings.changes import nested, overlaid
+from crossgap.settings.options import NO_CHANGES, Changes
+from crossgap.settings.same import check_same
+from crossgap.settings.strict import strict
 from crossgap.summary import summary
-from crossgap.trained_runs import carry, trained_run
+from crossgap.vocabulary import Precision, Probe
 
 # What --preset paper measures: its inversions, with placebos and maps that cost little beside them.
 PAPER_ROUTES = (
@@ -330,7 +334,7 @@ class _Job(NamedTuple):
                 f"dataset {test.name!r}, split {self.split!r}: no task can be made of it (no labels, no "
                 "captions)"
             )
-        say_notices(test)
+        say_notices(test.name, test.notices)
         return test
 
     def validation(self) -> Dataset | None:

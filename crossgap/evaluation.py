@@ -15,39 +15,34 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from crossgap import misalignment
-from crossgap.class_mean import class_mean_accuracy, draw_shots
-from crossgap.datasets import PROBES, Dataset, FitData, Items, Kind, Pairs, Probe, Task, probe_tasks
-from crossgap.datasets.tasks import Extra
+from crossgap.datasets.probes import probe_tasks
+from crossgap.datasets.readers.feature_files import FeatureTable
+from crossgap.datasets.tasks import Dataset, Extra, FitData, Items, Pairs, Task
 from crossgap.embeddings import embed, feature_path
-from crossgap.encoders import Encoder
+from crossgap.encoders.projectors import linear_projectors
+from crossgap.encoders.protocol import Encoder
 from crossgap.errors import InputError, check_known, check_seed
-from crossgap.factors import factor_metrics, unmeasured
-from crossgap.feature_files import FeatureTable
-from crossgap.inversion import Engine, InversionConfig, Inverter, Method, Target
-from crossgap.inversion_axes import AXES, write_axes
-from crossgap.kept_inversions import Batch, Inverted
-from crossgap.landmark import capped_precision, trapezoidal_ap
-from crossgap.linear_probe import PRESET_STRENGTH, STRENGTHS, fit_linear_probe, linear_probe_accuracy
-from crossgap.ndcg import ndcg
-from crossgap.pair_metrics import FEWEST, pair_metrics
+from crossgap.files import read_json, read_lines, write_json
+from crossgap.inversion.config import Engine, InversionConfig, Method, Target
+from crossgap.inversion.kept import Batch, Inverted
+from crossgap.inversion.loop import Inverter
+from crossgap.inversion.words import AXES, write_axes
+from crossgap.metrics import misalignment
+from crossgap.metrics.factors import factor_metrics, unmeasured
+from crossgap.metrics.landmark import capped_precision, trapezoidal_ap
+from crossgap.metrics.ndcg import ndcg
+from crossgap.metrics.pair_metrics import FEWEST, pair_metrics
+from crossgap.metrics.relevance import Judgement, Relevance, judge
+from crossgap.metrics.retrieval import macro_mean
+from crossgap.metrics.similarity import cosine_scores
+from crossgap.metrics.streaming import streamed_metrics
 from crossgap.pictures import histogram, neighbours, projection, spread_queries
 from crossgap.posthoc import published_bands, shuffled_targets
-from crossgap.projectors import linear_projectors
+from crossgap.probes.class_mean import class_mean_accuracy, draw_shots
+from crossgap.probes.linear_probe import PRESET_STRENGTH, STRENGTHS, fit_linear_probe, linear_probe_accuracy
+from crossgap.probes.shots import DRAWS
 from crossgap.provenance import Provenance, commit, versions
-from crossgap.records import (
-    TABLES,
-    Row,
-    read_json,
-    read_lines,
-    read_table,
-    row_frame,
-    write_json,
-    write_rows,
-    write_table,
-)
-from crossgap.relevance import Judgement, Relevance, judge
-from crossgap.retrieval import macro_mean
+from crossgap.records import TABLES, Row, read_table, row_frame, write_rows, write_table
 from crossgap.routes import (
     INTRA,
     ROUTES,
@@ -60,10 +55,7 @@ from crossgap.routes import (
     side_maps,
     sides,
 )
-from crossgap.shots import DRAWS
-from crossgap.similarity import cosine_scores
-from crossgap.streaming import streamed_metrics
-from crossgap.vocabulary import leading_place
+from crossgap.vocabulary import PROBES, Kind, Probe, leading_place
 
 KS = (1, 5, 10)
 # Maps whose similarities and neighbours are kept beside those of native and inverted features.

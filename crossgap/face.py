@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,27 +17,30 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from crossgap.comparison import HEADLINES
-from crossgap.datasets import Dataset, Probe, load_dataset
+from crossgap.datasets.features import feature_dataset
+from crossgap.datasets.load import load_dataset
+from crossgap.datasets.readers.feature_files import FeatureTable, read_features
 from crossgap.datasets.split import MissingSplit
-from crossgap.encoders import OpenClipEncoder
+from crossgap.datasets.tasks import Dataset
+from crossgap.encoders.open_clip import OpenClipEncoder
+from crossgap.encoders.trained_runs import trained_run
 from crossgap.errors import InputError, check_known
 from crossgap.evaluation import Evaluation, EvaluationConfig, InversionPlan
 from crossgap.evaluation import evaluate as measure
-from crossgap.feature_files import FeatureTable, feature_dataset, read_features
-from crossgap.intervals import Bootstrap, mean_interval, paired_difference
-from crossgap.inversion import InversionConfig, Target
-from crossgap.inversion import invert as invert_targets
-from crossgap.pair_metrics import pair_metrics
-from crossgap.presets import Schedule, looks, preset
+from crossgap.inversion.config import InversionConfig, Target
+from crossgap.inversion.loop import invert as invert_targets
+from crossgap.inversion.presets import Schedule, looks, preset
+from crossgap.metrics.intervals import Bootstrap, mean_interval, paired_difference
+from crossgap.metrics.pair_metrics import pair_metrics
+from crossgap.metrics.relevance import LabelRelevance
+from crossgap.metrics.similarity import unit_rows
+from crossgap.metrics.streaming import streamed_metrics
 from crossgap.provenance import Provenance, config_hash
-from crossgap.quoting import SIDE, quoted, quoted_queries
+from crossgap.reading.comparison import HEADLINES
+from crossgap.reading.quoting import SIDE, quoted, quoted_queries
 from crossgap.records import numeric
-from crossgap.relevance import LabelRelevance
 from crossgap.routes import ROUTES
-from crossgap.similarity import unit_rows
-from crossgap.streaming import streamed_metrics
-from crossgap.trained_runs import trained_run
+from crossgap.vocabulary import Probe
 
 Features = Tensor | np.ndarray | pd.DataFrame
 Picture = Image.Image | str | Path
@@ -182,8 +184,8 @@ def retrieval_metrics(
         ks: of hit@k and recall@k.
 
     Returns:
-        one row a query, a column a metric (:func:`crossgap.retrieval.retrieval_metrics`): fractions, missing
-        for a query with nothing to find.
+        one row a query, a column a metric (:func:`crossgap.metrics.retrieval.retrieval_metrics`): fractions,
+        missing for a query with nothing to find.
     """
     alone = gallery is None
     query_QD, names = _tensor(query), _names(query)
@@ -251,22 +253,6 @@ def compare(first: Evaluation, second: Evaluation | None = None) -> pd.DataFrame
     )
     means = measured.groupby(on, sort=False)["value"].mean().reset_index()
     return means.merge(table, on=on)[[*on, "value", "difference", "low", "high", "n_queries", "n_classes"]]
-
-
-class EvaluateModule(ModuleType):
-    """The module of the command ``crossgap.evaluate``, which is :func:`evaluate` when it is called."""
-
-    def __call__(self, *arguments: Any, **named: Any) -> Evaluation:
-        """Call :func:`evaluate`."""
-        return evaluate(*arguments, **named)
-
-
-class InvertModule(ModuleType):
-    """The module of the command ``crossgap.invert``, which is :func:`invert` when it is called."""
-
-    def __call__(self, *arguments: Any, **named: Any) -> Inverted:
-        """Call :func:`invert`."""
-        return invert(*arguments, **named)
 
 
 def _headline_queries(evaluation: Evaluation) -> pd.DataFrame:

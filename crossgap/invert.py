@@ -10,27 +10,24 @@ import sys
 from dataclasses import asdict, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
-from crossgap.changes import as_table, changed
+from crossgap.callable import InvertModule
 from crossgap.command import run_command
-from crossgap.datasets import load_dataset
-from crossgap.datasets.image_formats import allow_pixels
-from crossgap.embeddings import Embeddings, encode_items
-from crossgap.encode import describe, distinct_items, say_notices, use_threads
-from crossgap.encoders import Precision, load_encoder
 from crossgap.errors import InputError
-from crossgap.face import InvertModule
-from crossgap.inversion import Engine, InversionConfig, Inverter, Target
-from crossgap.options import NO_CHANGES, Changes
-from crossgap.presets import Schedule, preset
-from crossgap.progress import ItemProgress, Tick, told
-from crossgap.provenance import config_hash
-from crossgap.records import check_place
-from crossgap.store import Chunk, open_store
-from crossgap.strict import hints_of
+from crossgap.files import check_place
+from crossgap.inversion.config import Engine, InversionConfig, Target
+from crossgap.inversion.presets import Schedule, preset
+from crossgap.progress import ItemProgress, Tick, say_notices, told
+from crossgap.settings.changes import as_table, changed
+from crossgap.settings.options import NO_CHANGES, Changes
+from crossgap.settings.strict import hints_of
+from crossgap.vocabulary import Precision
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from crossgap.inversion.loop import Inverter
 
 SETTINGS = tuple(hints_of(InversionConfig))
 
@@ -107,6 +104,16 @@ def main(
         raise InputError(
             f"--steps must be at least 1, not {steps}: without an update there is nothing to write"
         )
+    # only now, so that --help answers at once: these load torch
+    from crossgap.datasets.load import load_dataset
+    from crossgap.datasets.readers.image_formats import allow_pixels
+    from crossgap.embeddings import Embeddings, describe, distinct_items, encode_items
+    from crossgap.encoders.devices import use_threads
+    from crossgap.encoders.loading import load_encoder
+    from crossgap.inversion.loop import Inverter
+    from crossgap.provenance import config_hash
+    from crossgap.store import Chunk, open_store
+
     check_place(out)
     used_threads = use_threads(threads)
     allow_pixels(max_pixels)
@@ -114,7 +121,7 @@ def main(
         loaded = load_dataset(
             dataset, split=split, limit=limit, data_root=data_root, max_bad=max_bad, whole_texts=whole_texts
         )
-    say_notices(loaded)
+    say_notices(loaded.name, loaded.notices)
     modality = "image" if into == "text" else "text"
     items = distinct_items(loaded, modality, queries_only=True)
     if items is None:

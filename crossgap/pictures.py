@@ -9,9 +9,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from crossgap.datasets import Items, Task
-from crossgap.relevance import Judgement
-from crossgap.similarity import cosine_scores
+from crossgap.datasets.tasks import Items, Task
+from crossgap.metrics.relevance import Judgement
+from crossgap.metrics.similarity import cosine_scores
 
 _THUMBNAIL = 64
 _BINS = 100

@@ -1,6 +1,6 @@
 """Inversion plans by single settings, as files, command lines and axes name them; plans that share a batch.
 
-A plan's settings are those of :class:`crossgap.inversion.InversionConfig` for one value, as
+A plan's settings are those of :class:`crossgap.inversion.config.InversionConfig` for one value, as
 ``learning_rate``, and those of :class:`crossgap.evaluation.InversionPlan` for several, as ``learning_rates``.
 """
 
@@ -14,11 +14,11 @@ from typing import Any, get_args
 
 from crossgap.errors import InputError, check_known, naming
 from crossgap.evaluation import EvaluationConfig, InversionPlan
-from crossgap.inversion import GRID, InversionConfig, Target
-from crossgap.kept_inversions import Batch
-from crossgap.presets import Schedule
+from crossgap.inversion.config import GRID, InversionConfig, Target
+from crossgap.inversion.kept import Batch
+from crossgap.inversion.presets import Schedule
 from crossgap.routes import ROUTES, direction
-from crossgap.strict import fields_of, hints_of
+from crossgap.settings.strict import fields_of, hints_of
 
 Table = Mapping[str, Any]
 # Shares of a plan's steps to look at, where the steps are named but no snapshots.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import TracebackType
@@ -161,3 +162,9 @@ def _pace(done: int, left: int, seconds: float) -> str:
 
 def _clock(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
+
+
+def say_notices(dataset: str, notices: Iterable[str]) -> None:
+    """Tell a user what of a dataset was left out, and what looks wrong in it."""
+    for notice in notices:
+        print(f"warning: {dataset}: {notice}", file=sys.stderr)

@@ -12,10 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import open_clip
-import optuna
-import torch
-
 import crossgap
 
 
@@ -42,6 +38,10 @@ def config_hash(config: Mapping[str, Any]) -> str:
 @functools.cache
 def versions() -> str:
     """Name the versions that can change a number, the thread count included."""
+    import open_clip
+    import optuna
+    import torch
+
     parts = {
         "crossgap": crossgap.__version__,
         "python": platform.python_version(),

@@ -14,10 +14,10 @@ from typing import Any, Literal
 from torch import Tensor
 
 from crossgap import posthoc
-from crossgap.datasets import PROBES, Kind, Modality
+from crossgap.encoders.projectors import Projectors
 from crossgap.errors import InputError
 from crossgap.posthoc import Band, LinearMap
-from crossgap.projectors import Projectors
+from crossgap.vocabulary import PROBES, Kind, Modality
 
 INTRA: tuple[Kind, ...] = ("image-image", "text-text")
 ACROSS: tuple[Kind, ...] = ("image-text", "text-image")

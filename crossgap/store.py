@@ -27,10 +27,10 @@ from safetensors.torch import save, save_file
 from torch import Tensor
 
 from crossgap.errors import InputError
+from crossgap.files import atomic_path, read_json, remove_torn, write_json
 from crossgap.progress import Tick
 from crossgap.provenance import commit, config_hash, versions
-from crossgap.records import atomic_path, read_json, remove_torn, write_json
-from crossgap.settings import check_same
+from crossgap.settings.same import check_same
 
 _SETTINGS, _CHUNKS, _RESULT, _LOCK = "settings.json", "chunks", "result.json", ".lock"
 

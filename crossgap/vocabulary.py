@@ -5,8 +5,13 @@ Routes with their family and words, kinds of task and which of them lead, and pu
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
+Precision = Literal["fp32", "bf16", "fp64"]
+Modality = Literal["image", "text"]
+Probe = Literal["class-mean", "linear-probe"]
+Kind = Literal["image-image", "text-text", "image-text", "text-image", "zero-shot"] | Probe
+PROBES: tuple[Probe, ...] = get_args(Probe)
 Family = Literal["reference", "inversion", "placebo", "map"]
 
 # the route that inverts the query of a task within this modality

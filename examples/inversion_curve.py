@@ -17,9 +17,9 @@ from crossgap.datasets import load_dataset
 from crossgap.embeddings import embed
 from crossgap.encoders import load_encoder
 from crossgap.inversion import InversionConfig, invert
-from crossgap.relevance import relevance_of
-from crossgap.retrieval import retrieval_metrics
-from crossgap.similarity import cosine_scores
+from crossgap.metrics.relevance import relevance_of
+from crossgap.metrics.retrieval import retrieval_metrics
+from crossgap.metrics.similarity import cosine_scores
 
 STEPS = (0, 5, 17, 50)
 

@@ -19,14 +19,14 @@ import pandas as pd
 from crossgap.command import run_command
 from crossgap.datasets import Dataset, load_dataset
 from crossgap.datasets.split import MissingSplit
-from crossgap.encode import use_threads
 from crossgap.encoders import load_encoder
+from crossgap.encoders.devices import use_threads
 from crossgap.evaluation import EvaluationConfig, InversionPlan, evaluate
-from crossgap.intervals import mean_interval, paired_difference
-from crossgap.presets import preset
+from crossgap.inversion.presets import preset
+from crossgap.metrics.intervals import mean_interval, paired_difference
 from crossgap.provenance import Provenance, config_hash
 from pretrain.recipes import RECIPES
-from pretrain.train import train
+from pretrain.run import train
 
 ROUTES = ("native", "oti", "ovi", "centred", "class_pca")  # ovi where there are texts to find by texts
 

@@ -25,12 +25,12 @@ from analysis.report import write_report
 from analysis.study import read_runs
 from crossgap.command import run_command
 from crossgap.datasets import load_dataset
-from crossgap.encode import use_threads
+from crossgap.encoders.devices import use_threads
+from crossgap.encoders.inject import put_at
+from crossgap.encoders.prompts import Prompt
 from crossgap.evaluation import EvaluationConfig, InversionPlan, evaluate
-from crossgap.inject import put_at
-from crossgap.intervals import Bootstrap, mean_interval, paired_difference
-from crossgap.presets import preset
-from crossgap.prompts import Prompt
+from crossgap.inversion.presets import preset
+from crossgap.metrics.intervals import Bootstrap, mean_interval, paired_difference
 from crossgap.provenance import Provenance, config_hash
 
 ROUTES = ("oti", "ovi", "untrained_tokens", "centred", "class_pca")

@@ -2,7 +2,7 @@
 
     python examples/own_term.py --steps 200
 
-A term is a function of views that ends in a 0-d tensor; ``pretrain/views.py`` lists the views. Here: the
+A term is a function of views that ends in a 0-d tensor; ``pretrain/data/views.py`` lists the views. Here: the
 cosine of true pairs, pulled up. One seed and a model this small show the path, no effect: for that, sweep
 several seeds (docs/studies.md).
 """
@@ -19,17 +19,17 @@ from torch import Tensor
 
 from crossgap.command import run_command
 from crossgap.datasets import load_dataset
-from crossgap.encode import use_threads
 from crossgap.encoders import load_encoder
+from crossgap.encoders.devices import use_threads
 from crossgap.evaluation import Evaluation, EvaluationConfig, InversionPlan, evaluate
-from crossgap.intervals import mean_interval, paired_difference
+from crossgap.files import read_lines
 from crossgap.inversion import InversionConfig
+from crossgap.metrics.intervals import mean_interval, paired_difference
 from crossgap.provenance import Provenance, config_hash
-from crossgap.records import read_lines
 from pretrain.config import TrainConfig
 from pretrain.recipes import RECIPES
+from pretrain.run import train
 from pretrain.terms import TERMS, Term
-from pretrain.train import train
 
 
 class Measured(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from crossgap.datasets.scenes import is_scenes
+from crossgap.datasets.scenes.options import is_scenes
 from crossgap.provenance import commit, versions
 from pretrain.config import TrainConfig
 from pretrain.labels import change_words, changes_of_recipe, label_of, temperature_words

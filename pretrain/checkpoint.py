@@ -22,9 +22,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from crossgap.encoders import CONFIG_FILE, WEIGHTS_FILE
+from crossgap.encoders.loading import CONFIG_FILE, WEIGHTS_FILE
 from crossgap.errors import InputError
-from crossgap.records import file_digest, read_json, write_json
+from crossgap.files import file_digest, read_json, write_json
 
 STATE = "state.safetensors"
 PROGRESS = "state.json"

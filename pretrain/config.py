@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
-from crossgap.datasets.scenes import SceneOptions, is_scenes
-from crossgap.datasets.scenes.world import SIDE
+from crossgap.datasets.scenes.names import SIDE
+from crossgap.datasets.scenes.options import SceneOptions, is_scenes
 from crossgap.errors import InputError, check_known, check_seed
-from pretrain.augment import AugmentConfig
-from pretrain.model import ModelConfig
-from pretrain.objective import ObjectiveConfig
+from pretrain.settings import AugmentConfig, ModelConfig, ObjectiveConfig
 
 Precision = Literal["fp32", "bf16"]
 Schedule = Literal["cosine", "constant"]
@@ -193,3 +191,20 @@ class TrainConfig:
         if not self.whole_texts:  # runs that began before there was a choice can go on
             del values["whole_texts"]
         return values
+
+
+def smoke(config: TrainConfig) -> TrainConfig:
+    """Shrink a run to its smallest form: the same path in a few seconds on one core.
+
+    Data without end stay so.
+    """
+    return replace(
+        config,
+        steps=6,
+        batch_size=16,
+        warmup_steps=2,
+        limit=None if config.endless else 64,
+        log_every=2,
+        checkpoint_every=3,
+        model=replace(config.model, width=32, layers=2, heads=2, embed_dim=32),
+    )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from crossgap.changes import changed
-from crossgap.datasets.scenes import SceneOptions, is_scenes
+from crossgap.datasets.scenes.options import SceneOptions, is_scenes
 from crossgap.errors import InputError
+from crossgap.settings.changes import changed
 from pretrain.config import TrainConfig
 
 Value = float | int | str | bool

@@ -11,11 +11,20 @@ from functools import cache
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
-from crossgap.datasets.scenes import SceneOptions, is_scenes
-from crossgap.treatment import Value, differing, essence, flat, in_words, short, treatment_hash, written
-from pretrain.config import TrainConfig
-from pretrain.objective import TemperatureConfig
-from pretrain.recipes import FINE_TUNING, RECIPES, Recipe, on_scenes, smoke
+from crossgap.datasets.scenes.options import SceneOptions, is_scenes
+from crossgap.reading.treatment import (
+    Value,
+    differing,
+    essence,
+    flat,
+    in_words,
+    short,
+    treatment_hash,
+    written,
+)
+from pretrain.config import TrainConfig, smoke
+from pretrain.recipes import FINE_TUNING, RECIPES, Recipe, on_scenes
+from pretrain.settings import TemperatureConfig
 
 _MOST = 5  # settings that a label names; config.json, the model card and the report list all of them
 _OF_TEMPERATURE = "objective.temperature."

@@ -12,9 +12,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from crossgap.encoders import resolve_device
+from crossgap.encoders.devices import resolve_device
 from crossgap.errors import InputError
-from pretrain.views import Views
+from pretrain.data.views import Views
 
 
 class Processes(NamedTuple):

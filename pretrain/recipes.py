@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from pretrain.augment import AugmentConfig
 from pretrain.config import TrainConfig
-from pretrain.objective import ObjectiveConfig, TemperatureConfig
+from pretrain.settings import AugmentConfig, ObjectiveConfig, TemperatureConfig
 
 Family = Literal["host", "temperature", "intra-modal", "gap", "model", "control", "fine-tuning"]
 
@@ -24,8 +23,8 @@ class Recipe:
         description: one sentence: what is minimised or changed.
         source: where form and default come from, and how this differs.
         weights: terms beside the CLIP loss, or instead of it where ``clip`` is 0.
-        objective: other fields of :class:`pretrain.objective.ObjectiveConfig`.
-        model: fields of :class:`pretrain.model.ModelConfig`.
+        objective: other fields of :class:`pretrain.settings.ObjectiveConfig`.
+        model: fields of :class:`pretrain.settings.ModelConfig`.
         train: fields of :class:`pretrain.config.TrainConfig`.
     """
 
@@ -83,23 +82,6 @@ def on_scenes(config: TrainConfig, data: str = "scenes") -> TrainConfig:
     settings = {**SCENES, "steps": round(SCENES["steps"] * more)}
     settings["extra_augment"] = config.extra_augment or config.augment
     return replace(config, data=data, model=replace(config.model, **SCENES_MODEL), **settings)
-
-
-def smoke(config: TrainConfig) -> TrainConfig:
-    """Shrink a run to its smallest form: the same path in a few seconds on one core.
-
-    Data without end stay so.
-    """
-    return replace(
-        config,
-        steps=6,
-        batch_size=16,
-        warmup_steps=2,
-        limit=None if config.endless else 64,
-        log_every=2,
-        checkpoint_every=3,
-        model=replace(config.model, width=32, layers=2, heads=2, embed_dim=32),
-    )
 
 
 def _temperature(regime: str, initial: float, **more: float) -> dict[str, Any]:

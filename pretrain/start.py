@@ -13,7 +13,8 @@ from open_clip import CLIP, SimpleTokenizer
 from open_clip.transformer import QuickGELU, VisionTransformer
 from torch import Tensor
 
-from crossgap.encoders import CONFIG_FILE, HUB, LOCAL, OpenClipEncoder, load_encoder, newest_checkpoint
+from crossgap.encoders.loading import CONFIG_FILE, HUB, LOCAL, load_encoder, newest_checkpoint
+from crossgap.encoders.open_clip import OpenClipEncoder
 from crossgap.errors import InputError
 from pretrain.config import TrainConfig
 from pretrain.model import build_model

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from crossgap.errors import InputError, check_known
-from crossgap.records import read_json, write_json
+from crossgap.files import read_json, write_json
 
 Warn = Callable[[str], None]
 

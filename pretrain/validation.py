@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from crossgap.datasets import load_dataset
-from crossgap.encoders import load_encoder
+from crossgap.datasets.load import load_dataset
+from crossgap.encoders.loading import load_encoder
 from crossgap.evaluation import EvaluationConfig, evaluate
 from crossgap.provenance import Provenance
 

@@ -11,11 +11,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from ablations.recipes import demo, smoke
-from ablations.study import Arm, Study
-from ablations.trial import BUSY, NO_SPACE, RESULT, TrialSpec
+from ablations.running.trial import BUSY, NO_SPACE, RESULT, TrialSpec
+from ablations.study.named import demo
+from ablations.study.smoke import smoke
+from ablations.study.study import Arm, Study
 from crossgap.evaluation import EvaluationConfig
-from crossgap.records import write_json
+from crossgap.files import write_json
 from pretrain.config import TrainConfig
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from crossgap.encoders import OpenClipEncoder
+from crossgap.encoders.open_clip import OpenClipEncoder
 
 settings.register_profile("crossgap", derandomize=True, deadline=None, max_examples=40)
 settings.load_profile("crossgap")

@@ -12,10 +12,10 @@ from pathlib import Path
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from ablations.ledger import Ledger
+from ablations.running.ledger import Ledger
+from ablations.running.storage import JOURNAL, Storage, open_storage
 from ablations.search import Search
-from ablations.space import Axis
-from ablations.storage import JOURNAL, Storage, open_storage
+from ablations.study.axes import Axis
 
 RATE = Axis(name="learning_rate", low=1e-4, high=1e-2, log=True)
 TRIALS = 200

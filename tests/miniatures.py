@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from crossgap.datasets.table import SPECS, Spec
+from crossgap.datasets.known.table import SPECS, Spec
 
 SPLITS = {"train": 4, "val": 3, "test": 3}  # images of each class
 WORDS = ("red", "green", "blue")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from crossgap.inversion import initial_tokens
+from crossgap.inversion.loop import initial_tokens
 
 
 def plain_inversion(encoder, targets_ND, into, config, item_ids, snapshots=(), *, averaged=False):

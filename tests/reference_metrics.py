@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.retrieval import retrieval_average_precision
 
-from crossgap.ranking import Ranking, rankings
-from crossgap.relevance import Relevance
+from crossgap.metrics.ranking import Ranking, rankings
+from crossgap.metrics.relevance import Relevance
 
 Rows = Sequence[Sequence[float]]
 
@@ -361,7 +361,7 @@ def plain_published_loop(
 
 
 def sorted_metrics(scores_QG: Tensor, relevance: Relevance, ks: Sequence[int]) -> dict[str, Tensor]:
-    """Compute :func:`crossgap.retrieval.retrieval_metrics` from whole sorted lists."""
+    """Compute :func:`crossgap.metrics.retrieval.retrieval_metrics` from whole sorted lists."""
     values: dict[str, Tensor] = {}
     for numbers_Q, ranking in rankings(scores_QG, relevance):
         for name, found_Q in _from_ranking(ranking, ks).items():

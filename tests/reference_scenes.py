@@ -5,17 +5,9 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from crossgap.datasets.scenes import Scenes
-from crossgap.datasets.scenes.objects import (
-    HELD_OUT_DESIGNER,
-    NAMES,
-    SIZES,
-    TURNS,
-    designers_of,
-    object_names,
-    sprite,
-)
-from crossgap.datasets.scenes.world import COLOURS, SIDE, TINTS, Drawing
+from crossgap.datasets.scenes.names import HELD_OUT_DESIGNER, NAMES, SIDE
+from crossgap.datasets.scenes.objects import SIZES, TURNS, designers_of, object_names, sprite
+from crossgap.datasets.scenes.world import COLOURS, TINTS, Drawing, Scenes
 
 _WORD = 2**64
 

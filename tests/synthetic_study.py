@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from crossgap.records import TABLES, Row, append_line, write_json, write_rows, write_table
+from crossgap.files import append_line, write_json
+from crossgap.records import TABLES, Row, write_rows, write_table
 from pretrain.terms import TERMS
 
 CHANCE = 0.05

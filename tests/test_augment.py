@@ -8,8 +8,9 @@ from PIL import Image
 from torch import Tensor
 
 from crossgap.errors import InputError
-from pretrain.augment import AugmentConfig, crop_resize, drop_words, jitter_colours, random_view
-from pretrain.streams import stream
+from pretrain.data.augment import crop_resize, drop_words, jitter_colours, random_view
+from pretrain.data.streams import stream
+from pretrain.settings import AugmentConfig
 
 WHOLE = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
 

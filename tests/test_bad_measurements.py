@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from crossgap.errors import InputError
-from crossgap.linear_probe import fit_linear_probe
-from crossgap.pair_metrics import PairMetric, pair_metrics
-from crossgap.relevance import LabelRelevance, Relevance
-from tests.test_references import METRICS, NO_METRIC, functions
+from crossgap.metrics.pair_metrics import PairMetric, pair_metrics
+from crossgap.metrics.relevance import LabelRelevance, Relevance
+from crossgap.probes.linear_probe import fit_linear_probe
+from tests.test_references import METRICS, NO_FORMULA, functions
 
 generator = torch.Generator().manual_seed(0)
 IMAGE, TEXT = (
@@ -49,8 +49,6 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "alignment": {"x_BD": IMAGE, "y_BD": TEXT},
     "uniformity": {"x_BD": IMAGE},
     "cross_uniformity": {"x_BD": IMAGE, "y_BD": TEXT},
-    "inversion_gain": {"inverted_Q": PER_QUERY, "native_Q": PER_QUERY.flip(0)},
-    "inversion_gain_curve": None,  # a mapping of vectors: tests/test_gain.py
     "modality_mixing": {"image_ND": IMAGE, "text_MD": TEXT, "k": 3},
     "modality_mixings": {"image_ND": IMAGE, "text_MD": TEXT, "ks": (3,)},
     "mutual_knn": {**SPACES, "k": 3},
@@ -69,16 +67,9 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "streamed_metrics": {"query_QD": IMAGE, "gallery_GD": TEXT, "relevance": BY_LABEL},
     "micro_mean": {"values_Q": PER_QUERY},
     "macro_mean": {"values_Q": PER_QUERY, "classes": list("aabb")},
-    "tie_rate": {"scores_QG": SCORES, "relevance": JUDGED},
     "ndcg": {"scores_QG": SCORES, "gains_QG": RELEVANT.float(), "k": 3},
     "trapezoidal_ap": {"scores_QG": SCORES, "relevance": JUDGED},
     "capped_precision": {"scores_QG": SCORES, "relevance": JUDGED, "k": 3},
-    "zero_shot_accuracy": {
-        "image_ND": IMAGE, "prompt_KD": TEXT[:3], "labels": LABELS, "classes": list("012"),
-    },
-    "cross_modal_metrics": {
-        "image_ND": IMAGE, "text_MD": TEXT, "image_groups": LABELS, "text_groups": LABELS,
-    },
     "class_mean_accuracy": {
         "query_QD": IMAGE, "support_ND": TEXT, "labels": LABELS, "support_labels": LABELS,
         "draws": (torch.arange(12),),
@@ -94,10 +85,10 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "similarity_explained": None,
 }  # fmt: skip
 FOUND = {
-    name: getattr(import_module(f"crossgap.{module}"), name)
+    name: getattr(import_module(f"crossgap.{module.replace('/', '.')}"), name)
     for module in METRICS
     for _, name, _ in functions(module)
-    if name not in NO_METRIC
+    if name not in NO_FORMULA
 }
 CASES = [
     (name, argument)
@@ -107,7 +98,7 @@ CASES = [
     if isinstance(value, Tensor)
 ]
 # NaN here marks queries without an answer, which every reader of per-query values knows
-MARKED = {"inversion_gain", "micro_mean", "macro_mean"}
+MARKED = {"micro_mean", "macro_mean"}
 # rows that are nothing but zeros have a place in these: no direction is asked for
 NO_DIRECTION = {
     "centroid_distance", "squared_centroid_distance", "centre_angle", "mean_pair_cosine", "pair_distance",
@@ -136,7 +127,7 @@ def call(name: str, **changes: Any) -> list[float]:
 
 
 def features(name: str, argument: str) -> bool:
-    return argument not in ("scores_QG", "gains_QG", "values_Q", "inverted_Q", "native_Q")
+    return argument not in ("scores_QG", "gains_QG", "values_Q")
 
 
 def test_every_metric_is_here() -> None:
@@ -214,17 +205,13 @@ def test_names_of_another_number_than_items_are_refused(name: str, argument: str
             call(name, **{argument: other})
 
 
-def test_ids_and_classes_that_occur_twice_are_named() -> None:
+def test_ids_that_occur_twice_are_named() -> None:
     with pytest.raises(InputError, match="'item-3' occurs more than once"):
         LabelRelevance(["q"], [*IDS, "item-3"], ["0"], [*LABELS, "0"])
-    with pytest.raises(InputError, match="class '1' occurs more than once"):
-        call("zero_shot_accuracy", classes=list("011"))
-    with pytest.raises(InputError, match="has the label '2', which is none"):
-        call("zero_shot_accuracy", classes=list("013"))
 
 
 def test_relevance_of_another_gallery_is_refused() -> None:
-    for name in ("retrieval_metrics", "tie_rate", "trapezoidal_ap", "same_other_auc", "same_other_overlap"):
+    for name in ("retrieval_metrics", "trapezoidal_ap", "same_other_auc", "same_other_overlap"):
         with pytest.raises(InputError, match="one shape"):
             call(name, scores_QG=SCORES[:, 1:])
     with pytest.raises(InputError, match="one gain"):
@@ -235,10 +222,6 @@ def test_relevance_of_another_gallery_is_refused() -> None:
 
 def test_an_empty_side_gives_no_value_or_an_error() -> None:
     none = torch.zeros(0, 4)
-    assert call("zero_shot_accuracy", image_ND=none, labels=[]) == []
-    lonely = call("cross_modal_metrics", text_MD=none, text_groups=[])
-    assert len(lonely) == 6 * 12  # no text: every image goes without partner, and none has a value
-    assert all(number != number for number in lonely)
     empty = Relevance(torch.zeros(5, 0, dtype=torch.bool), torch.zeros(5, 0, dtype=torch.bool))
     found = FOUND["retrieval_metrics"](torch.zeros(5, 0), empty)
     assert all(bool(values_Q.isnan().all()) for values_Q in found.values())
@@ -250,16 +233,8 @@ def test_an_empty_side_gives_no_value_or_an_error() -> None:
     for side in ("image_ND", "text_MD"):
         with pytest.raises(InputError, match="items of both modalities"):
             call("modality_mixing", **{side: none}, paired=False)
-    with pytest.raises(InputError, match="none of 4 queries has a value"):
-        call("inversion_gain", inverted_Q=PER_QUERY * torch.nan, native_Q=PER_QUERY * torch.nan)
     # documented, as evaluation names such a mean among what it skipped
     assert all(number != number for number in call("macro_mean", values_Q=PER_QUERY * torch.nan))
-
-
-def test_nothing_left_to_gain_is_no_gain() -> None:
-    full_Q = torch.ones(4)
-    assert call("inversion_gain", inverted_Q=full_Q, native_Q=full_Q)[-2:] == [0, 0]
-    assert call("inversion_gain", inverted_Q=full_Q / 2, native_Q=full_Q)[-2:] == [-0.5, -torch.inf]
 
 
 @pytest.mark.parametrize("side", ["first", "second"])

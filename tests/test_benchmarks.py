@@ -21,14 +21,15 @@ from benchmarks.tables import Table, shown
 from benchmarks.terms import terms
 from benchmarks.towers import runner
 from benchmarks.training import training
-from crossgap.datasets import load_dataset
-from crossgap.encoders import OpenClipEncoder, Precision
+from crossgap.datasets.load import load_dataset
+from crossgap.encoders.open_clip import OpenClipEncoder
 from crossgap.errors import InputError
-from crossgap.inversion import InversionConfig
-from crossgap.records import read_json
-from pretrain.config import TrainConfig
-from pretrain.recipes import RECIPES, smoke
-from pretrain.views import Embedder
+from crossgap.files import read_json
+from crossgap.inversion.config import InversionConfig
+from crossgap.vocabulary import Precision
+from pretrain.config import TrainConfig, smoke
+from pretrain.data.views import Embedder
+from pretrain.recipes import RECIPES
 from tests.conftest import tiny_encoder
 
 

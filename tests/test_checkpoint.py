@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from crossgap.errors import InputError
-from crossgap.records import read_json
+from crossgap.files import read_json
 from pretrain import checkpoint as checkpoints
 from pretrain.checkpoint import (
     Checkpoint,
@@ -18,7 +18,8 @@ from pretrain.checkpoint import (
     remove_leftovers,
     save_checkpoint,
 )
-from pretrain.model import ModelConfig, build_model
+from pretrain.model import build_model
+from pretrain.settings import ModelConfig
 from pretrain.state import TABLE, TrainingState
 
 CONFIG = ModelConfig(width=16, layers=1, heads=2, embed_dim=8, context_length=10)

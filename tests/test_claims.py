@@ -16,7 +16,7 @@ from analysis.results import Results, compute
 from analysis.stats.families import holm
 from analysis.stats.seeds import paired_seeds
 from analysis.study import read_runs
-from crossgap.intervals import Bootstrap
+from crossgap.metrics.intervals import Bootstrap
 from tests.synthetic_study import SyntheticArm, SyntheticStudy, write_study
 
 FEW = Bootstrap(resamples=300)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from crossgap.records import read_json
+from crossgap.files import read_json
 from pretrain.train import main
 from tests.training_shards import write_shard
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ablations.recipes import STUDIES
+from ablations.study.named import STUDIES
 from crossgap.command import run_command
 
 _ENCODER = {

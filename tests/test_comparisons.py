@@ -13,7 +13,7 @@ from analysis.comparisons import model_values, over_seeds, query_values
 from analysis.contrasts import minus_baseline
 from analysis.study import Study, read_runs
 from analysis.tables import headlines
-from crossgap.quoting import quoted, quoted_queries
+from crossgap.reading.quoting import quoted, quoted_queries
 from tests.synthetic_study import SyntheticStudy, write_study
 
 

@@ -23,8 +23,8 @@ from analysis.seed_sheets import contrasts as sheets
 from analysis.study import Study, read_runs
 from analysis.tables import headlines
 from crossgap.errors import InputError
-from crossgap.intervals import Bootstrap, mean_interval
-from crossgap.quoting import quoted, quoted_queries
+from crossgap.metrics.intervals import Bootstrap, mean_interval
+from crossgap.reading.quoting import quoted, quoted_queries
 from tests.synthetic_study import SyntheticStudy, write_study
 
 FEW = Bootstrap(resamples=200)

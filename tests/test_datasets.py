@@ -17,11 +17,13 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from crossgap.datasets import SPECS, Dataset, Items, Task, load_dataset
 from crossgap.datasets.__main__ import main as list_datasets
+from crossgap.datasets.known.table import SPECS
+from crossgap.datasets.load import load_dataset
 from crossgap.datasets.stratify import stratified
+from crossgap.datasets.tasks import Dataset, Items, Task
 from crossgap.errors import InputError
-from crossgap.relevance import relevance_of
+from crossgap.metrics.relevance import relevance_of
 
 DIGITS = load_digits()
 

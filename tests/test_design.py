@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from ablations import recipes
+from ablations.study import named as recipes
 from analysis.design import changes, crossing, levels, temperature_ladder, weight_ladders
-from crossgap.treatment import flat, short
+from crossgap.reading.treatment import flat, short
 from pretrain.recipes import RECIPES
 
 

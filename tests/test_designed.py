@@ -17,7 +17,7 @@ from analysis.results import Results, compute
 from analysis.seed_sheets import factorial, importances
 from analysis.study import Study, read_runs
 from analysis.typeset import p_value
-from crossgap.intervals import Bootstrap
+from crossgap.metrics.intervals import Bootstrap
 from tests.synthetic_study import SyntheticArm, SyntheticStudy, write_study
 
 FEW = Bootstrap(resamples=50)

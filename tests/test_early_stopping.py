@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from crossgap.encoders import OpenClipEncoder
-from crossgap.inversion import Inversion, InversionConfig, invert, invert_grid, stretch
+from crossgap.encoders.open_clip import OpenClipEncoder
+from crossgap.inversion.config import InversionConfig
+from crossgap.inversion.loop import Inversion, invert, invert_grid, stretch
 from tests.conftest import tiny_encoder
 
 STEPS = 45

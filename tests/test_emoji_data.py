@@ -19,8 +19,10 @@ import open_clip
 import pytest
 from PIL import Image
 
-from crossgap.datasets import Sample, decode_image, embedded_shards, read_shards
-from crossgap.records import read_json
+from crossgap.datasets.emoji import embedded_shards
+from crossgap.datasets.readers.image_formats import decode_image
+from crossgap.datasets.readers.shards import Sample, read_shards
+from crossgap.files import read_json
 
 TOOLS = Path(__file__).resolve().parent.parent / "tools"
 FOLDER = embedded_shards()[0].parent

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from crossgap.records import read_json
-from pretrain.recipes import RECIPES, smoke
-from pretrain.train import train
+from crossgap.files import read_json
+from pretrain.config import smoke
+from pretrain.recipes import RECIPES
+from pretrain.run import train
 from tests.test_loading import damage_image
 from tests.test_processes import ONE, ROOT, TWO, start, wait_for
 from tests.training_shards import write_shard
@@ -107,7 +108,7 @@ def test_processes_that_share_no_folder_are_refused(tmp_path: Path) -> None:
         "from crossgap.command import run_command\n"
         "from pretrain.processes import joined\n"
         "from pretrain.recipes import RECIPES, smoke\n"
-        "from pretrain.train import train\n"
+        "from pretrain.run import train\n"
         "from dataclasses import replace\n"
         "def main() -> None:\n"
         f"    given = replace(smoke(RECIPES['baseline']()), data={shard!r}, limit=None, batch_size=8,\n"

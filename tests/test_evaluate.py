@@ -11,16 +11,17 @@ import pytest
 import torch
 from PIL import Image
 
-from crossgap.datasets import Dataset, FitData, Items, Pairs, Task
+from crossgap.datasets.tasks import Dataset, FitData, Items, Pairs, Task
 from crossgap.embeddings import Embeddings, embed
 from crossgap.errors import InputError
 from crossgap.evaluation import EvaluationConfig, InversionPlan, evaluate
-from crossgap.inversion import InversionConfig, invert
+from crossgap.inversion.config import InversionConfig
+from crossgap.inversion.loop import invert
+from crossgap.metrics.relevance import relevance_of
+from crossgap.metrics.retrieval import retrieval_metrics
+from crossgap.metrics.similarity import cosine_scores
 from crossgap.provenance import Provenance
 from crossgap.records import read_rows, read_table
-from crossgap.relevance import relevance_of
-from crossgap.retrieval import retrieval_metrics
-from crossgap.similarity import cosine_scores
 from tests.conftest import tiny_encoder
 
 WORDS = ["cat", "dog", "red car", "blue car", "tree", "rose", "old house", "tower"]

@@ -11,7 +11,7 @@ from scipy import stats
 
 from analysis.evidence import average_arms, deciding, gather, negligible, side
 from analysis.stats.seeds import sign_flip, two_level_t_interval
-from crossgap.intervals import Bootstrap, mean_interval
+from crossgap.metrics.intervals import Bootstrap, mean_interval
 
 FEW = Bootstrap(resamples=400)
 

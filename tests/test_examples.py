@@ -11,15 +11,16 @@ import pytest
 import torch
 
 from crossgap.command import run_command
-from crossgap.datasets import load_dataset
-from crossgap.encoders import load_encoder
+from crossgap.datasets.load import load_dataset
+from crossgap.encoders.loading import load_encoder
 from crossgap.evaluation import EvaluationConfig, InversionPlan, evaluate
-from crossgap.inversion import InversionConfig
+from crossgap.inversion.config import InversionConfig
 from crossgap.provenance import Provenance
 from crossgap.records import read_rows
-from pretrain.recipes import RECIPES, smoke
+from pretrain.config import smoke
+from pretrain.recipes import RECIPES
+from pretrain.run import train
 from pretrain.terms import TERMS
-from pretrain.train import train
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from crossgap.datasets import Factor
+from crossgap.datasets.tasks import Factor
 from crossgap.errors import InputError
-from crossgap.factors import (
+from crossgap.metrics.factors import (
     TEMPERATURE,
     commonest_share,
     factor_agreement,

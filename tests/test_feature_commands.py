@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from crossgap import encode, evaluate, invert, weights
+from crossgap import encode, evaluate, invert
 from crossgap.embeddings import Embeddings
-from crossgap.encoders import load_encoder
+from crossgap.encoders import weights
+from crossgap.encoders.loading import load_encoder
 from crossgap.errors import InputError
-from crossgap.records import read_rows, write_json
+from crossgap.files import write_json
+from crossgap.records import read_rows
 from pretrain import train as training
 from tests.training_shards import write_shard
 

@@ -14,15 +14,16 @@ import torch
 from safetensors.torch import save_file
 
 from crossgap import evaluate as command
+from crossgap.datasets.features import feature_dataset
+from crossgap.datasets.readers.feature_files import FeatureTable, read_features
 from crossgap.embeddings import Embeddings
 from crossgap.errors import InputError
 from crossgap.evaluation import EvaluationConfig, evaluate
-from crossgap.feature_files import FeatureTable, feature_dataset, read_features
+from crossgap.metrics.relevance import relevance_of
+from crossgap.metrics.retrieval import retrieval_metrics
+from crossgap.metrics.similarity import cosine_scores
 from crossgap.provenance import Provenance
 from crossgap.records import read_rows
-from crossgap.relevance import relevance_of
-from crossgap.retrieval import retrieval_metrics
-from crossgap.similarity import cosine_scores
 
 WIDTH = 12
 CLASSES = ("cat", "dog", "tree")

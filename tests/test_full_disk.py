@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from crossgap.records import read_lines
+from crossgap.files import read_lines
 
 pytestmark = pytest.mark.system
 

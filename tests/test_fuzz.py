@@ -31,14 +31,17 @@ from ablations import runs
 from analysis import report
 from crossgap import encode, evaluate, invert
 from crossgap.command import run_command, run_commands
-from crossgap.datasets import load_dataset
+from crossgap.datasets.features import feature_dataset
+from crossgap.datasets.load import load_dataset
+from crossgap.datasets.readers.feature_files import read_features
+from crossgap.encoders.weight_files import as_open_clip_reads
 from crossgap.errors import InputError
-from crossgap.feature_files import feature_dataset, read_features
-from crossgap.weight_files import as_open_clip_reads
 from pretrain import prepare, train
 from pretrain.checkpoint import Checkpoint, save_checkpoint
-from pretrain.data import BadSamples, load_pairs
-from pretrain.model import ModelConfig, build_model
+from pretrain.data.pairs import BadSamples, load_pairs
+from pretrain.data.shards import prepare as write_shards
+from pretrain.model import build_model
+from pretrain.settings import ModelConfig
 
 LONG = "CROSSGAP_FUZZ" in os.environ
 fuzz = settings(
@@ -326,7 +329,7 @@ def test_tables_of_text(table: tuple[str, bytes]) -> None:
             with reading():
                 taken(load_dataset(str(folder / f"t{suffix}"), split=split))
         with reading():
-            made = prepare.prepare(
+            made = write_shards(
                 folder / f"t{suffix}", folder / "out", per_shard=2, image_size=None, limit=None, max_bad=9
             )
             assert made["samples"] >= 1

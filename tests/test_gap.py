@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from crossgap.errors import InputError
-from crossgap.gap import (
+from crossgap.metrics.gap import (
     centre_angle,
     centroid_distance,
     centroid_uniformity,
@@ -19,8 +19,8 @@ from crossgap.gap import (
     relative_modality_gap,
     squared_centroid_distance,
 )
-from crossgap.misalignment import uniformity
-from crossgap.separability import modality_probe
+from crossgap.metrics.misalignment import uniformity
+from crossgap.metrics.separability import modality_probe
 from tests.reference import plain_cross_uniformity
 from tests.reference_metrics import released_relative_modality_gap
 

@@ -13,11 +13,11 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import normalized_mutual_info_score
 from torch import Tensor
 
-from crossgap.cka import linear_cka
-from crossgap.clustering import group_clustering
 from crossgap.errors import InputError
-from crossgap.recoverability import recoverability
-from crossgap.spectrum import effective_rank, participation_ratio
+from crossgap.metrics.clustering import group_clustering
+from crossgap.metrics.kernel_alignment import linear_cka
+from crossgap.metrics.recoverability import recoverability
+from crossgap.metrics.spectrum import effective_rank, participation_ratio
 from tests.reference_metrics import (
     plain_adjusted_rand,
     plain_cka,

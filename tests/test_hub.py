@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from crossgap import weights
-from crossgap.datasets import load_dataset
-from crossgap.datasets.picture_cache import PictureCache
+from crossgap.datasets.load import load_dataset
+from crossgap.datasets.readers.picture_cache import PictureCache
+from crossgap.encoders import weights
 from crossgap.errors import InputError
 from tests.miniatures import picture
 from tests.test_datasets import check_contract

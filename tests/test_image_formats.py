@@ -13,14 +13,21 @@ from open_clip import SimpleTokenizer
 from PIL import Image
 
 from crossgap.command import run_command
-from crossgap.datasets import decode_image, load_dataset
 from crossgap.datasets.bad import BadSamples
-from crossgap.datasets.image_formats import FORMATS, IMAGE_EXTENSIONS, allow_pixels, extension_of, is_image
+from crossgap.datasets.load import load_dataset
+from crossgap.datasets.readers.image_formats import (
+    FORMATS,
+    IMAGE_EXTENSIONS,
+    allow_pixels,
+    decode_image,
+    extension_of,
+    is_image,
+)
 from crossgap.errors import InputError
-from pretrain.data import load_pairs
-from pretrain.images import ImagesInShards
+from pretrain.data.images import ImagesInShards
+from pretrain.data.pairs import load_pairs
+from pretrain.data.resampled import ShardStream, _Pairs, _Reader
 from pretrain.prepare import main as prepare
-from pretrain.resampled import ShardStream, _Pairs, _Reader
 from tests.odd_images import SIDE, bomb, encoded, odd_images, picture, sixteen_bits
 
 ODD = odd_images()

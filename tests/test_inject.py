@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from crossgap.inject import InjectionError, cut_sequence, replaced_output
+from crossgap.encoders.inject import InjectionError, cut_sequence, replaced_output
 from tests.conftest import tiny_encoder
 
 TEXTS = ["a photo of a cat", "two", "a very long caption of a red car on the road at night"]

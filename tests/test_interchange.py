@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from crossgap.encoders import load_encoder
-from pretrain.config import TrainConfig
-from pretrain.data import load_pairs
-from pretrain.recipes import FINE_TUNING, RECIPES, smoke
-from pretrain.train import train
+from crossgap.encoders.loading import load_encoder
+from pretrain.config import TrainConfig, smoke
+from pretrain.data.pairs import load_pairs
+from pretrain.recipes import FINE_TUNING, RECIPES
+from pretrain.run import train
 from tests.training_shards import write_shard
 
 TEXTS = ["a photo of a red bar", "Zwei Häuser & a dög, 3 x", "word " * 90]

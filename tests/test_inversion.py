@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from crossgap.encoders import OpenClipEncoder
+from crossgap.encoders.open_clip import OpenClipEncoder
 from crossgap.errors import InputError
-from crossgap.inversion import Inversion, InversionConfig, initial_tokens, invert, stretch
-from crossgap.presets import PRESETS, preset
+from crossgap.inversion.config import InversionConfig
+from crossgap.inversion.loop import Inversion, initial_tokens, invert, stretch
+from crossgap.inversion.presets import PRESETS, preset
 from tests.conftest import tiny_encoder
 from tests.reference import plain_inversion
 from tests.tiny_towers import FAMILIES, VIT, Family, clip

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from crossgap.encoders import OpenClipEncoder
+from crossgap.encoders.open_clip import OpenClipEncoder
 from crossgap.errors import InputError
-from crossgap.inversion import Inversion, InversionConfig, invert, invert_grid
+from crossgap.inversion.config import InversionConfig
+from crossgap.inversion.loop import Inversion, invert, invert_grid
 from tests.conftest import tiny_encoder
 
 IDS = [f"item-{number}" for number in range(5)]

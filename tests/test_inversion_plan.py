@@ -13,13 +13,14 @@ import torch
 from crossgap.embeddings import embed
 from crossgap.errors import InputError
 from crossgap.evaluation import Evaluation, EvaluationConfig, InversionPlan, evaluate
-from crossgap.inversion import InversionConfig, invert
-from crossgap.inversion_axes import AXES, read_axes, write_axes
+from crossgap.inversion.config import InversionConfig
+from crossgap.inversion.loop import invert
+from crossgap.inversion.words import AXES, read_axes, write_axes
+from crossgap.metrics.relevance import relevance_of
+from crossgap.metrics.retrieval import retrieval_metrics
+from crossgap.metrics.similarity import cosine_scores
 from crossgap.posthoc import shuffled_targets
-from crossgap.quoting import quoted, quoted_queries
-from crossgap.relevance import relevance_of
-from crossgap.retrieval import retrieval_metrics
-from crossgap.similarity import cosine_scores
+from crossgap.reading.quoting import quoted, quoted_queries
 from tests.conftest import tiny_encoder
 from tests.test_evaluate import PROVENANCE, dataset
 

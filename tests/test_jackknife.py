@@ -7,8 +7,8 @@ import torch
 from scipy.stats import t as student
 
 from crossgap.errors import InputError
-from crossgap.gap import relative_modality_gap
-from crossgap.jackknife import cluster_jackknife, jackknife
+from crossgap.metrics.gap import relative_modality_gap
+from crossgap.metrics.jackknife import cluster_jackknife, jackknife
 from tests.reference_metrics import plain_cluster_jackknife
 
 

@@ -14,25 +14,26 @@ import pandas as pd
 import pytest
 
 from ablations import runs
-from ablations.changed import changed_study
-from ablations.recipes import STUDIES
 from ablations.search import Mode
-from ablations.space import Axis, check_axes, configure_point, describe, suggest_settings
-from ablations.study import Study
-from ablations.study_file import read_study
+from ablations.study.axes import Axis, check_axes, configure_point, describe, suggest_settings
+from ablations.study.changed import changed_study
+from ablations.study.files import read_study
+from ablations.study.named import STUDIES
+from ablations.study.study import Study
 from analysis import designed
 from analysis.design import changes
 from analysis.plots.surface import draw_surface, surface_info
 from analysis.results import headlines, key_quantities, model_values, quoted
 from analysis.study import read_runs
-from crossgap.datasets import load_dataset
-from crossgap.encoders import load_encoder
+from crossgap.datasets.load import load_dataset
+from crossgap.encoders.loading import load_encoder
 from crossgap.errors import InputError
 from crossgap.evaluation import EvaluationConfig, InversionPlan, evaluate
-from crossgap.inversion import InversionConfig
+from crossgap.files import read_json
+from crossgap.inversion.config import InversionConfig
 from crossgap.plans import sharing, single_settings, together
 from crossgap.provenance import Provenance
-from crossgap.records import read_json, read_rows
+from crossgap.records import read_rows
 from pretrain.recipes import RECIPES
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "studies" / "joint.toml"

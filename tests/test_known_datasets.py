@@ -12,18 +12,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crossgap.datasets import PROBES, SPECS, Dataset, Task, load_dataset, probe_tasks
 from crossgap.datasets.__main__ import main as list_datasets
-from crossgap.datasets.check import check_root
-from crossgap.datasets.table import (
+from crossgap.datasets.known.check import check_root
+from crossgap.datasets.known.table import (
     PAPER_CLASS_SETS,
     PAPER_IMAGE_SETS,
     PAPER_LONG_TEXT_SETS,
     PAPER_TEXT_SETS,
+    SPECS,
     Spec,
 )
+from crossgap.datasets.load import load_dataset
+from crossgap.datasets.probes import probe_tasks
+from crossgap.datasets.tasks import Dataset, Task
 from crossgap.errors import InputError
-from crossgap.shots import probe_columns
+from crossgap.probes.shots import probe_columns
+from crossgap.vocabulary import PROBES
 from tests.miniatures import WRITERS, picture, put, write_all
 from tests.test_datasets import check_contract, relevant_and_ignored
 

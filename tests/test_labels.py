@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from ablations.study_file import read_study
+from ablations.study.files import read_study
 from analysis.report import write_report
 from analysis.study import read_runs
-from crossgap.intervals import Bootstrap
-from crossgap.records import read_json
-from pretrain.config import TrainConfig
+from crossgap.files import read_json
+from crossgap.metrics.intervals import Bootstrap
+from pretrain.config import TrainConfig, smoke
 from pretrain.labels import about_run, arm_name, changes_of_recipe, description_of, label_of
-from pretrain.objective import TemperatureConfig
-from pretrain.recipes import FINE_TUNING, RECIPES, on_scenes, smoke
-from pretrain.train import train
+from pretrain.recipes import FINE_TUNING, RECIPES, on_scenes
+from pretrain.run import train
+from pretrain.settings import TemperatureConfig
 from tests.synthetic_study import SyntheticArm, SyntheticStudy, write_study
 from tests.training_shards import small_config, write_shard
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossgap.errors import InputError
-from crossgap.landmark import capped_precision, revisited_relevance, trapezoidal_ap
-from crossgap.relevance import Relevance
-from crossgap.retrieval import retrieval_metrics
+from crossgap.metrics.landmark import capped_precision, trapezoidal_ap
+from crossgap.metrics.relevance import Relevance
+from crossgap.metrics.retrieval import retrieval_metrics
 from tests.reference_metrics import orders_of, plain_trapezoidal_ap, released_precisions
 
 KINDS = ("easy", "hard", "junk", "wrong")
@@ -108,27 +108,8 @@ def test_it_is_never_above_the_step_ap() -> None:
     assert (trapezoidal_ap(scores_QG, relevance) <= step_Q + 1e-12).all()
 
 
-def test_settings_pick_what_is_relevant_and_what_is_ignored() -> None:
-    masks = {name: torch.tensor([[name == kind for kind in KINDS]]) for name in KINDS[:3]}
-    given_masks = (masks["easy"], masks["hard"])
-    for setting, relevant, ignored in (
-        ("easy", [1, 0, 0, 0], [0, 1, 1, 0]),
-        ("medium", [1, 1, 0, 0], [0, 0, 1, 0]),
-        ("hard", [0, 1, 0, 0], [1, 0, 1, 0]),
-    ):
-        relevance = revisited_relevance(*given_masks, junk_QG=masks["junk"], setting=setting)
-        assert relevance.relevant_QG.int().tolist() == [relevant], setting
-        assert relevance.ignored_QG.int().tolist() == [ignored], setting
-
-
-def test_masks_that_do_not_fit_are_refused() -> None:
+def test_scores_that_are_no_numbers_are_refused() -> None:
     none_QG = torch.zeros((1, 3), dtype=torch.bool)
     some_QG = torch.tensor([[False, True, False]])
-    with pytest.raises(InputError, match="item 1 has more than one difficulty for query 0"):
-        revisited_relevance(some_QG, none_QG, junk_QG=some_QG)
-    with pytest.raises(InputError, match="hard must be a bool matrix"):
-        revisited_relevance(some_QG, none_QG.float(), junk_QG=none_QG)
-    with pytest.raises(InputError, match="unknown setting 'mediun'"):
-        revisited_relevance(some_QG, none_QG, junk_QG=none_QG, setting="mediun")
     with pytest.raises(InputError, match="gallery item 2"):
         trapezoidal_ap(torch.tensor([[0.0, 0.0, math.nan]]), Relevance(some_QG, none_QG))

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from crossgap import lean
-from crossgap.blocks import Block, UnknownTowerError
-from crossgap.encoders import OpenClipEncoder
+from crossgap.encoders import lean
+from crossgap.encoders.blocks import Block, UnknownTowerError
+from crossgap.encoders.lean import LeanImage, LeanText
+from crossgap.encoders.open_clip import OpenClipEncoder
 from crossgap.errors import InputError
-from crossgap.inversion import InversionConfig, invert, invert_grid, stretch
-from crossgap.lean import LeanImage, LeanText
+from crossgap.inversion.config import InversionConfig
+from crossgap.inversion.loop import invert, invert_grid, stretch
 from tests.tiny_towers import FAMILIES, TEXT, VIT, Family, clip, custom, timm_vision
 
 SCALED = {"ls_init_value": 0.5}

@@ -10,10 +10,10 @@ from wsgiref.util import setup_testing_defaults
 import pytest
 from optuna.trial import TrialState
 
-from ablations.ledger import Ledger
+from ablations.running.ledger import Ledger
+from ablations.running.storage import open_storage
 from ablations.search import Search
-from ablations.space import Axis
-from ablations.storage import open_storage
+from ablations.study.axes import Axis
 from tests.many_workers import RATE, TRIALS, count_of_each, start_workers
 
 

@@ -23,14 +23,15 @@ from safetensors.torch import load_file
 
 from crossgap.datasets.bad import BadSamples
 from crossgap.errors import InputError
-from crossgap.records import read_json
-from pretrain import resampled
-from pretrain.augment import AugmentConfig
-from pretrain.config import Loading, TrainConfig
-from pretrain.data import Batches, load_pairs
-from pretrain.recipes import RECIPES, smoke
-from pretrain.resampled import ResampledBatches, ShardStream
-from pretrain.train import train
+from crossgap.files import read_json
+from pretrain.config import Loading, TrainConfig, smoke
+from pretrain.data import resampled
+from pretrain.data.batches import Batches
+from pretrain.data.pairs import load_pairs
+from pretrain.data.resampled import ResampledBatches, ShardStream
+from pretrain.recipes import RECIPES
+from pretrain.run import train
+from pretrain.settings import AugmentConfig
 from tests.training_shards import write_shard
 
 PARTS = ("image", "text", "second_image", "second_text", "fewer_words", "local_images")

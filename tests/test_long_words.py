@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from open_clip import SimpleTokenizer
 
-from crossgap.long_words import pieces, remember_long_words
-from pretrain.data import pairs_of
-from pretrain.images import ImagesInMemory
+from crossgap.encoders.long_words import pieces, remember_long_words
+from pretrain.data.images import ImagesInMemory
+from pretrain.data.pairs import pairs_of
 from tests.conftest import tiny_encoder
 
 TOKENIZER = SimpleTokenizer(context_length=77)

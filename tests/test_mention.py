@@ -17,7 +17,7 @@ from analysis.plots.factors import draw_factors, factor_info
 from analysis.plots.mention import draw_mention, draw_mention_and_steps, mention_info
 from analysis.study import Arm, Study, read_runs
 from analysis.tables import Headline, factor_slopes
-from crossgap.records import read_json, write_json
+from crossgap.files import read_json, write_json
 from tests.synthetic_study import SyntheticStudy, write_study
 
 WHERE = Headline("image", "as trained", "test", "image-object", "oti")

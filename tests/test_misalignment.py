@@ -10,14 +10,14 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from crossgap.errors import InputError
-from crossgap.misalignment import (
+from crossgap.metrics.misalignment import (
     alignment,
     cross_uniformity,
     same_other_auc,
     same_other_overlap,
     uniformity,
 )
-from crossgap.relevance import Relevance
+from crossgap.metrics.relevance import Relevance
 from tests.reference import plain_alignment, plain_auc, plain_cross_uniformity
 from tests.reference_metrics import plain_d_prime, plain_overlap
 

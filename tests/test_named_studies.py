@@ -12,23 +12,24 @@ from typing import get_args
 import optuna
 import pytest
 
-from ablations.arms import WORLDS
-from ablations.estimate import _step_seconds
 from ablations.objectives import OBJECTIVES
-from ablations.recipes import STUDIES, budget, factorial, gap, inversion, smoke
+from ablations.running.estimate import _step_seconds
 from ablations.search import Mode
-from ablations.space import suggest_settings
-from ablations.study_file import find_study
-from crossgap.datasets import load_dataset
-from crossgap.datasets.scenes import SceneOptions
-from crossgap.encoders import load_encoder
+from ablations.study.arms import WORLDS
+from ablations.study.axes import suggest_settings
+from ablations.study.files import find_study
+from ablations.study.named import STUDIES, demo, factorial, gap, inversion
+from ablations.study.smoke import budget, smoke
+from crossgap.datasets.load import load_dataset
+from crossgap.datasets.scenes.options import SceneOptions
+from crossgap.encoders.loading import load_encoder
 from crossgap.errors import InputError
 from crossgap.evaluation import evaluate
 from crossgap.provenance import Provenance
 from crossgap.routes import ROUTES
 from pretrain.configure import configure
 from pretrain.recipes import RECIPES, STRONG, on_scenes
-from pretrain.train import train
+from pretrain.run import train
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "studies.md").read_text()
 WITH_AXES = [name for name, study in STUDIES.items() if study().axes]
@@ -314,3 +315,10 @@ def test_the_claims_are_measured_by_every_route_and_have_their_controls() -> Non
     words = set(re.findall(r"[a-z]+(?:_[a-z]+)+", said)) - {"same_other_auc"}
     assert words <= set(ROUTES)
     assert {"extra-views", "matched-compute", "images-alone", "steps-quarter", "steps-half"} <= quoted
+
+
+def test_what_trains_longest_comes_first_within_a_seed() -> None:
+    cells = demo().cells()
+    assert [seed for _, seed in cells] == [0] * 4 + [1] * 4
+    assert cells[0] == ("image-image", 0)  # embeds three views, the others two
+    assert [arm for arm, _ in cells[1:4]] == ["baseline", "centroid", "says-all"]  # as the study lists them

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossgap import ranking
 from crossgap.errors import InputError
-from crossgap.ndcg import ndcg
+from crossgap.metrics import ranking
+from crossgap.metrics.ndcg import ndcg
 from tests.reference_metrics import plain_ndcg
 
 

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
-from crossgap import neighbourhood
-from crossgap.cknna import cknna
 from crossgap.errors import InputError
-from crossgap.neighbourhood import cycle_knn, modality_mixing, mutual_knn
+from crossgap.metrics import neighbourhood
+from crossgap.metrics.kernel_alignment import cknna
+from crossgap.metrics.neighbourhood import cycle_knn, modality_mixing, mutual_knn
 from tests.reference_metrics import (
     plain_cycle_knn,
     plain_modality_mixing,
@@ -182,7 +182,7 @@ def test_block_size_and_scale_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> 
     mixing, mutual = modality_mixing(image_ND, text_ND, k=5), mutual_knn(image_ND, text_ND, k=5)
     cycle, aligned = cycle_knn(image_ND, text_ND, k=5), cknna(image_ND, text_ND, k=5)
     monkeypatch.setattr(neighbourhood, "_ROWS", 7)
-    monkeypatch.setattr("crossgap.cknna._ENTRIES", 11)
+    monkeypatch.setattr("crossgap.metrics.kernel_alignment._ENTRIES", 11)
     torch.testing.assert_close(modality_mixing(image_ND * 9, text_ND, k=5), mixing)
     torch.testing.assert_close(mutual_knn(image_ND, text_ND / 9, k=5), mutual)
     torch.testing.assert_close(cycle_knn(image_ND, text_ND / 9, k=5), cycle)

@@ -7,20 +7,11 @@ import pytest
 import torch
 
 from crossgap.errors import InputError
-from pretrain.objective import (
-    FIRST,
-    Loss,
-    Moment,
-    ObjectiveConfig,
-    TemperatureConfig,
-    WeightSchedule,
-    build_modules,
-    clamp_logit_scale,
-    evaluate_objective,
-)
+from pretrain.data.views import VIEWS, Views
+from pretrain.objective import FIRST, Loss, Moment, build_modules, clamp_logit_scale, evaluate_objective
+from pretrain.settings import ObjectiveConfig, TemperatureConfig, WeightSchedule
 from pretrain.terms import TERMS, Setup
 from pretrain.terms.ntxent import nt_xent
-from pretrain.views import VIEWS, Views
 
 BATCH, DIM = 4, 8
 

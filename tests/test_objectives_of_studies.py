@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from ablations.objectives import OBJECTIVES, losses_against, objective_values
-from ablations.recipes import STUDIES
 from ablations.runs import objectives
-from ablations.space import Axis
+from ablations.study.axes import Axis
+from ablations.study.named import STUDIES
 from crossgap.errors import InputError
 from crossgap.records import Row
 

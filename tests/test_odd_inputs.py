@@ -21,17 +21,20 @@ import pytest
 import torch
 
 from crossgap.command import run_command
-from crossgap.datasets import Dataset, Task, load_dataset, read_shards, shards
+from crossgap.datasets import shards
 from crossgap.datasets.bad import BadSamples
-from crossgap.datasets.class_prompts import class_words
+from crossgap.datasets.known.class_prompts import class_words
+from crossgap.datasets.load import load_dataset
+from crossgap.datasets.readers.shards import read_shards
 from crossgap.datasets.split import split_name
+from crossgap.datasets.tasks import Dataset, Task
 from crossgap.encode import main as encode
 from crossgap.errors import InputError
 from crossgap.evaluate import _Job
 from crossgap.evaluate import main as evaluate
+from crossgap.files import read_json
 from crossgap.invert import main as invert
-from crossgap.records import read_json
-from pretrain.data import load_pairs
+from pretrain.data.pairs import load_pairs
 from pretrain.prepare import main as prepare
 from tests.odd_images import encoded, picture
 
@@ -594,7 +597,7 @@ def test_the_commands_leave_bad_samples_out(
 
 @pytest.fixture(scope="module")
 def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from pretrain.train import train
+    from pretrain.run import train
     from tests.training_shards import small_config, write_shard
 
     folder = tmp_path_factory.mktemp("encoder")

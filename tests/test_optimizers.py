@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from crossgap.optimizers import LBFGS, AdamW
+from crossgap.inversion.optimizers import LBFGS, AdamW
 
 Loss = Callable[[Tensor], Tensor]
 

@@ -11,16 +11,18 @@ import pytest
 import yaml
 
 from crossgap import evaluate, invert
-from crossgap.changes import as_table, changed, dotted, overlaid
 from crossgap.command import run_command
-from crossgap.documents import read_value, write_yaml
 from crossgap.errors import InputError
-from crossgap.records import read_json, read_lines, read_rows
+from crossgap.files import read_json, read_lines
+from crossgap.records import read_rows
+from crossgap.settings.changes import as_table, changed, dotted, overlaid
+from crossgap.settings.documents import read_value, write_yaml
+from pretrain import run as running
 from pretrain import train as training
 from pretrain.config import TrainConfig
 from pretrain.configure import configure
-from pretrain.objective import ObjectiveConfig, TemperatureConfig, WeightSchedule
 from pretrain.recipes import FINE_TUNING, RECIPES
+from pretrain.settings import ObjectiveConfig, TemperatureConfig, WeightSchedule
 from tests.training_shards import small_config, write_shard
 
 # one recipe of each family, and the fine-tuning ones
@@ -178,9 +180,9 @@ def shard(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_a_training_that_went_on_is_the_longer_one_bit_by_bit(tmp_path: Path, shard: str) -> None:
     from safetensors.torch import load_file
 
-    training.train(long(shard, 5), tmp_path / "a", progress=False)
-    longer = training.train(long(shard, 8), tmp_path / "a", progress=False)
-    whole = training.train(long(shard, 8), tmp_path / "b", progress=False)
+    running.train(long(shard, 5), tmp_path / "a", progress=False)
+    longer = running.train(long(shard, 8), tmp_path / "a", progress=False)
+    whole = running.train(long(shard, 8), tmp_path / "b", progress=False)
     ours, theirs = (load_file(made.checkpoint / "open_clip_model.safetensors") for made in (longer, whole))
     assert ours.keys() == theirs.keys()
     assert all(ours[name].equal(theirs[name]) for name in ours)
@@ -215,17 +217,17 @@ def test_a_training_that_went_on_is_the_longer_one_bit_by_bit(tmp_path: Path, sh
 def test_a_training_that_cannot_go_on_says_why(
     tmp_path: Path, shard: str, changes: dict[str, Any], reason: str
 ) -> None:
-    training.train(long(shard, 5, **changes), tmp_path, progress=False)
+    running.train(long(shard, 5, **changes), tmp_path, progress=False)
     with pytest.raises(InputError, match=reason):
-        training.train(long(shard, 8, **changes), tmp_path, progress=False)
+        running.train(long(shard, 8, **changes), tmp_path, progress=False)
     with pytest.raises(InputError, match=r"learning_rate was .*"):
-        training.train(long(shard, 8, learning_rate=0.5, **changes), tmp_path, progress=False)
+        running.train(long(shard, 8, learning_rate=0.5, **changes), tmp_path, progress=False)
 
 
 def test_a_training_cannot_become_shorter_than_it_is(tmp_path: Path, shard: str) -> None:
-    training.train(long(shard, 5), tmp_path, progress=False)
+    running.train(long(shard, 5), tmp_path, progress=False)
     with pytest.raises(InputError, match="it has reached step 5 already"):
-        training.train(long(shard, 4), tmp_path, progress=False)
+        running.train(long(shard, 4), tmp_path, progress=False)
 
 
 # evaluations that are added to

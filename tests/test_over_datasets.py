@@ -20,7 +20,7 @@ from analysis.results import compute
 from analysis.seed_sheets import contrasts as sheets_of_arms
 from analysis.study import Study, read_runs
 from analysis.tables import Headline
-from crossgap.intervals import Bootstrap
+from crossgap.metrics.intervals import Bootstrap
 from tests.synthetic_study import SyntheticArm, SyntheticStudy, write_study
 
 FEW = Bootstrap(resamples=50)

@@ -16,7 +16,7 @@ from analysis.seed_sheets import over_native as shown
 from analysis.stats.seeds import t_interval
 from analysis.study import read_runs
 from analysis.tables import Headline
-from crossgap.intervals import Bootstrap
+from crossgap.metrics.intervals import Bootstrap
 from tests.synthetic_study import SyntheticStudy, write_study
 
 FEW = Bootstrap(resamples=200)

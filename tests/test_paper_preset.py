@@ -18,14 +18,20 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from crossgap import backbones, evaluate
-from crossgap.backbones import BACKBONES, backbone_of
-from crossgap.datasets import SPECS
-from crossgap.datasets.table import PAPER_CLASS_SETS, PAPER_IMAGE_SETS, PAPER_LONG_TEXT_SETS, PAPER_TEXT_SETS
-from crossgap.encoders import load_encoder
+from crossgap import evaluate
+from crossgap.datasets.known.table import (
+    PAPER_CLASS_SETS,
+    PAPER_IMAGE_SETS,
+    PAPER_LONG_TEXT_SETS,
+    PAPER_TEXT_SETS,
+    SPECS,
+)
+from crossgap.encoders import backbones
+from crossgap.encoders.backbones import BACKBONES, backbone_of
+from crossgap.encoders.loading import load_encoder
 from crossgap.errors import InputError
-from crossgap.presets import preset
-from crossgap.published import compare_published
+from crossgap.inversion.presets import preset
+from crossgap.reading.published import compare_published
 from crossgap.records import Row, read_rows
 from tests.miniatures import write_all
 

@@ -23,8 +23,8 @@ from analysis.plots.style import KINDS, arm_styles, facet_shape, figure_bytes, p
 from analysis.plots.training import TrainingInfo, draw_losses, draw_temperatures, training_info
 from analysis.study import Study, read_runs
 from analysis.tables import Headline, headlines
-from crossgap.intervals import Bootstrap
-from crossgap.quoting import quoted, quoted_queries
+from crossgap.metrics.intervals import Bootstrap
+from crossgap.reading.quoting import quoted, quoted_queries
 from tests.synthetic_study import SyntheticArm, SyntheticStudy, thumbnail, write_study
 
 FEW = Bootstrap(resamples=100)

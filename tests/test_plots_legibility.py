@@ -31,8 +31,8 @@ from analysis.plots.temperature_ladder import draw_ladder, ladder_info
 from analysis.plots.training import draw_losses, draw_temperatures, training_info
 from analysis.study import Study, read_runs
 from analysis.tables import headlines
-from crossgap.intervals import Bootstrap
-from crossgap.quoting import quoted, quoted_queries
+from crossgap.metrics.intervals import Bootstrap
+from crossgap.reading.quoting import quoted, quoted_queries
 from tests.synthetic_study import SyntheticArm, SyntheticStudy, write_study
 
 FEW = Bootstrap(resamples=50)

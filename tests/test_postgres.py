@@ -15,9 +15,9 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from ablations.ledger import Ledger
+from ablations.running.ledger import Ledger
+from ablations.running.storage import open_storage
 from ablations.search import Search
-from ablations.storage import open_storage
 from tests.bad_trials import processes_with, wait_for
 from tests.many_workers import TRIALS, count_of_each, start_workers
 

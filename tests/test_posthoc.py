@@ -8,8 +8,8 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 
 from crossgap.errors import InputError
+from crossgap.metrics.similarity import cosine_scores
 from crossgap.posthoc import LinearMap, centring, class_pca, random_subspace
-from crossgap.similarity import cosine_scores
 
 
 def rows(n: int, dim: int, seed: int = 0) -> Tensor:

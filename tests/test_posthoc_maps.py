@@ -18,7 +18,8 @@ from sklearn.linear_model import Ridge
 from torch import Tensor
 
 from crossgap.errors import InputError
-from crossgap.gap import centroid_distance
+from crossgap.metrics.gap import centroid_distance
+from crossgap.metrics.similarity import cosine_scores
 from crossgap.posthoc import (
     ISOCLIP_BANDS,
     RIDGE_STRENGTHS,
@@ -46,7 +47,6 @@ from crossgap.posthoc import (
     top_removal,
     whitening,
 )
-from crossgap.similarity import cosine_scores
 from tests.reference_metrics import plain_gap_shift, released_isoclip
 
 

@@ -12,11 +12,12 @@ from PIL import Image
 
 from crossgap.command import run_command
 from crossgap.datasets.bad import BadSamples
-from crossgap.datasets.shards import read_shards
+from crossgap.datasets.readers.shards import read_shards
 from crossgap.errors import InputError
-from crossgap.records import read_json
-from pretrain.data import load_pairs
-from pretrain.prepare import main, manifest_shards
+from crossgap.files import read_json
+from pretrain.data.pairs import load_pairs
+from pretrain.data.shards import manifest_shards
+from pretrain.prepare import main
 from pretrain.train import main as train_main
 from tests.training_shards import write_shard
 

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from crossgap.errors import InputError
-from pretrain.augment import AugmentConfig
-from pretrain.data import Batch, Batches, TrainingPairs, load_pairs
-from pretrain.semantics import caption_vectors
+from pretrain.data.batches import Batch, Batches
+from pretrain.data.pairs import TrainingPairs, load_pairs
+from pretrain.data.semantics import caption_vectors
+from pretrain.settings import AugmentConfig
 from tests.training_shards import write_shard
 
 ALL = ("image", "second_image", "third_image", "local_images", "text", "second_text", "fewer_words")

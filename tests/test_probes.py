@@ -20,27 +20,30 @@ from analysis.results import Results, compute
 from analysis.sheets import probes as probe_sheets
 from analysis.study import Study, read_runs
 from analysis.typeset import ABSENT
-from crossgap.class_mean import class_mean_accuracy, draw_shots, own_class_hits
 from crossgap.command import run_command
-from crossgap.datasets import PROBES, Dataset, Items, ProbeData, load_dataset, probe_tasks
 from crossgap.datasets import probes as probes_module
-from crossgap.datasets.probes import most_shots
+from crossgap.datasets.features import feature_dataset
+from crossgap.datasets.load import load_dataset
+from crossgap.datasets.probes import most_shots, probe_tasks
+from crossgap.datasets.readers.feature_files import read_features
+from crossgap.datasets.tasks import Dataset, Items, ProbeData
 from crossgap.embeddings import embed
 from crossgap.errors import InputError
 from crossgap.evaluate import main
 from crossgap.evaluation import Evaluation, EvaluationConfig, evaluate
-from crossgap.feature_files import feature_dataset, read_features
-from crossgap.intervals import Bootstrap
-from crossgap.linear_probe import (
+from crossgap.metrics.intervals import Bootstrap
+from crossgap.metrics.similarity import unit_rows
+from crossgap.posthoc import centring
+from crossgap.probes.class_mean import class_mean_accuracy, draw_shots, own_class_hits
+from crossgap.probes.linear_probe import (
     PRESET_STRENGTH,
     STRENGTHS,
     fit_linear_probe,
     linear_probe_accuracy,
 )
-from crossgap.posthoc import centring
+from crossgap.probes.shots import DRAWS, SHOTS, probe_columns
 from crossgap.records import read_rows
-from crossgap.shots import DRAWS, SHOTS, probe_columns
-from crossgap.similarity import unit_rows
+from crossgap.vocabulary import PROBES
 from tests.conftest import tiny_encoder
 from tests.reference_metrics import plain_class_mean
 from tests.test_evaluate import PROVENANCE, dataset, images, picture, plan
@@ -244,7 +247,7 @@ def test_a_probe_of_clear_clusters_is_right_and_the_same_again() -> None:
 
 
 def test_a_solver_that_stops_early_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crossgap.linear_probe.MOST_STEPS", 2)
+    monkeypatch.setattr("crossgap.probes.linear_probe.MOST_STEPS", 2)
     rows, labels = cloud(3, 60)
     assert not fit_linear_probe(rows, labels, strength=100.0).converged
 

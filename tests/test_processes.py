@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from crossgap.errors import InputError
-from crossgap.records import read_json, read_lines
+from crossgap.files import read_json, read_lines
 from pretrain.processes import ALONE, Processes, check_shares
 from tests.training_shards import write_shard
 

@@ -10,11 +10,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from crossgap.encoders import Encoder, OpenClipEncoder
-from crossgap.feature_files import FeatureTable
+from crossgap.datasets.readers.feature_files import FeatureTable
+from crossgap.encoders.open_clip import OpenClipEncoder
+from crossgap.encoders.projectors import linear_projectors
+from crossgap.encoders.protocol import Encoder
+from crossgap.encoders.slip import SlipModel, SlipSize
 from crossgap.posthoc import Band, isoclip
-from crossgap.projectors import linear_projectors
-from crossgap.slip import SlipModel, SlipSize
 from tests.conftest import CONTEXT, tiny_encoder
 from tests.test_tower_contract import build
 from tests.tiny_towers import FAMILIES

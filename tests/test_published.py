@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crossgap.backbones import BACKBONES
+from crossgap.encoders.backbones import BACKBONES
 from crossgap.vocabulary import PUBLISHED, PUBLISHED_ENCODERS, SOURCES
 
 WHAT = {

@@ -19,12 +19,13 @@ from torch.nn import functional as F
 
 import crossgap
 from crossgap.errors import InputError
-from crossgap.gap import centroid_distance
-from crossgap.relevance import relevance_from_labels
-from crossgap.retrieval import retrieval_metrics
-from crossgap.similarity import cosine_scores
-from pretrain.recipes import RECIPES, smoke
-from pretrain.train import train
+from crossgap.metrics.gap import centroid_distance
+from crossgap.metrics.relevance import relevance_from_labels
+from crossgap.metrics.retrieval import retrieval_metrics
+from crossgap.metrics.similarity import cosine_scores
+from pretrain.config import smoke
+from pretrain.recipes import RECIPES
+from pretrain.run import train
 from tests.synthetic_study import SyntheticArm, SyntheticStudy, write_study
 
 ROOT = Path(__file__).parent.parent

@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pretrain.objective import Moment, ObjectiveConfig, evaluate_objective
+from pretrain.data.streams import stream
+from pretrain.objective import Moment, evaluate_objective
 from pretrain.recipes import RECIPES
-from pretrain.streams import stream
+from pretrain.settings import ObjectiveConfig
 from pretrain.terms import TERMS, Setup
 from pretrain.terms.infonce import info_nce
 from pretrain.terms.separation import intra_modal_separation, semantic_separation

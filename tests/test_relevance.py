@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossgap.errors import InputError
-from crossgap.relevance import Relevance, relevance_from_labels
+from crossgap.metrics.relevance import Relevance, relevance_from_labels
 from tests.reference import plain_relevance
 
 NAMES = ["cat/1", "cat/2", "dog/1", "dog/2", "owl/1"]

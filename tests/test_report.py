@@ -21,7 +21,7 @@ from analysis.seed_sheets import power
 from analysis.sheets import glance, published
 from analysis.study import read_runs
 from crossgap.command import run_command
-from crossgap.intervals import Bootstrap
+from crossgap.metrics.intervals import Bootstrap
 from crossgap.vocabulary import PUBLISHED
 from tests.synthetic_study import SyntheticArm, SyntheticStudy, write_run, write_study
 

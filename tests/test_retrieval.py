@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from crossgap import ranking
 from crossgap.errors import InputError
-from crossgap.relevance import Relevance, relevance_from_labels
-from crossgap.retrieval import macro_mean, retrieval_metrics, tie_rate
+from crossgap.metrics import ranking
+from crossgap.metrics.relevance import Relevance, relevance_from_labels
+from crossgap.metrics.retrieval import macro_mean, retrieval_metrics
 from tests.reference import plain_retrieval
 
 KS = (1, 2, 3, 20)
@@ -204,11 +204,10 @@ def test_the_order_of_gallery_and_queries_does_not_matter(levels: int) -> None:
 @pytest.mark.parametrize("block", [1, 40, 100])
 def test_block_size_does_not_matter(monkeypatch: pytest.MonkeyPatch, levels: int, block: int) -> None:
     scores_QG, relevance = random_lists(12, 40, seed=2, levels=levels)
-    found, rate = retrieval_metrics(scores_QG, relevance), tie_rate(scores_QG, relevance)
+    found = retrieval_metrics(scores_QG, relevance)
     monkeypatch.setattr(ranking, "_BLOCK", block)
     for name, values_Q in retrieval_metrics(scores_QG, relevance).items():
         torch.testing.assert_close(values_Q, found[name], rtol=0, atol=0)
-    assert tie_rate(scores_QG, relevance) == rate
 
 
 def test_an_increasing_map_of_the_scores_changes_nothing() -> None:
@@ -265,9 +264,8 @@ def test_scores_that_are_not_finite_are_refused(value: float) -> None:
     scores_QG = torch.zeros((2, 3))
     scores_QG[1, 2] = value
     relevance = judged([[1, 0, 0], [0, 1, 0]])
-    for measure in (retrieval_metrics, tie_rate):
-        with pytest.raises(InputError, match="query 1 and gallery item 2"):
-            measure(scores_QG, relevance)
+    with pytest.raises(InputError, match="query 1 and gallery item 2"):
+        retrieval_metrics(scores_QG, relevance)
 
 
 def test_arguments_that_do_not_fit_are_refused() -> None:
@@ -287,21 +285,3 @@ def test_macro_mean_weighs_classes_equally() -> None:
     classes = ["a", "a", "b", "b", "c", "d"]
     assert macro_mean(values_Q, classes) == pytest.approx((0.75 + 0.0 + 0.2) / 3)
     assert math.isnan(macro_mean(torch.tensor([torch.nan]), ["a"]))
-
-
-def test_tie_rate_counts_queries_whose_order_is_open() -> None:
-    scores_QG = torch.tensor(
-        [
-            [0.5, 0.5, 0.1, 0.0],  # relevant and irrelevant tie
-            [0.5, 0.5, 0.1, 0.0],  # two relevant tie: the order does not matter
-            [0.9, 0.5, 0.5, 0.0],  # tie with an ignored item only
-            [0.5, 0.5, 0.5, 0.5],  # no relevant item
-        ]
-    )
-    relevance = judged(
-        [[1, 0, 0, 0], [1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]],
-        [[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]],
-    )
-    assert tie_rate(scores_QG, relevance) == pytest.approx(1 / 3)
-    assert tie_rate(torch.zeros((2, 4)), judged([[1, 0, 0, 0], [0, 0, 1, 0]])) == 1.0
-    assert math.isnan(tie_rate(torch.zeros((1, 2)), judged([[0, 0]])))

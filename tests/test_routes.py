@@ -12,17 +12,18 @@ import torch
 from torch import Tensor
 
 from crossgap import posthoc
-from crossgap.datasets import Dataset, Items, Task
+from crossgap.datasets.tasks import Dataset, Items, Task
 from crossgap.embeddings import embed
+from crossgap.encoders.projectors import Projectors, linear_projectors
 from crossgap.errors import InputError
 from crossgap.evaluation import Evaluation, EvaluationConfig, evaluate
-from crossgap.inversion import InversionConfig, invert
+from crossgap.inversion.config import InversionConfig
+from crossgap.inversion.loop import invert
+from crossgap.metrics.relevance import relevance_of
+from crossgap.metrics.retrieval import retrieval_metrics
+from crossgap.metrics.similarity import cosine_scores
 from crossgap.posthoc import Band
-from crossgap.projectors import Projectors, linear_projectors
-from crossgap.relevance import relevance_of
-from crossgap.retrieval import retrieval_metrics
 from crossgap.routes import EVERY, INTRA, ROUTES, Parts, missing_part, side_maps, sides
-from crossgap.similarity import cosine_scores
 from crossgap.vocabulary import ROUTE_WORDS
 from tests.conftest import tiny_encoder
 from tests.test_evaluate import PROVENANCE, dataset, plan

@@ -17,12 +17,12 @@ from analysis.report import write_report
 from analysis.study import read_runs
 from crossgap.datasets.tasks import Extra
 from crossgap.evaluation import KS
-from crossgap.intervals import Bootstrap
-from crossgap.inversion_axes import AXES
-from crossgap.pair_metrics import NEIGHBOURS, pair_metrics
+from crossgap.inversion.words import AXES
+from crossgap.metrics.intervals import Bootstrap
+from crossgap.metrics.pair_metrics import NEIGHBOURS, pair_metrics
+from crossgap.metrics.retrieval import metric_names
+from crossgap.reading.setting_columns import INVERSION, settings_by_arm, with_inversions
 from crossgap.records import SELECTIONS, TABLES, Row
-from crossgap.retrieval import metric_names
-from crossgap.setting_columns import INVERSION, settings_by_arm, with_inversions
 from crossgap.vocabulary import CROSS_TASKS, LEADING_TASKS, ROUTE_WORDS
 from tests.synthetic_study import SyntheticArm, SyntheticStudy, write_study
 

@@ -11,17 +11,18 @@ import pytest
 from filelock import FileLock
 
 from ablations import runs
-from ablations.checks import check_study
-from ablations.estimate import print_plan
-from ablations.recipes import STUDIES, smoke
-from ablations.study import Study
-from ablations.study_file import read_study
+from ablations.running.estimate import print_plan
+from ablations.running.trial import TrialSpec
+from ablations.study.checks import check_study
+from ablations.study.files import read_study
+from ablations.study.named import STUDIES
+from ablations.study.smoke import smoke
+from ablations.study.study import Study
 from ablations.sweep import _not_measured
-from ablations.trial import TrialSpec
 from crossgap.errors import InputError
 from crossgap.evaluation import EvaluationConfig, InversionPlan
-from crossgap.inversion import InversionConfig
-from crossgap.records import write_json
+from crossgap.files import write_json
+from crossgap.inversion.config import InversionConfig
 from pretrain import train as training
 from tools import list_settings
 
@@ -102,7 +103,9 @@ def test_an_estimate_is_a_range_that_says_what_it_rests_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     joint = read_study(ROOT / "examples" / "studies" / "joint.toml")
-    monkeypatch.setattr("ablations.estimate._measure", lambda configs, workers: dict.fromkeys(configs, 0.13))
+    monkeypatch.setattr(
+        "ablations.running.estimate._measure", lambda configs, workers: dict.fromkeys(configs, 0.13)
+    )
     template = TrialSpec(
         study=joint.name, arm=joint.arm("baseline"), seed=0, evaluation=joint.evaluation, dataset="emoji",
         limit=None, split="test", processes=1, device="cpu", threads=1, folder=tmp_path,
@@ -151,7 +154,7 @@ def test_a_trial_that_was_killed_is_interrupted_and_one_that_is_held_runs(tmp_pa
 def test_a_released_model_at_the_rate_of_a_training_from_nothing_is_warned_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(training, "_train_and_say", lambda *_: None)
+    monkeypatch.setattr("pretrain.run.train_and_say", lambda *_: None)
     training.main(encoder="ViT-B-32", pretrained="openai", out=tmp_path / "a")
     assert "learning rate 0.001 with --encoder ViT-B-32" in capsys.readouterr().err
     training.main(recipe="fine-tune-01", encoder="ViT-B-32", pretrained="openai", out=tmp_path / "a")

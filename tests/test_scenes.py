@@ -15,13 +15,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency, chisquare
 
-from crossgap.datasets.scenes import SPLITS, SceneOptions, draw_scenes
 from crossgap.datasets.scenes.captions import caption_scenes, grammar_words, phrases_of, true_of
 from crossgap.datasets.scenes.draws import key_of, mix, uniforms
-from crossgap.datasets.scenes.objects import HELD_OUT_DESIGNER, UNSEEN, object_names
-from crossgap.datasets.scenes.options import MENTIONED
+from crossgap.datasets.scenes.names import HELD_OUT_DESIGNER, UNSEEN
+from crossgap.datasets.scenes.objects import object_names
+from crossgap.datasets.scenes.options import MENTIONED, SPLITS, SceneOptions
 from crossgap.datasets.scenes.render import render
-from crossgap.datasets.scenes.world import COLOURS, PLACES, SIZE_NAMES, factor_values, held_out_colours
+from crossgap.datasets.scenes.world import (
+    COLOURS,
+    PLACES,
+    SIZE_NAMES,
+    draw_scenes,
+    factor_values,
+    held_out_colours,
+)
 from crossgap.errors import InputError
 from tests.reference_scenes import holds, painted, read_caption, splitmix
 

@@ -17,19 +17,20 @@ from rich.console import Console
 from analysis.tables import headlines
 from crossgap import evaluate as command
 from crossgap.command import run_command
-from crossgap.datasets import Dataset, Task, load_dataset
 from crossgap.datasets.__main__ import main as list_datasets
-from crossgap.datasets.scenes import SPLITS, SceneOptions, draw_scenes, option_lines
+from crossgap.datasets.load import load_dataset
 from crossgap.datasets.scenes.captions import caption_scenes, phrases_of
 from crossgap.datasets.scenes.objects import object_names
+from crossgap.datasets.scenes.options import SPLITS, SceneOptions, option_lines
 from crossgap.datasets.scenes.render import render
-from crossgap.datasets.scenes.world import factor_values
+from crossgap.datasets.scenes.world import draw_scenes, factor_values
+from crossgap.datasets.tasks import Dataset, Task
 from crossgap.errors import InputError
 from crossgap.evaluation import EvaluationConfig, InversionPlan, evaluate
-from crossgap.inversion import InversionConfig
+from crossgap.inversion.config import InversionConfig
+from crossgap.metrics.relevance import relevance_of
 from crossgap.provenance import Provenance
 from crossgap.records import Row, read_table
-from crossgap.relevance import relevance_of
 from crossgap.summary import summary
 from crossgap.vocabulary import LEADING_TASKS
 from tests.conftest import tiny_encoder

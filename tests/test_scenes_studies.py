@@ -8,16 +8,17 @@ from typing import Any
 
 import pytest
 
-from ablations import trial
-from ablations.recipes import STUDIES
-from ablations.space import Axis, check_axes, describe
-from ablations.study import AS_TRAINED, Arm, Study, grid_arms
-from ablations.study_file import read_study
+from ablations.running import trial
+from ablations.study.axes import Axis, check_axes, describe
+from ablations.study.files import read_study
+from ablations.study.named import STUDIES
+from ablations.study.study import AS_TRAINED, Arm, Study, grid_arms
 from analysis.design import changes
-from crossgap.datasets import Dataset, load_dataset
-from crossgap.datasets.scenes import SceneOptions
+from crossgap.datasets.load import load_dataset
+from crossgap.datasets.scenes.options import SceneOptions
+from crossgap.datasets.tasks import Dataset
 from crossgap.errors import InputError
-from crossgap.treatment import flat
+from crossgap.reading.treatment import flat
 from pretrain.config import TrainConfig
 from pretrain.configure import configure
 from pretrain.recipes import RECIPES

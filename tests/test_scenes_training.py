@@ -15,17 +15,18 @@ import pytest
 import torch
 from open_clip import SimpleTokenizer
 
-from crossgap.datasets.scenes import SceneOptions, draw_scenes
 from crossgap.datasets.scenes.captions import caption_scenes
+from crossgap.datasets.scenes.options import SceneOptions
 from crossgap.datasets.scenes.render import render
+from crossgap.datasets.scenes.world import draw_scenes
 from crossgap.errors import InputError
-from crossgap.records import read_json
-from pretrain.augment import AugmentConfig
-from pretrain.config import TrainConfig
-from pretrain.data import Batch
-from pretrain.recipes import RECIPES, SCENES, SCENES_MODEL, on_scenes, smoke
-from pretrain.scenes import EndlessBatches, EndlessScenes, fixed_scenes
-from pretrain.train import train
+from crossgap.files import read_json
+from pretrain.config import TrainConfig, smoke
+from pretrain.data.batches import Batch
+from pretrain.data.scenes import EndlessBatches, EndlessScenes, fixed_scenes
+from pretrain.recipes import RECIPES, SCENES, SCENES_MODEL, on_scenes
+from pretrain.run import train
+from pretrain.settings import AugmentConfig
 from tests.test_processes import ONE, ROOT, TWO, assert_same_bits, lines, run, start, wait_for
 
 WORLD = SceneOptions(mention=0.5, caption_noise=0.2, num_captions=3)

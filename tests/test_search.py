@@ -12,8 +12,8 @@ from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.pruners import MedianPruner, NopPruner
 from optuna.samplers import QMCSampler, RandomSampler, TPESampler
 
-from ablations.recipes import factorial
 from ablations.search import MODES, Mode, Search, check_search
+from ablations.study.named import factorial
 from crossgap.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")

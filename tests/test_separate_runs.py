@@ -10,24 +10,25 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from ablations.running.trial import TrialSpec, run_trial, trial_folder
 from ablations.search import MODES
-from ablations.study import Arm, Study
-from ablations.trial import TrialSpec, run_trial, trial_folder
+from ablations.study.study import Arm, Study
 from analysis.report import main as report
 from analysis.results import Results, compute
 from analysis.study import read_runs
 from crossgap.command import run_command
-from crossgap.datasets import load_dataset
+from crossgap.datasets.load import load_dataset
+from crossgap.encoders.trained_runs import trained_run
 from crossgap.errors import InputError
 from crossgap.evaluate import main as evaluate
 from crossgap.evaluation import EvaluationConfig, InversionPlan
-from crossgap.intervals import Bootstrap
-from crossgap.presets import preset
-from crossgap.records import read_json, write_json
-from crossgap.trained_runs import trained_run
+from crossgap.files import read_json, write_json
+from crossgap.inversion.presets import preset
+from crossgap.metrics.intervals import Bootstrap
+from pretrain.config import smoke
 from pretrain.labels import label_of
-from pretrain.recipes import RECIPES, smoke
-from pretrain.train import train
+from pretrain.recipes import RECIPES
+from pretrain.run import train
 from tests.synthetic_study import SyntheticArm, SyntheticStudy, write_study
 
 FEW = Bootstrap(resamples=100)

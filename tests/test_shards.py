@@ -14,7 +14,8 @@ import fsspec
 import pytest
 from PIL import Image
 
-from crossgap.datasets import decode_image, expand_shards, read_shards
+from crossgap.datasets.readers.image_formats import decode_image
+from crossgap.datasets.readers.shards import expand_shards, read_shards
 from crossgap.errors import InputError
 
 

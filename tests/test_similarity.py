@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from crossgap.errors import InputError
-from crossgap.similarity import check_sides, cosine_scores, unit_rows
+from crossgap.metrics.similarity import check_sides, cosine_scores, unit_rows
 from tests.reference import plain_cosines
 
 

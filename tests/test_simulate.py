@@ -17,7 +17,7 @@ from analysis.stats.association import line_of
 from analysis.stats.equivalence import equivalence
 from analysis.stats.seeds import paired_seeds, two_level_t_interval
 from crossgap.command import run_command
-from crossgap.intervals import Bootstrap, average_models, mean_interval, resample_counts
+from crossgap.metrics.intervals import Bootstrap, average_models, mean_interval, resample_counts
 
 SMALL = Model(n_queries=40, n_classes=8)
 BOOTSTRAP = Bootstrap(resamples=80, seed=5)

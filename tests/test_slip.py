@@ -14,10 +14,11 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from crossgap import slip
-from crossgap.encoders import load_encoder
+from crossgap.encoders import slip
+from crossgap.encoders.loading import load_encoder
 from crossgap.errors import InputError
-from crossgap.inversion import InversionConfig, invert
+from crossgap.inversion.config import InversionConfig
+from crossgap.inversion.loop import invert
 
 WIDTH, HEADS, LAYERS, EMBED, TEXT_WIDTH, PATCH, SIDE, CONTEXT = 32, 4, 2, 16, 24, 8, 32, 12
 TINY = slip.SlipSize(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ablations.space import (
+from ablations.study.axes import (
     Axis,
     check_axes,
     describe,
@@ -19,8 +19,8 @@ from ablations.space import (
 from crossgap.errors import InputError
 from pretrain.config import TrainConfig
 from pretrain.configure import configure
-from pretrain.objective import WeightSchedule
 from pretrain.recipes import RECIPES
+from pretrain.settings import WeightSchedule
 
 BASE = RECIPES["baseline"]()
 HEADS: tuple[Axis, ...] = (

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from analysis.stats.association import rank_association
 from crossgap.errors import InputError
-from crossgap.intervals import (
+from crossgap.metrics.intervals import (
     MOST_CLUSTERS,
     Bootstrap,
     average_models,

@@ -12,7 +12,7 @@ from analysis.evidence import arms_in, average_arms, gather
 from analysis.over_datasets import over_datasets
 from analysis.stats.crossing import complete_crossing
 from analysis.tables import Headline
-from crossgap.intervals import Bootstrap
+from crossgap.metrics.intervals import Bootstrap
 
 FEW = Bootstrap(resamples=50)
 HOLED = "0B 0C 1A 1C 2A 2B 2C"

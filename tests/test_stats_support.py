@@ -20,7 +20,7 @@ from analysis.simulate import (
     simulate_slope,
 )
 from crossgap.errors import InputError
-from crossgap.support import (
+from crossgap.reading.support import (
     CLASS_METHODS,
     METHODS,
     OVER_QUERIES,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ablations.storage import open_storage, storage_name
+from ablations.running.storage import open_storage, storage_name
 from crossgap.errors import InputError
 
 SECRET = "hunter2"  # noqa: S105  (it must not be seen)

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from crossgap import encode, invert
 from crossgap.errors import InputError
+from crossgap.files import read_json
 from crossgap.progress import Tick
-from crossgap.records import read_json
 from crossgap.store import Chunk, Store, join, open_store
 from pretrain import train as training
 

@@ -10,15 +10,15 @@ from typing import ClassVar
 import pytest
 import torch
 
-from crossgap.datasets import Items, load_dataset
-from crossgap.datasets.stored import StoredImage, digest, read_bytes
-from crossgap.datasets.tasks import Answers
+from crossgap.datasets.load import load_dataset
+from crossgap.datasets.readers.stored import StoredImage, digest, read_bytes
+from crossgap.datasets.tasks import Answers, Items
 from crossgap.embeddings import encode_items
 from crossgap.errors import InputError
-from crossgap.relevance import LabelRelevance, ListedRelevance
-from crossgap.retrieval import retrieval_metrics
-from crossgap.similarity import cosine_scores
-from crossgap.streaming import streamed_metrics
+from crossgap.metrics.relevance import LabelRelevance, ListedRelevance
+from crossgap.metrics.retrieval import retrieval_metrics
+from crossgap.metrics.similarity import cosine_scores
+from crossgap.metrics.streaming import streamed_metrics
 from tests.conftest import tiny_encoder
 from tests.miniatures import picture, put
 from tests.test_datasets import write_shard

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from crossgap import streaming
 from crossgap.errors import InputError
-from crossgap.relevance import LabelRelevance, Relevance
-from crossgap.retrieval import retrieval_metrics
-from crossgap.similarity import cosine_scores, inner_products, unit_copy
-from crossgap.streaming import streamed_metrics
+from crossgap.metrics import streaming
+from crossgap.metrics.relevance import LabelRelevance, Relevance
+from crossgap.metrics.retrieval import retrieval_metrics
+from crossgap.metrics.similarity import cosine_scores, inner_products, unit_copy
+from crossgap.metrics.streaming import streamed_metrics
 from tests.reference import plain_retrieval
 from tests.reference_metrics import sorted_metrics
 
@@ -113,8 +113,8 @@ def test_doubles_stay_doubles() -> None:
 PEAK = """
 import sys, torch
 from benchmarks.memory import forget_peak, peak
-from crossgap.relevance import LabelRelevance
-from crossgap.streaming import streamed_metrics
+from crossgap.metrics.relevance import LabelRelevance
+from crossgap.metrics.streaming import streamed_metrics
 queries, memory = int(sys.argv[1]), int(sys.argv[2])
 torch.set_num_threads(1)
 query_QD, gallery_GD = torch.randn(queries, 16), torch.randn(60_000, 16)

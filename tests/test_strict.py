@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ablations.recipes import STUDIES
 from ablations.search import MODES, Search
-from ablations.space import Axis
+from ablations.study.axes import Axis
+from ablations.study.named import STUDIES
 from crossgap.errors import InputError
 from crossgap.evaluation import EvaluationConfig
-from crossgap.strict import strict
+from crossgap.settings.strict import strict
 from pretrain.config import TrainConfig
 from pretrain.recipes import FINE_TUNING, RECIPES
 

@@ -13,17 +13,17 @@ import pytest
 import yaml
 
 from ablations import runs
-from ablations.arms import ROUTES, plans_of_the_demo
-from ablations.recipes import STUDIES
 from ablations.search import MODES
-from ablations.space import Axis
-from ablations.study import Study
-from ablations.study_file import find_study, read_study
+from ablations.study.arms import ROUTES, plans_of_the_demo
+from ablations.study.axes import Axis
+from ablations.study.files import find_study, read_study
+from ablations.study.named import STUDIES
+from ablations.study.study import Study
 from crossgap.command import run_command
 from crossgap.errors import InputError
-from crossgap.inversion import InversionConfig
-from pretrain.objective import WeightSchedule
+from crossgap.inversion.config import InversionConfig
 from pretrain.recipes import FINE_TUNING, RECIPES
+from pretrain.settings import WeightSchedule
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples" / "studies"
@@ -288,7 +288,8 @@ def test_files_that_are_none(tmp_path: Path) -> None:
 # a study in Python
 
 PYTHON = (
-    "from ablations.recipes import demo\n\ndef study():\n    return demo()\n\ndef other():\n    return 3\n"
+    "from ablations.study.named import demo\n\ndef study():\n    return demo()\n\n"
+    "def other():\n    return 3\n"
 )
 
 

@@ -14,15 +14,16 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from ablations.coordinator import Coordinator, Interrupted, held
+from ablations.running.coordinator import Coordinator, Interrupted
+from ablations.running.folder import held
+from ablations.running.storage import JOURNAL, SQLITE, open_storage
+from ablations.running.supervisor import Limits, Supervisor
+from ablations.running.trial import result_of, trial_folder, write_failure
 from ablations.search import Search
-from ablations.space import Axis
-from ablations.storage import JOURNAL, SQLITE, open_storage
-from ablations.study import Study
-from ablations.supervisor import Limits, Supervisor
-from ablations.trial import result_of, trial_folder, write_failure
+from ablations.study.axes import Axis
+from ablations.study.study import Study
 from crossgap.errors import InputError
-from crossgap.records import read_json
+from crossgap.files import read_json
 from tests import bad_trials
 from tests.bad_trials import act, processes_with, study, wait_for
 
@@ -130,7 +131,7 @@ def test_a_trial_that_does_not_end_when_asked_has_not_failed(tmp_path: Path) -> 
 _SWEEP = """
 import sys
 from pathlib import Path
-from ablations.coordinator import Interrupted
+from ablations.running.coordinator import Interrupted
 from tests.bad_trials import study
 from tests.test_supervisor import run
 folder, names = Path(sys.argv[1]), sys.argv[2:]

@@ -15,11 +15,12 @@ import optuna
 import pytest
 
 from ablations import sweep
-from ablations.ledger import cell_params, suggest_cell
-from ablations.recipes import STUDIES, demo, smoke
-from ablations.study import Study
+from ablations.running.ledger import cell_params, suggest_cell
+from ablations.study.named import STUDIES, demo
+from ablations.study.smoke import smoke
+from ablations.study.study import Study
 from crossgap.errors import InputError
-from crossgap.records import read_lines
+from crossgap.files import read_lines
 from tests.bad_trials import processes_with
 
 TIMING = ("seconds",)
@@ -148,7 +149,7 @@ def test_a_search_trains_and_measures_its_points_on_validation_items(tmp_path: P
 def test_several_processes_train_one_model_inside_a_trial(whole: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "from dataclasses import replace\n"
-        "from ablations.recipes import demo\n\n"
+        "from ablations.study.named import demo\n\n"
         "def study():\n"
         "    made = demo()\n"
         "    return replace(made, name='mine', arms=made.arms[:1], seeds=(0,), processes=2)\n"

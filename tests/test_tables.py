@@ -23,10 +23,10 @@ from analysis.tables import (
     settings,
 )
 from crossgap.errors import InputError
-from crossgap.intervals import Bootstrap, mean_interval
-from crossgap.quoting import KEYS, quoted, quoted_queries
+from crossgap.metrics.intervals import Bootstrap, mean_interval
+from crossgap.reading.quoting import KEYS, quoted, quoted_queries
+from crossgap.reading.route_values import measurements, route_difference
 from crossgap.records import read_rows
-from crossgap.route_values import measurements, route_difference
 from tests.synthetic_study import CHANCE, SyntheticArm, SyntheticStudy, write_run, write_study
 
 FEW = Bootstrap(resamples=200)

@@ -9,7 +9,7 @@ from analysis.study import read_runs
 from analysis.term_map import AGAIN, COLUMNS, broken, main, page, put_into, read_map, term_map
 from crossgap.command import run_command
 from crossgap.errors import InputError
-from crossgap.intervals import Bootstrap
+from crossgap.metrics.intervals import Bootstrap
 from pretrain.recipes import RECIPES
 from pretrain.terms import TERMS
 from pretrain.terms.modifiers import MODIFIERS

@@ -12,8 +12,10 @@ import torch.nn.functional as F
 from open_clip.loss import ClipLoss
 from torch import Tensor, nn
 
-from pretrain.objective import Moment, ObjectiveConfig, build_modules, evaluate_objective
-from pretrain.streams import stream
+from pretrain.data.streams import stream
+from pretrain.data.views import VIEWS, Views
+from pretrain.objective import Moment, build_modules, evaluate_objective
+from pretrain.settings import ObjectiveConfig
 from pretrain.terms import TERMS, Setup
 from pretrain.terms.adversarial import ModalityClassifier
 from pretrain.terms.distillation import SelfDistillation
@@ -25,7 +27,6 @@ from pretrain.terms.ntxent import nt_xent
 from pretrain.terms.separation import intra_modal_separation, semantic_separation
 from pretrain.terms.supervised import supervised_contrast
 from pretrain.terms.vicreg import vicreg
-from pretrain.views import VIEWS, Views
 from tests.reference_terms import PLAIN, Call, dot, plain_info_nce, plain_vicreg, unit
 
 WIDTH, DIM = 6, 4

@@ -13,10 +13,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from crossgap.encoders import CONFIG_FILE, WEIGHTS_FILE, OpenClipEncoder, load_encoder
+from crossgap.encoders.image_towers import PatchEmbedding
+from crossgap.encoders.loading import CONFIG_FILE, WEIGHTS_FILE, load_encoder
+from crossgap.encoders.open_clip import OpenClipEncoder
 from crossgap.errors import InputError
-from crossgap.image_towers import PatchEmbedding
-from crossgap.inversion import InversionConfig, invert
+from crossgap.inversion.config import InversionConfig
+from crossgap.inversion.loop import invert
 from tests.tiny_towers import (
     BERT,
     CONTEXT,

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pretrain.model import ModelConfig, build_model
+from pretrain.model import build_model
+from pretrain.settings import ModelConfig
 from pretrain.towers import PackedText, encode_images, encode_text, pack_text
 
 CONFIG = ModelConfig(width=24, layers=3, heads=2, embed_dim=16, context_length=12)

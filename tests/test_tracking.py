@@ -14,9 +14,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from crossgap.command import run_command
 from crossgap.errors import InputError
-from crossgap.records import read_json, read_lines
+from crossgap.files import read_json, read_lines
+from pretrain.run import train
 from pretrain.tracking import TRACKERS, open_trackers, tracker_packages
-from pretrain.train import main, train
+from pretrain.train import main
 from tests.training_shards import small_config as config
 from tests.training_shards import write_shard
 

@@ -19,18 +19,19 @@ import torch
 from safetensors.torch import load_file
 
 from crossgap.command import run_command
-from crossgap.encoders import load_encoder
+from crossgap.encoders.loading import load_encoder
 from crossgap.errors import InputError
-from crossgap.records import read_json, read_lines
-from pretrain.config import TrainConfig
+from crossgap.files import read_json, read_lines
+from pretrain.config import TrainConfig, smoke
 from pretrain.loop import Run
-from pretrain.model import ModelConfig
-from pretrain.objective import ObjectiveConfig, TemperatureConfig, WeightSchedule
-from pretrain.recipes import RECIPES, smoke
+from pretrain.recipes import RECIPES
+from pretrain.run import train
+from pretrain.settings import ModelConfig, ObjectiveConfig, TemperatureConfig, WeightSchedule
 from pretrain.state import TrainingState
 from pretrain.terms import TERMS, Term
 from pretrain.terms.modifiers import MODIFIERS
-from pretrain.train import NonFiniteLoss, main, train
+from pretrain.train import main
+from pretrain.update import NonFiniteLoss
 from tests.training_shards import write_shard
 
 TIMES = {"seconds", "pairs_per_second"}
@@ -122,7 +123,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
 def test_a_killed_run_resumes_by_the_same_command(shard: str, tmp_path: Path) -> None:
     out = tmp_path / "killed"
     code = (
-        "import sys, pathlib, tests.test_train as t; from pretrain.train import train; "
+        "import sys, pathlib, tests.test_train as t; from pretrain.run import train; "
         "config = t.config(sys.argv[1], steps=2000, checkpoint_every=5); "
         "train(config, pathlib.Path(sys.argv[2]), progress=False)"
     )

@@ -19,19 +19,19 @@ from open_clip.transformer import QuickGELU
 from safetensors.torch import load_file, save_file
 from torch._dynamo.utils import counters
 
-from crossgap.encoders import load_encoder
+from crossgap.encoders.loading import load_encoder
 from crossgap.errors import InputError
-from crossgap.records import read_json, read_lines
-from pretrain import views
+from crossgap.files import read_json, read_lines
 from pretrain.checkpoint import load_checkpoint
 from pretrain.config import TrainConfig
-from pretrain.data import load_pairs
+from pretrain.data import views
+from pretrain.data.pairs import load_pairs
 from pretrain.loop import Run
-from pretrain.model import ModelConfig
-from pretrain.objective import ObjectiveConfig, TemperatureConfig
 from pretrain.recipes import FINE_TUNING
+from pretrain.run import train
+from pretrain.settings import ModelConfig, ObjectiveConfig, TemperatureConfig
 from pretrain.terms.infonce import info_nce
-from pretrain.train import main, train
+from pretrain.train import main
 from tests.training_shards import small_config as config
 from tests.training_shards import write_shard
 

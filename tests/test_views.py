@@ -6,12 +6,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pretrain.augment import AugmentConfig
-from pretrain.data import Batch, Batches, load_pairs
-from pretrain.model import ModelConfig, build_model
+from pretrain.data.batches import Batch, Batches
+from pretrain.data.pairs import load_pairs
+from pretrain.data.views import VIEWS, Embedder
+from pretrain.model import build_model
+from pretrain.settings import AugmentConfig, ModelConfig
 from pretrain.terms import TERMS
 from pretrain.towers import encode_images, encode_text, pack_text
-from pretrain.views import VIEWS, Embedder
 from tests.training_shards import write_shard
 
 CONFIG = ModelConfig(image_size=16, patch_size=8, width=16, layers=2, heads=2, embed_dim=8, context_length=12)

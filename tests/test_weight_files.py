@@ -19,11 +19,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from crossgap import weights
-from crossgap.encoders import load_encoder
+from crossgap.encoders import weights
+from crossgap.encoders.loading import load_encoder
+from crossgap.encoders.weight_files import as_open_clip_reads, read_torch
 from crossgap.errors import InputError
-from crossgap.weight_files import as_open_clip_reads, read_torch
-from pretrain.model import ModelConfig, build_model
+from pretrain.model import build_model
+from pretrain.settings import ModelConfig
 
 NAME = "crossgap-tiny-weights"
 SIZES = ModelConfig(width=16, layers=1, heads=2, embed_dim=8, context_length=10)

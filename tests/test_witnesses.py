@@ -22,10 +22,10 @@ from sklearn.metrics import average_precision_score, ndcg_score
 from torch import Tensor
 from torchmetrics.functional import retrieval as torchmetrics
 
-from crossgap.ndcg import ndcg
-from crossgap.relevance import Relevance, relevance_from_labels
-from crossgap.retrieval import retrieval_metrics
-from crossgap.similarity import cosine_scores
+from crossgap.metrics.ndcg import ndcg
+from crossgap.metrics.relevance import Relevance, relevance_from_labels
+from crossgap.metrics.retrieval import retrieval_metrics
+from crossgap.metrics.similarity import cosine_scores
 
 KS = (1, 2, 5, 10)
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pretrain.config import TrainConfig
-from pretrain.recipes import RECIPES, smoke
+from pretrain.config import TrainConfig, smoke
+from pretrain.recipes import RECIPES
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 180, 60), "blue": (40, 60, 220), "black": (20, 20, 20)}
 SHAPES = ("bar", "dot", "frame", "half")

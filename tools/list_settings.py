@@ -13,9 +13,9 @@ from typing import Any
 
 from crossgap import invert
 from crossgap.evaluation import InversionPlan
-from crossgap.inversion import InversionConfig
+from crossgap.inversion.config import InversionConfig
 from crossgap.plans import SEVERAL
-from crossgap.strict import hints_of
+from crossgap.settings.strict import hints_of
 from pretrain import train
 from pretrain.recipes import RECIPES
 

@@ -12,10 +12,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from crossgap.command import run_command
-from crossgap.datasets.scenes import PREFIX, SceneOptions, draw_scenes
 from crossgap.datasets.scenes.captions import caption_scenes
+from crossgap.datasets.scenes.names import SIDE
+from crossgap.datasets.scenes.options import PREFIX, SceneOptions
 from crossgap.datasets.scenes.render import render
-from crossgap.datasets.scenes.world import SIDE
+from crossgap.datasets.scenes.world import draw_scenes
 
 COLUMNS, ROWS = 6, 4
 ZOOM, MARGIN, TEXT = 2, 12, 46  # pixels of a scene's pixel, between scenes, and of the room for a caption

@@ -28,7 +28,7 @@ from analysis.plots.style import (
     theme,
 )
 from analysis.tables import Headline, curve_gains, settings
-from crossgap.intervals import Bootstrap
+from crossgap.metrics.intervals import Bootstrap
 
 Dash = Literal["-", "--", ":", "-."]
 LINES: tuple[tuple[str, Dash], ...] = (("o", "-"), ("s", "--"), ("^", ":"), ("D", "-."), ("v", "-"))

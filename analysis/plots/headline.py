@@ -28,8 +28,8 @@ from analysis.plots.style import (
     theme,
 )
 from analysis.tables import CONTROLS, Headline, at, model_gaps
-from crossgap.intervals import Bootstrap
-from crossgap.route_values import route_difference
+from crossgap.metrics.intervals import Bootstrap
+from crossgap.reading.route_values import route_difference
 from crossgap.vocabulary import ROUTE_WORDS
 
 POINTS = 100  # mAP points in a fraction

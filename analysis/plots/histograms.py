@@ -29,7 +29,7 @@ from analysis.plots.style import (
     spread,
     theme,
 )
-from crossgap.quoting import SIDE, reported
+from crossgap.reading.quoting import SIDE, reported
 from crossgap.vocabulary import ROUTE_WORDS
 
 LINES: tuple[Literal["-", "--", ":", "-."], ...] = ("-", "--", ":", "-.")

@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image, UnidentifiedImageError
 
 from analysis.plots.style import DOUBLE, QUIET, SMALLEST, TEXT, new_figure, short, theme
-from crossgap.quoting import reported
+from crossgap.reading.quoting import reported
 from crossgap.vocabulary import INVERSIONS, ROUTE_WORDS
 
 RELEVANT, IRRELEVANT = "#1a7f37", "#c1121f"

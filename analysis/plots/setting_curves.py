@@ -22,7 +22,7 @@ from analysis.plots.style import (
     theme,
 )
 from analysis.tables import Headline
-from crossgap.inversion_axes import AXES, read_axes
+from crossgap.inversion.words import AXES, read_axes
 
 PLAIN = "as configured"  # a plan that compares nothing beyond tokens and steps
 

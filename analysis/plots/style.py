@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from crossgap.records import atomic_path
+from crossgap.files import atomic_path
 
 MARKERS = ("o", "s", "^", "D", "v", "<", ">", "p", "P", "h", "X")
 INK = "#22272e"

@@ -11,7 +11,7 @@ import scipy.stats
 from statsmodels.regression.linear_model import OLS
 
 from crossgap.errors import InputError
-from crossgap.intervals import FloatArray
+from crossgap.metrics.intervals import FloatArray
 
 
 class Association(NamedTuple):

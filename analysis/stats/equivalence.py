@@ -9,7 +9,7 @@ import scipy.stats
 
 from analysis.stats.seeds import checked, spread, t_interval
 from crossgap.errors import InputError
-from crossgap.intervals import FloatArray
+from crossgap.metrics.intervals import FloatArray
 
 
 class Equivalence(NamedTuple):

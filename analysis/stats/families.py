@@ -8,7 +8,7 @@ import numpy as np
 import scipy.stats
 
 from crossgap.errors import InputError
-from crossgap.intervals import FloatArray
+from crossgap.metrics.intervals import FloatArray
 
 
 def holm(p_values: Sequence[float] | FloatArray) -> FloatArray:

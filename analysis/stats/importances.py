@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from crossgap.errors import InputError
-from crossgap.intervals import FloatArray
+from crossgap.metrics.intervals import FloatArray
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

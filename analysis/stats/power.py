@@ -12,7 +12,7 @@ from statsmodels.stats.power import TTestPower
 
 from analysis.stats.seeds import checked, spread
 from crossgap.errors import InputError
-from crossgap.intervals import FloatArray
+from crossgap.metrics.intervals import FloatArray
 
 FEW = 40
 

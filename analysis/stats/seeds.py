@@ -11,7 +11,7 @@ import pandas as pd
 import scipy.stats
 
 from crossgap.errors import InputError
-from crossgap.intervals import FloatArray
+from crossgap.metrics.intervals import FloatArray
 
 EXACT_UP_TO = 12  # 4096 patterns of signs: beyond, they are drawn
 FLIPS = 10_000

@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from crossgap.command import run_command
-from crossgap.datasets.check import Found, check_root
-from crossgap.datasets.table import SPECS
+from crossgap.datasets.known.check import Found, check_root
+from crossgap.datasets.known.table import SPECS
 from crossgap.errors import check_known
 
 

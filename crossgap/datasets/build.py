@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from crossgap.datasets.caption_groups import first_and_others, group_by_caption, same_text
-from crossgap.datasets.class_prompts import (
+from crossgap.datasets.known.class_prompts import (
     TEMPLATE,
     class_prompts,
     class_words,
     ensemble_templates,
     imagenet_prompts,
 )
-from crossgap.datasets.entry import (
+from crossgap.datasets.known.entry import (
     Entry,
     hash_entries,
     image_items,
@@ -23,9 +23,10 @@ from crossgap.datasets.entry import (
     usable_entries,
     without_bad_images,
 )
-from crossgap.datasets.reading import Reading
-from crossgap.datasets.tasks import Answers, Dataset, Extra, FitData, Items, Kind, Pairs, ProbeData, Task
+from crossgap.datasets.readers.reading import Reading
+from crossgap.datasets.tasks import Answers, Dataset, Extra, FitData, Items, Pairs, ProbeData, Task
 from crossgap.names import readable
+from crossgap.vocabulary import Kind
 
 INVERSION_TEMPLATE = "a photo of {}"
 MAX_PAIRS = 5000  # image-text pairs of the gap: the number that most papers use; its metrics depend on it

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from crossgap.datasets.entry import Entry, image_items
+from crossgap.datasets.known.entry import Entry, image_items
 from crossgap.datasets.tasks import Items
 
 

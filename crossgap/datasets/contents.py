@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from crossgap.datasets.entry import Entry
+from crossgap.datasets.known.entry import Entry
 from crossgap.datasets.tasks import Answers
 from crossgap.errors import InputError
 

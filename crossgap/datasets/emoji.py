@@ -9,11 +9,12 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
-from crossgap.datasets.shards import Sample, read_shards
+from crossgap.datasets.readers.shards import Sample, read_shards
 from crossgap.datasets.stratify import stratified
-from crossgap.datasets.tasks import Dataset, FitData, Items, Kind, Pairs, ProbeData, Task
+from crossgap.datasets.tasks import Dataset, FitData, Items, Pairs, ProbeData, Task
 from crossgap.errors import InputError, check_known
-from crossgap.records import read_json
+from crossgap.files import read_json
+from crossgap.vocabulary import Kind
 
 QUERY_DESIGNER = "noto"
 SPLITS = ("train", "val", "test", "sealed")

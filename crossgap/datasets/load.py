@@ -6,20 +6,20 @@ import re
 from pathlib import Path
 
 from crossgap.datasets.bad import BadSamples
-from crossgap.datasets.csv_dataset import TABLES, is_table, load_csv
 from crossgap.datasets.emoji import load_emoji
-from crossgap.datasets.folder import holds_classes, load_folder
-from crossgap.datasets.hub import PREFIX, load_hub
-from crossgap.datasets.known import load_known
-from crossgap.datasets.reading import Reading
-from crossgap.datasets.scenes import is_scenes
+from crossgap.datasets.known.layouts import load_known
+from crossgap.datasets.known.table import SPECS
+from crossgap.datasets.readers.csv_dataset import TABLES, is_table, load_csv
+from crossgap.datasets.readers.folder import holds_classes, load_folder
+from crossgap.datasets.readers.hub import PREFIX, load_hub
+from crossgap.datasets.readers.reading import Reading
+from crossgap.datasets.readers.shard_dataset import load_shards
+from crossgap.datasets.readers.shards import expand_shards
+from crossgap.datasets.readers.tree import is_visible, subfolders
 from crossgap.datasets.scenes.dataset import load_scenes
-from crossgap.datasets.shard_dataset import load_shards
-from crossgap.datasets.shards import expand_shards
+from crossgap.datasets.scenes.options import is_scenes
 from crossgap.datasets.split import is_split
-from crossgap.datasets.table import SPECS
 from crossgap.datasets.tasks import Dataset
-from crossgap.datasets.tree import is_visible, subfolders
 from crossgap.errors import InputError, check_known
 
 _SHARD = re.compile(r"\.tar(\.(gz|bz2|xz|zst|zstd))?$|\.t(gz|bz2|xz|zst)$", re.IGNORECASE)

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from crossgap.datasets.tasks import Dataset, Probe, ProbeData, Task
+from crossgap.datasets.tasks import Dataset, ProbeData, Task
 from crossgap.errors import InputError
-from crossgap.shots import DRAWS, LINEAR_PROBE, SHOTS, class_mean_name
+from crossgap.probes.shots import DRAWS, LINEAR_PROBE, SHOTS, class_mean_name
+from crossgap.vocabulary import Probe
 
 # Items x classes of a linear probe: bounds one step of its solver to some 10 GFLOP at width 512, a fit to
 # minutes. Reached by Food-101 and ImageNet among the known datasets.

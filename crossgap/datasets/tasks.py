@@ -7,18 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 from PIL import Image
 
-from crossgap.datasets.image_formats import decode_image
-from crossgap.datasets.stored import Picture, StoredImage, digest, read_bytes
+from crossgap.datasets.readers.image_formats import decode_image
+from crossgap.datasets.readers.stored import Picture, StoredImage, digest, read_bytes
 from crossgap.errors import InputError
+from crossgap.vocabulary import PROBES, Kind, Modality
 
-Modality = Literal["image", "text"]
-Probe = Literal["class-mean", "linear-probe"]
-Kind = Literal["image-image", "text-text", "image-text", "text-image", "zero-shot"] | Probe
-PROBES: tuple[Probe, ...] = get_args(Probe)
 # What some tasks report beside the usual metrics: revisited Oxford's AP and precisions, BEIR's nDCG, and the
 # mAP@R of the paper's released code, which runs to rank R + 1 where the query is in the gallery.
 Extra = Literal["mAP_trapezoidal", "mP@1", "mP@5", "mP@10", "nDCG@10", "mAP@R+1"]

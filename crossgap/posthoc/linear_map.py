@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from crossgap.errors import InputError
-from crossgap.similarity import unit_rows
+from crossgap.metrics.similarity import unit_rows
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -7,8 +7,8 @@ Models, seeds and settings of inversion are those of `claims`, so that what one 
 
 from dataclasses import replace
 
-from ablations.recipes import claims
 from ablations.study import Study
+from ablations.study.named import claims
 
 ARMS = ("baseline", "centroid", "image-image")
 ROUTES = (

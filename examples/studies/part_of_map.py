@@ -7,8 +7,8 @@ Its name stays that of the whole, so that `analysis.term_map --into` can put it 
 
 from dataclasses import replace
 
-from ablations.recipes import first_map
 from ablations.study import Study
+from ablations.study.named import first_map
 
 ARMS = ("baseline", "separation", "separation-semantic", "vicreg", "rafa")
 

@@ -8,10 +8,10 @@ A study in Python is code that runs with your rights; a TOML or YAML file is onl
 from dataclasses import replace
 
 from ablations.search import MODES
-from ablations.space import Axis
 from ablations.study import Arm, Study, grid_arms
+from ablations.study.axes import Axis
 from crossgap.evaluation import EvaluationConfig, InversionPlan
-from crossgap.presets import preset
+from crossgap.inversion.presets import preset
 from pretrain.labels import description_of, label_of
 from pretrain.recipes import RECIPES
 

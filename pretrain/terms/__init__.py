@@ -7,8 +7,8 @@ is the trainer's business.
 
 from __future__ import annotations
 
-from crossgap.gap import centroid_uniformity, pair_distance, squared_centroid_distance
-from crossgap.misalignment import cross_uniformity
+from crossgap.metrics.gap import centroid_uniformity, pair_distance, squared_centroid_distance
+from crossgap.metrics.misalignment import cross_uniformity
 from pretrain.terms.adversarial import ModalityClassifier
 from pretrain.terms.consistency import cross_modal_consistency, in_modal_consistency
 from pretrain.terms.distillation import SelfDistillation

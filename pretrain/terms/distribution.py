@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from crossgap.misalignment import uniformity
+from crossgap.metrics.misalignment import uniformity
 
 
 def in_modal_uniformity(image_BD: Tensor, text_BD: Tensor) -> Tensor:

@@ -22,29 +22,12 @@ from crossgap.datasets.scenes.captions import (
     with_article,
 )
 from crossgap.datasets.scenes.objects import object_names
-from crossgap.datasets.scenes.options import SceneOptions
+from crossgap.datasets.scenes.options import SceneOptions, split_size
 from crossgap.datasets.scenes.render import render
-from crossgap.datasets.scenes.world import (
-    COLOURS,
-    FACTORS,
-    PLACES,
-    Scenes,
-    draw_scenes,
-    factor_values,
-    split_size,
-)
+from crossgap.datasets.scenes.world import COLOURS, FACTORS, PLACES, Scenes, draw_scenes, factor_values
 from crossgap.datasets.stratify import stratified
-from crossgap.datasets.tasks import (
-    Answers,
-    Dataset,
-    Factor,
-    FitData,
-    Items,
-    Kind,
-    Pairs,
-    ProbeData,
-    Task,
-)
+from crossgap.datasets.tasks import Answers, Dataset, Factor, FitData, Items, Pairs, ProbeData, Task
+from crossgap.vocabulary import Kind
 
 TEMPLATE = "a {}"
 NOTHING = "nothing"  # the value of the factor "second" where a scene has no second thing

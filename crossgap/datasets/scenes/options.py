@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any
 
-from crossgap.datasets.scenes.objects import MOST_OBJECTS, UNSEEN
+from crossgap.datasets.scenes.names import HELD_OUT_DESIGNER, MOST_OBJECTS, UNSEEN
 from crossgap.errors import InputError, check_known
 
 PREFIX = "scenes"
@@ -177,3 +177,30 @@ def _written(field_name: str) -> str:
     """Write the name of a field as it stands in the name of a dataset."""
     prefix = "mention_"
     return f"mention.{field_name.removeprefix(prefix)}" if field_name.startswith(prefix) else field_name
+
+
+# What each evaluation split asks. Objects, designers and pairs of object and colour that are held out are in
+# no other split.
+SPLITS: dict[str, str] = {
+    "train": "scenes that models are trained on",
+    "fit": "further scenes like those of training, that maps and probes are fitted on",
+    "val": "new scenes of seen objects, on which settings are chosen",
+    "test": "new scenes of seen objects",
+    "test-designer": f"scenes drawn by {HELD_OUT_DESIGNER}, whom training never shows",
+    "test-pairs": "pairs of object and colour that training never shows",
+    "test-objects": "objects that training never shows and captions never name",
+    "sealed": "new scenes of seen objects, for a study that was fixed beforehand",
+}
+
+
+def split_size(options: SceneOptions, split: str) -> int:
+    """Count the scenes of a split; of training those that can be measured, its first ones.
+
+    Raises:
+        InputError: an unknown split.
+    """
+    check_known(split, SPLITS, "split of scenes")
+    if split == "fit":
+        return options.fit
+    limited = split == "train" and options.pairs > 0
+    return min(options.pairs, options.scenes) if limited else options.scenes

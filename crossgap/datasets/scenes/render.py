@@ -6,16 +6,9 @@ from functools import cache
 
 import numpy as np
 
-from crossgap.datasets.scenes.objects import (
-    HELD_OUT_DESIGNER,
-    SIZES,
-    TURNS,
-    Sprite,
-    designers_of,
-    object_names,
-    sprite,
-)
-from crossgap.datasets.scenes.world import COLOURS, SIDE, TINTS, Drawing, Scenes
+from crossgap.datasets.scenes.names import HELD_OUT_DESIGNER, SIDE
+from crossgap.datasets.scenes.objects import SIZES, TURNS, Sprite, designers_of, object_names, sprite
+from crossgap.datasets.scenes.world import COLOURS, TINTS, Drawing, Scenes
 
 _BEYOND = max(SIZES) // 10  # pixels by which a cut-out may stand out of its scene
 

@@ -8,32 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from crossgap.datasets.scenes.draws import key_of, uniforms
-from crossgap.datasets.scenes.objects import (
-    HELD_OUT_DESIGNER,
-    MOST_OBJECTS,
-    SIZES,
-    TURNS,
-    UNSEEN,
-    designers_of,
-    object_names,
-)
-from crossgap.datasets.scenes.options import SceneOptions
+from crossgap.datasets.scenes.names import HELD_OUT_DESIGNER, MOST_OBJECTS, SIDE, UNSEEN
+from crossgap.datasets.scenes.objects import SIZES, TURNS, designers_of, object_names
+from crossgap.datasets.scenes.options import SPLITS, SceneOptions
 from crossgap.errors import check_known
-
-SIDE = 64  # pixels of a scene
-
-# What each evaluation split asks. Objects, designers and pairs of object and colour that are held out are in
-# no other split.
-SPLITS: dict[str, str] = {
-    "train": "scenes that models are trained on",
-    "fit": "further scenes like those of training, that maps and probes are fitted on",
-    "val": "new scenes of seen objects, on which settings are chosen",
-    "test": "new scenes of seen objects",
-    "test-designer": f"scenes drawn by {HELD_OUT_DESIGNER}, whom training never shows",
-    "test-pairs": "pairs of object and colour that training never shows",
-    "test-objects": "objects that training never shows and captions never name",
-    "sealed": "new scenes of seen objects, for a study that was fixed beforehand",
-}
 
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (214, 48, 49), "orange": (240, 140, 40), "yellow": (245, 214, 66), "green": (64, 160, 76),
@@ -114,19 +92,6 @@ def factor_values(scenes: Scenes, split: str) -> dict[str, list[str]]:
     values = {name: [words[place] for place in places_N] for name, (words, places_N) in columns.items()}
     values["designer"] = designers
     return {name: values[name] for name in FACTORS}
-
-
-def split_size(options: SceneOptions, split: str) -> int:
-    """Count the scenes of a split; of training those that can be measured, its first ones.
-
-    Raises:
-        InputError: an unknown split.
-    """
-    check_known(split, SPLITS, "split of scenes")
-    if split == "fit":
-        return options.fit
-    limited = split == "train" and options.pairs > 0
-    return min(options.pairs, options.scenes) if limited else options.scenes
 
 
 def draw_scenes(options: SceneOptions, split: str, index_N: np.ndarray) -> Scenes:

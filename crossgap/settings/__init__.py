@@ -1,0 +1,1 @@
+"""Settings: read strictly from files and command lines, changed by their paths, compared."""
