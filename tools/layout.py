@@ -111,16 +111,29 @@ def _length(node: ast.ClassDef | ast.FunctionDef) -> int:
 
 def rooms(known: dict[str, Path]) -> dict[str, set[str]]:
     """Tell which rooms, folders of modules, use which others."""
+    used_by = {name: imports(name, path, known) for name, path in known.items()}
+    room = {name: _room(name, path, known, used_by) for name, path in known.items()}
     used: dict[str, set[str]] = defaultdict(set)
-    for name, path in known.items():
-        here = room_of(path)
-        used[here] |= {room_of(known[module]) for module in imports(name, path, known)} - {here}
+    for name, others in used_by.items():
+        used[room[name]] |= {room[other] for other in others} - {room[name]}
     return dict(used)
 
 
-def room_of(path: Path) -> str:
-    """Name the folder that a module lies in, at most one below its package."""
-    return "/".join(path.relative_to(ROOT).parent.parts[:2])
+def _room(name: str, path: Path, known: dict[str, Path], used_by: dict[str, set[str]]) -> str:
+    """Name the folder that a module lies in, at most one below its package.
+
+    Modules of the package itself are two rooms: what the rooms below need, and what needs the rooms.
+    """
+    package, *below = path.relative_to(ROOT).parent.parts[:2]
+    if below:
+        return f"{package}/{below[0]}"
+    inside = [module for module, file in known.items() if file.parent.parent == ROOT / package]
+    needed, left = set[str](), inside
+    while left:
+        found = {other for module in left for other in used_by[module]} - needed
+        left = [module for module in found if known[module].parent == ROOT / package]
+        needed |= set(left)
+    return f"{package}/{'base' if name in needed else 'commands'}"
 
 
 def picture(known: dict[str, Path]) -> str:
@@ -130,7 +143,7 @@ def picture(known: dict[str, Path]) -> str:
     for package in PACKAGES:
         lines.append(f"  subgraph {package}")
         inside = sorted(room for room in used if room.split("/")[0] == package)
-        lines += [f'    {_id(room)}["{room.partition("/")[2] or f"{package}: the rest"}"]' for room in inside]
+        lines += [f'    {_id(room)}["{room.partition("/")[2]}"]' for room in inside]
         lines.append("  end")
     lines += [
         f"  {_id(room)} --> {_id(other)}" for room in sorted(used) for other in sorted(_direct(used, room))
