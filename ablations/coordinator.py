@@ -20,6 +20,7 @@ from optuna.trial import Trial
 from ablations.ledger import Cell, Ledger
 from ablations.objectives import losses_against
 from ablations.outcome import write_outcome
+from ablations.own_terms import own_terms
 from ablations.status import Display
 from ablations.storage import MOST_RETRIES, Storage
 from ablations.study import Arm, Study
@@ -291,6 +292,7 @@ class Coordinator:
             seed=seed,
             folder=self._folder(arm.name, seed),
             evaluation=self.plan.evaluation_of(arm),
+            own_terms=own_terms(arm.train.objective.weights, self.plan.source),
         )
 
     def _under_way(self) -> set[Cell]:

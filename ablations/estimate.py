@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from ablations.own_terms import own_terms
 from ablations.stages import Stages, training_key
 from ablations.study import Study
 from ablations.trial import TrialSpec, result_of, trial_folder
@@ -36,7 +37,8 @@ def print_plan(plan: Study, folder: Path, template: TrialSpec, *, total: int, wo
     for arm, seed in cells:
         result = result_of(trial_folder(folder, arm, seed))
         spec = replace(template, arm=plan.arm(arm), seed=seed)
-        made = stages.find("train", training_key(spec.train_config(), folder))
+        own = own_terms(spec.arm.train.objective.weights, plan.source)
+        made = stages.find("train", training_key(spec.train_config(), folder, own))
         if result is None:
             missing.append((arm, seed, made is not None))
         state = "to run" if result is None else result["state"]

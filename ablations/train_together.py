@@ -9,6 +9,7 @@ from typing import Annotated
 import torch
 import tyro
 
+from ablations.own_terms import OwnTerms
 from ablations.trial import TRAIN_FILE
 from crossgap.command import run_command
 from crossgap.records import read_json
@@ -25,6 +26,8 @@ def main(folder: Annotated[Path, tyro.conf.Positional]) -> None:
         folder: of the trial.
     """
     asked = read_json(folder / TRAIN_FILE)
+    own_terms: OwnTerms = strict(asked["own_terms"], OwnTerms, TRAIN_FILE)
+    own_terms.learn()
     config: TrainConfig = strict(asked["config"], TrainConfig, TRAIN_FILE)
     torch.set_num_threads(config.threads or 1)
     with joined(config.device) as processes:
