@@ -32,6 +32,7 @@ from ablations.study import AS_TRAINED, Arm, Study, grid_arms
 from crossgap.errors import InputError
 from crossgap.evaluation import EvaluationConfig, InversionPlan
 from crossgap.inversion import InversionConfig, Target
+from pretrain.labels import description_of
 from pretrain.recipes import RECIPES
 from pretrain.recipes import smoke as smoke_training
 
@@ -421,7 +422,7 @@ def smoke(study: Study) -> Study:
     """Shrink a study to its smallest form: the same path in minutes, with numbers that mean nothing.
 
     Axes stay as they are; the trainings that they vary are small through the baseline. So do inversions where
-    an axis varies them.
+    an axis varies them. Of the seeds one is left, of a study with up to four arms two.
     """
     evaluation = study.evaluation
     varied = any(axis.name.startswith(OF_EVALUATION) for axis in study.axes)
@@ -444,10 +445,12 @@ def smoke(study: Study) -> Study:
     searches = {mode: replace(study.searches.get(mode, MODES[mode]), trials=3) for mode in modes}
     return replace(
         study,
+        description=f"{study.description} In its smoke form: its numbers mean nothing.".strip(),
         arms=tuple(
             replace(
                 arm,
                 train=smoke_training(arm.train),
+                description=_described(arm),
                 evaluation=None if arm.evaluation is None else replace(arm.evaluation, num_neighbours=2),
             )
             for arm in study.arms
@@ -459,6 +462,15 @@ def smoke(study: Study) -> Study:
         smoke=True,
         core_seconds=6,
     )
+
+
+def _described(arm: Arm) -> str:
+    """Say what an arm is in the smoke form; words that were made from its configuration are made anew."""
+    small = smoke_training(arm.train)
+    said = description_of(small) if arm.description == description_of(arm.train) else arm.description
+    size = f"{small.steps} steps of {small.batch_size} pairs"
+    size += f", width {small.model.width}" if small.encoder is None else ""
+    return f"{said}; smoke form: {size}" if said else f"smoke form: {size}"
 
 
 def _duration(seconds: float) -> str:
