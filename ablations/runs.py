@@ -28,6 +28,8 @@ from crossgap.reading.setting_columns import with_inversion, with_inversions, wi
 from crossgap.reading.treatment import configuration
 from crossgap.records import read_rows
 
+_WIDE = 100_000  # characters of a line that is written to no terminal
+
 
 def status(folder: Annotated[Path, tyro.conf.Positional]) -> int:
     """List a study's trials: complete, failed with the reason, or how far they are.
@@ -42,12 +44,12 @@ def status(folder: Annotated[Path, tyro.conf.Positional]) -> int:
     for name, arm in _trials(study).items():
         row = (name, arm.get("label", ""), *_state(folder / "trials" / name))
         table.add_row(*(Text(cell) for cell in row))
-    Console().print(table)
+    _print(table)
     return 0
 
 
 def export(folder: Annotated[Path, tyro.conf.Positional], *, to: Path) -> int:
-    """Write a study's rows as one CSV or parquet table, with a column for each setting that varies.
+    """Write a study's rows as one CSV or parquet table, with labels and a column for each varying setting.
 
     Args:
         folder: the study's folder, as runs/demo.
@@ -68,7 +70,8 @@ def export(folder: Annotated[Path, tyro.conf.Positional], *, to: Path) -> int:
                 config = configuration(read_json(path))
                 configs.setdefault(arm["name"], with_inversion(config, path.parent))
     rows = read_rows([path for path in paths if path.exists()])
-    frame = with_inversions(with_settings(rows, configs))
+    labels = {arm["name"]: str(arm.get("label") or arm["name"]) for arm in study["arms"]}
+    frame = with_inversions(with_settings(rows, configs, labels))
     with atomic_path(to) as temporary:
         writers[to.suffix](frame, temporary)
     print(f"{to}: {len(frame)} rows")
@@ -144,8 +147,16 @@ def objectives() -> int:
         table.add_row(
             name, {"maximize": "high", "minimize": "low"}[objective.direction], objective.description
         )
-    Console().print(table)
+    _print(table)
     return 0
+
+
+def _print(table: Table) -> None:
+    """Print a table, in a file or a pipe without breaking its lines."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDE)
+    console.print(table)
 
 
 COMMANDS: dict[str, Callable[..., int]] = {

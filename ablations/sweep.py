@@ -37,7 +37,8 @@ from crossgap.command import run_command
 from crossgap.encoders.devices import resolve_device
 from crossgap.errors import InputError
 from crossgap.files import check_place, read_json
-from crossgap.settings.changes import nested, overlaid
+from crossgap.settings.changes import as_table, nested, overlaid
+from crossgap.settings.documents import write_yaml
 from crossgap.settings.options import NO_CHANGES, Changes
 from crossgap.settings.same import check_same
 
@@ -72,7 +73,7 @@ def main(
         data: world of a named study: scenes or emoji; default: scenes, of map emoji.
         mode: grid (designed arms), qmc (points spread evenly), tune (the best point) or pareto (the best
             compromises); default: the study's.
-        smoke: its smallest form; the numbers mean nothing.
+        smoke: its smallest form, with one or two of its seeds; the numbers mean nothing.
         out: folder of the study; default runs/<study>, with -<data>, -<mode> and -smoke where given.
         trials: total number of trials, counting those already done: cells (arm and seed) of a grid, by
             default all; points of a search, each with every seed.
@@ -99,6 +100,7 @@ def main(
     plan = changed_study(_plan(study, data, mode, smoke=smoke, seeds=seeds), settings)
     if changes.show:
         changes.print(nested(settings))
+        print("".join(f"# {line}\n" for line in _resolved(plan)), end="")
         return 0
     target = resolve_device(device)
     pool = _pool(device, target)
@@ -152,12 +154,38 @@ def main(
 
 
 def _plan(study: str, data: str | None, mode: Mode | None, *, smoke: bool, seeds: int | None) -> Study:
-    plan = find_study(study, data)
+    whole = plan = find_study(study, data)
     if smoke:
         plan = shrink(plan)
     if seeds is not None:
         plan = replace(plan, seeds=tuple(range(seeds)))
+    if smoke:
+        print(_smaller(whole, plan), file=sys.stderr)
     return plan if mode in (None, plan.mode) else plan.in_mode(mode)
+
+
+def _resolved(plan: Study) -> list[str]:
+    """Write the inversion plans that a study comes to, presets and smoke form filled in, line by line."""
+    own = [arm.name for arm in plan.arms if arm.evaluation is not None]
+    lines = ["what the inversion plans come to (read back from these lines is nothing):"]
+    for into, made in plan.evaluation.plans.items():
+        values = as_table(made, made)
+        settings = values.pop("config") | {name: value for name, value in values.items() if value != []}
+        lines += write_yaml({into: settings}).splitlines()
+    return lines + ([f"with plans of their own: {', '.join(own)}"] if own else [])
+
+
+def _smaller(whole: Study, small: Study) -> str:
+    """Say what the smoke form of a study leaves out."""
+    kept = ", ".join(map(str, small.seeds))
+    seeds = f"seed{'s' * (len(small.seeds) > 1)} {kept}"
+    if len(small.seeds) < len(whole.seeds):
+        seeds += f" of {len(whole.seeds)} (--seeds {len(whole.seeds)} runs them all)"
+    steps = small.arm(small.baseline).train.steps
+    return (
+        f"smoke form of {whole.name}: {seeds}, {steps} steps of training, {small.limit} items a task; its "
+        "numbers mean nothing"
+    )
 
 
 def _cores() -> int:

@@ -118,8 +118,9 @@ def contrasts(
         :data:`COLUMNS`. ``estimate`` in the unit of the row. ``queries_*`` bound it over queries (whole
         classes resampled), ``seeds_*`` by t over seeds, ``both_*`` over both at once where so few seeds
         support it; ``p`` is that of what decides (:class:`analysis.evidence.Evidence`), of values without
-        queries that of t. ``q``: Benjamini-Hochberg, over the rows of single datasets and over those of means
-        apart (exploration: nobody declared one of them beforehand). ``equivalent``: whether a test of
+        queries that of t; missing of one seed, which tells no arms apart. ``q``: Benjamini-Hochberg, over
+        the rows of single datasets and over those of means apart (exploration: nobody declared one of them
+        beforehand). ``equivalent``: whether a test of
         equivalence (TOST, at half of 1 - level: the simulation finds that at .05 it claims too much) finds
         the difference within ``margin``, fractions alone. ``seeds_needed``: for a difference of one point at
         power .8. wins, ties, losses: seeds, of a mean datasets. ``dataset`` names the dataset, or is empty of
@@ -221,6 +222,8 @@ def _row(
         found |= {"queries_low": evidence.low, "queries_high": evidence.high, "p": evidence.p}
         names = ("both_low", "both_high", "n_queries", "n_classes", "n_datasets")
         found |= {name: getattr(evidence, name) for name in names}
+    if row["n_seeds"] < 2:  # what queries of one pair of models say is no test of what the arms differ in
+        found["p"] = _NAN
     if row["unit"] == FRACTION and row["n_seeds"] > 1:
         differences = [value for _, value in row["per_seed"]]
         test = equivalence(differences, margin, alpha=(1 - bootstrap.level) / 2)

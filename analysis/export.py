@@ -22,7 +22,8 @@ Kind = Literal["csv", "parquet"]
 def frames(study: Study, results: Results) -> dict[str, pd.DataFrame]:
     """Give the frames of a report by file name; empty ones are left out. Values keep their full precision.
 
-    Behind an arm's name stands a column for each setting that varies over arms, typed (docs/rows.md).
+    Behind an arm's name stand its label and a column for each setting that varies over arms, typed
+    (docs/rows.md).
 
     ``models``: every quantity of every model; ``arms``: means over seeds with t intervals; ``contrasts``:
     arms minus the baseline, of each dataset and over datasets; ``power``: seeds that differences would need;
@@ -46,8 +47,9 @@ def frames(study: Study, results: Results) -> dict[str, pd.DataFrame]:
         "over_datasets": results.over_datasets,
         "over_native": results.over_native,
     }
+    labels = {arm.name: arm.label for arm in study.arms}
     return {
-        name: _plain(with_settings(frame, study.configs) if "arm" in frame else frame)
+        name: _plain(with_settings(frame, study.configs, labels) if "arm" in frame else frame)
         for name, frame in found.items()
         if len(frame)
     }

@@ -45,7 +45,7 @@ def reproduce(study: Study) -> list[str]:
     if not study.mode or "," in study.name:
         return []
     name = shlex.quote(study.name)
-    options = [f"--seeds {len(study.seeds)}"] if not study.smoke else ["--smoke"]
+    options = ["--smoke"] * study.smoke + [f"--seeds {len(study.seeds)}"]
     options += [f"--mode {study.mode}"] if study.mode != "grid" else []
     return [
         *commands,

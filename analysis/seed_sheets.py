@@ -29,6 +29,7 @@ NAMES = {
     OBJECT_BIAS: "object bias: similarity by object minus by colour",
 }
 MODALITY_LETTERS = {"image": "a", "text": "b"}
+_ONE_SEED = "one seed cannot tell"
 CELLS = (
     "Cells are pairs of seed and dataset; left out are those that make no complete crossing of what both "
     "sides have."
@@ -124,7 +125,8 @@ def _contrast_note(results: Results, over_datasets: bool) -> str:
     note = (
         f"Paired by seed and query. Below the difference: {level_words(results)} interval over queries, "
         "whole classes resampled; over both: over seeds and queries, from three seeds. p: of the interval "
-        "over both; without one the larger of p (t) and that of flipping signs class by class. q: "
+        "over both; without one the larger of p (t) and that of flipping signs class by class; of one seed "
+        "none: its interval over queries speaks of these two models, not of what their arms differ in. q: "
         "Benjamini-Hochberg over all rows of single datasets, and over those of means over datasets."
     )
     if over_datasets:
@@ -143,16 +145,17 @@ def _contrast(row: dict[str, Any], scale: float, digits: int) -> tuple[Cell, ...
     needed = row["seeds_needed"]
     within = {True: "yes", False: "not shown"}.get(row["equivalent"], ABSENT)
     one_seed = row["n_seeds"] < 2
+    counts = f"{row['wins']} / {row['ties']} / {row['losses']}"
     return (
         Cell(number(scale * row["estimate"], digits, signed=True), bounds("queries")),
-        Cell(bounds("seeds") or ABSENT),
+        Cell(_ONE_SEED if one_seed else bounds("seeds") or ABSENT),
         Cell(bounds("both") or ABSENT),
         Cell(seeds),
         Cell(str(row["n_seeds"])),
         Cell(number(row["effect_size"], 2, signed=True)),
-        Cell(f"{row['wins']} / {row['ties']} / {row['losses']}"),
+        Cell(ABSENT if one_seed and row["dataset"] else counts),
         Cell(p_value(row["p_t"])),
-        Cell(ABSENT if one_seed else p_value(row["p_flip"]), f"least {p_value(row['p_flip_least'])}"),
+        Cell(ABSENT) if one_seed else Cell(p_value(row["p_flip"]), f"least {p_value(row['p_flip_least'])}"),
         Cell(p_value(row["p"])),
         Cell(p_value(row["q"])),
         Cell(within, ABSENT if within == ABSENT else f"p {p_value(row['p_equivalence'])}"),

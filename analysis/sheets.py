@@ -415,8 +415,8 @@ def trainings(study: Study) -> list[Table]:
         return []
     columns = ("arm", "recipe", "what it changes in its recipe", "how it differs from the baseline")
     note = (
-        "From the configurations beside the models. In brackets: the recipe's value. A recipe in its "
-        "smallest form, or on scenes with the settings that all have there, counts as itself."
+        "From the configurations beside the models. In brackets: the recipe's value. A recipe on scenes with "
+        "the settings that all have there counts as itself; what a smoke run makes smaller is listed."
     )
     return [Table("How the models were trained", columns, tuple(rows), note, text_columns=4)]
 

@@ -243,7 +243,7 @@ def _read_run(folder: Path) -> Study:
         arms=arms,
         baseline=None,
         seeds=tuple(sorted(set(models["seed"]))),
-        smoke=False,
+        smoke=bool(rows["study"].str.endswith(", smoke").any()),
         selection="",
         trials=trials,
         rows=rows,

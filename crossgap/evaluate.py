@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
+import tyro
 from rich.console import Console
 
 from crossgap.callable import EvaluateModule
@@ -21,7 +22,12 @@ from crossgap.command import run_command
 from crossgap.datasets.build import INVERSION_TEMPLATE
 from crossgap.datasets.features import feature_dataset
 from crossgap.datasets.known.check import check_root
-from crossgap.datasets.known.table import PAPER_IMAGE_SETS, PAPER_LONG_TEXT_SETS, PAPER_TEXT_SETS, SPECS
+from crossgap.datasets.known.table import (
+    PAPER_IMAGE_SETS,
+    PAPER_LONG_TEXT_SETS,
+    PAPER_TEXT_SETS,
+    SPECS,
+)
 from crossgap.datasets.load import load_dataset
 from crossgap.datasets.readers.feature_files import read_features
 from crossgap.datasets.readers.image_formats import allow_pixels
@@ -56,6 +62,8 @@ PAPER_ROUTES = (
     "chance", "native", "oti", "ovi", "untrained_tokens", "centred", "class_pca", "random_subspace",
     "isoclip",
 )  # fmt: skip
+# of the smallest form: items of each side, steps of inversion
+SMOKE_LIMIT, SMOKE_STEPS = 60, 4
 
 
 def main(
@@ -70,14 +78,14 @@ def main(
     data_root: Path | None = None,
     split: str = "test",
     routes: tuple[str, ...] = (),
-    probes: tuple[Probe, ...] | None = None,
+    probes: tuple[str, ...] | None = None,
     limit: int | None = None,
     max_bad: int = 0,
     max_pixels: int | None = None,
     whole_texts: bool = False,
     choose: Literal["val", "preset"] = "val",
     schedule: Schedule = "paper",
-    steps: int | None = None,
+    steps: Annotated[int | tuple[int, ...] | None, tyro.conf.arg(metavar="INT")] = None,
     num_tokens: tuple[int, ...] = (),
     learning_rate: tuple[float, ...] = (),
     weight_decay: tuple[float, ...] = (),
@@ -92,14 +100,16 @@ def main(
     threads: int | None = None,
     cache: Path | None = None,
     all_metrics: bool = False,
+    smoke: bool = False,
     changes: Changes = NO_CHANGES,
 ) -> int:
     """Measure an encoder on datasets, or features made elsewhere: retrieval by routes, zero-shot, gap.
 
-    Each dataset that is done is kept in out/datasets, so that the same command resumes an interrupted run. A
-    call that adds routes or inversion settings to those of a finished out encodes nothing again, and inverts
-    what is new. Of a model trained here the settings, the curves, the arm and the seed of its training go
-    along, so that python -m analysis.report compares several such folders as arms of a study.
+    Each dataset that is done is kept in out/datasets, so that the same command resumes an interrupted run. To
+    add routes or inversion settings to a finished out, name those that it has and the new ones: nothing is
+    encoded again, and only what is new is inverted; a call that leaves one out is refused. Of a model trained
+    here the settings, the curves, the arm and the seed of its training go along, so that python -m
+    analysis.report compares several such folders as arms of a study.
 
     Args:
         out: folder for rows.jsonl and the tables that pictures are drawn from.
@@ -112,10 +122,11 @@ def main(
         preset: the paper's datasets, splits and settings, beside its figures (docs/reproduce.md).
         backbone: a model of the paper, in place of --encoder; --pretrained FILE says where its weights lie.
         data_root: folder that holds the folders of known datasets.
-        split: split to report; settings are chosen on split val where there is one.
+        split: split to report; settings are chosen on split val where there is one. Data without splits
+            are measured whole, which is printed and written as split all.
         routes: how query and gallery are made; default: all, with a preset inversion and some controls.
-        probes: classify images by training images with classes: by the nearest class mean, by a linear
-            probe (slow); '--probes' alone: neither; default: class-mean, with a preset neither.
+        probes: classify images by training images with classes: class-mean, by the nearest mean of a class;
+            linear-probe (slow); '--probes' alone: neither; default: class-mean, with a preset neither.
         limit: keep so many concepts (emoji), scenes, or items of each side, spread over the classes.
         max_bad: samples of each dataset that cannot be used to leave out, counted in the protocol; each image
             is then decoded once more.
@@ -123,13 +134,14 @@ def main(
         whole_texts: the .txt part of a sample is one caption, not one a line.
         choose: where ranks, strengths and inversion settings come from: split val, or published values.
         schedule: the paper's, or fast, which reaches its loss in far fewer steps (docs/inversion.md).
-        steps: inversion steps, of both directions; default: the schedule's for this encoder.
+        steps: where inversion ends, of both directions, one number; default: the schedule's for this encoder.
+            Earlier steps cost nothing more: --snapshots.
         num_tokens: pseudo-token counts to compare; default: the paper's for this encoder.
         learning_rate: learning rates of inversion to compare.
         weight_decay: weight decays of AdamW to compare.
         init_std: standard deviations of the initial noise to compare.
         method: optimizers to compare: adamw, lbfgs.
-        snapshots: steps at which inverted features are scored.
+        snapshots: steps at which inverted features are scored, as --steps 8 --snapshots 4 8.
         template: prompts of OTI to compare, with {} for the pseudo-tokens; default: the dataset's.
         seed: of inversion noise and random controls.
         engine: lean, tower, or auto (lean where the towers allow it).
@@ -138,11 +150,26 @@ def main(
         threads: CPU threads; default: torch's choice.
         cache: folder of features and inversions that several outs may share; default: out/features.
         all_metrics: print every metric of gap and geometry, not the leading ones alone.
+        smoke: the same path in its smallest form: 60 items of each side and 4 steps of inversion, unless
+            --limit and --steps say otherwise; its numbers mean nothing, and its rows say so: their study is
+            "evaluate, smoke".
     """
+    if smoke:
+        limit = SMOKE_LIMIT if limit is None else limit
+        steps = SMOKE_STEPS if steps is None else steps
     routes = routes or (PAPER_ROUTES if preset else tuple(ROUTES))
     for route in routes:
         check_known(route, ROUTES, "route")
-    probed = probes if probes is not None else () if preset else EvaluationConfig.probes
+    if probes is None:
+        probed = () if preset else EvaluationConfig.probes
+    else:
+        probed = strict(probes, tuple[Probe, ...], "--probes")
+    if isinstance(steps, tuple):
+        several = " ".join(map(str, steps))
+        raise InputError(
+            f"--steps {several}: one number, where inversion ends; --steps {max(steps, default=8)} "
+            f"--snapshots {several} looks at earlier ones on its way"
+        )
     if steps is not None and steps < 1:
         raise InputError(f"--steps must be at least 1, not {steps}")
     if backbone is not None:
@@ -256,7 +283,7 @@ def main(
         "split": split,
         "limit": limit,
         "choose": choose,
-    }
+    } | ({"smoke": True} if smoke else {})
     evaluations = {name: asdict(one) for name, one in configs.items()}
     settings = {**about, "fingerprint": source.fingerprint, "evaluation": evaluations}
     configs, document = _claim(out, settings, configs)
@@ -264,7 +291,7 @@ def main(
     if run is not None:
         carry(run, out)
     provenance = Provenance(
-        study="evaluate",
+        study="evaluate, smoke" if smoke else "evaluate",
         arm=source.name if run is None else run.arm,
         seed=0 if run is None else run.seed,
         pairs_seen=None if run is None else run.pairs_seen,
@@ -310,6 +337,8 @@ def main(
         )
     for part in parts_shown:
         console.print(part)
+    if smoke:
+        print(f"smoke form (limit {limit}, {steps} steps): the path works, the numbers mean nothing\n")
     if missing:
         print(f"not found below {data_root}: {', '.join(missing)}\n")
     if preset:

@@ -69,6 +69,7 @@ def summary(
         parts += _probe_table({task.task: task for task in probes if task.task in probe_columns()})
         parts += _gap_table(of_dataset, all_metrics)
         parts += _factor_table(of_dataset)
+        parts += _other_settings([row for row in rows if (row.dataset, row.split) == (dataset, split)])
     if skipped:
         parts += [Text("not measured", style="bold"), _skipped_table(skipped)]
     return parts
@@ -177,16 +178,16 @@ def _cells(result: RouteResult, decides: bool) -> list[Text]:
 
 
 def _setting(result: RouteResult) -> str:
-    row, parts = result.row, []
-    if row.num_tokens is not None:
-        parts.append(f"{row.num_tokens} token" + "s" * (row.num_tokens != 1))
-    if row.steps is not None:
-        parts.append(f"{row.steps} step" + "s" * (row.steps != 1))
-    if row.setting:
-        parts.append(row.setting)
-    if result.chosen != "none":
-        parts.append(f"({result.chosen})")
-    return ", ".join(parts).replace(", (", " (")
+    words = _setting_words(result.row.num_tokens, result.row.steps, result.row.setting)
+    chosen = f"({result.chosen})" if result.chosen != "none" else ""
+    return f"{words} {chosen}".strip()
+
+
+def _setting_words(num_tokens: int | None, steps: int | None, setting: str) -> str:
+    """Say tokens, steps and what a plan compares, those that there are."""
+    counted = [(num_tokens, "token"), (steps, "step")]
+    parts = [f"{count} {name}" + "s" * (count != 1) for count, name in counted if count is not None]
+    return ", ".join([*parts, *([setting] if setting else [])])
 
 
 def _below(task: TaskComparison) -> Iterator[Text]:
@@ -289,6 +290,27 @@ def _factor_table(rows: Sequence[Row]) -> list[RenderableType]:
         Text(f"Protocol: {known[0].protocol}", style="dim"),
         Text(),
     ]
+
+
+def _other_settings(rows: Sequence[Row]) -> list[RenderableType]:
+    """Say that several settings of inversion were measured, of which a table shows one, and where all are."""
+    points = [row for row in rows if row.selection == "curve" and _is_inverted(row)]
+    named = list(dict.fromkeys(_setting_words(row.num_tokens, None, row.setting) for row in points))
+    if len(named) < 2:
+        return []
+    more = f"; and {len(named) - _LISTED} more" if len(named) > _LISTED else ""
+    return [
+        Text(
+            f"Inversion was measured under {len(named)} settings ({'; '.join(named[:_LISTED])}{more}). A "
+            "table shows one of them a route, that of its last column. All are in rows.jsonl with their "
+            "values: columns setting, num_tokens and steps, selection curve (docs/rows.md)."
+        ),
+        Text(),
+    ]
+
+
+def _is_inverted(row: Row) -> bool:
+    return row.route in ROUTE_WORDS and ROUTE_WORDS[row.route].family == "inversion"
 
 
 def _slope(row: Row) -> str:

@@ -4,7 +4,7 @@
 
 A term is a function of views that ends in a 0-d tensor; ``pretrain/data/views.py`` lists the views. Here: the
 cosine of true pairs, pulled up. One seed and a model this small show the path, no effect: for that, sweep
-several seeds (docs/studies.md).
+several seeds (examples/studies/own_term.py).
 """
 
 from __future__ import annotations

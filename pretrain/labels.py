@@ -96,13 +96,13 @@ def _recipe_words(nearest: _Nearest) -> tuple[str, str]:
 def changes_of_recipe(config: TrainConfig) -> dict[str, tuple[Value, Value]]:
     """Tell what a run changes in the recipe that it is called after: setting -> (the recipe's, its own).
 
-    A recipe on scenes has the settings that all arms share there, one in its smoke form those of that form.
+    A recipe on scenes has the settings that all arms share there; what the smoke form makes smaller is said.
     An unknown name is no recipe, of which nothing can be changed.
     """
     known = RECIPES | FINE_TUNING
     if config.recipe not in known:
         return {}
-    return _nearest(config, {config.recipe: known[config.recipe]}).changed
+    return _nearest(config, {config.recipe: known[config.recipe]}, smallest=False).changed
 
 
 def arm_name(config: TrainConfig) -> str:
@@ -160,8 +160,11 @@ class _Form(NamedTuple):
     essence: dict[str, Value]
 
 
-def _nearest(config: TrainConfig, recipes: Mapping[str, Recipe]) -> _Nearest:
-    """Find the recipe and form that a configuration changes least; of equals that with most of its terms."""
+def _nearest(config: TrainConfig, recipes: Mapping[str, Recipe], *, smallest: bool = True) -> _Nearest:
+    """Find the recipe and form that a configuration changes least; of equals that with most of its terms.
+
+    ``smallest``: whether a smoke form is a form.
+    """
     mine = settings_of(config)
     own = essence(mine).items()
     active = set(config.objective.active)
@@ -176,7 +179,8 @@ def _nearest(config: TrainConfig, recipes: Mapping[str, Recipe]) -> _Nearest:
         (
             known
             for known in _forms(tuple(RECIPES | FINE_TUNING), is_scenes(config.data))
-            if known.name in recipes and (_SMALLEST not in known.form or known.config.steps == config.steps)
+            if known.name in recipes
+            and (_SMALLEST not in known.form or (smallest and known.config.steps == config.steps))
         ),
         key=distance,
     )

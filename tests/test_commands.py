@@ -30,7 +30,7 @@ OPTIONS = {
     },
     "crossgap.evaluate": {
         *_ENCODER, *_INVERSION, "embeddings", "routes", "probes", "choose", "schedule", "engine", "preset",
-        "backbone", "method", "cache", "all_metrics", "changes",
+        "backbone", "method", "cache", "all_metrics", "smoke", "changes",
     },
     "pretrain.train": {
         "recipe", "data", "steps", "batch_size", "learning_rate", "schedule", "weights", "modifiers",
@@ -106,6 +106,11 @@ def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
             ["--encoder", "ViT-B-32", "--dataset", "emoji", "--routes", "nativ"],
             ["unknown route 'nativ'", "'native'"],
         ),
+        (
+            "crossgap.evaluate",
+            ["--encoder", "ViT-B-32", "--dataset", "emoji", "--steps", "4", "8"],
+            ["--steps 4 8: one number, where inversion ends; --steps 8 --snapshots 4 8"],
+        ),
     ],
 )
 def test_a_mistake_ends_with_code_2_and_no_traceback(
@@ -118,6 +123,13 @@ def test_a_mistake_ends_with_code_2_and_no_traceback(
     for part in says:
         assert part in result.stderr + result.stdout
     assert not out.exists()
+
+
+def test_the_choices_of_probes_are_probes() -> None:
+    said = run("crossgap.evaluate", "--out", "x", "--probes", "class-men")
+    assert said.returncode == 2
+    assert "class-mean" in said.stderr + said.stdout
+    assert "None" not in said.stderr + said.stdout
 
 
 def test_the_help_of_sweep_lists_the_studies() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,6 +24,7 @@ from analysis.results import compute
 from analysis.seed_sheets import contrasts as sheets
 from analysis.study import Study, read_runs
 from analysis.tables import headlines
+from analysis.typeset import ABSENT
 from crossgap.errors import InputError
 from crossgap.metrics.intervals import Bootstrap, mean_interval
 from crossgap.reading.quoting import quoted, quoted_queries
@@ -181,3 +184,19 @@ def test_one_table_a_quantity_shows_the_differences(study: Study) -> None:
     assert cells["difference (points)"].text == f"{100 * gain['estimate']:+.2f}".replace("-", "−")
     assert cells["difference (points)"].detail.startswith("[")
     assert cells["by seed"].text.count(",") == 2
+
+
+def test_of_one_seed_nothing_over_seeds_is_said(tmp_path: Path) -> None:
+    plan = SyntheticStudy(seeds=(0,), n_queries=200, n_classes=40, pictures=False)
+    study = read_runs([write_study(tmp_path / "study", plan)])
+    results = compute(study, FEW)
+    assert results.contrasts[["p", "q", "p_t", "seeds_low", "seeds_high", "effect_size"]].isna().all().all()
+    assert results.contrasts["queries_low"].notna().any()
+    tables = sheets(study, results)
+    assert tables
+    for table in tables:
+        place = {column: number for number, column in enumerate(table.columns)}
+        for row in table.rows:
+            assert row[place["t interval over seeds"]].text == "one seed cannot tell"
+            for column in ("p (t)", "p (sign flips)", "p", "q", "effect size d_z", "seeds up / same / down"):
+                assert (row[place[column]].text, row[place[column]].detail) == (ABSENT, "")

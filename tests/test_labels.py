@@ -33,6 +33,13 @@ def weighted(**weights: float) -> TrainConfig:
     return replace(BASELINE, objective=replace(BASELINE.objective, weights={"clip": 1.0, **weights}))
 
 
+def test_what_the_smoke_form_makes_smaller_is_a_change_of_the_recipe() -> None:
+    changed = changes_of_recipe(smoke(BASELINE))
+    assert changed["steps"] == (BASELINE.steps, 6)
+    assert changed["limit"] == (None, 64)
+    assert changed["model.width"] == (BASELINE.model.width, 32)
+
+
 @pytest.mark.parametrize("name", [*RECIPES, *FINE_TUNING])
 def test_a_recipe_has_its_own_words(name: str) -> None:
     config = (RECIPES | FINE_TUNING)[name]()

@@ -173,6 +173,10 @@ def test_its_smallest_form_is_small_and_otherwise_the_same(name: str) -> None:
         assert len(plan.configs) <= 2
         assert plan.config.steps <= 4
     assert small.definition() != study.definition()
+    assert small.description.endswith("In its smoke form: its numbers mean nothing.")
+    for arm in small.arms:
+        assert f"smoke form: {arm.train.steps} steps of {arm.train.batch_size} pairs" in arm.description
+        assert not re.search(r"\bsteps = ", arm.description)
 
 
 def test_the_smallest_form_of_the_demo_has_both_seeds() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from crossgap.encoders.backbones import BACKBONES
 from crossgap.vocabulary import PUBLISHED, PUBLISHED_ENCODERS, SOURCES
+from tools import list_published
 
 WHAT = {
     "image retrieval": ("image retrieval, mAP, mean of 15 sets", "OTI"),
@@ -21,6 +22,14 @@ def poster(what: str) -> dict[str, tuple[float, float]]:
         for one in PUBLISHED
         if one.source == "Mistretta et al. 2025" and one.what == what
     }
+
+
+def test_the_page_lists_every_figure() -> None:
+    text = list_published.PAGE.read_text("utf-8")
+    assert text.split(list_published.MARK)[1].lstrip("\n") == list_published.tables()
+    for entry in PUBLISHED:
+        line = f"| {entry.what} | {entry.model} | {entry.native:.1f} | {entry.route} | {entry.value:.1f} |"
+        assert line in text
 
 
 def test_the_published_encoders_are_the_backbones_with_released_weights() -> None:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import re
 import runpy
 from dataclasses import fields
+from itertools import product
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import matplotlib as mpl
 import pandas as pd
 import torch
+from matplotlib.collections import PathCollection, PolyCollection
 from torch.nn import functional as F
 
 from analysis.report import write_report
 from analysis.study import read_runs
 from crossgap.datasets.tasks import Extra
 from crossgap.evaluation import KS
+from crossgap.files import write_json
 from crossgap.inversion.words import AXES
 from crossgap.metrics.intervals import Bootstrap
 from crossgap.metrics.pair_metrics import NEIGHBOURS, pair_metrics
@@ -27,6 +30,8 @@ from crossgap.vocabulary import CROSS_TASKS, LEADING_TASKS, ROUTE_WORDS
 from tests.synthetic_study import SyntheticArm, SyntheticStudy, write_study
 
 TEXT = (Path(__file__).parent.parent / "docs" / "rows.md").read_text()
+
+BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
 
 
 def section(title: str) -> list[list[str]]:
@@ -123,18 +128,72 @@ def test_settings_of_inversions_have_columns() -> None:
     assert all(f"`{INVERSION}{axis}`" in TEXT for axis in AXES)
 
 
-def test_the_example_draws_a_dose_response(tmp_path: Path) -> None:
-    arms = tuple(
-        SyntheticArm(name=f"w{place}", label=f"weight {weight:g}", weights={"image_ntxent": weight})
-        for place, weight in enumerate((0.0, 0.5, 1.0))
+def report_tables(folder: Path, plan: SyntheticStudy) -> Path:
+    """Write the parquet tables of an invented study's report, and return their folder."""
+    study = read_runs([write_study(folder / "study", plan)])
+    write_report(study, folder, ("parquet",), Bootstrap(resamples=50))
+    return folder / "tables"
+
+
+def examples_run(tables: Path) -> dict[str, Any]:
+    """Run the page's code, block after block, on some tables in place of those that it names."""
+    code, named = re.subn(
+        r'^folder = "[^"]+"', f"folder = {str(tables)!r}", "\n".join(BLOCKS), flags=re.MULTILINE
     )
-    study = read_runs([write_study(tmp_path / "study", SyntheticStudy(arms=arms, pictures=False))])
-    write_report(study, tmp_path, ("parquet",), Bootstrap(resamples=50))
-    (code,) = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+    assert named == 1
+    (tables / "example.py").write_text(code)
     mpl.use("Agg")
-    space = {"folder": str(tmp_path / "tables")}
-    (tmp_path / "example.py").write_text(code)
-    shown = runpy.run_path(str(tmp_path / "example.py"), init_globals=space)["shown"]
-    assert isinstance(shown, pd.DataFrame)
+    return runpy.run_path(str(tables / "example.py"))
+
+
+def arm(place: int, weight: float, **settings: Any) -> SyntheticArm:
+    name = f"w{place}"
+    return SyntheticArm(name=name, label=f"arm {name}", weights={"image_ntxent": weight}, settings=settings)
+
+
+def test_the_example_draws_a_dose_response(tmp_path: Path) -> None:
+    arms = tuple(arm(place, weight) for place, weight in enumerate((0.0, 0.5, 1.0)))
+    tables = report_tables(tmp_path, SyntheticStudy(arms=arms, pictures=False))
+    made = examples_run(tables)
+    assert made["task"] == "image-subgroup"
+    shown = made["shown"]
     assert sorted(shown["objective.weights.image_ntxent"].unique()) == [0.0, 0.5, 1.0]
-    assert (tmp_path / "tables" / "dose.png").stat().st_size > 1000
+    assert set(shown["label"]) == {"arm w0", "arm w1", "arm w2"}
+    assert len(shown) == 2 * 3 * 2  # quantities, arms, seeds
+    assert len(made["native"]) == len(made["models"].query("quantity == 'native'"))
+    assert (tables / "dose.png").stat().st_size > 1000
+
+
+def test_the_example_draws_seeds_and_no_interval_of_its_own(tmp_path: Path) -> None:
+    arms = tuple(arm(place, weight) for place, weight in enumerate((0.0, 0.5, 1.0)))
+    made = examples_run(report_tables(tmp_path, SyntheticStudy(arms=arms, pictures=False)))
+    for axes in made["grid"].axes.flat:
+        (points,) = (part for part in axes.collections if isinstance(part, PathCollection))
+        assert len(points.get_offsets()) == 6
+        assert not [part for part in axes.collections if isinstance(part, PolyCollection)]
+
+
+def test_a_model_under_several_inversions_counts_once(tmp_path: Path) -> None:
+    arms = tuple(arm(place, 0.5 * (place // 2)) for place in range(4))
+    study = SyntheticStudy(arms=arms, pictures=False)
+    write_study(tmp_path / "study", study)
+    for place, seed in product(range(4), study.seeds):
+        settings = {"inversion": {"text": {"learning_rate": (0.02, 0.1)[place % 2]}}}
+        path = tmp_path / "study" / "trials" / f"w{place}-s{seed}" / "evaluation.json"
+        write_json(path, {"settings": settings, "skipped": {}})
+    write_report(read_runs([tmp_path / "study"]), tmp_path, ("parquet",), Bootstrap(resamples=50))
+    made = examples_run(tmp_path / "tables")
+    assert made["of_training"] == ["objective.weights.image_ntxent"]
+    assert "evaluation.text.learning_rate" in made["varied"]
+    assert 2 * len(made["native"]) == len(made["models"].query("quantity == 'native'"))
+
+
+def test_every_column_and_quantity_of_models_is_documented(tmp_path: Path) -> None:
+    tables = report_tables(tmp_path, SyntheticStudy(pictures=False))
+    documented = section("Columns of models.parquet")
+    models, arms = (pd.read_parquet(tables / f"{name}.parquet") for name in ("models", "arms"))
+    columns = {name for row in documented for name in names(row[0])}
+    settings = set(settings_by_arm(read_runs([tmp_path / "study"]).configs).columns)
+    assert set(models.columns) - settings <= columns
+    assert set(arms.columns) - settings <= columns | {"low", "high", "sd", "n_seeds"}
+    assert set(models["quantity"]) <= columns

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image, ImageFont
 from rich.console import Console
 
@@ -29,6 +30,7 @@ from crossgap.errors import InputError
 from crossgap.evaluation import EvaluationConfig, InversionPlan, evaluate
 from crossgap.inversion.config import InversionConfig
 from crossgap.metrics.relevance import relevance_of
+from crossgap.metrics.retrieval import retrieval_metrics
 from crossgap.provenance import Provenance
 from crossgap.records import Row, read_table
 from crossgap.summary import summary
@@ -367,3 +369,25 @@ def test_a_sheet_shows_scenes_and_their_captions(tmp_path: Path) -> None:
     assert " ".join(lines) == text
     assert len(lines) == 3
     assert all(font.getlength(line) <= 128 for line in lines)
+
+
+def test_the_page_says_what_chance_is_of_each_task() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "scenes.md").read_text()
+    lines = [line for line in text.split("## Chance\n")[1].split("\n## ")[0].splitlines() if "`" in line]
+    said = {}
+    for line in lines[1:]:  # the first is the sentence
+        if line.startswith("| `"):
+            names, *values = (cell.strip() for cell in line.strip("|").split("|"))
+            said |= {
+                name.strip(" `"): [float(value) for value in values if value] for name in names.split(",")
+            }
+    tasks = {task.name: task for task in load_dataset("scenes").tasks}
+    assert {name for name in tasks if not name.startswith("class-mean")} == {
+        name for name in said if name.startswith(("image-", "text-", "zero-shot"))
+    }
+    for name, task in tasks.items():
+        if name in said and task.kind != "class-mean":
+            relevance = relevance_of(task)
+            found = retrieval_metrics(torch.zeros(relevance.relevant_QG.shape), relevance, ks=(1,))
+            metrics = ("hit@1", "mAP")[: len(said[name])]
+            assert said[name] == [round(100 * float(found[metric].nanmean()), 1) for metric in metrics], name

@@ -403,3 +403,17 @@ def test_every_route_of_a_large_evaluation_is_laid_out_at_once() -> None:
     start = time.process_time()
     printed(rows, frame)
     assert time.process_time() - start < 2
+
+
+def test_several_settings_of_inversion_are_said_with_where_they_are() -> None:
+    rows, per_query = measured({"native": 0.2, "oti": 0.3})
+    curve = [
+        replace(rows[-1], route="oti", selection="curve", setting=f"learning rate {rate}", steps=step)
+        for rate in (0.02, 0.1)
+        for step in (5, 150)
+    ]
+    several = " ".join(printed(rows + curve, per_query).split())
+    assert "measured under 2 settings (1 token, learning rate 0.02; 1 token, learning rate 0.1)" in several
+    assert "All are in rows.jsonl" in several
+    assert "selection curve" in several
+    assert "measured under" not in printed(rows + curve[:2], per_query)

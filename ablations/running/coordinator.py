@@ -26,6 +26,7 @@ from ablations.running.status import Display
 from ablations.running.storage import Storage
 from ablations.running.supervisor import Running, Supervisor
 from ablations.running.trial import TrialSpec, is_no_space, result_of, trial_folder, write_failure
+from ablations.study.own_terms import own_terms
 from ablations.study.study import Arm, Study
 from crossgap.errors import InputError
 from pretrain.config import TrainConfig
@@ -283,6 +284,7 @@ class Coordinator:
             seed=seed,
             folder=self._folder(arm.name, seed),
             evaluation=self.plan.evaluation_of(arm),
+            own_terms=own_terms(arm.train.objective.weights, self.plan.source),
         )
 
     def _under_way(self) -> set[Cell]:

@@ -13,6 +13,7 @@ import torch
 
 from ablations.running.stages import Stages, training_key
 from ablations.running.trial import TrialSpec, result_of, trial_folder
+from ablations.study.own_terms import own_terms
 from ablations.study.study import Study
 from crossgap.datasets.bad import BadSamples
 from pretrain.config import TrainConfig
@@ -36,7 +37,8 @@ def print_plan(plan: Study, folder: Path, template: TrialSpec, *, total: int, wo
     for arm, seed in cells:
         result = result_of(trial_folder(folder, arm, seed))
         spec = replace(template, arm=plan.arm(arm), seed=seed)
-        made = stages.find("train", training_key(spec.train_config(), folder))
+        own = own_terms(spec.arm.train.objective.weights, plan.source)
+        made = stages.find("train", training_key(spec.train_config(), folder, own))
         if result is None:
             missing.append((arm, seed, made is not None))
         state = "to run" if result is None else result["state"]

@@ -22,6 +22,7 @@ import torch
 from filelock import FileLock
 
 import crossgap
+from ablations.study.own_terms import NO_OWN_TERMS, OwnTerms
 from crossgap.datasets.tasks import Dataset
 from crossgap.errors import InputError
 from crossgap.evaluation import Evaluation, EvaluationConfig
@@ -71,18 +72,20 @@ class Stages:
         write_json(self.root / stage / f"{key}.json", {"folder": place, "commit": commit()})
 
 
-def training_key(config: TrainConfig, study: Path) -> str:
+def training_key(config: TrainConfig, study: Path, own_terms: OwnTerms = NO_OWN_TERMS) -> str:
     """Hash what decides a trained model.
 
     The recipe's name is left out: two arms with the same settings are the same model. What depends on files
     that have no key of their own here (a CLIP to start from, embeddings of captions) is known in the folder
-    of its study alone.
+    of its study alone; so are terms of a user's own, with what their files say.
     """
     settings = {name: value for name, value in config.as_json().items() if name != "recipe"}
     made_by = {"torch": torch.__version__, "crossgap": crossgap.__version__}
     known = {"config": settings, "data": _data_identity(config.data), **made_by}
     if config.encoder is not None or config.semantics is not None or config.validation is not None:
         known["study"] = str(study.resolve())
+    if own_terms.names:
+        known |= {"study": str(study.resolve()), "own_terms": own_terms.contents()}
     return _hash(known)
 
 

@@ -10,6 +10,7 @@ import torch
 import tyro
 
 from ablations.running.trial import TRAIN_FILE
+from ablations.study.own_terms import OwnTerms
 from crossgap.command import run_command
 from crossgap.files import read_json
 from crossgap.settings.strict import strict
@@ -25,6 +26,8 @@ def main(folder: Annotated[Path, tyro.conf.Positional]) -> None:
         folder: of the trial.
     """
     asked = read_json(folder / TRAIN_FILE)
+    own_terms: OwnTerms = strict(asked["own_terms"], OwnTerms, TRAIN_FILE)
+    own_terms.learn()
     config: TrainConfig = strict(asked["config"], TrainConfig, TRAIN_FILE)
     torch.set_num_threads(config.threads or 1)
     with joined(config.device) as processes:

@@ -23,6 +23,7 @@ from ablations.running.stages import (
     training_key,
 )
 from ablations.search import Split
+from ablations.study.own_terms import NO_OWN_TERMS, OwnTerms
 from ablations.study.study import AS_TRAINED, Arm
 from crossgap.datasets.load import load_dataset
 from crossgap.datasets.tasks import Dataset
@@ -50,7 +51,8 @@ class TrialSpec:
     """Everything a worker process needs to train and measure one model.
 
     ``study`` is the study's name in rows, ``split`` what is measured, ``processes`` how many train the model
-    together; ``stages`` is where finished stages of all studies are named.
+    together; ``stages`` is where finished stages of all studies are named; ``own_terms`` are those of the
+    objective that the process must learn before it trains.
     """
 
     study: str
@@ -65,6 +67,7 @@ class TrialSpec:
     threads: int
     folder: Path
     stages: Path
+    own_terms: OwnTerms = NO_OWN_TERMS
 
     @property
     def study_folder(self) -> Path:
@@ -142,9 +145,10 @@ def is_no_space(error: BaseException) -> bool:
 
 
 def _train_and_measure(spec: TrialSpec) -> dict[str, Any]:
+    spec.own_terms.learn()
     stages, config = Stages(spec.stages), spec.train_config()
     reused: dict[str, Any] = {}
-    key = training_key(config, spec.study_folder)
+    key = training_key(config, spec.study_folder, spec.own_terms)
     with stages.making("train", key):
         made = stages.find("train", key)
         if made is not None and take_training(made, spec.folder, config, spec.arm.label):
@@ -203,7 +207,8 @@ def _measured_on(spec: TrialSpec, split: str) -> Dataset:
 def _train(spec: TrialSpec, config: TrainConfig) -> TrainResult:
     """Train here, or in several processes under torchrun."""
     if spec.processes > 1:
-        write_json(spec.folder / TRAIN_FILE, {"config": config.as_json(), "label": spec.arm.label})
+        asked = {"config": config.as_json(), "label": spec.arm.label, "own_terms": spec.own_terms.as_json()}
+        write_json(spec.folder / TRAIN_FILE, asked)
         torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(spec.processes)]
         command = [
             sys.executable,

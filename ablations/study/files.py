@@ -5,20 +5,18 @@ docs/studies.md shows both, and what a file may say.
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any, get_args
 
 from ablations.search import MODES, Mode, Search
 from ablations.study.arms import ROUTES, World, plans_of_the_demo, world_of
 from ablations.study.axes import Axis, check_axes, check_setting, describe
 from ablations.study.named import STUDIES
+from ablations.study.own_terms import Source, run_file
 from ablations.study.study import Arm, Study, grid_arms
 from crossgap.errors import InputError, check_known, naming
 from crossgap.evaluation import EvaluationConfig
@@ -98,7 +96,8 @@ def read_study(path: Path, function: str = "study") -> Study:
     """Read a study from a file.
 
     A ``.py`` file is run: its code can do whatever its user can. Its ``function`` is called without arguments
-    and returns a :class:`ablations.study.Study`; an exception in it keeps its traceback. A ``.toml``,
+    and returns a :class:`ablations.study.Study`; an exception in it keeps its traceback. Processes that train
+    with a term that it registers run it again. A ``.toml``,
     ``.yaml`` or ``.yml`` file is only read.
 
     Args:
@@ -123,12 +122,7 @@ def read_study(path: Path, function: str = "study") -> Study:
 
 
 def _called(path: Path, function: str) -> Study:
-    spec = importlib.util.spec_from_file_location(f"study file {path}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module: ModuleType = importlib.util.module_from_spec(spec)
-    sys.modules[module.__name__] = module  # where dataclasses look for a class's module; shadows no other
-    spec.loader.exec_module(module)
+    module = run_file(path.resolve())
     known = [name for name, value in vars(module).items() if inspect.isfunction(value)]
     made = getattr(module, function, None)
     if made is None:
@@ -148,7 +142,7 @@ def _called(path: Path, function: str) -> Study:
     study = made()
     if not isinstance(study, Study):
         raise InputError(f"{path}: {function}() returned {study!r}, not an ablations.study.Study")
-    return study
+    return replace(study, source=Source(file=path.resolve(), function=function))
 
 
 def _study(document: _Document, stem: str) -> Study:

@@ -7,8 +7,9 @@ from typing import get_args
 
 from ablations.search import MODES, Mode
 from ablations.study.axes import OF_EVALUATION
-from ablations.study.study import Study
+from ablations.study.study import Arm, Study
 from pretrain.config import smoke as smoke_training
+from pretrain.labels import description_of
 
 # what one GPU is guessed to need of a core's time: towers this small leave it waiting for work
 _GPU_SHARE = 0.25
@@ -28,7 +29,7 @@ def smoke(study: Study) -> Study:
     """Shrink a study to its smallest form: the same path in minutes, with numbers that mean nothing.
 
     Axes stay as they are; the trainings that they vary are small through the baseline. So do inversions where
-    an axis varies them.
+    an axis varies them. Of the seeds one is left, of a study with up to four arms two.
     """
     evaluation = study.evaluation
     varied = any(axis.name.startswith(OF_EVALUATION) for axis in study.axes)
@@ -51,10 +52,12 @@ def smoke(study: Study) -> Study:
     searches = {mode: replace(study.searches.get(mode, MODES[mode]), trials=3) for mode in modes}
     return replace(
         study,
+        description=f"{study.description} In its smoke form: its numbers mean nothing.".strip(),
         arms=tuple(
             replace(
                 arm,
                 train=smoke_training(arm.train),
+                description=_described(arm),
                 evaluation=None if arm.evaluation is None else replace(arm.evaluation, num_neighbours=2),
             )
             for arm in study.arms
@@ -66,6 +69,15 @@ def smoke(study: Study) -> Study:
         smoke=True,
         core_seconds=6,
     )
+
+
+def _described(arm: Arm) -> str:
+    """Say what an arm is in the smoke form; words that were made from its configuration are made anew."""
+    small = smoke_training(arm.train)
+    said = description_of(small) if arm.description == description_of(arm.train) else arm.description
+    size = f"{small.steps} steps of {small.batch_size} pairs"
+    size += f", width {small.model.width}" if small.encoder is None else ""
+    return f"{said}; smoke form: {size}" if said else f"smoke form: {size}"
 
 
 def _duration(seconds: float) -> str:

@@ -11,6 +11,7 @@ from typing import Any, get_args
 from ablations.objectives import OBJECTIVES
 from ablations.search import MODES, Mode, Search, check_search
 from ablations.study.axes import Axis, check_axes, configure_point, describe, grid_settings
+from ablations.study.own_terms import Source
 from crossgap.datasets.scenes.options import SceneOptions, is_scenes
 from crossgap.errors import InputError, check_known, check_seed
 from crossgap.evaluation import EvaluationConfig
@@ -61,6 +62,7 @@ class Study:
         searches: what a mode is here, where not as in :data:`ablations.search.MODES`.
         processes: that train one model, under torchrun.
         core_seconds: what one trial took on one core of the machine that the time estimate was made on.
+        source: the Python file that the study was read from; it may register terms of its own.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Study:
     searches: Mapping[Mode, Search] = field(default_factory=dict)
     processes: int = 1
     core_seconds: float = field(default=60.0, compare=False)
+    source: Source | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):

@@ -32,11 +32,14 @@ def settings_by_arm(configs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(columns, index=pd.Index(list(settings), name="arm"))
 
 
-def with_settings(frame: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """Put the settings that vary behind the column ``arm``; an arm without a configuration has none."""
+def with_settings(
+    frame: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]], labels: Mapping[str, str]
+) -> pd.DataFrame:
+    """Put label and settings that vary behind the column ``arm``; an arm without a configuration has none."""
     settings = settings_by_arm(configs)
     place = list(frame.columns).index("arm") + 1
-    columns = {name: frame["arm"].map(settings[name]) for name in settings.columns}
+    columns = {"label": frame["arm"].map(dict(labels))}
+    columns |= {name: frame["arm"].map(settings[name]) for name in settings.columns}
     return pd.concat([frame.iloc[:, :place], pd.DataFrame(columns), frame.iloc[:, place:]], axis=1)
 
 

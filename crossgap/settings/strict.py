@@ -7,7 +7,7 @@ import math
 import types
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from crossgap.errors import InputError, check_known, naming
 
@@ -27,6 +27,8 @@ def strict(value: Any, hint: Any, path: str) -> Any:
     origin, parts = get_origin(hint), get_args(hint)
     if hint is Any:
         return value
+    if origin is Annotated:
+        return strict(value, parts[0], path)
     if origin in (Union, types.UnionType):
         return _any_of(value, parts, path)
     if origin is Literal:

@@ -7,6 +7,8 @@ is the trainer's business.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from crossgap.metrics.gap import centroid_uniformity, pair_distance, squared_centroid_distance
 from crossgap.metrics.misalignment import cross_uniformity
 from pretrain.terms.adversarial import ModalityClassifier
@@ -23,7 +25,7 @@ from pretrain.terms.supervised import supervised_contrast
 from pretrain.terms.term import ActsOn, Setup, Term, TermModule
 from pretrain.terms.vicreg import ExpandedVICReg
 
-__all__ = ["TERMS", "ActsOn", "Setup", "Term", "TermModule"]
+__all__ = ["OF_THE_PACKAGE", "TERMS", "ActsOn", "Setup", "Term", "TermModule"]
 
 _PAIR = ("image_BD", "text_BD")
 _IMAGES = ("image_BD", "second_image_BD")
@@ -115,3 +117,5 @@ TERMS: dict[str, Term] = {
         random=True,
     ),
 }
+# what is here without a user's own: a term that another process may have to learn is not among these
+OF_THE_PACKAGE: Mapping[str, Term] = dict(TERMS)
