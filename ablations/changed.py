@@ -14,7 +14,7 @@ from ablations.study import Arm, Study
 from crossgap.changes import changed, nested
 from crossgap.errors import InputError, check_known
 from crossgap.evaluation import EvaluationConfig
-from crossgap.plans import changed_evaluation
+from crossgap.evaluation.changed_plans import changed_evaluation
 from crossgap.presets import preset
 from crossgap.strict import hints_of, strict
 from pretrain.config import TrainConfig

@@ -8,7 +8,7 @@ from ablations.study import AS_TRAINED, Arm, Study
 from crossgap.datasets import Dataset, load_dataset
 from crossgap.errors import InputError, naming
 from crossgap.evaluation import EvaluationConfig
-from crossgap.routes import ROUTES, direction
+from crossgap.evaluation.routes import ROUTES, direction
 from pretrain.data import shards_of
 
 

@@ -14,8 +14,8 @@ import optuna
 from crossgap.changes import nested
 from crossgap.errors import InputError, check_known
 from crossgap.evaluation import EvaluationConfig
+from crossgap.evaluation.changed_plans import changed_evaluation
 from crossgap.inversion import Target
-from crossgap.plans import changed_evaluation
 from crossgap.presets import preset
 from pretrain.config import TrainConfig
 from pretrain.configure import OF_DATA, Settings, Value, configure
@@ -127,7 +127,8 @@ def configure_point(
     With a number of inversion steps, the features after these steps are what is measured.
 
     Raises:
-        InputError: as :func:`pretrain.configure.configure` and :func:`crossgap.plans.changed_evaluation`.
+        InputError: as :func:`pretrain.configure.configure` and
+            :func:`crossgap.evaluation.changed_plans.changed_evaluation`.
     """
     of_evaluation, of_training = split_settings(settings)
     if not of_evaluation:

@@ -14,7 +14,7 @@ from ablations.space import Axis, check_axes, configure_point, describe, grid_se
 from crossgap.datasets.scenes import SceneOptions, is_scenes
 from crossgap.errors import InputError, check_known, check_seed
 from crossgap.evaluation import EvaluationConfig
-from crossgap.plans import sharing
+from crossgap.evaluation.changed_plans import sharing
 from pretrain.config import TrainConfig
 from pretrain.configure import Settings, configure
 

@@ -24,7 +24,7 @@ from crossgap.changes import dotted
 from crossgap.documents import READERS, read_document
 from crossgap.errors import InputError, check_known, naming
 from crossgap.evaluation import EvaluationConfig
-from crossgap.plans import changed_evaluation
+from crossgap.evaluation.changed_plans import changed_evaluation
 from crossgap.presets import preset
 from crossgap.strict import fields_of, hints_of, strict
 from pretrain.config import TrainConfig

@@ -28,7 +28,7 @@ from crossgap.datasets import Dataset, load_dataset
 from crossgap.encoders import load_encoder
 from crossgap.errors import InputError
 from crossgap.evaluation import EvaluationConfig, evaluate
-from crossgap.plans import single_settings
+from crossgap.evaluation.changed_plans import single_settings
 from crossgap.provenance import Provenance, config_hash
 from crossgap.records import read_json, remove_torn, write_json, write_text
 from pretrain.config import TrainConfig

@@ -5,46 +5,40 @@ python -m crossgap.evaluate --encoder runs/demo/trials/baseline-s0 --dataset emo
 
 from __future__ import annotations
 
-import json
-import re
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from crossgap.backbones import BACKBONES, backbone_of
 from crossgap.changes import nested, overlaid
 from crossgap.command import run_command
-from crossgap.datasets import SPECS, Dataset, Probe, load_dataset
+from crossgap.datasets import Dataset, Probe
 from crossgap.datasets.build import INVERSION_TEMPLATE
-from crossgap.datasets.check import check_root
 from crossgap.datasets.image_formats import allow_pixels
-from crossgap.datasets.split import MissingSplit, split_name
-from crossgap.datasets.table import PAPER_IMAGE_SETS, PAPER_LONG_TEXT_SETS, PAPER_TEXT_SETS
-from crossgap.encode import say_notices, use_threads
-from crossgap.encoders import OpenClipEncoder, Precision, load_encoder
+from crossgap.encode import use_threads
+from crossgap.encoders import Encoder, OpenClipEncoder, Precision, load_encoder
 from crossgap.errors import InputError, check_known
-from crossgap.evaluation import Evaluation, EvaluationConfig, InversionPlan, evaluate, joined
+from crossgap.evaluation import Evaluation, EvaluationConfig, evaluate, joined
+from crossgap.evaluation.changed_plans import changed_evaluation, preset_plans
+from crossgap.evaluation.folder import claim, folder_name
+from crossgap.evaluation.jobs import Job, dataset_jobs, feature_job, paper_jobs, paper_sets
+from crossgap.evaluation.routes import ROUTES
+from crossgap.evaluation.summary import summary
 from crossgap.face import EvaluateModule
-from crossgap.feature_files import feature_dataset, read_features
-from crossgap.inversion import Engine, Method, Target
-from crossgap.kept_inversions import Batch
+from crossgap.feature_files import FeatureTable, read_features
+from crossgap.inversion import Engine, Method
 from crossgap.options import NO_CHANGES, Changes
-from crossgap.plans import SEVERAL, changed_evaluation, changed_plan
-from crossgap.presets import Schedule, looks
+from crossgap.presets import Schedule
 from crossgap.presets import preset as inversion_preset
 from crossgap.progress import ItemProgress, told
 from crossgap.provenance import Provenance, config_hash
 from crossgap.published import compare_published, published_table
-from crossgap.records import check_place, read_json, write_json
-from crossgap.routes import ROUTES
-from crossgap.settings import check_same
-from crossgap.strict import strict
-from crossgap.summary import summary
+from crossgap.records import check_place, write_json
 from crossgap.trained_runs import carry, trained_run
 
 # What --preset paper measures: its inversions, with placebos and maps that cost little beside them.
@@ -136,13 +130,8 @@ def main(
         all_metrics: print every metric of gap and geometry, not the leading ones alone.
     """
     routes = routes or (PAPER_ROUTES if preset else tuple(ROUTES))
-    for route in routes:
-        check_known(route, ROUTES, "route")
     probed = probes if probes is not None else () if preset else EvaluationConfig.probes
-    if steps is not None and steps < 1:
-        raise InputError(f"--steps must be at least 1, not {steps}")
-    if backbone is not None:
-        check_known(backbone, BACKBONES, "backbone")
+    _check_names(routes, steps, backbone)
     by_option = {"evaluation.routes": changes.options.get("routes"), "evaluation.probes": probes}
     changes.over({name: value for name, value in by_option.items() if value})
     said = nested(overlaid(changes.file, changes.given))
@@ -153,6 +142,160 @@ def main(
     check_place(out)
     use_threads(threads)
     allow_pixels(max_pixels)
+    _check_source(encoder, backbone, dataset, embeddings, pretrained, preset)
+    wanted = _Wanted(
+        routes=routes,
+        probes=probed,
+        schedule=schedule,
+        steps=steps,
+        compared={
+            "num_tokens": num_tokens,
+            "template": template,
+            "learning_rate": learning_rate,
+            "weight_decay": weight_decay,
+            "init_std": init_std,
+            "method": method,
+        },
+        snapshots=snapshots,
+        seed=seed,
+        engine=engine,
+        said=said.get("evaluation", {}),
+    )
+    if preset and split != "test":
+        raise InputError(f"--preset paper reports the paper's splits: leave --split {split} out")
+    sets, missing = paper_sets(dataset, data_root) if preset else (dataset, ())
+    choose = "preset" if preset else choose
+    with told("reading features"):
+        table = read_features(embeddings) if embeddings else None
+    options = {"limit": limit, "data_root": data_root, "max_bad": max_bad, "whole_texts": whole_texts}
+    if table is not None:
+        jobs = [feature_job(table, embeddings, split, limit=limit)]
+    else:
+        jobs = paper_jobs(sets, **options) if preset else dataset_jobs(sets, split, **options)
+    # data are looked at before a model is loaded; a preset's have been checked, and are too many to hold
+    loaded = {} if preset else {job.name: job.tested() for job in jobs}
+    with told(f"loading {encoder or backbone or 'features'}"):
+        source = table if table is not None else _encoder(encoder, backbone, pretrained, device, precision)
+    known = backbone or backbone_of(source.name)
+    # a preset has one configuration for all its datasets, which are not loaded yet
+    templates = {name: test.default_template for name, test in loaded.items()}
+    templates = {"preset": INVERSION_TEMPLATE} if preset else templates
+    configs = {name: wanted.config(source, known, template) for name, template in templates.items()}
+    about: dict[str, Any] = {
+        "encoder": encoder,
+        "pretrained": pretrained,
+        "backbone": backbone,
+        "preset": preset,
+        "dataset": dataset,  # with a preset not what was found: a set that comes later joins the others
+        "embeddings": [str(path) for path in embeddings],
+        "split": split,
+        "limit": limit,
+        "choose": choose,
+    }
+    hashes, settings = _settings(about, source.fingerprint, configs)
+    configs, document = claim(out, settings, configs)
+    provenance = _provenance(source.name, encoder, settings, out)
+    parts = []
+    for number, job in enumerate(jobs, start=1):
+        if len(jobs) > 1:
+            print(f"dataset {number} of {len(jobs)}: {job.name}", file=sys.stderr)
+        name = "preset" if preset else job.name
+        parts.append(
+            _measured(
+                source,
+                job,
+                loaded.get(job.name),
+                folder=out / "datasets" / folder_name(number, job.name),
+                config=configs[name],
+                settings_hash=hashes[name],
+                choose=choose,
+                provenance=provenance,
+                cache=cache or out / "features",
+            )
+        )
+    write_json(out / "evaluation.json", document)
+    result = joined(parts)
+    result.write(out)
+    with told("summing up"):
+        shown = summary(result.rows, result.tables["per_query"], result.skipped, all_metrics=all_metrics)
+    _print(shown)
+    if missing:
+        print(f"not found below {data_root}: {', '.join(missing)}\n")
+    if preset:
+        deviations = wanted.deviations(limit=limit, said=said)
+        _print(published_table(compare_published(result.rows, known, deviations), known))
+    print(f"rows: {out / 'rows.jsonl'}")
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Wanted:
+    """How datasets are measured, as the options of a call say it; ``said`` are settings by their names."""
+
+    routes: tuple[str, ...]
+    probes: tuple[Probe, ...]
+    schedule: Schedule
+    steps: int | None
+    compared: Mapping[str, tuple[Any, ...]]
+    snapshots: tuple[int, ...]
+    seed: int
+    engine: Engine
+    said: Mapping[str, Any]
+
+    def config(
+        self, source: Encoder | FeatureTable, backbone: str | None, default_template: str
+    ) -> EvaluationConfig:
+        """Give the configuration for a model and a dataset with its template of prompts."""
+        model = BACKBONES[backbone].encoder if backbone and BACKBONES[backbone].model else source.name
+        plans = (
+            {}
+            if isinstance(source, FeatureTable)
+            else preset_plans(
+                model,
+                schedule=self.schedule,
+                steps=self.steps,
+                compared={**self.compared, "template": self.compared["template"] or (default_template,)},
+                snapshots=self.snapshots,
+                seed=self.seed,
+                engine=self.engine,
+            )
+        )
+        return changed_evaluation(
+            EvaluationConfig(routes=self.routes, plans=plans, seed=self.seed, probes=self.probes),
+            self.said,
+            plans={},
+            preset=partial(inversion_preset, model),
+        )
+
+    def deviations(self, *, limit: int | None, said: Mapping[str, Any]) -> list[str]:
+        """List the options by which a call differs from the preset."""
+        given = {"limit": limit, "steps": self.steps, **self.compared, "set": said}
+        named = [f"--{name.replace('_', '-')}" for name, value in given.items() if value]
+        return named + (["--schedule fast"] if self.schedule != "paper" else [])
+
+
+def _check_names(routes: tuple[str, ...], steps: int | None, backbone: str | None) -> None:
+    for route in routes:
+        check_known(route, ROUTES, "route")
+    if steps is not None and steps < 1:
+        raise InputError(f"--steps must be at least 1, not {steps}")
+    if backbone is not None:
+        check_known(backbone, BACKBONES, "backbone")
+
+
+def _check_source(
+    encoder: str | None,
+    backbone: str | None,
+    dataset: tuple[str, ...],
+    embeddings: tuple[Path, ...],
+    pretrained: str | None,
+    preset: str | None,
+) -> None:
+    """Refuse a call that says too little or too much of what is measured.
+
+    Raises:
+        InputError: features and a model, neither of them, no dataset, or one twice.
+    """
     if embeddings:
         if encoder is not None or dataset or pretrained is not None or preset or backbone is not None:
             raise InputError(
@@ -163,209 +306,73 @@ def main(
         raise InputError("give --encoder (or --backbone) and --dataset (or --preset paper), or --embeddings")
     if len(set(dataset)) < len(dataset):
         raise InputError(f"--dataset names one more than once: {' '.join(dataset)}")
-    asked = dataset
-    missing: tuple[str, ...] = ()
-    deviations: list[str] = []
-    if preset:
-        if split != "test":
-            raise InputError(f"--preset paper reports the paper's splits: leave --split {split} out")
-        dataset, missing = _paper_sets(dataset, data_root)
-        given = {
-            "limit": limit,
-            "steps": steps,
-            "num-tokens": num_tokens,
-            "template": template,
-            "learning-rate": learning_rate,
-            "weight-decay": weight_decay,
-            "init-std": init_std,
-            "method": method,
-            "set": said,
-        }
-        deviations = [f"--{name}" for name, value in given.items() if value]
-        deviations += ["--schedule fast"] if schedule != "paper" else []
-        choose = "preset"
-    with told("reading features"):
-        table = read_features(embeddings) if embeddings else None
-    jobs = (
-        [_Job(", ".join(map(str, embeddings)), partial(feature_dataset, table, limit=limit), split)]
-        if table is not None
-        else [
-            _Job(
-                name,
-                partial(
-                    load_dataset,
-                    name,
-                    limit=limit,
-                    data_root=data_root,
-                    max_bad=max_bad,
-                    whole_texts=whole_texts,
-                ),
-                SPECS[name].paper_split if preset and name in SPECS else split,
-            )
-            for name in dataset
-        ]
-    )
-    # data are looked at before a model is loaded; a preset's have been checked, and are too many to hold
-    loaded = {} if preset else {job.name: job.tested() for job in jobs}
-    with told(f"loading {encoder or backbone or 'features'}"):
-        source = table if table is not None else _encoder(encoder, backbone, pretrained, device, precision)
-    known = backbone or backbone_of(source.name)
 
-    compared = {
-        "num_tokens": num_tokens,
-        "learning_rate": learning_rate,
-        "weight_decay": weight_decay,
-        "init_std": init_std,
-        "method": method,
-    }
 
-    def config_of(job: _Job) -> EvaluationConfig:
-        test = loaded.get(job.name)
-        asked_template = test.default_template if test is not None else INVERSION_TEMPLATE
-        of_model = BACKBONES[known].encoder if known and BACKBONES[known].model else source.name
-        plans = _plans(
-            of_model,
-            schedule=schedule,
-            steps=steps,
-            compared={**compared, "template": template or (asked_template,)},
-            snapshots=snapshots,
-            seed=seed,
-            engine=engine,
-        )
-        return changed_evaluation(
-            EvaluationConfig(
-                routes=routes, plans={} if table is not None else plans, seed=seed, probes=probed
-            ),
-            said.get("evaluation", {}),
-            plans={},
-            preset=partial(inversion_preset, of_model),
-        )
+def _settings(
+    about: Mapping[str, Any], fingerprint: str, configs: Mapping[str, EvaluationConfig]
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """Give the hash of each evaluation's settings, and the settings of the whole call."""
+    evaluations = {name: asdict(config) for name, config in configs.items()}
+    hashes = {name: config_hash(settings) for name, settings in evaluations.items()}
+    return hashes, {**about, "fingerprint": fingerprint, "evaluation": evaluations}
 
-    configs = {"preset" if preset else job.name: config_of(job) for job in jobs}
-    about: dict[str, Any] = {
-        "encoder": encoder,
-        "pretrained": pretrained,
-        "backbone": backbone,
-        "preset": preset,
-        "dataset": asked,  # with a preset not what was found: a set that comes later joins the others
-        "embeddings": [str(path) for path in embeddings],
-        "split": split,
-        "limit": limit,
-        "choose": choose,
-    }
-    evaluations = {name: asdict(one) for name, one in configs.items()}
-    settings = {**about, "fingerprint": source.fingerprint, "evaluation": evaluations}
-    configs, document = _claim(out, settings, configs)
+
+def _provenance(name: str, encoder: str | None, settings: Mapping[str, Any], out: Path) -> Provenance:
+    """Say what is known of the model; of one trained here its settings and curves go along to ``out``."""
     run = trained_run(Path(encoder)) if encoder is not None else None
     if run is not None:
         carry(run, out)
-    provenance = Provenance(
+    return Provenance(
         study="evaluate",
-        arm=source.name if run is None else run.arm,
+        arm=name if run is None else run.arm,
         seed=0 if run is None else run.seed,
         pairs_seen=None if run is None else run.pairs_seen,
         config_hash=config_hash(settings),
     )
-    parts = []
-    for number, job in enumerate(jobs, start=1):
-        folder = out / "datasets" / _folder_name(number, job.name)
-        if len(jobs) > 1:
-            print(f"dataset {number} of {len(jobs)}: {job.name}", file=sys.stderr)
-        test = loaded.get(job.name)
-        name = "preset" if preset else job.name
-        measured = config_hash(evaluations[name])
-        done = Evaluation.read(folder, None if test is None else test.hash, measured)
-        if done is None:
-            test = test or job.tested()
-            with ItemProgress() as progress:
-                done = evaluate(
-                    source,
-                    test,
-                    job.validation() if choose == "val" else None,
-                    config=configs[name],
-                    provenance=provenance,
-                    cache=cache or out / "features",
-                    progress=progress.start,
-                )
-            done.keep(folder, test.hash, measured)
-            if any(done.reused[what] for what in ("features_read", "inversions_read")):
-                print(
-                    f"from {cache or out / 'features'}: {done.reused['features_read']} sets of features, "
-                    f"{done.reused['inversions_read']} of inversions; new: {done.reused['encoded']} encoded, "
-                    f"{done.reused['inverted']} inverted",
-                    file=sys.stderr,
-                )
-        parts.append(done)
-    write_json(out / "evaluation.json", document)
-    result = joined(parts)
-    result.write(out)
+
+
+def _measured(
+    source: Encoder | FeatureTable,
+    job: Job,
+    test: Dataset | None,
+    *,
+    folder: Path,
+    config: EvaluationConfig,
+    settings_hash: str,
+    choose: str,
+    provenance: Provenance,
+    cache: Path,
+) -> Evaluation:
+    """Measure a dataset and keep what was measured in ``folder``, or read what was kept there."""
+    done = Evaluation.read(folder, None if test is None else test.hash, settings_hash)
+    if done is not None:
+        return done
+    test = test or job.tested()
+    with ItemProgress() as progress:
+        done = evaluate(
+            source,
+            test,
+            job.validation() if choose == "val" else None,
+            config=config,
+            provenance=provenance,
+            cache=cache,
+            progress=progress.start,
+        )
+    done.keep(folder, test.hash, settings_hash)
+    if any(done.reused[what] for what in ("features_read", "inversions_read")):
+        print(
+            f"from {cache}: {done.reused['features_read']} sets of features, "
+            f"{done.reused['inversions_read']} of inversions; new: {done.reused['encoded']} encoded, "
+            f"{done.reused['inverted']} inverted",
+            file=sys.stderr,
+        )
+    return done
+
+
+def _print(parts: Iterable[RenderableType]) -> None:
     console = Console(file=sys.stdout)
-    with told("summing up"):
-        parts_shown = list(
-            summary(result.rows, result.tables["per_query"], result.skipped, all_metrics=all_metrics)
-        )
-    for part in parts_shown:
+    for part in parts:
         console.print(part)
-    if missing:
-        print(f"not found below {data_root}: {', '.join(missing)}\n")
-    if preset:
-        for part in published_table(compare_published(result.rows, known, deviations), known):
-            console.print(part)
-    print(f"rows: {out / 'rows.jsonl'}")
-    return 0
-
-
-class _Job(NamedTuple):
-    """A dataset to measure: how it is loaded, and which split is reported."""
-
-    name: str
-    load: Callable[..., Dataset]
-    split: str
-
-    def tested(self) -> Dataset:
-        with told(f"reading {self.name}, split {self.split}"):
-            test = self.load(split=self.split)
-        if not test.tasks:
-            raise InputError(
-                f"dataset {test.name!r}, split {self.split!r}: no task can be made of it (no labels, no "
-                "captions)"
-            )
-        say_notices(test)
-        return test
-
-    def validation(self) -> Dataset | None:
-        """Load split val to choose settings on, if there is one and it is not the split reported."""
-        if split_name(self.split) == "val":
-            return None
-        try:
-            with told(f"reading {self.name}, split val"):
-                return self.load(split="val")
-        except MissingSplit:
-            return None
-
-
-def _paper_sets(named: tuple[str, ...], data_root: Path | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the paper's datasets that are there (of those named) and those that are not; check the former.
-
-    Raises:
-        InputError: no root, none of them is there, or one is damaged; all problems are listed.
-    """
-    if data_root is None:
-        raise InputError("--preset paper needs --data-root: the folder that holds the datasets' folders")
-    wanted = named or (*PAPER_IMAGE_SETS, *PAPER_TEXT_SETS, *PAPER_LONG_TEXT_SETS)
-    found = list(check_root(data_root, wanted))
-    problems = [
-        f"{one.name}: {problem}" for one in found if one.state == "damaged" for problem in one.problems
-    ]
-    if problems:
-        raise InputError(
-            f"--data-root {data_root} is damaged:\n  " + "\n  ".join(problems) + "\nmend it, or name the "
-            "datasets to measure with --dataset; python -m crossgap.datasets checks it again"
-        )
-    there = tuple(one.name for one in found if one.state != "missing")
-    if not there:
-        raise InputError(f"--data-root {data_root} holds none of {', '.join(wanted)}; see docs/reproduce.md")
-    return there, tuple(one.name for one in found if one.state == "missing")
 
 
 def _encoder(
@@ -387,140 +394,6 @@ def _encoder(
     )
     loaded.name = known.encoder
     return loaded
-
-
-def _plans(
-    name: str,
-    *,
-    schedule: Schedule,
-    steps: int | None,
-    compared: Mapping[str, tuple[Any, ...]],
-    snapshots: tuple[int, ...],
-    seed: int,
-    engine: Engine,
-) -> dict[Target, InversionPlan]:
-    """Make the plans of both directions; ``compared`` holds the values of a setting, none for its default."""
-    plans: dict[Target, InversionPlan] = {}
-    for into in get_args(Target):
-        config = replace(inversion_preset(name, into, schedule), seed=seed)
-        config = replace(config, steps=config.steps if steps is None else steps)
-        plan = InversionPlan(
-            config=config,
-            token_counts=(config.num_tokens,),
-            snapshots=snapshots or looks(config.steps),
-            engine=engine,
-        )
-        given = {
-            (axis if len(values) == 1 else SEVERAL[axis]): (values[0] if len(values) == 1 else values)
-            for axis, values in compared.items()
-            if values and (axis != "template" or into == "text")
-        }
-        plans[into] = changed_plan(plan, given, partial(inversion_preset, name, into), "inversion")
-    return plans
-
-
-def _folder_name(number: int, dataset: str) -> str:
-    if dataset in SPECS:
-        return dataset
-    return f"{number:02d}-{re.sub('[^A-Za-z0-9.]+', '-', dataset)[-60:].strip('-.')}"
-
-
-def _claim(
-    out: Path, settings: dict[str, Any], configs: Mapping[str, EvaluationConfig]
-) -> tuple[dict[str, EvaluationConfig], dict[str, Any]]:
-    """Mark ``out`` as the folder of this evaluation, or go on in it, or add to it.
-
-    Where nothing was finished, other settings take the place of those that were there. Returned are the
-    evaluations, which take from the batches of earlier ones what was inverted there, and what to write into
-    ``evaluation.json`` when they are done: a call that adds and fails leaves what was there as it was.
-
-    Raises:
-        InputError: it holds another evaluation (what differs is listed) or something else.
-    """
-    path = out / "evaluation.json"
-    given = json.loads(json.dumps(settings))
-    before: dict[str, Any] = {}
-    made: dict[str, Any] = {}
-    if path.exists():
-        before = read_json(path)
-        made = before.pop("batches", {})
-        if not list(out.glob("datasets/*/result.json")):
-            before = {}
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} holds other things than an evaluation; choose another --out")
-    if before and before != given:
-        _check_added(out, before, given)
-    kept = {}
-    for name, config in configs.items():
-        earlier = made.get(name, {}) if before else {}
-        plans = {
-            into: replace(
-                plan,
-                within=strict(earlier.get(into, []), tuple[Batch, ...], f"{path}: batches.{name}.{into}"),
-            )
-            for into, plan in config.plans.items()
-        }
-        plans = {
-            into: replace(
-                plan, within=tuple(dict.fromkeys((*plan.within, *(batch for batch, _ in plan.made_in(into)))))
-            )
-            for into, plan in plans.items()
-        }
-        kept[name] = replace(config, plans=plans)
-    used = {
-        name: {into: [asdict(batch) for batch in plan.within] for into, plan in config.plans.items()}
-        for name, config in kept.items()
-    }
-    document = {**given, "batches": json.loads(json.dumps(used))}
-    if not before:
-        write_json(path, document)
-    return kept, document
-
-
-def _check_added(out: Path, before: dict[str, Any], given: dict[str, Any]) -> None:
-    """Refuse settings that differ from earlier ones otherwise than by more of what was measured.
-
-    Raises:
-        InputError: names what differs, or what is left out.
-    """
-    check_same(out, before | {"evaluation": None}, given | {"evaluation": None})
-    for name, earlier in before["evaluation"].items():
-        now = given["evaluation"].get(name)
-        if now is None:
-            check_same(out, before, given)
-        old, new = (
-            strict({**values, "plans": {}}, EvaluationConfig, f"{out / 'evaluation.json'}: {name}")
-            for values in (earlier, now)
-        )
-        check_same(
-            out,
-            asdict(replace(old, routes=(), probes=())),
-            asdict(replace(new, routes=(), probes=())),
-        )
-        gone = [f"route {route}" for route in old.routes if route not in new.routes]
-        gone += [f"probe {probe}" for probe in old.probes if probe not in new.probes]
-        for into, values in earlier["plans"].items():
-            if into not in now["plans"]:
-                gone.append(f"inversion into {into}")
-                continue
-            plan, wanted = (
-                strict(entry, InversionPlan, f"{out / 'evaluation.json'}: {name}.{into}")
-                for entry in (values, now["plans"][into])
-            )
-            lost = [step for step in plan.snapshots if step not in wanted.snapshots]
-            gone += [f"steps {lost} of inversion into {into}"] if lost else []
-            there = {replace(config, steps=0) for config in wanted.configs}
-            gone += [
-                f"inversion into {into} with {config}"
-                for config in plan.configs
-                if replace(config, steps=0) not in there
-            ]
-        if gone:
-            shown = "; ".join(gone[:4]) + (f"; and {len(gone) - 4} more" if len(gone) > 4 else "")
-            raise InputError(
-                f"{out} was measured with other settings, which this call leaves out: {shown}; name them too "
-                "to add to what is there, or give another --out"
-            )
 
 
 # from Python, `crossgap.evaluate(...)` is the function of docs/python.md

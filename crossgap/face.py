@@ -18,13 +18,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from crossgap.comparison import HEADLINES
 from crossgap.datasets import Dataset, Probe, load_dataset
 from crossgap.datasets.split import MissingSplit
 from crossgap.encoders import OpenClipEncoder
 from crossgap.errors import InputError, check_known
 from crossgap.evaluation import Evaluation, EvaluationConfig, InversionPlan
 from crossgap.evaluation import evaluate as measure
+from crossgap.evaluation.comparison import HEADLINES
+from crossgap.evaluation.routes import ROUTES
 from crossgap.feature_files import FeatureTable, feature_dataset, read_features
 from crossgap.intervals import Bootstrap, mean_interval, paired_difference
 from crossgap.inversion import InversionConfig, Target
@@ -35,7 +36,6 @@ from crossgap.provenance import Provenance, config_hash
 from crossgap.quoting import SIDE, quoted, quoted_queries
 from crossgap.records import numeric
 from crossgap.relevance import LabelRelevance
-from crossgap.routes import ROUTES
 from crossgap.similarity import unit_rows
 from crossgap.streaming import streamed_metrics
 from crossgap.trained_runs import trained_run

@@ -29,8 +29,8 @@ from crossgap.datasets import load_dataset
 from crossgap.encoders import load_encoder
 from crossgap.errors import InputError
 from crossgap.evaluation import EvaluationConfig, InversionPlan, evaluate
+from crossgap.evaluation.changed_plans import sharing, single_settings, together
 from crossgap.inversion import InversionConfig
-from crossgap.plans import sharing, single_settings, together
 from crossgap.provenance import Provenance
 from crossgap.records import read_json, read_rows
 from pretrain.recipes import RECIPES

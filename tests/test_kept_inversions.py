@@ -13,8 +13,8 @@ import torch
 
 from crossgap import embeddings
 from crossgap.evaluation import Evaluation, EvaluationConfig, InversionPlan, evaluate, joined
+from crossgap.evaluation.kept_inversions import Batch
 from crossgap.inversion import InversionConfig, Inverter
-from crossgap.kept_inversions import Batch
 from crossgap.records import TABLES
 from tests.conftest import tiny_encoder
 from tests.test_evaluate import PROVENANCE, dataset, images

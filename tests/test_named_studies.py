@@ -24,8 +24,8 @@ from crossgap.datasets.scenes import SceneOptions
 from crossgap.encoders import load_encoder
 from crossgap.errors import InputError
 from crossgap.evaluation import evaluate
+from crossgap.evaluation.routes import ROUTES
 from crossgap.provenance import Provenance
-from crossgap.routes import ROUTES
 from pretrain.configure import configure
 from pretrain.recipes import RECIPES, STRONG, on_scenes
 from pretrain.train import train

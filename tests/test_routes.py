@@ -16,12 +16,13 @@ from crossgap.datasets import Dataset, Items, Task
 from crossgap.embeddings import embed
 from crossgap.errors import InputError
 from crossgap.evaluation import Evaluation, EvaluationConfig, evaluate
+from crossgap.evaluation.fitting import Parts
+from crossgap.evaluation.routes import EVERY, INTRA, ROUTES, missing_part, side_maps, sides
 from crossgap.inversion import InversionConfig, invert
 from crossgap.posthoc import Band
 from crossgap.projectors import Projectors, linear_projectors
 from crossgap.relevance import relevance_of
 from crossgap.retrieval import retrieval_metrics
-from crossgap.routes import EVERY, INTRA, ROUTES, Parts, missing_part, side_maps, sides
 from crossgap.similarity import cosine_scores
 from crossgap.vocabulary import ROUTE_WORDS
 from tests.conftest import tiny_encoder
@@ -250,8 +251,6 @@ def test_a_map_that_is_impossible_everywhere_says_why() -> None:
 
 
 def _parts():
-    from crossgap.routes import Parts
-
     return Parts(split="train", bands={}, dim=16, seed=0)
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from analysis.report import write_report
 from analysis.study import read_runs
 from crossgap.datasets.tasks import Extra
-from crossgap.evaluation import KS
+from crossgap.evaluation.measuring import KS
 from crossgap.intervals import Bootstrap
 from crossgap.inversion_axes import AXES
 from crossgap.pair_metrics import NEIGHBOURS, pair_metrics

@@ -26,11 +26,11 @@ from crossgap.datasets.scenes.render import render
 from crossgap.datasets.scenes.world import factor_values
 from crossgap.errors import InputError
 from crossgap.evaluation import EvaluationConfig, InversionPlan, evaluate
+from crossgap.evaluation.summary import summary
 from crossgap.inversion import InversionConfig
 from crossgap.provenance import Provenance
 from crossgap.records import Row, read_table
 from crossgap.relevance import relevance_of
-from crossgap.summary import summary
 from crossgap.vocabulary import LEADING_TASKS
 from tests.conftest import tiny_encoder
 from tests.reference_scenes import holds, read_caption

@@ -13,8 +13,8 @@ from typing import Any
 
 from crossgap import invert
 from crossgap.evaluation import InversionPlan
+from crossgap.evaluation.changed_plans import SEVERAL
 from crossgap.inversion import InversionConfig
-from crossgap.plans import SEVERAL
 from crossgap.strict import hints_of
 from pretrain import train
 from pretrain.recipes import RECIPES

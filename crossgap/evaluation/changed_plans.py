@@ -13,11 +13,13 @@ from functools import partial
 from typing import Any, get_args
 
 from crossgap.errors import InputError, check_known, naming
-from crossgap.evaluation import EvaluationConfig, InversionPlan
-from crossgap.inversion import GRID, InversionConfig, Target
-from crossgap.kept_inversions import Batch
+from crossgap.evaluation.kept_inversions import Batch
+from crossgap.evaluation.plan import EvaluationConfig, InversionPlan
+from crossgap.evaluation.routes import ROUTES, direction
+from crossgap.inversion import GRID, Engine, InversionConfig, Target
 from crossgap.presets import Schedule
-from crossgap.routes import ROUTES, direction
+from crossgap.presets import looks as preset_looks
+from crossgap.presets import preset as inversion_preset
 from crossgap.strict import fields_of, hints_of
 
 Table = Mapping[str, Any]
@@ -125,6 +127,36 @@ def changed_plan(
             singles["weight_decays"] = ()
         changes = {"config": config, "snapshots": looks, **singles, **_of(InversionPlan, found)}
         return replace(base, **changes)
+
+
+def preset_plans(
+    name: str,
+    *,
+    schedule: Schedule,
+    steps: int | None,
+    compared: Mapping[str, tuple[Any, ...]],
+    snapshots: tuple[int, ...],
+    seed: int,
+    engine: Engine,
+) -> dict[Target, InversionPlan]:
+    """Make the plans of both directions; ``compared`` holds the values of a setting, none for its default."""
+    plans: dict[Target, InversionPlan] = {}
+    for into in get_args(Target):
+        config = replace(inversion_preset(name, into, schedule), seed=seed)
+        config = replace(config, steps=config.steps if steps is None else steps)
+        plan = InversionPlan(
+            config=config,
+            token_counts=(config.num_tokens,),
+            snapshots=snapshots or preset_looks(config.steps),
+            engine=engine,
+        )
+        given = {
+            (axis if len(values) == 1 else SEVERAL[axis]): (values[0] if len(values) == 1 else values)
+            for axis, values in compared.items()
+            if values and (axis != "template" or into == "text")
+        }
+        plans[into] = changed_plan(plan, given, partial(inversion_preset, name, into), "inversion")
+    return plans
 
 
 def together(plans: Iterable[InversionPlan], into: Target) -> tuple[Batch, ...]:
