@@ -6,7 +6,7 @@ python -m crossgap.evaluate --encoder runs/demo/trials/baseline-s0 --dataset emo
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -23,9 +23,9 @@ from crossgap.datasets.image_formats import allow_pixels
 from crossgap.encode import use_threads
 from crossgap.encoders import Encoder, OpenClipEncoder, Precision, load_encoder
 from crossgap.errors import InputError, check_known
-from crossgap.evaluation import Evaluation, EvaluationConfig, evaluate, joined
+from crossgap.evaluation import Evaluation, EvaluationConfig, joined
 from crossgap.evaluation.changed_plans import changed_evaluation, preset_plans
-from crossgap.evaluation.folder import claim, folder_name
+from crossgap.evaluation.folder import claim, folder_name, measure_once
 from crossgap.evaluation.jobs import Job, dataset_jobs, feature_job, paper_jobs, paper_sets
 from crossgap.evaluation.routes import ROUTES
 from crossgap.evaluation.summary import summary
@@ -35,7 +35,7 @@ from crossgap.inversion import Engine, Method
 from crossgap.options import NO_CHANGES, Changes
 from crossgap.presets import Schedule
 from crossgap.presets import preset as inversion_preset
-from crossgap.progress import ItemProgress, told
+from crossgap.progress import told
 from crossgap.provenance import Provenance, config_hash
 from crossgap.published import compare_published, published_table
 from crossgap.records import check_place, write_json
@@ -168,19 +168,16 @@ def main(
     with told("reading features"):
         table = read_features(embeddings) if embeddings else None
     options = {"limit": limit, "data_root": data_root, "max_bad": max_bad, "whole_texts": whole_texts}
-    if table is not None:
-        jobs = [feature_job(table, embeddings, split, limit=limit)]
-    else:
-        jobs = paper_jobs(sets, **options) if preset else dataset_jobs(sets, split, **options)
+    jobs = (
+        [feature_job(table, embeddings, split, limit=limit)]
+        if table is not None
+        else (paper_jobs(sets, **options) if preset else dataset_jobs(sets, split, **options))
+    )
     # data are looked at before a model is loaded; a preset's have been checked, and are too many to hold
     loaded = {} if preset else {job.name: job.tested() for job in jobs}
     with told(f"loading {encoder or backbone or 'features'}"):
         source = table if table is not None else _encoder(encoder, backbone, pretrained, device, precision)
     known = backbone or backbone_of(source.name)
-    # a preset has one configuration for all its datasets, which are not loaded yet
-    templates = {name: test.default_template for name, test in loaded.items()}
-    templates = {"preset": INVERSION_TEMPLATE} if preset else templates
-    configs = {name: wanted.config(source, known, template) for name, template in templates.items()}
     about: dict[str, Any] = {
         "encoder": encoder,
         "pretrained": pretrained,
@@ -192,30 +189,16 @@ def main(
         "limit": limit,
         "choose": choose,
     }
-    hashes, settings = _settings(about, source.fingerprint, configs)
-    configs, document = claim(out, settings, configs)
-    provenance = _provenance(source.name, encoder, settings, out)
-    parts = []
-    for number, job in enumerate(jobs, start=1):
-        if len(jobs) > 1:
-            print(f"dataset {number} of {len(jobs)}: {job.name}", file=sys.stderr)
-        name = "preset" if preset else job.name
-        parts.append(
-            _measured(
-                source,
-                job,
-                loaded.get(job.name),
-                folder=out / "datasets" / folder_name(number, job.name),
-                config=configs[name],
-                settings_hash=hashes[name],
-                choose=choose,
-                provenance=provenance,
-                cache=cache or out / "features",
-            )
-        )
-    write_json(out / "evaluation.json", document)
-    result = joined(parts)
-    result.write(out)
+    result = _measure_all(
+        jobs,
+        source,
+        wanted,
+        out=out,
+        about=about,
+        loaded=loaded,
+        known=known,
+        cache=cache or out / "features",
+    )
     with told("summing up"):
         shown = summary(result.rows, result.tables["per_query"], result.skipped, all_metrics=all_metrics)
     _print(shown)
@@ -274,6 +257,57 @@ class _Wanted:
         return named + (["--schedule fast"] if self.schedule != "paper" else [])
 
 
+def _measure_all(
+    jobs: Sequence[Job],
+    source: Encoder | FeatureTable,
+    wanted: _Wanted,
+    *,
+    out: Path,
+    about: Mapping[str, Any],
+    loaded: Mapping[str, Dataset],
+    known: str | None,
+    cache: Path,
+) -> Evaluation:
+    """Measure every dataset that is not kept in ``out`` yet, and write rows and tables of them together.
+
+    Args:
+        about: the options that say what is measured.
+        loaded: the datasets; a preset, which has one configuration for all of them, loads each in its turn.
+        known: the backbone that the model is.
+    """
+    templates = {name: test.default_template for name, test in loaded.items()}
+    configs = {
+        name: wanted.config(source, known, template)
+        for name, template in (templates or {"preset": INVERSION_TEMPLATE}).items()
+    }
+    evaluations = {name: asdict(config) for name, config in configs.items()}
+    settings = {**about, "fingerprint": source.fingerprint, "evaluation": evaluations}
+    configs, document = claim(out, settings, configs)
+    provenance = _provenance(source.name, about["encoder"], settings, out)
+    parts = []
+    for number, job in enumerate(jobs, start=1):
+        if len(jobs) > 1:
+            print(f"dataset {number} of {len(jobs)}: {job.name}", file=sys.stderr)
+        name = job.name if loaded else "preset"
+        part = measure_once(
+            source,
+            job,
+            loaded.get(job.name),
+            folder=out / "datasets" / folder_name(number, job.name),
+            config=configs[name],
+            settings_hash=config_hash(evaluations[name]),
+            on_val=about["choose"] == "val",
+            provenance=provenance,
+            cache=cache,
+        )
+        _say_reused(part, cache)
+        parts.append(part)
+    write_json(out / "evaluation.json", document)
+    result = joined(parts)
+    result.write(out)
+    return result
+
+
 def _check_names(routes: tuple[str, ...], steps: int | None, backbone: str | None) -> None:
     for route in routes:
         check_known(route, ROUTES, "route")
@@ -308,15 +342,6 @@ def _check_source(
         raise InputError(f"--dataset names one more than once: {' '.join(dataset)}")
 
 
-def _settings(
-    about: Mapping[str, Any], fingerprint: str, configs: Mapping[str, EvaluationConfig]
-) -> tuple[dict[str, str], dict[str, Any]]:
-    """Give the hash of each evaluation's settings, and the settings of the whole call."""
-    evaluations = {name: asdict(config) for name, config in configs.items()}
-    hashes = {name: config_hash(settings) for name, settings in evaluations.items()}
-    return hashes, {**about, "fingerprint": fingerprint, "evaluation": evaluations}
-
-
 def _provenance(name: str, encoder: str | None, settings: Mapping[str, Any], out: Path) -> Provenance:
     """Say what is known of the model; of one trained here its settings and curves go along to ``out``."""
     run = trained_run(Path(encoder)) if encoder is not None else None
@@ -331,42 +356,16 @@ def _provenance(name: str, encoder: str | None, settings: Mapping[str, Any], out
     )
 
 
-def _measured(
-    source: Encoder | FeatureTable,
-    job: Job,
-    test: Dataset | None,
-    *,
-    folder: Path,
-    config: EvaluationConfig,
-    settings_hash: str,
-    choose: str,
-    provenance: Provenance,
-    cache: Path,
-) -> Evaluation:
-    """Measure a dataset and keep what was measured in ``folder``, or read what was kept there."""
-    done = Evaluation.read(folder, None if test is None else test.hash, settings_hash)
-    if done is not None:
-        return done
-    test = test or job.tested()
-    with ItemProgress() as progress:
-        done = evaluate(
-            source,
-            test,
-            job.validation() if choose == "val" else None,
-            config=config,
-            provenance=provenance,
-            cache=cache,
-            progress=progress.start,
-        )
-    done.keep(folder, test.hash, settings_hash)
-    if any(done.reused[what] for what in ("features_read", "inversions_read")):
+def _say_reused(part: Evaluation, cache: Path) -> None:
+    """Say what was read from the cache, if anything was."""
+    reused = part.reused
+    if any(reused.get(what) for what in ("features_read", "inversions_read")):
         print(
-            f"from {cache}: {done.reused['features_read']} sets of features, "
-            f"{done.reused['inversions_read']} of inversions; new: {done.reused['encoded']} encoded, "
-            f"{done.reused['inverted']} inverted",
+            f"from {cache}: {reused['features_read']} sets of features, "
+            f"{reused['inversions_read']} of inversions; new: {reused['encoded']} encoded, "
+            f"{reused['inverted']} inverted",
             file=sys.stderr,
         )
-    return done
 
 
 def _print(parts: Iterable[RenderableType]) -> None:

@@ -9,10 +9,17 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from crossgap.datasets import SPECS
+from crossgap.datasets import SPECS, Dataset
+from crossgap.encoders import Encoder
 from crossgap.errors import InputError
+from crossgap.evaluation.jobs import Job
 from crossgap.evaluation.kept_inversions import Batch
 from crossgap.evaluation.plan import EvaluationConfig, InversionPlan
+from crossgap.evaluation.result import Evaluation
+from crossgap.evaluation.run import evaluate
+from crossgap.feature_files import FeatureTable
+from crossgap.progress import ItemProgress
+from crossgap.provenance import Provenance
 from crossgap.records import read_json, write_json
 from crossgap.settings import check_same
 from crossgap.strict import strict
@@ -23,6 +30,43 @@ def folder_name(number: int, dataset: str) -> str:
     if dataset in SPECS:
         return dataset
     return f"{number:02d}-{re.sub('[^A-Za-z0-9.]+', '-', dataset)[-60:].strip('-.')}"
+
+
+def measure_once(
+    source: Encoder | FeatureTable,
+    job: Job,
+    test: Dataset | None,
+    *,
+    folder: Path,
+    config: EvaluationConfig,
+    settings_hash: str,
+    on_val: bool,
+    provenance: Provenance,
+    cache: Path,
+) -> Evaluation:
+    """Measure a dataset and keep what was measured in ``folder``, or read what was kept there.
+
+    Args:
+        test: the split that is reported, where it is loaded already.
+        settings_hash: of ``config`` as it was asked for.
+        on_val: choose settings on split val, where there is one.
+    """
+    kept = Evaluation.read(folder, None if test is None else test.hash, settings_hash)
+    if kept is not None:
+        return kept
+    test = test or job.tested()
+    with ItemProgress() as progress:
+        made = evaluate(
+            source,
+            test,
+            job.validation() if on_val else None,
+            config=config,
+            provenance=provenance,
+            cache=cache,
+            progress=progress.start,
+        )
+    made.keep(folder, test.hash, settings_hash)
+    return made
 
 
 def claim(
