@@ -17,7 +17,7 @@ from crossgap.evaluation.choices import Strengths, best, choose_strength, select
 from crossgap.evaluation.features import Features
 from crossgap.evaluation.fitting import Parts
 from crossgap.evaluation.measuring import Measured, Skipped, Tried, measure, query_values, separation
-from crossgap.evaluation.rows import Origin, Record, Results
+from crossgap.evaluation.rows import Collected, Origin, Record
 from crossgap.evaluation.sides import Losses, Made, Natives, chance, mapped
 from crossgap.inversion import InversionConfig
 from crossgap.relevance import Judgement, judge
@@ -48,7 +48,7 @@ def parts(val: Dataset, natives: Natives) -> Parts:
 
 
 def collected(records: Iterable[Record]) -> Evaluation:
-    results = Results(Origin("fingerprint", PROVENANCE))
+    results = Collected(Origin("fingerprint", PROVENANCE))
     results.add(records)
     return results.evaluation({})
 

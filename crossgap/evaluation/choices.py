@@ -12,7 +12,7 @@ from crossgap.evaluation.fitting import Parts, Strength
 from crossgap.evaluation.measuring import Measured, Tried, measure, query_values
 from crossgap.evaluation.plan import InversionPlan
 from crossgap.evaluation.routes import ROUTES, fit_side, missing_part
-from crossgap.evaluation.sides import Losses, Natives, Setting, curves, mapped
+from crossgap.evaluation.sides import ChosenSetting, Losses, Natives, curves, mapped
 from crossgap.inversion import Target
 from crossgap.vocabulary import leading_place
 
@@ -45,7 +45,7 @@ def selection_task(dataset: Dataset | None, kind: str) -> Task | None:
 
 def choose_setting(
     into: Target, plan: InversionPlan, val: Dataset | None, natives: Natives, inversions: Inversions
-) -> tuple[Setting, list[Measured | Losses]]:
+) -> tuple[ChosenSetting, list[Measured | Losses]]:
     """Choose the setting of one direction by mean average precision on the validation split.
 
     Without a choice, or a task to choose on, it is the last snapshot of the plan's first setting.
@@ -56,17 +56,17 @@ def choose_setting(
     task = selection_task(val, "image-image" if into == "text" else "text-text")
     n_choices = len(plan.configs) * sum(step > 0 for step in plan.snapshots)
     if task is None or n_choices == 1:
-        return Setting(plan.configs[0], plan.snapshots[-1], "preset"), []
+        return ChosenSetting(plan.configs[0], plan.snapshots[-1], "preset"), []
     native = natives.of(task)
     looked_at: list[Measured | Losses] = [measure(native)]
-    means: list[tuple[Setting, float]] = []
+    means: list[tuple[ChosenSetting, float]] = []
     for curve in curves(native, "oti" if into == "text" else "ovi", plan, inversions):
         looked_at.append(curve.losses)
         for step, scored in curve.points.items():
             point = measure(scored)
             looked_at.append(point)
             if step > 0:
-                means.append((Setting(curve.config, step, "val"), float(point.values["mAP"].nanmean())))
+                means.append((ChosenSetting(curve.config, step, "val"), float(point.values["mAP"].nanmean())))
     return best(means), looked_at
 
 

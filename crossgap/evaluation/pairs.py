@@ -12,11 +12,11 @@ from crossgap.datasets import Dataset, Pairs
 from crossgap.evaluation.choices import selection_task
 from crossgap.evaluation.features import Inversions
 from crossgap.evaluation.measuring import Skipped
-from crossgap.evaluation.pictures import Drawn, pair_pictures
+from crossgap.evaluation.pictures import Lines, pair_pictures
 from crossgap.evaluation.plan import InversionPlan
 from crossgap.evaluation.routes import ROUTES
 from crossgap.evaluation.rows import Origin
-from crossgap.evaluation.sides import Setting
+from crossgap.evaluation.sides import ChosenSetting
 from crossgap.factors import factor_metrics, unmeasured
 from crossgap.pair_metrics import FEWEST, pair_metrics
 from crossgap.records import Row
@@ -32,7 +32,7 @@ class Seen(NamedTuple):
 
 def gap_records(
     dataset: Dataset, pairs: Pairs, image_ND: Tensor, text_ND: Tensor, origin: Origin, *, seed: int
-) -> Iterator[Row | Skipped | Drawn]:
+) -> Iterator[Row | Skipped | Lines]:
     """Measure gap and geometry on aligned pairs, and keep what their pictures need.
 
     Args:
@@ -80,7 +80,7 @@ def coarse_labels(dataset: Dataset, pairs: Pairs) -> tuple[str, ...]:
 
 
 def inverted_images(
-    pairs: Pairs, native_ND: Tensor, chosen: Setting, plan: InversionPlan, inversions: Inversions
+    pairs: Pairs, native_ND: Tensor, chosen: ChosenSetting, plan: InversionPlan, inversions: Inversions
 ) -> list[Seen]:
     """Invert the paired images: at the chosen setting, and (selection ``curve``) at its last snapshot."""
     inverted = inversions.planned(pairs.image, native_ND, "text", plan)[chosen.config]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from crossgap.datasets import Task
 from crossgap.evaluation.measuring import Measured, Skipped, Tried
-from crossgap.evaluation.pictures import Drawn
+from crossgap.evaluation.pictures import Lines
 from crossgap.evaluation.result import Evaluation
 from crossgap.evaluation.routes import ROUTES
 from crossgap.evaluation.sides import Losses, Made
@@ -20,7 +20,7 @@ from crossgap.provenance import Provenance, commit, versions
 from crossgap.records import TABLES, Row
 from crossgap.retrieval import macro_mean
 
-Record = Measured | Tried | Losses | Skipped | Drawn | Row
+Record = Measured | Tried | Losses | Skipped | Lines | Row
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Origin:
         )
 
 
-class Results:
+class Collected:
     """Rows, tables and what was skipped, collected in the order in which they are added."""
 
     def __init__(self, origin: Origin) -> None:
@@ -69,7 +69,7 @@ class Results:
             match record:
                 case Row():
                     self._rows.append(record)
-                case Drawn():
+                case Lines():
                     self._frames[record.table].append(record.frame)
                 case Skipped():
                     self._skipped[record.name] = record.reason

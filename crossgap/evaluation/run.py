@@ -24,8 +24,8 @@ from crossgap.evaluation.pictures import task_pictures
 from crossgap.evaluation.plan import EvaluationConfig
 from crossgap.evaluation.result import Evaluation
 from crossgap.evaluation.routes import ROUTES, direction, missing_part, needed_parts, sides
-from crossgap.evaluation.rows import Origin, Record, Results
-from crossgap.evaluation.sides import Natives, Setting, Sides, at_setting, chance, curves, mapped
+from crossgap.evaluation.rows import Collected, Origin, Record
+from crossgap.evaluation.sides import ChosenSetting, Natives, Sides, at_setting, chance, curves, mapped
 from crossgap.feature_files import FeatureTable
 from crossgap.inversion import Target
 from crossgap.provenance import Provenance
@@ -44,7 +44,7 @@ class Prepared:
     natives: Natives
     inversions: Inversions | None
     parts: Parts
-    settings: dict[Target, Setting]
+    settings: dict[Target, ChosenSetting]
     strengths: Strengths
 
 
@@ -68,7 +68,7 @@ def evaluate(
     """
     progress = progress or silent
     origin = Origin(source.fingerprint, provenance)
-    results = Results(origin)
+    results = Collected(origin)
     tasks, left_out = measured_tasks(test, config)
     results.add(left_out)
     kinds = {task.kind for task in tasks}
@@ -79,7 +79,7 @@ def evaluate(
     parts = fit_parts(source, test.fit, wanted, features.of, seed=config.seed)
 
     inversions = None if isinstance(source, FeatureTable) else Inversions(source, cache, progress)
-    settings: dict[Target, Setting] = {}
+    settings: dict[Target, ChosenSetting] = {}
     for into, plan in config.plans.items():
         if inversions is not None and is_inverted_into(into, config.routes, kinds):
             settings[into], looked_at = choose_setting(into, plan, val, natives, inversions)

@@ -20,7 +20,7 @@ from crossgap.posthoc import shuffled_targets
 from crossgap.relevance import Judgement, judge
 
 
-class Setting(NamedTuple):
+class ChosenSetting(NamedTuple):
     """How an inversion is made and where it stops, and how that was chosen."""
 
     config: InversionConfig
@@ -167,7 +167,13 @@ def curves(native: Sides, route: str, plan: InversionPlan, inversions: Inversion
 
 
 def at_setting(
-    native: Sides, route: str, chosen: Setting, plan: InversionPlan, inversions: Inversions, *, seed: int
+    native: Sides,
+    route: str,
+    chosen: ChosenSetting,
+    plan: InversionPlan,
+    inversions: Inversions,
+    *,
+    seed: int,
 ) -> Sides:
     """Make the routes that take the setting chosen for the inversion of the query: both sides, shuffled.
 
