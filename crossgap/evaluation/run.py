@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from torch import Tensor
 
 from crossgap.datasets import PROBES, Dataset, Kind, Task, probe_tasks
 from crossgap.encoders import Encoder
@@ -133,10 +135,11 @@ def task_records(task: Task, prepared: Prepared) -> Iterator[Record]:
     if not findable(native.relevance, len(task.query)):
         yield Skipped(task.name, f"none of {len(task.query)} queries has a relevant item in the gallery")
         return
-    even, tried = measured(chance(native), prepared)
-    yield from tried
+    # the training images that a classifier is made of are drawn once for all routes
+    draws = draws_of(task, seed=prepared.config.seed) if task.kind in PROBES else []
+    even, _ = measured(chance(native), draws, prepared)
     yield even
-    as_it_is, tried = measured(native, prepared)
+    as_it_is, tried = measured(native, draws, prepared)
     yield from tried
     yield as_it_is
     shown = [native]
@@ -144,15 +147,18 @@ def task_records(task: Task, prepared: Prepared) -> Iterator[Record]:
         if task.kind not in ROUTES[route].kinds or route in ("chance", "native", "untrained_tokens"):
             continue
         try:
-            shown += yield from route_records(native, route, prepared)
+            shown += yield from route_records(native, route, draws, prepared)
         except InputError as error:
             yield Skipped(f"{task.name}/{route}", str(error))
     usable_Q = ~as_it_is.values[task.headline].isnan()
     yield from task_pictures(shown, usable_Q, num_neighbours=prepared.config.num_neighbours)
 
 
-def measured(scored: Sides, prepared: Prepared) -> tuple[Measured, list[Tried]]:
+def measured(scored: Sides, draws: Sequence[Tensor], prepared: Prepared) -> tuple[Measured, list[Tried]]:
     """Measure a task by retrieval, or by classification where that is what its kind asks for.
+
+    Args:
+        draws: rows of the gallery that a classifier is made of.
 
     Returns:
         what was measured, and what was tried on the validation split to choose a penalty.
@@ -160,14 +166,15 @@ def measured(scored: Sides, prepared: Prepared) -> tuple[Measured, list[Tried]]:
     task = scored.made.task
     if task.kind not in PROBES:
         return measure(scored), []
-    draws = draws_of(task, seed=prepared.config.seed)
     if task.kind == "class-mean" or scored.made.route == "chance":
         return by_class_mean(scored, draws), []
     chosen_on = validation_images(scored, prepared.val, prepared.natives, prepared.parts, prepared.strengths)
     return by_linear_probe(scored, draws, chosen_on)
 
 
-def route_records(native: Sides, route: str, prepared: Prepared) -> Generator[Record, None, list[Sides]]:
+def route_records(
+    native: Sides, route: str, draws: Sequence[Tensor], prepared: Prepared
+) -> Generator[Record, None, list[Sides]]:
     """Measure a task by one route; return the sides that pictures are made of.
 
     Raises:
@@ -175,7 +182,7 @@ def route_records(native: Sides, route: str, prepared: Prepared) -> Generator[Re
     """
     into = direction(route, native.made.task.kind)
     if into is None:
-        return (yield from _map_records(native, route, prepared))
+        return (yield from _map_records(native, route, draws, prepared))
     if prepared.inversions is None:
         raise InputError("features from a file have no towers to invert into")
     if into not in prepared.settings:
@@ -197,7 +204,9 @@ def route_records(native: Sides, route: str, prepared: Prepared) -> Generator[Re
     return shown
 
 
-def _map_records(native: Sides, route: str, prepared: Prepared) -> Generator[Record, None, list[Sides]]:
+def _map_records(
+    native: Sides, route: str, draws: Sequence[Tensor], prepared: Prepared
+) -> Generator[Record, None, list[Sides]]:
     kind, parts = native.made.task.kind, prepared.parts
     reason = missing_part(route, kind, parts)
     if reason is not None:
@@ -205,7 +214,7 @@ def _map_records(native: Sides, route: str, prepared: Prepared) -> Generator[Rec
     chosen = prepared.strengths.of(route, kind)
     yield from chosen.tried
     scored = mapped(native, route, parts, chosen.strength, chosen.selection)
-    by_route, tried = measured(scored, prepared)
+    by_route, tried = measured(scored, draws, prepared)
     yield from tried
     yield by_route
     return [scored] if route in _PICTURED_MAPS else []
