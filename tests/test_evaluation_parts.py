@@ -20,6 +20,7 @@ from crossgap.evaluation.measuring import Measured, Skipped, Tried, measure, que
 from crossgap.evaluation.rows import Collected, Origin, Record
 from crossgap.evaluation.sides import Losses, Made, Natives, chance, mapped
 from crossgap.inversion import InversionConfig
+from crossgap.posthoc import SHARED_TOLERANCES
 from crossgap.relevance import Judgement, judge
 from tests.conftest import tiny_encoder
 from tests.test_evaluate import PROVENANCE, dataset
@@ -91,15 +92,14 @@ def test_strengths_at_which_no_map_can_be_fitted_are_passed_over(
     impossible = replace(parts, images=torch.eye(parts.dim)[:1].expand(5, -1))  # one direction alone
     with pytest.raises(InputError):
         choose_strength("top_removed", "image-image", impossible, val, natives)
-    few = replace(parts, images=parts.of("image")[:2])
-    settings = [
-        [
-            tried.made.setting
-            for tried in choose_strength("top_removed", "image-image", of, val, natives).tried
-        ]
-        for of in (few, parts)
+    axes = torch.eye(parts.dim)
+    turned = torch.cos(torch.tensor(0.3)) * axes[:2] + torch.sin(torch.tensor(0.3)) * axes[5:7]
+    near = replace(parts, images=torch.cat([axes[:2], -axes[:2]]), texts=torch.cat([turned, -turned]))
+    chosen = choose_strength("shared_space", "image-image", near, val, natives)
+    assert SHARED_TOLERANCES == (0.001, 0.01, 0.05, 0.1, 0.3)  # 1 - cos .3 is .045
+    assert [tried.made.setting for tried in chosen.tried] == [
+        f"tolerance {tolerance:g}" for tolerance in SHARED_TOLERANCES[2:]
     ]
-    assert settings == [["rank 1"], ["rank 1", "rank 2"]]
 
 
 def test_without_val_the_strength_is_the_preset(natives: Natives, parts: Parts) -> None:
