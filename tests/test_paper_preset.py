@@ -24,6 +24,7 @@ from crossgap.datasets import SPECS
 from crossgap.datasets.table import PAPER_CLASS_SETS, PAPER_IMAGE_SETS, PAPER_LONG_TEXT_SETS, PAPER_TEXT_SETS
 from crossgap.encoders import load_encoder
 from crossgap.errors import InputError
+from crossgap.evaluation import folder
 from crossgap.presets import preset
 from crossgap.published import compare_published
 from crossgap.records import Row, read_rows
@@ -125,7 +126,7 @@ def test_what_is_done_is_not_done_again_and_what_is_missing_is_said(
         raise AssertionError("a finished dataset was measured again")
 
     with monkeypatch.context() as patched:
-        patched.setattr(evaluate, "evaluate", never)
+        patched.setattr(folder, "evaluate", never)
         assert run(model, root, out) == 0
     assert (out / "rows.jsonl").read_bytes() == before
     write_all(root, ["eurosat"])  # what is placed later joins the others
