@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from crossgap.records import Row
 from crossgap.vocabulary import CROSS_TASKS, is_cross_modal, leading_place
+
+if TYPE_CHECKING:
+    from crossgap.records import Row
 
 Direction = Literal["maximize", "minimize"]
 

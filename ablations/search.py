@@ -8,16 +8,18 @@ import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
-
-import optuna
-from optuna.exceptions import ExperimentalWarning
-from optuna.importance import BaseImportanceEvaluator
-from optuna.pruners import BasePruner
-from optuna.samplers import BaseSampler
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
 
 from ablations.objectives import OBJECTIVES, Direction
 from crossgap.errors import InputError, check_known
+
+if TYPE_CHECKING:
+    from optuna.importance import BaseImportanceEvaluator
+    from optuna.pruners import BasePruner
+    from optuna.samplers import BaseSampler
+
+    MODES: dict[Mode, Search]
 
 # Optuna imports these when the first point is drawn, after the baseline was trained.
 _NEEDS = {"CmaEsSampler": "cmaes"}
@@ -83,21 +85,24 @@ class Search:
         package = _NEEDS.get(self.sampler)
         if package is not None and importlib.util.find_spec(package) is None:
             raise InputError(f"sampler {self.sampler} needs the package {package}: pip install {package}")
-        made = _build(optuna.samplers, self.sampler, options, "sampler")
-        assert isinstance(made, BaseSampler)
+        import optuna
+
+        made: BaseSampler = _build(optuna.samplers, self.sampler, options, "sampler")
         return made
 
     def make_pruner(self) -> BasePruner:
         """Build the pruner."""
-        made = _build(optuna.pruners, self.pruner, self.pruner_options, "pruner")
-        assert isinstance(made, BasePruner)
+        import optuna
+
+        made: BasePruner = _build(optuna.pruners, self.pruner, self.pruner_options, "pruner")
         return made
 
     def make_evaluator(self) -> BaseImportanceEvaluator:
         """Build what says which axes mattered."""
+        import optuna
+
         options = {"seed": self.seed, **self.evaluator_options}
-        made = _build(optuna.importance, self.evaluator, options, "evaluator")
-        assert isinstance(made, BaseImportanceEvaluator)
+        made: BaseImportanceEvaluator = _build(optuna.importance, self.evaluator, options, "evaluator")
         return made
 
 
@@ -128,8 +133,10 @@ def check_search(mode: Mode, search: Search) -> None:
         raise InputError(f"search of mode 'pareto': two objectives or more, not {search.objectives}")
 
 
-def _build(module: Any, name: str, options: Mapping[str, Any], what: str) -> object:
+def _build(module: Any, name: str, options: Mapping[str, Any], what: str) -> Any:
     """Build a class by its name; a ``seed`` that it does not take is left out."""
+    from optuna.exceptions import ExperimentalWarning
+
     ending = {"sampler": "Sampler", "pruner": "Pruner", "evaluator": "ImportanceEvaluator"}[what]
     known = sorted(n for n in module.__all__ if n.endswith(ending) and not n.startswith("Base"))
     made = getattr(module, check_known(name, known, f"{what} of Optuna"))
@@ -140,27 +147,36 @@ def _build(module: Any, name: str, options: Mapping[str, Any], what: str) -> obj
     try:
         with warnings.catch_warnings():  # some of Optuna's classes are experimental; which ones is recorded
             warnings.simplefilter("ignore", ExperimentalWarning)
-            built: object = made(**given)
+            built = made(**given)
     except (TypeError, ValueError, ImportError) as error:
         raise InputError(f"{what} {name} with {dict(given)}: {error}") from error
     return built
 
 
-# What a mode is unless a study says otherwise. Effects are described by a grid or by points spread evenly,
-# never by an adaptive sampler, whose points crowd where it expects good values; nothing there is pruned.
-MODES: dict[Mode, Search] = {
-    "grid": Search(),
-    "qmc": Search(sampler="QMCSampler", sampler_options={"scramble": True}),
-    "tune": Search(
-        sampler="TPESampler",
-        pruner="MedianPruner",
-        objectives=("intra_modal",),
-        split="val",
-    ),
-    "pareto": Search(
-        sampler="TPESampler",
-        objectives=("inter_modal", "misalignment"),
-        at_most={"zero_shot": 0.01},
-        split="val",
-    ),
-}
+@cache
+def _modes() -> dict[Mode, Search]:
+    # Effects are described by a grid or by points spread evenly, never by an adaptive sampler, whose points
+    # crowd where it expects good values; nothing there is pruned.
+    return {
+        "grid": Search(),
+        "qmc": Search(sampler="QMCSampler", sampler_options={"scramble": True}),
+        "tune": Search(
+            sampler="TPESampler",
+            pruner="MedianPruner",
+            objectives=("intra_modal",),
+            split="val",
+        ),
+        "pareto": Search(
+            sampler="TPESampler",
+            objectives=("inter_modal", "misalignment"),
+            at_most={"zero_shot": 0.01},
+            split="val",
+        ),
+    }
+
+
+def __getattr__(name: str) -> Any:
+    """Give ``MODES``, what a mode is unless a study says otherwise: Optuna is loaded when it is asked for."""
+    if name == "MODES":
+        return _modes()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

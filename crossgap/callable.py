@@ -6,7 +6,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from crossgap.evaluation import Evaluation
+    from crossgap.evaluation.result import Evaluation
     from crossgap.face import Inverted
 
 

@@ -25,8 +25,11 @@ from crossgap.datasets.tasks import Dataset
 from crossgap.encoders.open_clip import OpenClipEncoder
 from crossgap.encoders.trained_runs import trained_run
 from crossgap.errors import InputError, check_known
-from crossgap.evaluation import Evaluation, EvaluationConfig, InversionPlan
-from crossgap.evaluation import evaluate as measure
+from crossgap.evaluation.comparison import HEADLINES
+from crossgap.evaluation.plan import EvaluationConfig, InversionPlan
+from crossgap.evaluation.result import Evaluation
+from crossgap.evaluation.routes import ROUTES
+from crossgap.evaluation.run import evaluate as measure
 from crossgap.inversion.config import InversionConfig, Target
 from crossgap.inversion.loop import invert as invert_targets
 from crossgap.inversion.presets import Schedule, looks, preset
@@ -36,10 +39,8 @@ from crossgap.metrics.relevance import LabelRelevance
 from crossgap.metrics.similarity import unit_rows
 from crossgap.metrics.streaming import streamed_metrics
 from crossgap.provenance import Provenance, config_hash
-from crossgap.reading.comparison import HEADLINES
 from crossgap.reading.quoting import SIDE, quoted, quoted_queries
 from crossgap.records import numeric
-from crossgap.routes import ROUTES
 from crossgap.vocabulary import Probe
 
 Features = Tensor | np.ndarray | pd.DataFrame

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from crossgap.datasets.load import load_dataset
 from crossgap.encoders.loading import load_encoder
-from crossgap.evaluation import EvaluationConfig, evaluate
+from crossgap.evaluation.plan import EvaluationConfig
+from crossgap.evaluation.run import evaluate
 from crossgap.provenance import Provenance
 
 BEST_BY = "image-text/hit@1"

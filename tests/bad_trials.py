@@ -15,7 +15,7 @@ from ablations.running.trial import BUSY, NO_SPACE, RESULT, TrialSpec
 from ablations.study.named import demo
 from ablations.study.smoke import smoke
 from ablations.study.study import Arm, Study
-from crossgap.evaluation import EvaluationConfig
+from crossgap.evaluation.plan import EvaluationConfig
 from crossgap.files import write_json
 from pretrain.config import TrainConfig
 

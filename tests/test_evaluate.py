@@ -14,7 +14,8 @@ from PIL import Image
 from crossgap.datasets.tasks import Dataset, FitData, Items, Pairs, Task
 from crossgap.embeddings import Embeddings, embed
 from crossgap.errors import InputError
-from crossgap.evaluation import EvaluationConfig, InversionPlan, evaluate
+from crossgap.evaluation.plan import EvaluationConfig, InversionPlan
+from crossgap.evaluation.run import evaluate
 from crossgap.inversion.config import InversionConfig
 from crossgap.inversion.loop import invert
 from crossgap.metrics.relevance import relevance_of

@@ -13,7 +13,8 @@ import torch
 from crossgap.command import run_command
 from crossgap.datasets.load import load_dataset
 from crossgap.encoders.loading import load_encoder
-from crossgap.evaluation import EvaluationConfig, InversionPlan, evaluate
+from crossgap.evaluation.plan import EvaluationConfig, InversionPlan
+from crossgap.evaluation.run import evaluate
 from crossgap.inversion.config import InversionConfig
 from crossgap.provenance import Provenance
 from crossgap.records import read_rows

@@ -18,7 +18,8 @@ from crossgap.datasets.features import feature_dataset
 from crossgap.datasets.readers.feature_files import FeatureTable, read_features
 from crossgap.embeddings import Embeddings
 from crossgap.errors import InputError
-from crossgap.evaluation import EvaluationConfig, evaluate
+from crossgap.evaluation.plan import EvaluationConfig
+from crossgap.evaluation.run import evaluate
 from crossgap.metrics.relevance import relevance_of
 from crossgap.metrics.retrieval import retrieval_metrics
 from crossgap.metrics.similarity import cosine_scores

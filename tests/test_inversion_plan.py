@@ -12,7 +12,9 @@ import torch
 
 from crossgap.embeddings import embed
 from crossgap.errors import InputError
-from crossgap.evaluation import Evaluation, EvaluationConfig, InversionPlan, evaluate
+from crossgap.evaluation.plan import EvaluationConfig, InversionPlan
+from crossgap.evaluation.result import Evaluation
+from crossgap.evaluation.run import evaluate
 from crossgap.inversion.config import InversionConfig
 from crossgap.inversion.loop import invert
 from crossgap.inversion.words import AXES, read_axes, write_axes

@@ -28,10 +28,11 @@ from analysis.study import read_runs
 from crossgap.datasets.load import load_dataset
 from crossgap.encoders.loading import load_encoder
 from crossgap.errors import InputError
-from crossgap.evaluation import EvaluationConfig, InversionPlan, evaluate
+from crossgap.evaluation.changed_plans import sharing, single_settings, together
+from crossgap.evaluation.plan import EvaluationConfig, InversionPlan
+from crossgap.evaluation.run import evaluate
 from crossgap.files import read_json
 from crossgap.inversion.config import InversionConfig
-from crossgap.plans import sharing, single_settings, together
 from crossgap.provenance import Provenance
 from crossgap.records import read_rows
 from pretrain.recipes import RECIPES

@@ -12,9 +12,11 @@ import pytest
 import torch
 
 from crossgap import embeddings
-from crossgap.evaluation import Evaluation, EvaluationConfig, InversionPlan, evaluate, joined
-from crossgap.inversion.config import InversionConfig
-from crossgap.inversion.kept import Batch
+from crossgap.evaluation.plan import EvaluationConfig, InversionPlan
+from crossgap.evaluation.result import Evaluation, joined
+from crossgap.evaluation.run import evaluate
+from crossgap.inversion.config import Batch, InversionConfig
+from crossgap.inversion.kept import path_of
 from crossgap.inversion.loop import Inverter
 from crossgap.records import TABLES
 from tests.conftest import tiny_encoder
@@ -123,15 +125,18 @@ def test_a_plan_keeps_its_name_and_each_circumstance_has_one_of_its_own(tmp_path
     targets_ND = torch.eye(4, encoder.embed_dim)
     batch = Batch(into="text", configs=PLAN.batches[0], snapshots=PLAN.snapshots, engine="auto")
     here = (tmp_path, encoder, items, targets_ND)
-    names = [batch.path(*here), batch.path(tmp_path, encoder, items, targets_ND.flip(0))]
-    names += [batch.path(tmp_path, encoder, images("x", 4, 9), targets_ND)]
-    names += [batch.path(tmp_path, tiny_encoder("CustomTextCLIP"), items, targets_ND)]
-    names += [replace(batch, into="image").path(*here), replace(batch, configs=PLAN.batches[1]).path(*here)]
+    names = [path_of(batch, *here), path_of(batch, tmp_path, encoder, items, targets_ND.flip(0))]
+    names += [path_of(batch, tmp_path, encoder, images("x", 4, 9), targets_ND)]
+    names += [path_of(batch, tmp_path, tiny_encoder("CustomTextCLIP"), items, targets_ND)]
+    names += [
+        path_of(replace(batch, into="image"), *here),
+        path_of(replace(batch, configs=PLAN.batches[1]), *here),
+    ]
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(threads + 1)
-        names.append(batch.path(*here))
+        names.append(path_of(batch, *here))
     finally:
         torch.set_num_threads(threads)
     assert len(set(names)) == len(names)
-    assert batch.path(*here) == names[0]
+    assert path_of(batch, *here) == names[0]

@@ -24,9 +24,9 @@ from crossgap.datasets.load import load_dataset
 from crossgap.datasets.scenes.options import SceneOptions
 from crossgap.encoders.loading import load_encoder
 from crossgap.errors import InputError
-from crossgap.evaluation import evaluate
+from crossgap.evaluation.routes import ROUTES
+from crossgap.evaluation.run import evaluate
 from crossgap.provenance import Provenance
-from crossgap.routes import ROUTES
 from pretrain.configure import configure
 from pretrain.recipes import RECIPES, STRONG, on_scenes
 from pretrain.run import train

@@ -30,8 +30,8 @@ from crossgap.datasets.split import split_name
 from crossgap.datasets.tasks import Dataset, Task
 from crossgap.encode import main as encode
 from crossgap.errors import InputError
-from crossgap.evaluate import _Job
 from crossgap.evaluate import main as evaluate
+from crossgap.evaluation.jobs import Job
 from crossgap.files import read_json
 from crossgap.invert import main as invert
 from pretrain.data.pairs import load_pairs
@@ -123,7 +123,7 @@ def test_settings_are_never_chosen_on_the_split_that_is_reported(tmp_path: Path)
     for split in ("validation", "test"):
         put_classes(tmp_path / split)
     for reported, chosen_on in (("test", "val"), ("val", None), ("validation", None)):
-        job = _Job(str(tmp_path), lambda split: load_dataset(str(tmp_path), split=split), reported)
+        job = Job(str(tmp_path), lambda split: load_dataset(str(tmp_path), split=split), reported)
         validation = job.validation()
         assert (validation.split if validation is not None else None) == chosen_on
 

@@ -30,6 +30,7 @@ from crossgap.encoders import backbones
 from crossgap.encoders.backbones import BACKBONES, backbone_of
 from crossgap.encoders.loading import load_encoder
 from crossgap.errors import InputError
+from crossgap.evaluation import folder
 from crossgap.inversion.presets import preset
 from crossgap.reading.published import compare_published
 from crossgap.records import Row, read_rows
@@ -131,7 +132,7 @@ def test_what_is_done_is_not_done_again_and_what_is_missing_is_said(
         raise AssertionError("a finished dataset was measured again")
 
     with monkeypatch.context() as patched:
-        patched.setattr(evaluate, "evaluate", never)
+        patched.setattr(folder, "evaluate", never)
         assert run(model, root, out) == 0
     assert (out / "rows.jsonl").read_bytes() == before
     write_all(root, ["eurosat"])  # what is placed later joins the others

@@ -30,7 +30,9 @@ from crossgap.datasets.tasks import Dataset, Items, ProbeData
 from crossgap.embeddings import embed
 from crossgap.errors import InputError
 from crossgap.evaluate import main
-from crossgap.evaluation import Evaluation, EvaluationConfig, evaluate
+from crossgap.evaluation.plan import EvaluationConfig
+from crossgap.evaluation.result import Evaluation
+from crossgap.evaluation.run import evaluate
 from crossgap.metrics.intervals import Bootstrap
 from crossgap.metrics.similarity import unit_rows
 from crossgap.posthoc import centring

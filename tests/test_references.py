@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from crossgap.routes import ROUTES
+from crossgap.evaluation.routes import ROUTES
 from pretrain.recipes import RECIPES
 from tests import released_terms
 

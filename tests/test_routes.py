@@ -16,14 +16,17 @@ from crossgap.datasets.tasks import Dataset, Items, Task
 from crossgap.embeddings import embed
 from crossgap.encoders.projectors import Projectors, linear_projectors
 from crossgap.errors import InputError
-from crossgap.evaluation import Evaluation, EvaluationConfig, evaluate
+from crossgap.evaluation.fitting import Parts
+from crossgap.evaluation.plan import EvaluationConfig
+from crossgap.evaluation.result import Evaluation
+from crossgap.evaluation.routes import EVERY, INTRA, ROUTES, missing_part, side_maps, sides
+from crossgap.evaluation.run import evaluate
 from crossgap.inversion.config import InversionConfig
 from crossgap.inversion.loop import invert
 from crossgap.metrics.relevance import relevance_of
 from crossgap.metrics.retrieval import retrieval_metrics
 from crossgap.metrics.similarity import cosine_scores
 from crossgap.posthoc import Band
-from crossgap.routes import EVERY, INTRA, ROUTES, Parts, missing_part, side_maps, sides
 from crossgap.vocabulary import ROUTE_WORDS
 from tests.conftest import tiny_encoder
 from tests.test_evaluate import PROVENANCE, dataset, plan
@@ -251,8 +254,6 @@ def test_a_map_that_is_impossible_everywhere_says_why() -> None:
 
 
 def _parts():
-    from crossgap.routes import Parts
-
     return Parts(split="train", bands={}, dim=16, seed=0)
 
 

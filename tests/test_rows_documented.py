@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from analysis.report import write_report
 from analysis.study import read_runs
 from crossgap.datasets.tasks import Extra
-from crossgap.evaluation import KS
+from crossgap.evaluation.measuring import KS
 from crossgap.files import write_json
 from crossgap.inversion.words import AXES
 from crossgap.metrics.intervals import Bootstrap

@@ -12,15 +12,15 @@ from filelock import FileLock
 
 from ablations import runs
 from ablations.running.estimate import print_plan
+from ablations.running.run import _not_measured
 from ablations.running.trial import TrialSpec
 from ablations.study.checks import check_study
 from ablations.study.files import read_study
 from ablations.study.named import STUDIES
 from ablations.study.smoke import smoke
 from ablations.study.study import Study
-from ablations.sweep import _not_measured
 from crossgap.errors import InputError
-from crossgap.evaluation import EvaluationConfig, InversionPlan
+from crossgap.evaluation.plan import EvaluationConfig, InversionPlan
 from crossgap.files import write_json
 from crossgap.inversion.config import InversionConfig
 from pretrain import train as training

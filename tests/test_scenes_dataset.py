@@ -27,13 +27,14 @@ from crossgap.datasets.scenes.render import render
 from crossgap.datasets.scenes.world import draw_scenes, factor_values
 from crossgap.datasets.tasks import Dataset, Task
 from crossgap.errors import InputError
-from crossgap.evaluation import EvaluationConfig, InversionPlan, evaluate
+from crossgap.evaluation.plan import EvaluationConfig, InversionPlan
+from crossgap.evaluation.run import evaluate
+from crossgap.evaluation.summary import summary
 from crossgap.inversion.config import InversionConfig
 from crossgap.metrics.relevance import relevance_of
 from crossgap.metrics.retrieval import retrieval_metrics
 from crossgap.provenance import Provenance
 from crossgap.records import Row, read_table
-from crossgap.summary import summary
 from crossgap.vocabulary import LEADING_TASKS
 from tests.conftest import tiny_encoder
 from tests.reference_scenes import holds, read_caption

@@ -21,7 +21,7 @@ from crossgap.datasets.load import load_dataset
 from crossgap.encoders.trained_runs import trained_run
 from crossgap.errors import InputError
 from crossgap.evaluate import main as evaluate
-from crossgap.evaluation import EvaluationConfig, InversionPlan
+from crossgap.evaluation.plan import EvaluationConfig, InversionPlan
 from crossgap.files import read_json, write_json
 from crossgap.inversion.presets import preset
 from crossgap.metrics.intervals import Bootstrap

@@ -15,7 +15,7 @@ from ablations.search import MODES, Search
 from ablations.study.axes import Axis
 from ablations.study.named import STUDIES
 from crossgap.errors import InputError
-from crossgap.evaluation import EvaluationConfig
+from crossgap.evaluation.plan import EvaluationConfig
 from crossgap.settings.strict import strict
 from pretrain.config import TrainConfig
 from pretrain.recipes import FINE_TUNING, RECIPES

@@ -18,12 +18,12 @@ from analysis.export import frames
 from analysis.results import compute
 from analysis.study import read_runs
 from crossgap.errors import InputError
+from crossgap.evaluation.comparison import RouteResult, compare_routes
+from crossgap.evaluation.routes import ROUTES
+from crossgap.evaluation.summary import summary
 from crossgap.files import read_lines
 from crossgap.metrics.intervals import Bootstrap, resample_counts
-from crossgap.reading.comparison import RouteResult, compare_routes
 from crossgap.records import TABLES, Row
-from crossgap.routes import ROUTES
-from crossgap.summary import summary
 from tests.synthetic_study import SyntheticStudy, write_study
 
 CLASSES = list("aaabbbccddd")

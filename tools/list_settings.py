@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from crossgap import invert
-from crossgap.evaluation import InversionPlan
+from crossgap.evaluation.changed_plans import SEVERAL
+from crossgap.evaluation.plan import InversionPlan
 from crossgap.inversion.config import InversionConfig
-from crossgap.plans import SEVERAL
 from crossgap.settings.strict import hints_of
 from pretrain import train
 from pretrain.recipes import RECIPES

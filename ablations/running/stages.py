@@ -25,7 +25,8 @@ import crossgap
 from ablations.study.own_terms import NO_OWN_TERMS, OwnTerms
 from crossgap.datasets.tasks import Dataset
 from crossgap.errors import InputError
-from crossgap.evaluation import Evaluation, EvaluationConfig
+from crossgap.evaluation.plan import EvaluationConfig
+from crossgap.evaluation.result import Evaluation
 from crossgap.files import read_json, read_lines, write_json
 from crossgap.provenance import Provenance, commit, versions
 from crossgap.records import TABLES, Row, read_table

@@ -29,9 +29,10 @@ from crossgap.datasets.load import load_dataset
 from crossgap.datasets.tasks import Dataset
 from crossgap.encoders.loading import load_encoder
 from crossgap.errors import InputError
-from crossgap.evaluation import EvaluationConfig, evaluate
+from crossgap.evaluation.changed_plans import single_settings
+from crossgap.evaluation.plan import EvaluationConfig
+from crossgap.evaluation.run import evaluate
 from crossgap.files import read_json, remove_torn, write_json, write_text
-from crossgap.plans import single_settings
 from crossgap.provenance import Provenance, config_hash
 from pretrain.config import TrainConfig
 from pretrain.run import TrainResult, train

@@ -8,7 +8,7 @@ from typing import Literal
 
 from ablations.study.study import AS_TRAINED, Arm
 from crossgap.datasets.scenes.options import is_scenes
-from crossgap.evaluation import InversionPlan
+from crossgap.evaluation.plan import InversionPlan
 from crossgap.inversion.config import InversionConfig, Target
 from crossgap.inversion.presets import preset
 from pretrain.config import TrainConfig

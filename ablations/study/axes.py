@@ -7,18 +7,19 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import cast, get_args
-
-import optuna
+from typing import TYPE_CHECKING, cast, get_args
 
 from crossgap.errors import InputError, check_known
-from crossgap.evaluation import EvaluationConfig
+from crossgap.evaluation.changed_plans import changed_evaluation
+from crossgap.evaluation.plan import EvaluationConfig
 from crossgap.inversion.config import Target
 from crossgap.inversion.presets import preset
-from crossgap.plans import changed_evaluation
 from crossgap.settings.changes import nested
 from pretrain.config import TrainConfig
 from pretrain.configure import OF_DATA, Settings, Value, configure
+
+if TYPE_CHECKING:
+    import optuna
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +128,8 @@ def configure_point(
     With a number of inversion steps, the features after these steps are what is measured.
 
     Raises:
-        InputError: as :func:`pretrain.configure.configure` and :func:`crossgap.plans.changed_evaluation`.
+        InputError: as :func:`pretrain.configure.configure` and
+            :func:`crossgap.evaluation.changed_plans.changed_evaluation`.
     """
     of_evaluation, of_training = split_settings(settings)
     if not of_evaluation:

@@ -7,14 +7,15 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, get_args
 
-from ablations.search import MODES, Mode
+from ablations import search
+from ablations.search import Mode
 from ablations.study.arms import plans_of_the_demo, world_of
 from ablations.study.axes import check_setting
 from ablations.study.study import Arm, Study
 from crossgap.errors import InputError, check_known
-from crossgap.evaluation import EvaluationConfig
+from crossgap.evaluation.changed_plans import changed_evaluation
+from crossgap.evaluation.plan import EvaluationConfig
 from crossgap.inversion.presets import preset
-from crossgap.plans import changed_evaluation
 from crossgap.settings.changes import changed, nested
 from crossgap.settings.strict import hints_of, strict
 from pretrain.config import TrainConfig
@@ -67,7 +68,7 @@ def changed_study(study: Study, settings: Mapping[str, Any]) -> Study:
         check_known(mode, get_args(Mode), "mode of a study")
         if not isinstance(entries, Mapping):
             raise InputError(f"search.{mode}: name one of its parts, as search.{mode}.trials")
-        searches[mode] = changed(searches.get(mode, MODES[mode]), entries, where=f"search.{mode}")
+        searches[mode] = changed(searches.get(mode, search.MODES[mode]), entries, where=f"search.{mode}")
     return replace(
         study,
         arms=tuple(of(arm) for arm in study.arms),

@@ -8,8 +8,8 @@ from ablations.study.study import AS_TRAINED, Arm, Study
 from crossgap.datasets.load import load_dataset
 from crossgap.datasets.tasks import Dataset
 from crossgap.errors import InputError, naming
-from crossgap.evaluation import EvaluationConfig
-from crossgap.routes import ROUTES, direction
+from crossgap.evaluation.plan import EvaluationConfig
+from crossgap.evaluation.routes import ROUTES, direction
 from pretrain.data.pairs import shards_of
 
 

@@ -12,16 +12,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-from ablations.search import MODES, Mode, Search
+from ablations import search
+from ablations.search import Mode, Search
 from ablations.study.arms import ROUTES, World, plans_of_the_demo, world_of
 from ablations.study.axes import Axis, check_axes, check_setting, describe
 from ablations.study.named import STUDIES
 from ablations.study.own_terms import Source, run_file
 from ablations.study.study import Arm, Study, grid_arms
 from crossgap.errors import InputError, check_known, naming
-from crossgap.evaluation import EvaluationConfig
+from crossgap.evaluation.changed_plans import changed_evaluation
+from crossgap.evaluation.plan import EvaluationConfig
 from crossgap.inversion.presets import preset
-from crossgap.plans import changed_evaluation
 from crossgap.settings.changes import dotted
 from crossgap.settings.documents import READERS, read_document
 from crossgap.settings.strict import fields_of, hints_of, strict
@@ -228,4 +229,4 @@ def _search(mode: Mode, given: Table) -> Search:
     path = f"search.{mode}"
     found = fields_of(given, hints_of(Search), path)
     with naming(path):
-        return replace(MODES[mode], **found)
+        return replace(search.MODES[mode], **found)

@@ -29,7 +29,7 @@ from ablations.study.arms import (
 from ablations.study.axes import Axis
 from ablations.study.study import AS_TRAINED, Arm, Study, grid_arms
 from crossgap.errors import InputError
-from crossgap.evaluation import EvaluationConfig, InversionPlan
+from crossgap.evaluation.plan import EvaluationConfig, InversionPlan
 from crossgap.inversion.config import InversionConfig, Target
 from pretrain.recipes import RECIPES
 

@@ -11,10 +11,12 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crossgap.errors import InputError
-from pretrain.terms import OF_THE_PACKAGE, TERMS, Term
+
+if TYPE_CHECKING:
+    from pretrain.terms import Term
 
 _STUDY_FILE = "study file "  # before a file's path: the name of its module, which shadows no other
 
@@ -78,6 +80,8 @@ class OwnTerms:
             )
 
     def _missing(self) -> list[str]:
+        from pretrain.terms import OF_THE_PACKAGE, TERMS  # which loads torch
+
         return [name for name in self.names if TERMS.get(name) is OF_THE_PACKAGE.get(name)]
 
 
@@ -91,6 +95,8 @@ def own_terms(weighed: Iterable[str], study: Source | None) -> OwnTerms:
         weighed: names of terms in an objective.
         study: the Python file of the study, which is run first.
     """
+    from pretrain.terms import OF_THE_PACKAGE, TERMS  # which loads torch
+
     names = tuple(name for name in weighed if TERMS.get(name) is not OF_THE_PACKAGE.get(name))
     if not names:
         return NO_OWN_TERMS

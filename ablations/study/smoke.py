@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import get_args
 
-from ablations.search import MODES, Mode
+from ablations import search
+from ablations.search import Mode
 from ablations.study.axes import OF_EVALUATION
 from ablations.study.study import Arm, Study
 from pretrain.config import smoke as smoke_training
@@ -49,7 +50,7 @@ def smoke(study: Study) -> Study:
         if not varied
     }
     modes: tuple[Mode, ...] = get_args(Mode)
-    searches = {mode: replace(study.searches.get(mode, MODES[mode]), trials=3) for mode in modes}
+    searches = {mode: replace(study.searches.get(mode, search.MODES[mode]), trials=3) for mode in modes}
     return replace(
         study,
         description=f"{study.description} In its smoke form: its numbers mean nothing.".strip(),

@@ -8,14 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, get_args
 
+from ablations import search
 from ablations.objectives import OBJECTIVES
-from ablations.search import MODES, Mode, Search, check_search
+from ablations.search import Mode, Search, check_search
 from ablations.study.axes import Axis, check_axes, configure_point, describe, grid_settings
 from ablations.study.own_terms import Source
 from crossgap.datasets.scenes.options import SceneOptions, is_scenes
 from crossgap.errors import InputError, check_known, check_seed
-from crossgap.evaluation import EvaluationConfig
-from crossgap.plans import sharing
+from crossgap.evaluation.changed_plans import sharing
+from crossgap.evaluation.plan import EvaluationConfig
 from pretrain.config import TrainConfig
 from pretrain.configure import Settings, configure
 
@@ -95,9 +96,9 @@ class Study:
         for seed in self.seeds:
             check_seed(seed)
         check_known(self.mode, get_args(Mode), "mode of a study")
-        for mode, search in self.searches.items():
+        for mode, own in self.searches.items():
             check_known(mode, get_args(Mode), "mode of a study")
-            check_search(mode, search)
+            check_search(mode, own)
         if self.mode != "grid" and not self.axes:
             raise InputError(
                 f"study {self.name!r} has no axes to draw points along: mode {self.mode!r} needs some"
@@ -145,7 +146,7 @@ class Study:
     @property
     def search(self) -> Search:
         """How its mode draws, compares and prunes."""
-        return self.searches.get(self.mode, MODES[self.mode])
+        return self.searches.get(self.mode, search.MODES[self.mode])
 
     def arm(self, name: str) -> Arm:
         """Return the arm of that name."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from crossgap.errors import InputError, check_known, check_seed
@@ -64,3 +65,29 @@ class InversionConfig:
             raise InputError(f"lbfgs has no weight decay: give weight_decay 0, not {self.weight_decay}")
         if self.target_cosine is not None and not -1 < self.target_cosine <= 1:
             raise InputError(f"target_cosine must lie in (-1, 1], not {self.target_cosine}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What is inverted together: the steps looked at under each of some settings."""
+
+    into: Target
+    configs: tuple[InversionConfig, ...]
+    snapshots: tuple[int, ...]
+    engine: Engine
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps looked at, in their order."""
+        return sorted(self.snapshots)
+
+    def place(
+        self, into: Target, config: InversionConfig, snapshots: Sequence[int], engine: Engine
+    ) -> int | None:
+        """Find a setting among those of the batch, which may run longer and look at more; None if none is."""
+        if (self.into, self.engine) != (into, engine) or not set(snapshots) <= set(self.snapshots):
+            return None
+        for number, held in enumerate(self.configs):
+            if held.steps >= config.steps and replace(held, steps=config.steps) == config:
+                return number
+        return None

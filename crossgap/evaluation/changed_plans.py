@@ -13,12 +13,13 @@ from functools import partial
 from typing import Any, get_args
 
 from crossgap.errors import InputError, check_known, naming
-from crossgap.evaluation import EvaluationConfig, InversionPlan
-from crossgap.inversion.config import GRID, InversionConfig, Target
-from crossgap.inversion.kept import Batch
+from crossgap.evaluation.plan import EvaluationConfig, InversionPlan
+from crossgap.inversion.config import GRID, Batch, Engine, InversionConfig, Target
 from crossgap.inversion.presets import Schedule
-from crossgap.routes import ROUTES, direction
+from crossgap.inversion.presets import looks as preset_looks
+from crossgap.inversion.presets import preset as inversion_preset
 from crossgap.settings.strict import fields_of, hints_of
+from crossgap.vocabulary import ROUTE_WORDS
 
 Table = Mapping[str, Any]
 # Shares of a plan's steps to look at, where the steps are named but no snapshots.
@@ -36,6 +37,8 @@ SEVERAL = {
 
 def inverted_into(routes: Iterable[str]) -> set[Target]:
     """Name the modalities that routes invert into."""
+    from crossgap.evaluation.routes import ROUTES, direction  # which loads torch
+
     made = {direction(route, kind) for route in routes for kind in ROUTES[route].kinds}
     return {into for into in made if into is not None}
 
@@ -67,7 +70,7 @@ def changed_evaluation(
     routes = found.get("routes", base.routes)
     for route in routes:
         with naming(f"{path}.routes"):
-            check_known(route, ROUTES, "route")
+            check_known(route, ROUTE_WORDS, "route")
     inverts = inverted_into(routes)
     made: dict[Target, InversionPlan] = {}
     for into in get_args(Target):
@@ -125,6 +128,36 @@ def changed_plan(
             singles["weight_decays"] = ()
         changes = {"config": config, "snapshots": looks, **singles, **_of(InversionPlan, found)}
         return replace(base, **changes)
+
+
+def preset_plans(
+    name: str,
+    *,
+    schedule: Schedule,
+    steps: int | None,
+    compared: Mapping[str, tuple[Any, ...]],
+    snapshots: tuple[int, ...],
+    seed: int,
+    engine: Engine,
+) -> dict[Target, InversionPlan]:
+    """Make the plans of both directions; ``compared`` holds the values of a setting, none for its default."""
+    plans: dict[Target, InversionPlan] = {}
+    for into in get_args(Target):
+        config = replace(inversion_preset(name, into, schedule), seed=seed)
+        config = replace(config, steps=config.steps if steps is None else steps)
+        plan = InversionPlan(
+            config=config,
+            token_counts=(config.num_tokens,),
+            snapshots=snapshots or preset_looks(config.steps),
+            engine=engine,
+        )
+        given = {
+            (axis if len(values) == 1 else SEVERAL[axis]): (values[0] if len(values) == 1 else values)
+            for axis, values in compared.items()
+            if values and (axis != "template" or into == "text")
+        }
+        plans[into] = changed_plan(plan, given, partial(inversion_preset, name, into), "inversion")
+    return plans
 
 
 def together(plans: Iterable[InversionPlan], into: Target) -> tuple[Batch, ...]:

@@ -3,18 +3,74 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
 from torch import Tensor
 
 from crossgap.datasets.tasks import Items, Task
+from crossgap.evaluation.measuring import DENSE
+from crossgap.evaluation.routes import INTRA
+from crossgap.evaluation.sides import Sides
 from crossgap.metrics.relevance import Judgement
 from crossgap.metrics.similarity import cosine_scores
 
 _THUMBNAIL = 64
 _BINS = 100
+
+
+class Lines(NamedTuple):
+    """Lines of one of :data:`crossgap.records.TABLES`."""
+
+    table: str
+    frame: pd.DataFrame
+
+
+def task_pictures(shown: Sequence[Sides], usable_Q: Tensor, *, num_neighbours: int) -> Iterator[Lines]:
+    """Give neighbours of a few usable queries and histograms of scores, for each way to make a task's sides.
+
+    A task across modalities has none. Of many scores those of evenly spread queries are counted.
+    """
+    task = shown[0].made.task
+    if task.kind not in INTRA:
+        return
+    queries = spread_queries(num_neighbours, usable_Q)
+    most = max(1, DENSE // len(task.gallery))
+    counted = range(0, len(task.query), -(-len(task.query) // most))  # all, or evenly spread queries
+    common = {"dataset": task.dataset, "split": task.split}
+    for scored in shown:
+        route = scored.made.route
+        listed = neighbours(task, scored.query_QD, scored.gallery_GD, scored.relevance, queries, route=route)
+        if listed:
+            yield Lines("neighbours", pd.DataFrame(listed).assign(**common))
+        scores_QG = cosine_scores(scored.query_QD[list(counted)], scored.gallery_GD)
+        relevance = scored.relevance.rows(slice(0, len(task.query), counted.step))
+        other_QG = ~(relevance.relevant_QG | relevance.ignored_QG)
+        about = {**common, "task": task.name, "route": route}
+        for kind, mask in (("same class", relevance.relevant_QG), ("other class", other_QG)):
+            yield Lines("histograms", histogram(scores_QG[mask], kind).assign(**about))
+
+
+def pair_pictures(image_ND: Tensor, text_ND: Tensor, items: Items, about: dict[str, str]) -> Iterator[Lines]:
+    """Give the projection of both modalities of the same items, and histograms of scores within and across.
+
+    Of many pairs those evenly spread are counted.
+    """
+    count = len(image_ND)
+    yield Lines("projection", projection(image_ND, text_ND, items).assign(**about))
+    kept = torch.arange(0, count, -(-count * count // DENSE) if count else 1)
+    images_ND, texts_ND = image_ND[kept], text_ND[kept]
+    off_diagonal = ~torch.eye(len(kept), dtype=torch.bool)
+    across = cosine_scores(images_ND, texts_ND)
+    for kind, scores in (
+        ("image-image", cosine_scores(images_ND, images_ND)[off_diagonal]),
+        ("text-text", cosine_scores(texts_ND, texts_ND)[off_diagonal]),
+        ("image-text, other pairs", across[off_diagonal]),
+        ("image-text, true pairs", across.diagonal()),
+    ):
+        yield Lines("histograms", histogram(scores, kind).assign(task="gap", route="native", **about))
 
 
 def spread_queries(count: int, usable_Q: Tensor) -> list[int]:

@@ -10,8 +10,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from crossgap.probes.shots import LINEAR_PROBE, SHOTS, class_mean_name, probe_columns
-from crossgap.reading.comparison import (
+from crossgap.evaluation.comparison import (
     NATIVE,
     Estimate,
     MapComparison,
@@ -19,6 +18,7 @@ from crossgap.reading.comparison import (
     TaskComparison,
     compare_routes,
 )
+from crossgap.probes.shots import LINEAR_PROBE, SHOTS, class_mean_name, probe_columns
 from crossgap.reading.quoting import reported
 from crossgap.reading.support import OVER_QUERIES, least_classes
 from crossgap.records import Row, row_frame
@@ -41,10 +41,10 @@ def summary(
     """Lay out the results of one evaluation for a terminal of 80 columns or more.
 
     For each dataset: every task's routes with value, paired difference to native features, interval and
-    setting (:func:`crossgap.reading.comparison.compare_routes`), the comparison of inversions with the best
-    map, the protocol; classification by labelled training images as one table of routes by shots; then gap
-    and misalignment; at the end what was skipped, with the reason. A ``*`` marks an interval that excludes 0,
-    so nothing rests on colour; queries of too few classes for an interval to decide get no mark.
+    setting (:func:`crossgap.evaluation.comparison.compare_routes`), the comparison of inversions with the
+    best map, the protocol; classification by labelled training images as one table of routes by shots; then
+    gap and misalignment; at the end what was skipped, with the reason. A ``*`` marks an interval that
+    excludes 0, so nothing rests on colour; queries of too few classes for an interval to decide get no mark.
 
     Args:
         rows: of one evaluation, of any number of datasets.

@@ -1,7 +1,7 @@
 """What each route reaches on a task beside native features: values, paired differences and their intervals.
 
-The numbers behind :mod:`crossgap.summary`, from the rows and per-query values of one evaluation; a report
-takes the same numbers from the same functions.
+The numbers behind :mod:`crossgap.evaluation.summary`, from the rows and per-query values of one evaluation;
+a report takes the same numbers from the same functions.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from crossgap.evaluation.routes import ROUTES
 from crossgap.metrics.intervals import Bootstrap, average_models, mean_interval
 from crossgap.reading.quoting import SIDE, quoted, quoted_queries
 from crossgap.reading.route_values import measurements, to_reference
 from crossgap.reading.support import OVER_QUERIES, supported_classes
 from crossgap.records import Row, numeric, row_frame
-from crossgap.routes import ROUTES
 from crossgap.vocabulary import ROUTE_WORDS, Family
 
 # The first one that a task has rows of: revisited Oxford and Paris have their own AP, zero-shot none.

@@ -1,0 +1,130 @@
+"""Features of items and of inverted items: each collection made once, read where it was kept before."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from torch import Tensor
+
+from crossgap.datasets.readers.feature_files import FeatureTable
+from crossgap.datasets.tasks import Items
+from crossgap.embeddings import embed, feature_path
+from crossgap.encoders.protocol import Encoder
+from crossgap.evaluation.plan import InversionPlan
+from crossgap.inversion.config import Batch, InversionConfig, Target
+from crossgap.inversion.kept import Inverted, load_inversions, path_of, save_inversions
+from crossgap.inversion.loop import Inverter
+
+DIRECTIONS: dict[Target, str] = {"text": "OTI", "image": "OVI"}
+
+
+class Progress(Protocol):
+    """Open a loop over a number of items; what it returns counts them."""
+
+    def __call__(self, what: str, count: int) -> Callable[[int], None]: ...
+
+
+def silent(what: str, count: int) -> Callable[[int], None]:
+    """Show no progress."""
+    del what, count
+    return lambda _done: None
+
+
+class Features:
+    """Features of items by one model, or from a table; ``reused`` counts what was encoded and what read."""
+
+    def __init__(
+        self, source: Encoder | FeatureTable, cache: Path | None = None, progress: Progress = silent
+    ) -> None:
+        self._source = source
+        self._cache = cache
+        self._progress = progress
+        self._made: dict[str, Tensor] = {}
+        self.reused = {"encoded": 0, "features_read": 0}
+
+    def of(self, items: Items) -> Tensor:
+        """Return the features_ND of items in their order."""
+        key = items.content_hash
+        if key not in self._made:
+            self._made[key] = self._embed(items)
+        return self._made[key]
+
+    def _embed(self, items: Items) -> Tensor:
+        if isinstance(self._source, FeatureTable):
+            return self._source.embed(items)
+        cache = self._cache
+        known = cache is not None and feature_path(self._source, items, cache).exists()
+        self.reused["features_read" if known else "encoded"] += 1
+        tick = self._progress(f"encode {items.modality}s", len(items))
+        return embed(self._source, items, cache=cache, progress=tick).join(items.ids)
+
+
+class Inversions:
+    """Items inverted by one model; ``reused`` counts the batches that were inverted and those read."""
+
+    def __init__(self, encoder: Encoder, cache: Path | None = None, progress: Progress = silent) -> None:
+        self._encoder = encoder
+        self._cache = cache
+        self._progress = progress
+        self._inverters: dict[Batch, Inverter] = {}
+        self._planned: dict[tuple[str, Target, InversionPlan], dict[InversionConfig, Inverted]] = {}
+        self._single: dict[tuple[str, Batch, str], Inverted] = {}
+        self.reused = {"inverted": 0, "inversions_read": 0}
+
+    def planned(
+        self, items: Items, targets_ND: Tensor, into: Target, plan: InversionPlan
+    ) -> dict[InversionConfig, Inverted]:
+        """Invert the items of a side once, however many tasks share it, under all settings of a plan."""
+        key = (items.content_hash, into, plan)
+        if key not in self._planned:
+            made: dict[InversionConfig, Inverted] = {}
+            for batch, places in plan.made_in(into):
+                inverted = self._invert(items, targets_ND, batch, DIRECTIONS[into])
+                made |= {config: inverted[place].at(plan.snapshots) for config, place in places.items()}
+            self._planned[key] = {config: made[config] for config in plan.configs}
+        return self._planned[key]
+
+    def single(self, items: Items, targets_ND: Tensor, batch: Batch, what: str) -> Inverted:
+        """Invert towards given targets under the one setting of a batch, once for what several tasks share.
+
+        ``what`` tells these targets of the items from others, and is what progress says.
+        """
+        key = (items.content_hash, batch, what)
+        if key not in self._single:
+            (self._single[key],) = self._invert(items, targets_ND, batch, what)
+        return self._single[key]
+
+    def _invert(self, items: Items, targets_ND: Tensor, batch: Batch, what: str) -> list[Inverted]:
+        """Invert under every setting of a batch, or read what was kept of the same."""
+        path = None
+        if self._cache is not None:
+            path = path_of(batch, self._cache, self._encoder, items, targets_ND)
+            kept = load_inversions(batch, path)
+            if kept is not None:
+                self.reused["inversions_read"] += 1
+                return kept
+        tick = self._progress(what, len(items))
+        start = time.perf_counter()
+        if batch not in self._inverters:
+            self._inverters[batch] = Inverter(
+                self._encoder, into=batch.into, configs=batch.configs, engine=batch.engine
+            )
+        inversions = self._inverters[batch].run(
+            targets_ND, item_ids=items.ids, snapshots=batch.snapshots, progress=tick
+        )
+        seconds = (time.perf_counter() - start) / len(inversions)
+        made = [
+            Inverted(
+                {step: features_ND.cpu() for step, features_ND in inversion.snapshots.items()},
+                {step: float(inversion.losses[:, step].mean()) for step in inversion.snapshots},
+                seconds,
+            )
+            for inversion in inversions
+        ]
+        self.reused["inverted"] += 1
+        if path is not None:
+            save_inversions(batch, path, made)
+        return made
