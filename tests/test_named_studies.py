@@ -45,8 +45,8 @@ def test_it_is_named_as_it_is_called_and_holds_its_baseline(name: str) -> None:
     baseline = replace(RECIPES["baseline"](), threads=1)
     if study.dataset != "emoji":
         baseline = on_scenes(baseline, WORLDS["scenes"])
-    if name in ("demo", "inversion", "information"):  # first looks
-        baseline = replace(baseline, steps=baseline.steps * 2 // 3)
+    part = {"demo": 1 / 2, "inversion": 1 / 2, "information": 2 / 3}.get(name, 1)  # first looks
+    baseline = replace(baseline, steps=round(baseline.steps * part))
     assert study.arm(study.baseline).train == baseline
     assert study.arms[0].name == study.baseline
 
