@@ -72,7 +72,8 @@ class Search:
             )
         self.make_sampler()
         self.make_pruner()
-        self.make_evaluator()
+        if self.evaluator != Search.evaluator or self.evaluator_options:
+            self.make_evaluator()  # the default one is known to work, and takes a second to load
 
     @property
     def directions(self) -> list[Direction]:

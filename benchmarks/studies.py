@@ -13,9 +13,9 @@ from pathlib import Path
 
 from ablations.running.coordinator import Coordinator
 from ablations.running.folder import held
+from ablations.running.spec import RESULT, TrialSpec
 from ablations.running.storage import open_storage, quiet_optuna
 from ablations.running.supervisor import Supervisor
-from ablations.running.trial import RESULT, TrialSpec
 from ablations.study.named import demo
 from ablations.study.smoke import smoke
 from ablations.study.study import Study

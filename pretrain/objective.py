@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from crossgap.errors import InputError
 from pretrain.data.streams import stream, stream_seed
-from pretrain.data.views import VIEWS, Views
 from pretrain.settings import MAX_LOGIT_SCALE, ObjectiveConfig
 from pretrain.terms import TERMS, Setup
 from pretrain.terms.modifiers import MODIFIERS, HostInputs
+from pretrain.terms.views import VIEWS, Views
 
 
 def build_modules(config: ObjectiveConfig, setup: Setup, *, seed: int) -> nn.ModuleDict:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from crossgap.encoders.devices import resolve_device
 from crossgap.errors import InputError
-from pretrain.data.views import Views
+from pretrain.terms.views import Views
 
 
 class Processes(NamedTuple):

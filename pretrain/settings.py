@@ -180,7 +180,7 @@ class ObjectiveConfig:
 
     @property
     def views(self) -> tuple[str, ...]:
-        """The names in :data:`pretrain.data.views.VIEWS` that active terms take."""
+        """The names in :data:`pretrain.terms.views.VIEWS` that active terms take."""
         return views_of(self.active)
 
 

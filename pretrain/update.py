@@ -17,7 +17,7 @@ from pretrain.data.pairs import TrainingPairs, concepts_of
 from pretrain.data.resampled import ResampledBatches, ShardStream
 from pretrain.data.scenes import EndlessBatches, EndlessScenes
 from pretrain.data.semantics import with_semantics
-from pretrain.data.views import VIEWS, Embedder, Views
+from pretrain.data.views import Embedder
 from pretrain.objective import Loss, Moment, build_modules, clamp_logit_scale, evaluate_objective
 from pretrain.processes import ALONE, Processes, average, check_shares, gather_views
 from pretrain.settings import views_of
@@ -25,6 +25,7 @@ from pretrain.start import Start, start_model
 from pretrain.state import TrainingState
 from pretrain.terms import TERMS, Setup, TermModule
 from pretrain.terms.distillation import follow
+from pretrain.terms.views import VIEWS, Views
 
 
 class NonFiniteLoss(RuntimeError):  # noqa: N818  (it names what the loss is)

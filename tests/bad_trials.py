@@ -11,7 +11,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from ablations.running.trial import BUSY, NO_SPACE, RESULT, TrialSpec
+from ablations.running.spec import RESULT, TrialSpec
+from ablations.running.trial import BUSY, NO_SPACE
 from ablations.study.named import demo
 from ablations.study.smoke import smoke
 from ablations.study.study import Arm, Study

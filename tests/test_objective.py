@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from crossgap.errors import InputError
-from pretrain.data.views import VIEWS, Views
 from pretrain.objective import FIRST, Loss, Moment, build_modules, clamp_logit_scale, evaluate_objective
 from pretrain.settings import ObjectiveConfig, TemperatureConfig, WeightSchedule
 from pretrain.terms import TERMS, Setup
 from pretrain.terms.ntxent import nt_xent
+from pretrain.terms.views import VIEWS, Views
 
 BATCH, DIM = 4, 8
 

@@ -13,7 +13,7 @@ from filelock import FileLock
 from ablations import runs
 from ablations.running.estimate import print_plan
 from ablations.running.run import _not_measured
-from ablations.running.trial import TrialSpec
+from ablations.running.spec import TrialSpec
 from ablations.study.checks import check_study
 from ablations.study.files import read_study
 from ablations.study.named import STUDIES

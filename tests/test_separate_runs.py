@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from ablations.running.trial import TrialSpec, run_trial, trial_folder
+from ablations.running.spec import TrialSpec, trial_folder
+from ablations.running.trial import run_trial
 from ablations.search import MODES
 from ablations.study.study import Arm, Study
 from analysis.report import main as report

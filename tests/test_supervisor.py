@@ -16,9 +16,9 @@ from optuna.trial import TrialState
 
 from ablations.running.coordinator import Coordinator, Interrupted
 from ablations.running.folder import held
+from ablations.running.spec import result_of, trial_folder, write_failure
 from ablations.running.storage import JOURNAL, SQLITE, open_storage
 from ablations.running.supervisor import Limits, Supervisor
-from ablations.running.trial import result_of, trial_folder, write_failure
 from ablations.search import Search
 from ablations.study.axes import Axis
 from ablations.study.study import Study

@@ -13,7 +13,6 @@ from open_clip.loss import ClipLoss
 from torch import Tensor, nn
 
 from pretrain.data.streams import stream
-from pretrain.data.views import VIEWS, Views
 from pretrain.objective import Moment, build_modules, evaluate_objective
 from pretrain.settings import ObjectiveConfig
 from pretrain.terms import TERMS, Setup
@@ -27,6 +26,7 @@ from pretrain.terms.ntxent import nt_xent
 from pretrain.terms.separation import intra_modal_separation, semantic_separation
 from pretrain.terms.supervised import supervised_contrast
 from pretrain.terms.vicreg import vicreg
+from pretrain.terms.views import VIEWS, Views
 from tests.reference_terms import PLAIN, Call, dot, plain_info_nce, plain_vicreg, unit
 
 WIDTH, DIM = 6, 4

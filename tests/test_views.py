@@ -8,10 +8,11 @@ import torch.nn.functional as F
 
 from pretrain.data.batches import Batch, Batches
 from pretrain.data.pairs import load_pairs
-from pretrain.data.views import VIEWS, Embedder
+from pretrain.data.views import Embedder
 from pretrain.model import build_model
 from pretrain.settings import AugmentConfig, ModelConfig
 from pretrain.terms import TERMS
+from pretrain.terms.views import VIEWS
 from pretrain.towers import encode_images, encode_text, pack_text
 from tests.training_shards import write_shard
 

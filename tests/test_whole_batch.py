@@ -17,12 +17,12 @@ from torch import Tensor
 
 from pretrain.config import TrainConfig
 from pretrain.data.pairs import load_pairs
-from pretrain.data.views import VIEWS
 from pretrain.loop import Run
 from pretrain.processes import average, gather_views
 from pretrain.settings import ObjectiveConfig, TemperatureConfig, views_of
 from pretrain.terms import TERMS
 from pretrain.terms.modifiers import MODIFIERS
+from pretrain.terms.views import VIEWS
 from tests.test_train import config
 from tests.training_shards import write_shard
 

@@ -22,10 +22,11 @@ from ablations.running.folder import (
 )
 from ablations.running.ledger import Cell, Ledger
 from ablations.running.signals import Asked
+from ablations.running.spec import TrialSpec, result_of, trial_folder, write_failure
 from ablations.running.status import Display
 from ablations.running.storage import Storage
 from ablations.running.supervisor import Running, Supervisor
-from ablations.running.trial import TrialSpec, is_no_space, result_of, trial_folder, write_failure
+from ablations.running.trial import is_no_space
 from ablations.study.own_terms import own_terms
 from ablations.study.study import Arm, Study
 from crossgap.errors import InputError

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
+from ablations.running.spec import TrialSpec, result_of, trial_folder
 from ablations.running.stages import Stages, training_key
-from ablations.running.trial import TrialSpec, result_of, trial_folder
 from ablations.study.own_terms import own_terms
 from ablations.study.study import Study
 from crossgap.datasets.bad import BadSamples

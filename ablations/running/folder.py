@@ -12,8 +12,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from ablations.running.spec import TrialSpec, result_of, trial_folder, write_failure
 from ablations.running.storage import MOST_RETRIES
-from ablations.running.trial import TrialSpec, result_of, trial_folder, write_failure
 from ablations.study.axes import Settings
 from ablations.study.study import Study
 from crossgap.errors import InputError

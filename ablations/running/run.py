@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 
 from ablations.running.folder import STUDY, collect_rows, held, machine
+from ablations.running.spec import TrialSpec, result_of, trial_folder
 from ablations.running.storage import OWN, open_storage, quiet_optuna, storage_name
-from ablations.running.trial import TrialSpec, result_of, trial_folder
 from ablations.study.study import Study
 from crossgap.encoders.devices import resolve_device
 from crossgap.errors import InputError

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.progress import TaskID, TimeElapsedColumn
 
-from ablations.running.trial import TrialSpec
+from ablations.running.spec import TrialSpec
 from crossgap.files import read_lines
 from crossgap.progress import Bars
 

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import psutil
 
-from ablations.running.trial import BUSY, LOG, NO_SPACE, TrialSpec, run_trial
+from ablations.running.spec import LOG, TrialSpec
+from ablations.running.trial import BUSY, NO_SPACE, run_trial
 
 STOPPED = 128 + signal.SIGTERM  # exit code of a training that was asked to end and wrote a checkpoint
 _LOOK = 0.5  # seconds between two looks at the limits

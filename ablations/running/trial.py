@@ -6,14 +6,14 @@ import errno
 import subprocess
 import sys
 import traceback
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
 
 from ablations.objectives import OBJECTIVES, objective_values
+from ablations.running.spec import ERROR, RESULT, TrialSpec, result_of, write_failure
 from ablations.running.stages import (
     Stages,
     evaluation_key,
@@ -22,82 +22,22 @@ from ablations.running.stages import (
     take_training,
     training_key,
 )
-from ablations.search import Split
-from ablations.study.own_terms import NO_OWN_TERMS, OwnTerms
-from ablations.study.study import AS_TRAINED, Arm
+from ablations.study.study import AS_TRAINED
 from crossgap.datasets.load import load_dataset
 from crossgap.datasets.tasks import Dataset
 from crossgap.encoders.loading import load_encoder
 from crossgap.errors import InputError
 from crossgap.evaluation.changed_plans import single_settings
-from crossgap.evaluation.plan import EvaluationConfig
 from crossgap.evaluation.run import evaluate
-from crossgap.files import read_json, remove_torn, write_json, write_text
+from crossgap.files import remove_torn, write_json, write_text
 from crossgap.provenance import Provenance, config_hash
 from pretrain.config import TrainConfig
 from pretrain.run import TrainResult, train
 from pretrain.update import NonFiniteLoss
 
-RESULT = "result.json"
-LOG = "log.txt"
-ERROR = "error.txt"  # the traceback of a trial that raised
 NO_SPACE = 75  # exit code of a trial that found its disk full: not its fault, the study stops
 BUSY = 76  # exit code of a trial whose folder another live process holds: it is tried again later
 TRAIN_FILE = "train.json"
-_TAIL = 30  # lines of a log that are kept with the reason of a failure
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrialSpec:
-    """Everything a worker process needs to train and measure one model.
-
-    ``study`` is the study's name in rows, ``split`` what is measured, ``processes`` how many train the model
-    together; ``stages`` is where finished stages of all studies are named; ``own_terms`` are those of the
-    objective that the process must learn before it trains.
-    """
-
-    study: str
-    arm: Arm
-    seed: int
-    evaluation: EvaluationConfig
-    dataset: str
-    limit: int | None
-    split: Split
-    processes: int
-    device: str
-    threads: int
-    folder: Path
-    stages: Path
-    own_terms: OwnTerms = NO_OWN_TERMS
-
-    @property
-    def study_folder(self) -> Path:
-        """The folder of the study."""
-        return self.folder.parent.parent
-
-    def train_config(self) -> TrainConfig:
-        """Return the arm's training settings with this trial's seed, device and threads."""
-        return replace(self.arm.train, seed=self.seed, device=self.device, threads=self.threads)
-
-
-def trial_folder(out: Path, arm: str, seed: int) -> Path:
-    """Return where a model of a study lives."""
-    return out / "trials" / f"{arm}-s{seed}"
-
-
-def result_of(folder: Path) -> dict[str, Any] | None:
-    """Return a finished trial's ``result.json``, or None while it is not finished."""
-    path = folder / RESULT
-    return read_json(path) if path.exists() else None
-
-
-def write_failure(spec: TrialSpec, reason: str, *, state: str = "failed") -> None:
-    """Write the result of a trial that has none: why, and how its log ends."""
-    texts = [spec.folder / name for name in (LOG, ERROR) if (spec.folder / name).exists()]
-    lines = [line for path in texts for line in path.read_text("utf-8", errors="replace").splitlines()]
-    tail = lines[-_TAIL:]
-    about = {"state": state, "arm": spec.arm.name, "seed": spec.seed, "reason": reason}
-    write_json(spec.folder / RESULT, {**about, "log_tail": tail})
 
 
 def run_trial(spec: TrialSpec) -> None:

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, get_args
 from torch import Tensor, nn
 
 from crossgap.errors import InputError, check_known
-from pretrain.data.views import VIEWS
+from pretrain.terms.views import VIEWS
 
 # what a term sets in relation: items of one modality, those of either by themselves, or images with texts
 ActsOn = Literal["image", "text", "both", "across"]
@@ -43,7 +43,7 @@ class Term:
     """A term of the objective and what it needs.
 
     Args:
-        inputs: names of :data:`pretrain.data.views.VIEWS`, in the order in which they are taken.
+        inputs: names of :data:`pretrain.terms.views.VIEWS`, in the order in which they are taken.
         acts_on: what it sets in relation: ``image`` or ``text`` for items or views of one modality with each
             other, ``both`` for a term that does so within either, ``across`` for images with texts. Recorded
             beside each model, so that the analysis knows which arms work within a modality.
