@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from analysis.contrasts import evidence_of
-from analysis.evidence import Evidence, deciding, side
+from analysis.effects import evidence_of
+from analysis.leading import at
 from analysis.results import Results, Within
-from analysis.stats.seeds import paired_seeds
+from analysis.stats.evidence import Evidence, deciding, side
+from analysis.stats.seeds import least_p
 from analysis.study import Study
-from analysis.tables import at
 from analysis.typeset import counted, interval, joined, number, p_value, points, points_interval
 from crossgap.support import OVER_QUERIES, class_coverage, supported, supported_classes
 from crossgap.vocabulary import ROUTE_WORDS
@@ -273,7 +273,8 @@ def _changes(study: Study, changes: pd.DataFrame) -> str:
     told = changes[changes["n_seeds"] > 1]
     if told.empty:
         return "With one seed nothing can be said of differences between the gains of arms."
-    sides = [side(evidence_of(row)) for _, row in told.iterrows()]
+    evidence = [evidence_of(row) for _, row in told.iterrows()]
+    sides = [side(found) if found else 0 for found in evidence]
     bounds = told.assign(low=sides, high=sides)  # the side of zero that the intervals agree on
     verdicts = _Verdicts("is larger for", "is smaller for", "cannot be told from it for")
     return (
@@ -333,7 +334,7 @@ def _seeds(study: Study, results: Results) -> str:
     low, high = int(counts.min()), int(counts.max())
     words = _NUMBER_WORDS.get(low, f"{low} seeds") if low == high else f"{low} to {high} seeds"
     if low > 1:
-        least = paired_seeds([0.0] * low).p_flip_least
+        least = least_p(low)
         over_both = "claims and differences between arms also have intervals over seeds"
         if low == 2:
             return (

@@ -68,7 +68,12 @@ class Study:
 
     def label(self, arm: str) -> str:
         """Return the label of an arm."""
-        return next(known.label for known in self.arms if known.name == arm)
+        return self.labels[arm]
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Labels by arm, in the order of the study."""
+        return {arm.name: arm.label for arm in self.arms}
 
     @property
     def arm_names(self) -> list[str]:

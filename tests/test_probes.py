@@ -17,7 +17,7 @@ from torch import Tensor
 
 from analysis.export import claims_frame
 from analysis.results import Results, compute
-from analysis.sheets import probes as probe_sheets
+from analysis.sheets.measured import probes as probe_sheets
 from analysis.study import Study, read_runs
 from analysis.typeset import ABSENT
 from crossgap.class_mean import class_mean_accuracy, draw_shots, own_class_hits

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageFont
 from rich.console import Console
 
-from analysis.tables import headlines
+from analysis.leading import headlines
 from crossgap import evaluate as command
 from crossgap.command import run_command
 from crossgap.datasets import Dataset, Task, load_dataset

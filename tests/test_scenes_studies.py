@@ -13,7 +13,7 @@ from ablations.recipes import STUDIES
 from ablations.space import Axis, check_axes, describe
 from ablations.study import AS_TRAINED, Arm, Study, grid_arms
 from ablations.study_file import read_study
-from analysis.design import changes
+from analysis.designs import changes
 from crossgap.datasets import Dataset, load_dataset
 from crossgap.datasets.scenes import SceneOptions
 from crossgap.errors import InputError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
@@ -75,8 +76,13 @@ def paired_seeds(differences: Sequence[float] | FloatArray, *, level: float = 0.
         n=len(d),
         p_t=float(scipy.stats.ttest_1samp(d, 0.0).pvalue) if has_t else float("nan"),
         p_flip=sign_flip(d),
-        p_flip_least=2 / 2 ** len(d) if len(d) <= EXACT_UP_TO else 2 / (FLIPS + 1),
+        p_flip_least=least_p(len(d)),
     )
+
+
+def least_p(n_seeds: int) -> float:
+    """Return the smallest p that the signs of so many seeds can reach, or that can be printed of it."""
+    return 2 / 2**n_seeds if n_seeds <= EXACT_UP_TO else 2 / (FLIPS + 1)
 
 
 def t_interval(differences: FloatArray, *, level: float = 0.95) -> tuple[float, float]:
@@ -173,7 +179,7 @@ def flip_p_values(values_XN: FloatArray, *, flips: int = FLIPS, seed: int = 0) -
     if exact:
         signs_NF = 1.0 - 2.0 * (np.arange(2**n)[None, :] >> np.arange(n)[:, None] & 1)
     else:
-        signs_NF = np.random.default_rng(seed).choice((-1.0, 1.0), (n, flips))
+        signs_NF = _drawn_signs(n, flips, seed)
     flipped_XF = values_XN @ signs_NF
     sums_X1 = values_XN.sum(axis=1, keepdims=True)
     slack_X1 = 1e-12 * np.abs(values_XN).sum(axis=1, keepdims=True)  # patterns equal but for rounding count
@@ -182,6 +188,12 @@ def flip_p_values(values_XN: FloatArray, *, flips: int = FLIPS, seed: int = 0) -
     more = 0 if exact else 1
     p_X: FloatArray = 2 * (np.minimum(above_X, below_X) + more) / (signs_NF.shape[1] + more)
     return np.minimum(1.0, p_X)
+
+
+@functools.lru_cache(maxsize=2)  # a report flips the signs of equally many classes again and again
+def _drawn_signs(n: int, flips: int, seed: int) -> FloatArray:
+    signs_NF: FloatArray = np.random.default_rng(seed).choice((-1.0, 1.0), (n, flips))
+    return signs_NF
 
 
 def win_tie_loss(differences: Sequence[float] | FloatArray) -> Record:
@@ -239,7 +251,7 @@ def two_level_t_interval(
     ):
         where: dict[Hashable, object] = dict(zip(by, key, strict=True))
         crossing = _cross(group, inside, where)
-        value, low, high, p = _two_way_t(crossing, level)
+        value, low, high, p = two_way_t(*crossing, level)
         results.append(
             {
                 **where,
@@ -289,9 +301,19 @@ def _cross(group: pd.DataFrame, inside: list[str], where: dict[Hashable, object]
     )
 
 
-def _two_way_t(crossing: _Crossing, level: float) -> tuple[float, float, float, float]:
-    """Return value, low, high, p."""
-    sums_SC, counts_C, stratum_C = crossing
+def two_way_t(
+    sums_SC: FloatArray, counts_C: FloatArray, stratum_C: npt.NDArray[np.intp], level: float
+) -> tuple[float, float, float, float]:
+    """Bound a mean as :func:`two_level_t_interval` does, from the sums of each class in each seed.
+
+    Args:
+        sums_SC: over the queries of class C in seed S.
+        counts_C: queries of each class.
+        stratum_C: the stratum of each class.
+
+    Returns:
+        value, low, high, p.
+    """
     if not len(counts_C):
         return (float("nan"),) * 4
     n_seeds = len(sums_SC)

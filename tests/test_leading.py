@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.study import Study, read_runs
-from analysis.tables import (
+from analysis.leading import (
     Headline,
     at,
     curve_gains,
@@ -22,6 +21,7 @@ from analysis.tables import (
     model_gaps,
     settings,
 )
+from analysis.study import Study, read_runs
 from crossgap.errors import InputError
 from crossgap.intervals import Bootstrap, mean_interval
 from crossgap.quoting import KEYS, quoted, quoted_queries

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.evidence import average_arms, deciding, gather, negligible, side
+from analysis.stats.evidence import average_arms, deciding, gather, negligible, side
 from analysis.stats.seeds import sign_flip, two_level_t_interval
 from crossgap.intervals import Bootstrap, mean_interval
 
