@@ -14,7 +14,8 @@ import pandas as pd
 import pytest
 
 from analysis.export import frames
-from analysis.findings import cannot_tell, found
+from analysis.findings import found
+from analysis.limits import cannot_tell
 from analysis.report import main, write_report
 from analysis.results import compute
 from analysis.sheets.inferred import power

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jinja2
 from markupsafe import Markup
 
-from analysis import findings
+from analysis import findings, limits
 from analysis.claims import RULE
 from analysis.figures import Figures, Picture
 from analysis.plots.neighbours import ROUTE_NAMES, StripsInfo, decode, strips_infos
@@ -131,7 +131,7 @@ def _context(study: Study, results: Results, tables: Sheets, figures: Figures) -
         "claims": inferred.claims(results),
         "rule": rule_of(results),
         "found": findings.found(study, results),
-        "limits": findings.cannot_tell(study, results),
+        "limits": limits.cannot_tell(study, results),
         "level": f"{100 * results.bootstrap.level:g} %",
         "glance": next(iter(tables.glance), None),
         "within": [
