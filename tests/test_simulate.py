@@ -15,10 +15,11 @@ from analysis import simulate
 from analysis.stats import simulated
 from analysis.stats.association import line_of
 from analysis.stats.equivalence import equivalence
-from analysis.stats.seeds import paired_seeds, two_level_t_interval
+from analysis.stats.seeds import paired_seeds
 from analysis.stats.simulated import Model, Sample
 from crossgap.command import run_command
 from crossgap.intervals import Bootstrap, average_models, mean_interval, resample_counts
+from tests.reference_two_level import two_level_t_interval
 
 SMALL = Model(n_queries=40, n_classes=8)
 BOOTSTRAP = Bootstrap(resamples=80, seed=5)

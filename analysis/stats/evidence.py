@@ -13,6 +13,7 @@ import pandas as pd
 from analysis.stats.crossing import complete_crossing
 from analysis.stats.equivalence import equivalent_within
 from analysis.stats.seeds import Paired, flip_p_values, paired_seeds, two_way_t
+from crossgap.errors import InputError
 from crossgap.intervals import Bootstrap, FloatArray, resampled_means
 from crossgap.support import OVER_QUERIES, supported, supported_classes
 
@@ -55,11 +56,16 @@ def gather(differences: pd.DataFrame, *, bootstrap: Bootstrap) -> Evidence | Non
     Args:
         differences: columns dataset, seed, query_id, query_class, value (NaN: skipped). What is called seed
             tells the models apart.
+
+    Raises:
+        InputError: a query stands twice in a seed or has no class.
     """
     valued = complete_crossing(differences.dropna(subset=["value"]), "seed", "dataset")
     by_query = valued.groupby(["dataset", "query_id"], sort=False, observed=True)
     query_N, seed_N = by_query.ngroup().to_numpy(), pd.factorize(valued["seed"], sort=True)[0]
     n_seeds = int(seed_N.max(initial=-1)) + 1
+    if len(np.unique(query_N * n_seeds + seed_N)) < len(valued):
+        raise InputError("a query id stands twice in one seed; keep one value a query and seed")
     answered_Q = np.bincount(query_N) == n_seeds
     if not answered_Q.any():
         return None
@@ -67,6 +73,8 @@ def gather(differences: pd.DataFrame, *, bootstrap: Bootstrap) -> Evidence | Non
     values_SQ[seed_N, query_N] = valued["value"].to_numpy(np.float64)
     values_SQ = values_SQ[:, answered_Q]
     first = valued.iloc[np.unique(query_N, return_index=True)[1][answered_Q]]
+    if first["query_class"].isna().any():
+        raise InputError("a query without a class; give each its own if there are none")
     classes = _classes(values_SQ, first)
     share_C = 1 / (classes.n_queries_D.size * classes.n_queries_D[classes.stratum_C])  # what a query counts
     models = paired_seeds(classes.sums_SC @ share_C, level=bootstrap.level)
@@ -74,7 +82,7 @@ def gather(differences: pd.DataFrame, *, bootstrap: Bootstrap) -> Evidence | Non
     low, high = _over_queries(classes, sums_C, bootstrap)
     both_low = both_high = float("nan")
     if supported(TWO_LEVEL, models.n):
-        _, both_low, both_high, p = two_way_t(*classes[:3], bootstrap.level)
+        _, both_low, both_high, p = two_way_t(*classes[:3], level=bootstrap.level)
     else:
         flipped = float(flip_p_values((sums_C * share_C)[None])[0])
         p = float(np.fmax(flipped, models.p_t))

@@ -209,9 +209,18 @@ def win_tie_loss(differences: Sequence[float] | FloatArray) -> Record:
     return Record(int((d > slack).sum()), int((np.abs(d) <= slack).sum()), int((d < -slack).sum()))
 
 
-def two_level_t_interval(
-    frame: pd.DataFrame, by: Sequence[str], *, level: float = 0.95, strata: str | None = None
-) -> pd.DataFrame:
+class TwoWay(NamedTuple):
+    """A mean with its interval for other seeds and other query classes, and the p of no difference."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+
+
+def two_way_t(
+    sums_SC: FloatArray, counts_C: FloatArray, stratum_C: npt.NDArray[np.intp], *, level: float = 0.95
+) -> TwoWay:
     """Bound a mean over seeds and queries, for other seeds and other query classes at once, by a t interval.
 
     Seeds and query classes are crossed: every seed answers the same queries. value ∓ t_df sqrt(V),
@@ -227,102 +236,28 @@ def two_level_t_interval(
     clusters, without their subtraction); Satterthwaite, Biometrics Bulletin 2, 1946 (df)
 
     Args:
-        frame: columns ``by``, ``strata``, seed, query_class, query_id, value (paired differences; NaN:
-            skipped).
-        by: the columns that tell groups apart; groups keep their order of first appearance.
-        strata: the column that tells strata apart, such as "dataset"; classes and query ids of two strata are
-            never the same ones. None: there is one stratum.
+        sums_SC: paired differences added up over the queries of class C in seed S.
+        counts_C: queries of each class.
+        stratum_C: the stratum of each class, from 0 on.
 
     Returns:
-        columns ``by``, value, low, high, p, n_seeds, n_classes, n_queries. NaN bounds and p with fewer than
-        two seeds, or fewer than two classes in a stratum. Where all values are equal within strata the
-        interval shrinks to the value and p is NaN (there is nothing to divide by).
+        NaN bounds and p with fewer than two seeds, or fewer than two classes in a stratum. Where all values
+        are equal within strata the interval shrinks to the value and p is NaN (nothing to divide by).
 
     Raises:
-        InputError: a query stands twice in a seed or has no class, or the seeds of a group answered different
-            queries; a level outside (0, 1).
+        InputError: a level outside (0, 1).
     """
     if not 0 < level < 1:
         raise InputError(f"level={level}: an interval's level lies between 0 and 1")
-    inside = [strata] if strata else []
-    results: list[dict[Hashable, object]] = []
-    for key, group in (
-        frame.groupby(list(by), sort=False, dropna=False, observed=True) if by else [((), frame)]
-    ):
-        where: dict[Hashable, object] = dict(zip(by, key, strict=True))
-        crossing = _cross(group, inside, where)
-        value, low, high, p = two_way_t(*crossing, level)
-        results.append(
-            {
-                **where,
-                "value": value,
-                "low": low,
-                "high": high,
-                "p": p,
-                "n_seeds": len(crossing.sums_SC),
-                "n_classes": len(crossing.counts_C),
-                "n_queries": int(crossing.counts_C.sum()),
-            }
-        )
-    return pd.DataFrame(
-        results, columns=[*by, "value", "low", "high", "p", "n_seeds", "n_classes", "n_queries"]
-    )
-
-
-class _Crossing(NamedTuple):
-    """Sums and counts of the queries of each class (C) in each seed (S), and the stratum of each class."""
-
-    sums_SC: FloatArray
-    counts_C: FloatArray
-    stratum_C: npt.NDArray[np.intp]
-
-
-def _cross(group: pd.DataFrame, inside: list[str], where: dict[Hashable, object]) -> _Crossing:
-    if group.duplicated(["seed", *inside, "query_id"]).any():
-        raise InputError(f"{where}: a query id stands twice in one seed; keep one value a query and seed")
-    classes = [*inside, "query_class"]
-    if group[classes].isna().any(axis=None):
-        raise InputError(f"{where}: a query without a class; give each its own if there are none")
-    valued = group[group["value"].notna()]
-    n_seeds = valued["seed"].nunique()
-    per_query = valued.groupby([*classes, "query_id"], observed=True)["seed"].nunique()
-    odd = per_query[per_query != n_seeds]
-    if len(odd):
-        raise InputError(
-            f"{where}: query {odd.index[0]!r} has a value in {odd.iloc[0]} of {n_seeds} seeds; seeds and "
-            "queries can be told apart only where every seed answered the same ones"
-        )
-    per_class = valued.groupby([*classes, "seed"], observed=True)["value"].sum().unstack("seed")
-    names = per_class.index.get_level_values(0) if inside else [""] * len(per_class)
-    return _Crossing(
-        np.asarray(per_class, dtype=np.float64).T,
-        np.asarray(per_query.groupby(level=classes, observed=True).size(), dtype=np.float64),
-        pd.factorize(np.asarray(names))[0],
-    )
-
-
-def two_way_t(
-    sums_SC: FloatArray, counts_C: FloatArray, stratum_C: npt.NDArray[np.intp], level: float
-) -> tuple[float, float, float, float]:
-    """Bound a mean as :func:`two_level_t_interval` does, from the sums of each class in each seed.
-
-    Args:
-        sums_SC: over the queries of class C in seed S.
-        counts_C: queries of each class.
-        stratum_C: the stratum of each class.
-
-    Returns:
-        value, low, high, p.
-    """
     if not len(counts_C):
-        return (float("nan"),) * 4
+        return TwoWay(*(float("nan"),) * 4)
     n_seeds = len(sums_SC)
     n_classes_D, n_queries_D = np.bincount(stratum_C), np.bincount(stratum_C, weights=counts_C)
     share_C = 1 / (len(n_queries_D) * n_queries_D[stratum_C])  # what a query counts
     means_S = sums_SC @ share_C
     value = float(means_S.mean())
     if n_seeds < 2 or n_classes_D.min() < 2:
-        return value, float("nan"), float("nan"), float("nan")
+        return TwoWay(value, float("nan"), float("nan"), float("nan"))
     of_seeds = spread(means_S) ** 2 / n_seeds
     sums_C = sums_SC.mean(axis=0)
     means_D = np.bincount(stratum_C, weights=sums_C) / n_queries_D
@@ -332,7 +267,8 @@ def two_way_t(
     of_classes_D = np.bincount(stratum_C, weights=rest_C**2) * n_classes_D / (n_classes_D - 1)
     variance = float(of_seeds + of_classes_D.sum())
     if variance == 0:
-        return value, value, value, float("nan")
+        return TwoWay(value, value, value, float("nan"))
     df = variance**2 / (of_seeds**2 / (n_seeds - 1) + float((of_classes_D**2 / (n_classes_D - 1)).sum()))
     half = float(scipy.stats.t.ppf((1 + level) / 2, df)) * variance**0.5
-    return value, value - half, value + half, float(2 * scipy.stats.t.sf(abs(value) / variance**0.5, df))
+    p = float(2 * scipy.stats.t.sf(abs(value) / variance**0.5, df))
+    return TwoWay(value, value - half, value + half, p)

@@ -188,7 +188,7 @@ def two_level(sample: Sample, bootstrap: Bootstrap, *, nested: bool = False) -> 
 
 
 def two_level_t(sample: Sample, level: float = LEVEL) -> Bounds:
-    """Bound the mean of each repetition as :func:`analysis.stats.seeds.two_level_t_interval` does."""
+    """Bound the mean of each repetition as :func:`analysis.stats.seeds.two_way_t` does."""
     n_C = np.bincount(sample.class_Q)
     means_XS = sample.values_XSQ.mean(axis=2)
     value_X = means_XS.mean(axis=1)
