@@ -477,8 +477,8 @@ def test_a_place_that_takes_no_report_ends_with_exit_code_2_before_any_work(
     (tmp_path / "taken").mkdir()
     for name in ("figures", "tables"):
         (tmp_path / "taken" / name).touch()
-    monkeypatch.setattr("analysis.report.Figures", None)
-    monkeypatch.setattr("analysis.report.compute", None)
+    monkeypatch.setattr("analysis.figures.Figures", None)
+    monkeypatch.setattr("analysis.results.compute", None)
     assert run_command(main, [str(tmp_path / "run"), "--out", str(tmp_path / out), "--format", format]) == 2
     assert says in capsys.readouterr().err
 

@@ -84,7 +84,8 @@ def numbers(
 
     def cell(row: Row) -> Cell:
         low, high = (scale * row[bound] for bound in bounds) if bounds else (float("nan"),) * 2
-        return Cell(number(scale * row[name], digits, signed=signed), interval(low, high, digits))
+        value = None if row[name] is None else scale * row[name]
+        return Cell(number(value, digits, signed=signed), interval(low, high, digits))
 
     return Column(title, cell)
 
