@@ -77,7 +77,7 @@ def drafts(study: Study, values: pd.DataFrame, routes: Mapping[str, Collection[s
     """State the claims, for each modality that has a leading task, with what each asks of the effects.
 
     Args:
-        values: what :func:`analysis.effects.model_values` returns.
+        values: what :func:`analysis.quantities.model_values` returns.
         routes: those that were measured on the leading tasks of each modality.
     """
     parts = Parts(study)

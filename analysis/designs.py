@@ -231,7 +231,7 @@ class Parts:
         """Name the arms without a term within a modality that keep at most half of the baseline's gap.
 
         Args:
-            values: what :func:`analysis.effects.model_values` returns.
+            values: what :func:`analysis.quantities.model_values` returns.
         """
         gaps = values[values["quantity"] == "centroid_distance"]
         gaps = gaps.groupby(MODEL)["value"].mean().unstack("arm")

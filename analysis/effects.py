@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from analysis import MARGIN
-from analysis.leading import Headline, at, headlines
+from analysis.leading import Headline, at
+from analysis.quantities import FRACTION, QUERY, WHAT, query_values
 from analysis.stats.crossing import complete_crossing
 from analysis.stats.equivalence import equivalence
 from analysis.stats.evidence import Evidence, arms_in, average_arms, gather
@@ -20,17 +21,12 @@ from analysis.stats.families import benjamini_hochberg
 from analysis.stats.power import EFFECT, seeds_needed
 from analysis.stats.seeds import Paired, paired_seeds, win_tie_loss
 from crossgap.intervals import Bootstrap, paired_difference
-from crossgap.quoting import MODEL, SIDE
+from crossgap.quoting import SIDE
 from crossgap.route_values import to_native, to_reference
-from crossgap.vocabulary import INVERSIONS, is_cross_modal
+from crossgap.vocabulary import is_cross_modal
 
-WHAT = ["quantity", *SIDE]
-OBJECT_BIAS = "object bias"
-GAPS = ("centroid_distance", "RMG")
-FRACTION = "fraction"  # the unit that is printed as points
 OWN, MINUS_NATIVE, MINUS_BASELINE = "own value", "minus native", "minus baseline"  # contrasts
 CELL = ["seed", "dataset"]
-QUERY = ["query_id", "query_class"]
 COLUMNS = [
     "quantity", "contrast", "arm", "modality", "dataset", "split", "task", "unit", "estimate", "queries_low",
     "queries_high", "seeds_low", "seeds_high", "both_low", "both_high", "p", "q", "sd", "effect_size", "p_t",
@@ -81,7 +77,7 @@ def effects(
     datasets has no such row.
 
     Args:
-        values: what :func:`model_values` returns.
+        values: what :func:`analysis.quantities.model_values` returns.
         queries: quoted per-query values.
         wheres: the leading task of each dataset and modality.
         baseline: the arm that is subtracted; None, or one that was not measured: nothing is minus it.
@@ -157,71 +153,6 @@ def evidence_of(row: pd.Series) -> Evidence | None:
         **{name: row[name] for name in ("both_low", "both_high", "p")},
         **{name: int(row[name]) for name in ("n_queries", "n_classes", "n_datasets")},
     )
-
-
-def model_values(quoted_rows: pd.DataFrame) -> pd.DataFrame:
-    """List what was measured of each model, one row a model and quantity.
-
-    Quantities: ``native`` (mAP within a modality on every task, hit@1 across), ``gain`` (inverted minus
-    native mAP) and ``gain over class_pca`` on the leading tasks, ``oti change`` and ``ovi change`` (of
-    zero-shot hit@1), the gap by its metrics, and of made worlds the ``object bias``: how much more native
-    similarity follows the object than the colour (``similarity_by_object`` minus ``similarity_by_colour``).
-
-    Returns:
-        columns quantity, dataset, split, task, unit, arm, seed, value; fractions where the unit is one.
-    """
-    rows = quoted_rows.assign(unit=quoted_rows["unit"].fillna(FRACTION), query_id="", query_class="")
-    return _quantities(rows, headlines(quoted_rows)).drop(columns=QUERY)
-
-
-def query_values(queries: pd.DataFrame, wheres: Sequence[Headline]) -> pd.DataFrame:
-    """List the same quantities of each model and query, of what is measured by query.
-
-    Args:
-        queries: quoted per-query values.
-        wheres: the leading task of each dataset and modality.
-
-    Returns:
-        columns quantity, dataset, split, task, unit, arm, seed, query_id, query_class, value.
-    """
-    return _quantities(queries.assign(unit=FRACTION), wheres)
-
-
-def _quantities(frame: pd.DataFrame, wheres: Sequence[Headline]) -> pd.DataFrame:
-    across = frame["task"].map(is_cross_modal).astype(bool)
-    of_task = frame[frame["metric"] == across.map({True: "hit@1", False: "mAP"})]
-    parts = [of_task[of_task["route"] == "native"].assign(quantity="native")]
-    for where in wheres:
-        here = at(of_task, where)
-        for reference, quantity in (("native", "gain"), ("class_pca", "gain over class_pca")):
-            parts.append(_change(here, where.route, reference, quantity))
-    zero_shot = of_task[of_task["task"].str.startswith("zero-shot")]
-    for route in INVERSIONS.values():
-        parts.append(_change(zero_shot, route, "native", f"{route} change"))
-    gaps = frame[(frame["task"] == "gap") & (frame["route"] == "native") & frame["metric"].isin(GAPS)]
-    parts.append(gaps.assign(quantity=gaps["metric"]))
-    parts.append(_object_bias(frame))
-    keys = [*WHAT, "unit", *MODEL, *QUERY]
-    values = pd.concat(
-        [part[[*keys, "value"]] for part in parts if len(part)] or [parts[0][[*keys, "value"]]]
-    )
-    return values.groupby(keys, sort=False, dropna=False)["value"].mean().reset_index()
-
-
-def _change(frame: pd.DataFrame, route: str, reference: str, quantity: str) -> pd.DataFrame:
-    mine, other = (frame[frame["route"] == name] for name in (route, reference))
-    return to_reference(mine, other).assign(quantity=quantity, unit=FRACTION)
-
-
-def _object_bias(frame: pd.DataFrame) -> pd.DataFrame:
-    native = frame[(frame["task"] == "factors") & (frame["route"] == "native")]
-    by_object, by_colour = (
-        native[native["metric"] == f"similarity_by_{factor}"] for factor in ("object", "colour")
-    )
-    on = [*SIDE, *MODEL]
-    colour = by_colour[[*on, "value"]].rename(columns={"value": "colour"})
-    both = by_object.merge(colour, on=on)
-    return both.assign(value=both["value"] - both["colour"], quantity=OBJECT_BIAS)
 
 
 def minus_baseline(values: pd.DataFrame, baseline: str | None, on: Sequence[str]) -> pd.DataFrame:
@@ -341,39 +272,49 @@ def _to_native(
 def _answers(
     asked: Sequence[Asked], queries: pd.DataFrame, wheres: Sequence[Headline], bootstrap: Bootstrap
 ) -> Iterator[dict[str, Any]]:
-    sources: dict[tuple[str, ...], pd.DataFrame] = {}
+    changes: dict[tuple[str, ...], pd.DataFrame] = {}
     for question in dict.fromkeys(asked):
-        metric, modality, route, reference, arms, minus = question
-        if (metric, modality) not in sources:
-            of_metric = queries[queries["metric"] == metric]
-            sources[metric, modality] = (
-                of_metric[_leads(of_metric, modality, wheres)]
-                if metric == "mAP"
-                else _first_zero_shot(of_metric)
-            )
-        if question[:4] not in sources:
-            source = sources[metric, modality]
-            change = to_reference(*(source[source["route"] == name] for name in (route, reference)))
-            keys = ["arm", *CELL, *QUERY]
-            sources[question[:4]] = change.groupby(keys, sort=False)["value"].mean().reset_index()
-        changes = sources[question[:4]]
-        difference = between(changes, arms, minus) if minus else average_arms(changes, arms)
-        about = {"quantity": metric, "modality": modality, "contrast": question.contrast}
+        arms, minus = question.arms, question.minus
+        if question[:4] not in changes:
+            same = [other for other in asked if other[:4] == question[:4]]
+            changes[question[:4]] = _between_routes(same, queries, wheres)
+        mine = changes[question[:4]]
+        difference = between(mine, arms, minus) if minus else average_arms(mine, arms)
+        about = {"quantity": question.metric, "modality": question.modality, "contrast": question.contrast}
         about |= {"arm": " + ".join(arms), "dataset": "", "split": "", "task": "", "unit": FRACTION}
-        sides = {"arms": tuple(arms_in(changes, arms)), "minus": tuple(arms_in(changes, minus))}
+        sides = {"arms": tuple(arms_in(mine, arms)), "minus": tuple(arms_in(mine, minus))}
         yield about | sides | {"evidence": gather(difference, bootstrap=bootstrap), "per_seed": ()}
 
 
-def _first_zero_shot(queries: pd.DataFrame) -> pd.DataFrame:
-    here = queries[queries["task"].str.startswith("zero-shot")]
-    return here[here["task"] == here.groupby("dataset")["task"].transform("first")]
+def _between_routes(
+    asked: Sequence[Asked], queries: pd.DataFrame, wheres: Sequence[Headline]
+) -> pd.DataFrame:
+    """Subtract a route from another for each model and query of the arms that are asked for."""
+    metric, modality, route, reference = asked[0][:4]
+    arms = {arm for question in asked for arm in (*question.arms, *question.minus)}
+    here = queries[
+        (queries["metric"] == metric) & queries["route"].isin([route, reference]) & queries["arm"].isin(arms)
+    ]
+    here = here[_leads(here, modality, wheres)] if metric == "mAP" else _first_zero_shot(here, queries)
+    change = to_reference(*(here[here["route"] == name] for name in (route, reference)))
+    return change.groupby(["arm", *CELL, *QUERY], sort=False)["value"].mean().reset_index()
+
+
+def _first_zero_shot(here: pd.DataFrame, queries: pd.DataFrame) -> pd.DataFrame:
+    """Select the first zero-shot task of each dataset."""
+    tasks = queries.loc[queries["metric"] == "hit@1", ["dataset", "task"]].drop_duplicates()
+    tasks = tasks[tasks["task"].str.startswith("zero-shot")].drop_duplicates("dataset")
+    first = set(tasks.itertuples(index=False, name=None))
+    return here[[key in first for key in zip(here["dataset"], here["task"], strict=True)]]
 
 
 def _leads(frame: pd.DataFrame, modality: str, wheres: Sequence[Headline]) -> pd.Series:
     """Mark the rows of the leading tasks of a modality."""
-    tasks = {(where.dataset, where.split, where.task) for where in wheres if where.modality == modality}
-    keys = zip(*(frame[name] for name in SIDE), strict=True)
-    return pd.Series([key in tasks for key in keys], index=frame.index, dtype=bool)
+    marked = pd.Series(False, index=frame.index)
+    for where in wheres:
+        if where.modality == modality:
+            marked.loc[at(frame, where).index] = True
+    return marked
 
 
 def _crossings(

@@ -11,6 +11,7 @@ import pandas as pd
 
 from analysis import effects
 from analysis.claims import Claim, Statement
+from analysis.quantities import WHAT
 from analysis.results import Results, Within
 from analysis.study import Study
 from crossgap.records import atomic_path
@@ -19,7 +20,7 @@ from crossgap.setting_columns import with_settings
 Kind = Literal["csv", "parquet"]
 KINDS: tuple[Kind, ...] = ("csv", "parquet")
 # columns of exports that are parts of the frame of effects, and what these call them
-ARMS = {name: name for name in (*effects.WHAT, "unit", "arm")} | {
+ARMS = {name: name for name in (*WHAT, "unit", "arm")} | {
     "value": "estimate", "low": "seeds_low", "high": "seeds_high", "sd": "sd", "n_seeds": "n_seeds",
 }  # fmt: skip
 OVER_DATASETS = {

@@ -16,8 +16,9 @@ from analysis.designs import (
     temperature_ladder,
     weight_ladders,
 )
-from analysis.effects import OBJECT_BIAS, minus_baseline, over_seeds
+from analysis.effects import minus_baseline, over_seeds
 from analysis.leading import POINTS, Headline, of_headline
+from analysis.quantities import OBJECT_BIAS
 from analysis.stats.crossing import complete_crossing
 from analysis.stats.factorial import factorial_effects
 from analysis.stats.families import benjamini_hochberg

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from analysis import MARGIN, claims, effects, responses
+from analysis import MARGIN, claims, effects, quantities, responses
 from analysis.leading import (
     POINTS,
     Headline,
@@ -109,9 +109,9 @@ def compute(study: Study, bootstrap: Bootstrap, *, margin: float = MARGIN) -> Re
         rows = quoted(study.rows)
         queries = quoted_queries(study.per_query, rows)
         off, without = disagreement(rows, queries)
-        values = effects.model_values(rows)
+        values = quantities.model_values(rows)
         wheres = [where for where in headlines(rows) if len(at(queries, where))]
-        quantities = tuple(responses.key_quantities(values, wheres))
+        key_quantities = tuple(responses.key_quantities(values, wheres))
     with told("computing intervals of every route"):
         mean_ap, hit_at_1 = (
             measurements(rows, queries, metric, bootstrap=bootstrap) for metric in ("mAP", "hit@1")
@@ -139,13 +139,13 @@ def compute(study: Study, bootstrap: Bootstrap, *, margin: float = MARGIN) -> Re
         quoted_rows=rows,
         within=tuple(within),
         claims=claims.judge(study, drafts, table, slopes, alpha=1 - level, margin=margin),
-        quantities=quantities,
+        quantities=key_quantities,
         values=values,
         effects=table,
-        key_changes=responses.differences(quantities, study.baseline, level=level),
-        power=price_in_seeds(contrasts[contrasts["unit"] == effects.FRACTION], effects.WHAT),
-        factorial=responses.effects(study, quantities, level=level),
-        importances=responses.importances(study, quantities),
+        key_changes=responses.differences(key_quantities, study.baseline, level=level),
+        power=price_in_seeds(contrasts[contrasts["unit"] == quantities.FRACTION], quantities.WHAT),
+        factorial=responses.effects(study, key_quantities, level=level),
+        importances=responses.importances(study, key_quantities),
         mean_ap=mean_ap,
         hit_at_1=hit_at_1,
         gaps=gap_values(rows),

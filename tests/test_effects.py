@@ -23,15 +23,14 @@ from analysis.effects import (
     effects,
     evidence_of,
     minus_baseline,
-    model_values,
     of,
     of_one_dataset,
     over_datasets_of,
     over_seeds,
-    query_values,
 )
 from analysis.export import frames
 from analysis.leading import Headline, headlines
+from analysis.quantities import model_values, query_values
 from analysis.report import write_report
 from analysis.responses import beside_published
 from analysis.results import compute

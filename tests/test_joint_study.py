@@ -22,9 +22,9 @@ from ablations.study import Study
 from ablations.study_file import read_study
 from analysis import responses
 from analysis.designs import changes
-from analysis.effects import model_values
 from analysis.leading import headlines
 from analysis.plots.heat_maps import draw_surface, surface_info
+from analysis.quantities import model_values
 from analysis.responses import key_quantities
 from analysis.study import read_runs
 from crossgap.datasets import load_dataset

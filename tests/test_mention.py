@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 
 from analysis.designs import changes, mention_lines
-from analysis.effects import model_values
 from analysis.leading import Headline, factor_slopes
 from analysis.plots.along import draw_mention, mention_info
 from analysis.plots.factors import draw_factors, factor_info
 from analysis.plots.heat_maps import draw_mention_and_steps
+from analysis.quantities import model_values
 from analysis.responses import over_mention, over_mention_and_steps
 from analysis.study import Arm, Study, read_runs
 from crossgap.records import read_json, write_json

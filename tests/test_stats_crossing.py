@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.effects import MINUS_NATIVE, effects, of, over_datasets_of, query_values
+from analysis.effects import MINUS_NATIVE, effects, of, over_datasets_of
 from analysis.leading import Headline
+from analysis.quantities import query_values
 from analysis.stats.crossing import complete_crossing
 from analysis.stats.evidence import arms_in, average_arms, gather
 from crossgap.intervals import Bootstrap

@@ -9,8 +9,9 @@ from typing import Any
 import pandas as pd
 
 from analysis.claims import Claim, Statement
-from analysis.effects import FRACTION, OBJECT_BIAS, WHAT, of_one_dataset, over_datasets_of
+from analysis.effects import of_one_dataset, over_datasets_of
 from analysis.plots.headline import GAP_STEP
+from analysis.quantities import FRACTION, OBJECT_BIAS, WHAT
 from analysis.results import Results, Within
 from analysis.sheets.columns import (
     ARM,
