@@ -1,4 +1,4 @@
-"""The numbers of the report on its leading tasks: gains, settings, gaps, and what arms change."""
+"""The leading tasks of a report, and their numbers: gains along curves, settings, gaps."""
 
 from __future__ import annotations
 

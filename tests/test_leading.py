@@ -1,4 +1,4 @@
-"""Which rows are quoted and what is compared with what; expected values in plain pandas."""
+"""Which rows lead a report and what is compared with what; expected values in plain pandas."""
 
 from __future__ import annotations
 
