@@ -453,7 +453,7 @@ def test_the_report_leads_claims_and_compares_as_without_probes(tmp_path: Path) 
     assert [within.where for within in both.within] == [within.where for within in plain.within]
     assert [within.where.task for within in both.within] == ["image-subgroup"]
     pd.testing.assert_frame_equal(claims_frame(both.claims), claims_frame(plain.claims))
-    for name in ("values", "alone", "contrasts", "effects", "mean_ap", "gaps"):
+    for name in ("values", "effects", "key_changes", "factorial", "mean_ap", "gaps"):
         pd.testing.assert_frame_equal(getattr(both, name), getattr(plain, name))
     assert both.disagreement == plain.disagreement < 1e-9
     assert both.rows_without_queries == plain.rows_without_queries
