@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
+from analysis import effects
 from analysis.claims import Claim, Statement
-from analysis.comparisons import price_in_seeds
-from analysis.contrasts import of_one_dataset
+from analysis.quantities import WHAT
 from analysis.results import Results, Within
 from analysis.study import Study
 from crossgap.files import atomic_path
 from crossgap.reading.setting_columns import with_settings
 
 Kind = Literal["csv", "parquet"]
+KINDS: tuple[Kind, ...] = ("csv", "parquet")
+# columns of exports that are parts of the frame of effects, and what these call them
+ARMS = {name: name for name in (*WHAT, "unit", "arm")} | {
+    "value": "estimate", "low": "seeds_low", "high": "seeds_high", "sd": "sd", "n_seeds": "n_seeds",
+}  # fmt: skip
+OVER_DATASETS = {
+    "modality": "modality", "route": "route", "arm": "arm", "native": "reference", "value": "estimate",
+    "low": "queries_low", "high": "queries_high",
+} | {name: name for name in ("wins", "ties", "losses", "n_datasets", "n_seeds", "n_left_out")}  # fmt: skip
+OVER_NATIVE = {name: name for name in ("modality", "dataset", "split", "task", "arm", "route")} | {
+    "native": "reference", "estimate": "estimate",
+    **{f"{side}_{end}": f"{side}_{end}" for side in ("queries", "seeds", "both") for end in ("low", "high")},
+    "n_seeds": "n_seeds", "n_queries": "n_queries", "n_classes": "n_classes",
+}  # fmt: skip
 
 
 def frames(study: Study, results: Results) -> dict[str, pd.DataFrame]:
@@ -33,19 +48,20 @@ def frames(study: Study, results: Results) -> dict[str, pd.DataFrame]:
     """
     by_metric = {"mAP": results.mean_ap, "hit@1": results.hit_at_1}
     measured = [table.assign(metric=name) for name, table in by_metric.items() if len(table)]
+    routes = results.routes
     found = {
         "models": results.values,
-        "arms": results.alone,
-        "contrasts": results.contrasts,
-        "power": price_in_seeds(of_one_dataset(results.contrasts)),
+        "arms": _selected(effects.of(results.effects, effects.OWN), ARMS),
+        "contrasts": results.contrasts[effects.COLUMNS],
+        "power": results.power,
         "slopes": slopes_frame(results.within),
         "measurements": pd.concat(measured, ignore_index=True) if measured else pd.DataFrame(),
         "gaps": results.gaps,
         "claims": claims_frame(results.claims),
-        "effects": results.effects,
+        "effects": results.factorial,
         "importances": results.importances.table,
-        "over_datasets": results.over_datasets,
-        "over_native": results.over_native,
+        "over_datasets": _selected(effects.over_datasets_of(routes), OVER_DATASETS),
+        "over_native": _selected(effects.of_one_dataset(routes[routes["n_seeds"] > 1]), OVER_NATIVE),
     }
     labels = {arm.name: arm.label for arm in study.arms}
     return {
@@ -67,6 +83,11 @@ def write_frames(study: Study, results: Results, folder: Path, kind: Kind) -> li
                 frame.to_parquet(temporary, index=False)
         written.append(path)
     return written
+
+
+def _selected(table: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
+    """Select columns under other names."""
+    return pd.DataFrame({name: table[own] for name, own in columns.items()}).reset_index(drop=True)
 
 
 def slopes_frame(within: tuple[Within, ...]) -> pd.DataFrame:

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from analysis.claims import Claim, judge
-from analysis.comparisons import MARGIN, model_values, over_seeds, query_values
-from analysis.contrasts import contrasts
-from analysis.designed import Importances, Quantity, effects, importances, key_quantities
-from analysis.over_datasets import over_datasets
-from analysis.over_native import over_native
-from analysis.plots.curves import CurvesInfo, curves_info, plain_curves
-from analysis.plots.headline import POINTS, HeadlineInfo, headline_info
-from analysis.plots.headline import Slope as Line
-from analysis.plots.setting_curves import SettingCurvesInfo, setting_curves_info
-from analysis.stats.association import Association, Slope, rank_association, slope_over_models
-from analysis.study import Study
-from analysis.tables import (
+from analysis import MARGIN, claims, effects, quantities, responses
+from analysis.leading import (
+    POINTS,
     Headline,
+    added_to_native,
     at,
     disagreement,
     gap_values,
@@ -28,6 +20,18 @@ from analysis.tables import (
     query_gains,
     settings,
 )
+from analysis.plots.curves import (
+    CurvesInfo,
+    SettingCurvesInfo,
+    curves_info,
+    plain_curves,
+    setting_curves_info,
+)
+from analysis.plots.headline import HeadlineInfo, headline_info
+from analysis.plots.headline import Slope as Line
+from analysis.stats.association import Association, Slope, rank_association, slope_over_models
+from analysis.stats.power import price_in_seeds
+from analysis.study import Study
 from crossgap.metrics.intervals import Bootstrap
 from crossgap.progress import told
 from crossgap.reading.quoting import quoted, quoted_queries
@@ -63,98 +67,121 @@ class Within:
 class Results:
     """The numbers of a report.
 
-    ``values`` holds every quantity of every model, ``alone`` its mean by arm, ``contrasts`` each arm minus
-    the baseline, empty without a baseline that was measured. ``effects`` and ``importances`` are empty where
-    the arms are no crossing, ``over_datasets`` (routes minus native) where there is one dataset and
-    ``over_native`` where there is one seed. ``margin`` is what counts as nothing, a fraction.
+    ``values`` holds every quantity of every model, ``effects`` the one frame of effects that claims,
+    sentences, tables and exports read; ``quantities`` the few that describe a model and ``key_changes`` each
+    arm minus the baseline in them. ``factorial`` and ``importances`` are empty where the arms are no
+    crossing. ``margin`` is what counts as nothing, a fraction.
     """
 
     bootstrap: Bootstrap
     margin: float
     quoted_rows: pd.DataFrame
     within: tuple[Within, ...]
-    claims: tuple[Claim, ...]
-    quantities: tuple[Quantity, ...]
+    claims: tuple[claims.Claim, ...]
+    quantities: tuple[responses.Quantity, ...]
     values: pd.DataFrame
-    alone: pd.DataFrame
-    contrasts: pd.DataFrame
     effects: pd.DataFrame
-    importances: Importances
-    over_datasets: pd.DataFrame
-    over_native: pd.DataFrame
+    key_changes: pd.DataFrame
+    power: pd.DataFrame
+    factorial: pd.DataFrame
+    importances: responses.Importances
     mean_ap: pd.DataFrame
     hit_at_1: pd.DataFrame
     gaps: pd.DataFrame
     disagreement: float
     rows_without_queries: int
 
+    @property
+    def contrasts(self) -> pd.DataFrame:
+        """Each arm minus the baseline, of each dataset and over datasets."""
+        return effects.of(self.effects, effects.MINUS_BASELINE)
+
+    @property
+    def routes(self) -> pd.DataFrame:
+        """What each route adds to native mAP, of each dataset and over datasets."""
+        return effects.of(self.effects, effects.MINUS_NATIVE)
+
 
 def compute(study: Study, bootstrap: Bootstrap, *, margin: float = MARGIN) -> Results:
     """Compute the numbers of a report from the rows and per-query values of a study."""
+    level = bootstrap.level
     with told("computing values of models"):
         rows = quoted(study.rows)
         queries = quoted_queries(study.per_query, rows)
-        labels = {arm.name: arm.label for arm in study.arms}
         off, without = disagreement(rows, queries)
-        values = model_values(rows)
+        values = quantities.model_values(rows)
         wheres = [where for where in headlines(rows) if len(at(queries, where))]
-        quantities = tuple(key_quantities(values, wheres))
-        alone = over_seeds(values, level=bootstrap.level)
-    found = []
+        key_quantities = tuple(responses.key_quantities(values, wheres))
+    with told("computing intervals of every route"):
+        mean_ap, hit_at_1 = (
+            measurements(rows, queries, metric, bootstrap=bootstrap) for metric in ("mAP", "hit@1")
+        )
+    within = []
     for number, where in enumerate(wheres, start=1):
         with told(f"computing {where.task} ({number} of {len(wheres)} leading tasks)"):
-            found.append(_within(study, rows, queries, where, labels, bootstrap))
-    with told("judging claims"):
-        claims = judge(study, queries, values, wheres, bootstrap=bootstrap, margin=margin)
-    with told(f"contrasting {len(study.arms)} arms with the baseline"):
-        compared = contrasts(
+            within.append(_within(study, rows, queries, mean_ap, where, bootstrap))
+    with told(f"computing effects of {len(study.arms)} arms"):
+        drafts = claims.drafts(study, values, _routes(mean_ap, wheres))
+        table = effects.effects(
             values,
-            query_values(queries, wheres),
+            queries,
             wheres,
             study.baseline,
             bootstrap=bootstrap,
             margin=margin,
+            asked=claims.asked_by(drafts),
         )
-    with told("computing effects and intervals of every route"):
-        return Results(
-            bootstrap=bootstrap,
-            margin=margin,
-            quoted_rows=rows,
-            within=tuple(found),
-            claims=claims,
-            quantities=quantities,
-            values=values,
-            alone=alone,
-            contrasts=compared,
-            effects=effects(study, quantities, level=bootstrap.level),
-            importances=importances(study, quantities),
-            over_datasets=over_datasets(queries, wheres, bootstrap=bootstrap),
-            over_native=over_native(queries, wheres, bootstrap=bootstrap),
-            mean_ap=measurements(rows, queries, "mAP", bootstrap=bootstrap),
-            hit_at_1=measurements(rows, queries, "hit@1", bootstrap=bootstrap),
-            gaps=gap_values(rows),
-            disagreement=off,
-            rows_without_queries=without,
-        )
+        slopes: dict[str, Slope] = {one.where.modality: one.slope for one in reversed(within)}
+        contrasts = effects.of_one_dataset(effects.of(table, effects.MINUS_BASELINE))
+    return Results(
+        bootstrap=bootstrap,
+        margin=margin,
+        quoted_rows=rows,
+        within=tuple(within),
+        claims=claims.judge(study, drafts, table, slopes, alpha=1 - level, margin=margin),
+        quantities=key_quantities,
+        values=values,
+        effects=table,
+        key_changes=responses.differences(key_quantities, study.baseline, level=level),
+        power=price_in_seeds(contrasts[contrasts["unit"] == quantities.FRACTION], quantities.WHAT),
+        factorial=responses.effects(study, key_quantities, level=level),
+        importances=responses.importances(study, key_quantities),
+        mean_ap=mean_ap,
+        hit_at_1=hit_at_1,
+        gaps=gap_values(rows),
+        disagreement=off,
+        rows_without_queries=without,
+    )
+
+
+def _routes(mean_ap: pd.DataFrame, wheres: Iterable[Headline]) -> dict[str, set[str]]:
+    """Name the routes measured on the leading tasks of each modality."""
+    measured: dict[str, set[str]] = {}
+    for where in wheres:
+        measured.setdefault(where.modality, set()).update(at(mean_ap, where)["route"])
+    return measured
 
 
 def _within(
     study: Study,
     rows: pd.DataFrame,
     queries: pd.DataFrame,
+    mean_ap: pd.DataFrame,
     where: Headline,
-    labels: dict[str, str],
     bootstrap: Bootstrap,
 ) -> Within:
     here = at(queries, where)
-    headline = headline_info(rows, queries, where, labels, bootstrap=bootstrap, baseline=study.baseline)
+    measured = at(mean_ap, where)
+    headline = headline_info(
+        rows, queries, measured, where, study.labels, bootstrap=bootstrap, baseline=study.baseline
+    )
     native = at(rows[(rows["route"] == "native") & (rows["metric"] == "mAP")], where)
     models = headline.points.merge(
         native[["arm", "seed", "value"]].rename(columns={"value": "native"}), on=["arm", "seed"], how="left"
     )
-    curves = curves_info(study.rows, rows, study.per_query, where, labels, bootstrap=bootstrap)
+    curves = curves_info(study.rows, rows, study.per_query, where, study.labels, bootstrap=bootstrap)
     fractions = curves.lines.assign(**{name: curves.lines[name] / POINTS for name in INTERVAL})
-    gains = route_difference(here, where.route, "native", ["arm"], bootstrap=bootstrap)
+    gains = added_to_native(measured[measured["route"] == where.route])
     slope = slope_over_models(models, "gap", "gain", held="native", level=bootstrap.level)
     return Within(
         where=where,

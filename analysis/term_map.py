@@ -15,8 +15,8 @@ from typing import Annotated, Any
 import pandas as pd
 import tyro
 
-from analysis.contrasts import minus_baseline
-from analysis.sheets import records
+from analysis.effects import minus_baseline
+from analysis.sheets.columns import records
 from analysis.study import Study, read_runs
 from analysis.typeset import ABSENT, Cell, Table, interval, markdown, number
 from crossgap.command import run_command

@@ -7,8 +7,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from analysis.page.assembled import environment, thumbnails
 from analysis.plots.neighbours import ROUTE_NAMES, Card, Strip, StripsInfo
-from analysis.report import _environment, thumbnails
 from analysis.typeset import Cell, Table
 from tests.synthetic_study import thumbnail
 
@@ -110,4 +110,4 @@ def full_context(*, names: str = "Invented") -> dict[str, Any]:
 
 def render(context: dict[str, Any]) -> str:
     """Render the page."""
-    return _environment().get_template("report.html.jinja").render(**context)
+    return environment().get_template("report.html.jinja").render(**context)

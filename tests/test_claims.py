@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from analysis.claims import Claim, Statement, decide
-from analysis.evidence import Evidence, gather, side
 from analysis.results import Results, compute
+from analysis.stats.evidence import Evidence, gather, side
 from analysis.stats.families import holm
 from analysis.stats.seeds import paired_seeds
 from analysis.study import read_runs

@@ -20,10 +20,12 @@ from ablations.study.changed import changed_study
 from ablations.study.files import read_study
 from ablations.study.named import STUDIES
 from ablations.study.study import Study
-from analysis import designed
-from analysis.design import changes
-from analysis.plots.surface import draw_surface, surface_info
-from analysis.results import headlines, key_quantities, model_values, quoted
+from analysis import responses
+from analysis.designs import changes
+from analysis.leading import headlines
+from analysis.plots.heat_maps import draw_surface, surface_info
+from analysis.quantities import model_values
+from analysis.responses import key_quantities
 from analysis.study import read_runs
 from crossgap.datasets.load import load_dataset
 from crossgap.encoders.loading import load_encoder
@@ -34,6 +36,7 @@ from crossgap.evaluation.run import evaluate
 from crossgap.files import read_json
 from crossgap.inversion.config import InversionConfig
 from crossgap.provenance import Provenance
+from crossgap.reading.quoting import quoted
 from crossgap.records import read_rows
 from pretrain.recipes import RECIPES
 
@@ -262,13 +265,13 @@ def test_its_report_has_importances_and_the_surface(done: Path) -> None:
     }  # fmt: skip
     rows = quoted(study.rows)
     quantities = key_quantities(model_values(rows), headlines(rows))
-    shares = designed.importances(study, quantities).table
+    shares = responses.importances(study, quantities).table
     gain = shares[shares["quantity"] == "OTI gain"].set_index("axis")["share"]
     assert set(gain.index) == {"image_ntxent weight", "OTI learning rate", "OTI steps"}
     assert gain.sum() == pytest.approx(1)
     native = shares[shares["quantity"] == "native mAP, images"].set_index("axis")["share"]
     assert native["image_ntxent weight"] > 0.99  # no inversion changes what is native
-    ((quantity, points, settings),) = designed.surface(study, quantities)
+    ((quantity, points, settings),) = responses.surface(study, quantities)
     info = surface_info(points, settings, quantity=quantity.name, unit=quantity.unit)
     assert (info.ys, info.xs, info.panels) == (("0", "1"), ("0.005", "0.02", "0.08"), ("2", "10"))
     cell = points[(points["image_ntxent weight"] == 1) & (points["OTI steps"] == 2)]

@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.comparisons import model_values
-from analysis.design import changes, mention_lines
-from analysis.designed import over_mention, over_mention_and_steps
+from analysis.designs import changes, mention_lines
+from analysis.leading import Headline, factor_slopes
+from analysis.plots.along import draw_mention, mention_info
 from analysis.plots.factors import draw_factors, factor_info
-from analysis.plots.mention import draw_mention, draw_mention_and_steps, mention_info
+from analysis.plots.heat_maps import draw_mention_and_steps
+from analysis.quantities import model_values
+from analysis.responses import over_mention, over_mention_and_steps
 from analysis.study import Arm, Study, read_runs
-from analysis.tables import Headline, factor_slopes
 from crossgap.files import read_json, write_json
 from tests.synthetic_study import SyntheticStudy, write_study
 
@@ -130,7 +131,7 @@ def test_the_surface_is_of_one_token_count_and_marks_what_is_decided() -> None:
     figure = draw_mention_and_steps(gains)
     texts = {text.get_text(): text.get_fontweight() for text in figure.axes[0].texts}
     assert texts == {"-0.8": "bold", "+0.4": "normal", "+2.0": "bold"}
-    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["30", "14", "2"]
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["2", "14", "30"]
 
 
 def test_without_mention_there_is_no_surface() -> None:

@@ -21,10 +21,10 @@ import pytest
 import torch
 
 from crossgap.command import run_command
-from crossgap.datasets import shards
 from crossgap.datasets.bad import BadSamples
 from crossgap.datasets.known.class_prompts import class_words
 from crossgap.datasets.load import load_dataset
+from crossgap.datasets.readers import shards
 from crossgap.datasets.readers.shards import read_shards
 from crossgap.datasets.split import split_name
 from crossgap.datasets.tasks import Dataset, Task

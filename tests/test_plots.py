@@ -13,18 +13,26 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from analysis.plots.curves import CurvesInfo, curves_info, draw_curves, plain_curves
+from analysis.leading import Headline, at, headlines
+from analysis.plots.curves import (
+    CurvesInfo,
+    SettingCurvesInfo,
+    curves_info,
+    draw_curves,
+    draw_setting_curves,
+    plain_curves,
+    setting_curves_info,
+)
 from analysis.plots.headline import HeadlineInfo, draw_headline, headline_info
 from analysis.plots.histograms import HistogramInfo, draw_histograms, histogram_infos
 from analysis.plots.neighbours import Card, StripsInfo, decode, draw_strips, strips_infos
 from analysis.plots.projection import ProjectionInfo, draw_projection, projection_info
-from analysis.plots.setting_curves import SettingCurvesInfo, draw_setting_curves, setting_curves_info
 from analysis.plots.style import KINDS, arm_styles, facet_shape, figure_bytes, plain, save_figure
 from analysis.plots.training import TrainingInfo, draw_losses, draw_temperatures, training_info
 from analysis.study import Study, read_runs
-from analysis.tables import Headline, headlines
 from crossgap.metrics.intervals import Bootstrap
 from crossgap.reading.quoting import quoted, quoted_queries
+from crossgap.reading.route_values import measurements
 from tests.synthetic_study import SyntheticArm, SyntheticStudy, thumbnail, write_study
 
 FEW = Bootstrap(resamples=100)
@@ -47,6 +55,10 @@ class Infos:
     strips: StripsInfo
 
 
+def measured(rows: pd.DataFrame, queries: pd.DataFrame, where: Headline) -> pd.DataFrame:
+    return at(measurements(rows, queries, "mAP", bootstrap=FEW), where)
+
+
 @pytest.fixture(scope="module")
 def infos(tmp_path_factory: pytest.TempPathFactory) -> Infos:
     study = read_runs([write_study(tmp_path_factory.mktemp("study"))])
@@ -61,7 +73,7 @@ def infos(tmp_path_factory: pytest.TempPathFactory) -> Infos:
     grid = curves_info(several.rows, of_several, several.per_query, where, labels, bootstrap=FEW)
     return Infos(
         study=study,
-        headline=headline_info(rows, queries, where, labels, bootstrap=FEW),
+        headline=headline_info(rows, queries, measured(rows, queries, where), where, labels, bootstrap=FEW),
         curves=curves_info(study.rows, rows, study.per_query, where, labels, bootstrap=FEW),
         setting_curves=setting_curves_info(grid),
         training=training_info(study.training, labels),
@@ -309,7 +321,7 @@ def test_many_arms_with_odd_labels_are_drawn(tmp_path: Path) -> None:
     labels = {arm.name: arm.label for arm in study.arms}
     where = headlines(rows)[0]
     queries = quoted_queries(study.per_query, rows)
-    info = headline_info(rows, queries, where, labels, bootstrap=FEW)
+    info = headline_info(rows, queries, measured(rows, queries, where), where, labels, bootstrap=FEW)
     curves = curves_info(study.rows, rows, study.per_query, where, labels, bootstrap=FEW)
     for figure in (draw_headline(info, study.arm_names), draw_curves(curves)):
         assert figure_bytes(figure, "png").startswith(b"\x89PNG")

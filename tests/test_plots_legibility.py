@@ -14,25 +14,31 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
+from analysis.effects import over_seeds
+from analysis.leading import at, headlines
+from analysis.plots.along import DoseInfo, LadderInfo, dose_info, draw_doses, draw_ladder, ladder_info
 from analysis.plots.class_gains import class_gain_info, draw_class_gains
-from analysis.plots.curves import CurvesInfo, curves_info, draw_curves, plain_curves
-from analysis.plots.dose_response import dose_info, draw_doses
-from analysis.plots.factorial import draw_factorial, factorial_info
+from analysis.plots.curves import (
+    CurvesInfo,
+    curves_info,
+    draw_curves,
+    draw_setting_curves,
+    plain_curves,
+    setting_curves_info,
+)
+from analysis.plots.forests import draw_factorial, draw_seed_effects, factorial_info, seed_effects_info
 from analysis.plots.front import draw_front, front_info
 from analysis.plots.headline import Slope, draw_headline, headline_info
 from analysis.plots.histograms import draw_histograms, histogram_infos
 from analysis.plots.neighbours import draw_strips, strips_infos
 from analysis.plots.projection import draw_projection, projection_info
 from analysis.plots.published_figure import draw_published, published_info
-from analysis.plots.seed_effects import draw_seed_effects, seed_effects_info
-from analysis.plots.setting_curves import draw_setting_curves, setting_curves_info
 from analysis.plots.style import DOUBLE, SINGLE, theme
-from analysis.plots.temperature_ladder import draw_ladder, ladder_info
 from analysis.plots.training import draw_losses, draw_temperatures, training_info
 from analysis.study import Study, read_runs
-from analysis.tables import headlines
 from crossgap.metrics.intervals import Bootstrap
 from crossgap.reading.quoting import quoted, quoted_queries
+from crossgap.reading.route_values import measurements
 from tests.synthetic_study import SyntheticArm, SyntheticStudy, write_study
 
 FEW = Bootstrap(resamples=50)
@@ -141,7 +147,8 @@ def figures_of(study: Study, kind: str) -> dict[str, Figure]:
     queries = quoted_queries(per_query, chosen)
     where = headlines(chosen)[0]
     slope = Slope(2.5, -0.5, 0.4, 4.6)
-    info = headline_info(chosen, queries, where, labels, bootstrap=FEW, slope=slope)
+    measured = at(measurements(chosen, queries, "mAP", bootstrap=FEW), where)
+    info = headline_info(chosen, queries, measured, where, labels, bootstrap=FEW, slope=slope)
     curves = curves_info(rows, chosen, per_query, where, labels, bootstrap=FEW)
     figures = {
         "headline": draw_headline(info, names),
@@ -235,6 +242,15 @@ def doses(ladders: list[str], strengths: tuple[float, ...], seeds: int, quantiti
         for seed in range(seeds)
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=["ladder", "dose", "arm", "seed", "quantity", "unit", "value"])
+
+
+def doses_info(points: pd.DataFrame, labels: dict[str, str] | None = None) -> DoseInfo:
+    means = over_seeds(points, ["ladder", "dose", "arm", "quantity"], level=0.95)
+    return dose_info(points, means, labels or {})
+
+
+def temperatures_info(points: pd.DataFrame) -> LadderInfo:
+    return ladder_info(points, over_seeds(points, ["arm", "quantity"], level=0.95))
 
 
 def temperatures(values: tuple[float, ...], seeds: int) -> pd.DataFrame:
@@ -359,19 +375,17 @@ STATISTICS: dict[str, Callable[[], Figure]] = {
     "factorial, hostile": lambda: draw_factorial(factorial_info(factors([HOSTILE, HOSTILE[::-1]]))),
     "factorial, one": lambda: draw_factorial(factorial_info(factors(["a"]).query("quantity == 'gap'"))),
     "doses, 3 ladders": lambda: draw_doses(
-        dose_info(
-            doses(["image_ntxent weight", "text_ntxent weight", "both, weight"], (0.25, 0.5, 1, 2), 3), {}
-        )
+        doses_info(doses(["image_ntxent weight", "text_ntxent weight", "both, weight"], (0.25, 0.5, 1, 2), 3))
     ),
-    "doses, 16 ladders": lambda: draw_doses(dose_info(doses(list(LADDERS), (0.25, 1, 4), 2), {})),
+    "doses, 16 ladders": lambda: draw_doses(doses_info(doses(list(LADDERS), (0.25, 1, 4), 2))),
     "doses, many doses": lambda: draw_doses(
-        dose_info(doses([HOSTILE], (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 11, 12, 100), 1), {})
+        doses_info(doses([HOSTILE], (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 11, 12, 100), 1))
     ),
-    "doses, one quantity": lambda: draw_doses(dose_info(doses(["weight"], (1,), 1, quantities=1), {})),
+    "doses, one quantity": lambda: draw_doses(doses_info(doses(["weight"], (1,), 1, quantities=1))),
     "ladder": lambda: draw_ladder(
-        ladder_info(temperatures((0.01, 0.02, 0.04, 0.07, 0.1, 0.2, 0.4, 1), seeds=3))
+        temperatures_info(temperatures((0.01, 0.02, 0.04, 0.07, 0.1, 0.2, 0.4, 1), seeds=3))
     ),
-    "ladder, two close": lambda: draw_ladder(ladder_info(temperatures((0.07, 0.071), seeds=1))),
+    "ladder, two close": lambda: draw_ladder(temperatures_info(temperatures((0.07, 0.071), seeds=1))),
     **{
         f"front, {count} {kind} arms, {seeds} seeds": lambda count=count, kind=kind, seeds=seeds: draw_front(
             front_info(

@@ -8,21 +8,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.effects import over_seeds
+from analysis.leading import Headline
+from analysis.plots.along import dose_info, draw_doses, draw_ladder, ladder_info
 from analysis.plots.class_gains import class_gain_info, draw_class_gains
 from analysis.plots.curves import CurvesInfo, plain_curves
-from analysis.plots.dose_response import dose_info, draw_doses
-from analysis.plots.factorial import draw_factorial, factorial_info
+from analysis.plots.forests import draw_factorial, draw_seed_effects, factorial_info, seed_effects_info
 from analysis.plots.front import dominated, draw_front, front_info
 from analysis.plots.headline import Group, HeadlineInfo, Slope, draw_headline, edge_arms, groups
 from analysis.plots.histograms import histogram_infos
 from analysis.plots.neighbours import Card, Strip, StripsInfo, draw_strips
 from analysis.plots.place import Tag, place_tags
 from analysis.plots.published_figure import change, draw_published, published_info
-from analysis.plots.seed_effects import draw_seed_effects, seed_effects_info
 from analysis.plots.style import KINDS, SINGLE, figure_bytes, new_figure, short, spread, stem, theme, wrapped
-from analysis.plots.temperature_ladder import draw_ladder, ladder_info
 from analysis.plots.training import Course, TrainingInfo, courses
-from analysis.tables import Headline
 from crossgap.vocabulary import PUBLISHED, Published
 from tests.test_plots import words
 from tests.test_plots_legibility import STATISTICS, faults
@@ -157,7 +156,7 @@ def test_seed_effects_draw_no_interval_below_three_seeds() -> None:
     assert seed_effects_info(comparisons, most_arms=1).left_out == ("B",)
 
 
-def test_doses_average_seeds_and_a_summary_goes_before() -> None:
+def test_doses_have_the_means_over_seeds_and_no_interval_of_two() -> None:
     points = pd.DataFrame(
         [
             ("w", dose, f"a{dose}", seed, "gap", "distance", dose + seed)
@@ -166,25 +165,22 @@ def test_doses_average_seeds_and_a_summary_goes_before() -> None:
         ],
         columns=["ladder", "dose", "arm", "seed", "quantity", "unit", "value"],
     )
-    info = dose_info(points, {"a0": "Baseline"})
+    means = over_seeds(points, ["ladder", "dose", "arm", "quantity"], level=0.95)
+    info = dose_info(points, means, {"a0": "Baseline"})
     assert info.means[["dose", "label", "value", "n_seeds"]].to_numpy().tolist() == [
         [0, "Baseline", 1.0, 3], [1, "a1", 2.0, 3], [4, "a4", 5.0, 3],
     ]  # fmt: skip
     half = 4.302653 / np.sqrt(3)  # t of two degrees of freedom
     np.testing.assert_allclose(info.means["high"] - info.means["value"], half, rtol=1e-6)
-    assert dose_info(points[points["seed"] < 2], {}).means["low"].isna().all()
-    summary = pd.DataFrame([("w", 1, "a1", "gap", 9.0, 8.0, 10.0)],
-                           columns=["ladder", "dose", "arm", "quantity", "value", "low", "high"])  # fmt: skip
-    given = dose_info(points, {}, summary).means
-    assert given[["value", "low", "high"]].iloc[1].tolist() == [9.0, 8.0, 10.0]
-    assert given["value"].tolist() == [1.0, 9.0, 5.0]
+    assert dose_info(points, means.assign(n_seeds=2), {}).means["low"].isna().all()
     with pytest.raises(ValueError, match="0 is the baseline"):
-        dose_info(points.assign(dose=-1), {})
+        dose_info(points.assign(dose=-1), means, {})
     ticks = draw_doses(info).axes[0].get_xticklabels()
     assert [tick.get_text() for tick in ticks] == ["0\n(baseline)", "1", "4"]
-    ladders = pd.concat([points.assign(ladder=f"w{place}") for place in range(10)])
-    assert dose_info(ladders, {}).left_out == ("w8", "w9")
-    assert dose_info(ladders, {}, ladders=["w9"]).ladders == ("w9",)
+    many = (pd.concat([frame.assign(ladder=f"w{place}") for place in range(10)]) for frame in (points, means))
+    ladders = tuple(many)
+    assert dose_info(*ladders, {}).left_out == ("w8", "w9")
+    assert dose_info(*ladders, {}, ladders=["w9"]).ladders == ("w9",)
 
 
 def test_a_ladder_of_temperatures_puts_native_and_inverted_into_one_panel() -> None:
@@ -195,7 +191,8 @@ def test_a_ladder_of_temperatures_puts_native_and_inverted_into_one_panel() -> N
         + [(0.5 + seed, "learnable", seed, "gap", "%", 1.0, True) for seed in (0, 1)],
         columns=["temperature", "arm", "seed", "quantity", "unit", "value", "learnable"],
     )  # fmt: skip
-    info = ladder_info(points)
+    means = over_seeds(points, ["arm", "quantity"], level=0.95)
+    info = ladder_info(points, means)
     assert [names for _, _, names in info.panels] == [
         ("gap",), ("native mAP", "mAP by OTI"), ("OTI gain",), ("hit@1 across",),
     ]  # fmt: skip
@@ -206,9 +203,9 @@ def test_a_ladder_of_temperatures_puts_native_and_inverted_into_one_panel() -> N
     figure = draw_ladder(info)
     assert "learnable temperature, at its final value" in words(figure)
     assert figure.axes[0].get_xscale() == "log"
-    assert not ladder_info(points.drop(columns="learnable")).means["learnable"].any()
+    assert not ladder_info(points.drop(columns="learnable"), means).means["learnable"].any()
     with pytest.raises(ValueError, match="positive"):
-        ladder_info(points.assign(temperature=0.0))
+        ladder_info(points.assign(temperature=0.0), means)
 
 
 def test_front_holds_the_arms_that_none_dominates() -> None:

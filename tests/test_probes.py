@@ -17,7 +17,7 @@ from torch import Tensor
 
 from analysis.export import claims_frame
 from analysis.results import Results, compute
-from analysis.sheets import probes as probe_sheets
+from analysis.sheets.measured import probes as probe_sheets
 from analysis.study import Study, read_runs
 from analysis.typeset import ABSENT
 from crossgap.command import run_command
@@ -458,7 +458,7 @@ def test_the_report_leads_claims_and_compares_as_without_probes(tmp_path: Path) 
     assert [within.where for within in both.within] == [within.where for within in plain.within]
     assert [within.where.task for within in both.within] == ["image-subgroup"]
     pd.testing.assert_frame_equal(claims_frame(both.claims), claims_frame(plain.claims))
-    for name in ("values", "alone", "contrasts", "effects", "mean_ap", "gaps"):
+    for name in ("values", "effects", "key_changes", "factorial", "mean_ap", "gaps"):
         pd.testing.assert_frame_equal(getattr(both, name), getattr(plain, name))
     assert both.disagreement == plain.disagreement < 1e-9
     assert both.rows_without_queries == plain.rows_without_queries

@@ -14,11 +14,13 @@ import pandas as pd
 import pytest
 
 from analysis.export import frames
-from analysis.findings import cannot_tell, found
+from analysis.findings import found
+from analysis.limits import cannot_tell
 from analysis.report import main, write_report
 from analysis.results import compute
-from analysis.seed_sheets import power
-from analysis.sheets import glance, published
+from analysis.sheets.inferred import power
+from analysis.sheets.measured import glance
+from analysis.sheets.provenance import published
 from analysis.study import read_runs
 from crossgap.command import run_command
 from crossgap.metrics.intervals import Bootstrap
@@ -171,8 +173,7 @@ def test_slopes_and_seeds_needed_are_exported_as_the_page_shows_them(tmp_path: P
         assert (row["slope"], row["low"], row["high"]) == within.slope[:3]
         assert (row["partial"], row["n_arms"]) == (within.slope.partial, 5)
         assert row["gap_native_spearman"] == within.gap_native.spearman
-    shown = power(study, results)
-    assert shown is not None
+    (shown,) = power(study, results)
     one_point = found["power"][found["power"]["effect"] == 0.01]
     column = shown.columns.index("seeds for 1 points")
     assert [row[column].text for row in shown.rows] == [
@@ -289,8 +290,7 @@ def test_an_inversion_far_from_its_targets_is_said(tmp_path: Path) -> None:
         "to 0.12 for the others): a gain there is that of a feature far from its target." in limits
     )
     study = read_runs([tmp_path])
-    sheet = glance(study, compute(study, FEW))
-    assert sheet is not None
+    (sheet,) = glance(study, compute(study, FEW))
     place = sheet.columns.index("OTI 1 − cosine")
     assert [row[place].text for row in sheet.rows] == ["0.11", "0.81"]
 
@@ -401,8 +401,7 @@ def test_evaluations_of_several_datasets_stay_apart(tmp_path: Path) -> None:
         frame = getattr(study, name)
         other = frame.assign(dataset="photos")
         study = replace(study, **{name: pd.concat([frame, other], ignore_index=True)})
-    sheet = glance(study, compute(study, FEW))
-    assert sheet is not None
+    (sheet,) = glance(study, compute(study, FEW))
     assert len(set(sheet.columns)) == len(sheet.columns)
     assert {"emoji: gap", "photos: gap"} <= set(sheet.columns)
 
@@ -478,8 +477,8 @@ def test_a_place_that_takes_no_report_ends_with_exit_code_2_before_any_work(
     (tmp_path / "taken").mkdir()
     for name in ("figures", "tables"):
         (tmp_path / "taken" / name).touch()
-    monkeypatch.setattr("analysis.report.Figures", None)
-    monkeypatch.setattr("analysis.report.compute", None)
+    monkeypatch.setattr("analysis.figures.Figures", None)
+    monkeypatch.setattr("analysis.results.compute", None)
     assert run_command(main, [str(tmp_path / "run"), "--out", str(tmp_path / out), "--format", format]) == 2
     assert says in capsys.readouterr().err
 

@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageFont
 from rich.console import Console
 
-from analysis.tables import headlines
+from analysis.leading import headlines
 from crossgap import evaluate as command
 from crossgap.command import run_command
 from crossgap.datasets.__main__ import main as list_datasets

@@ -13,7 +13,7 @@ from ablations.study.axes import Axis, check_axes, describe
 from ablations.study.files import read_study
 from ablations.study.named import STUDIES
 from ablations.study.study import AS_TRAINED, Arm, Study, grid_arms
-from analysis.design import changes
+from analysis.designs import changes
 from crossgap.datasets.load import load_dataset
 from crossgap.datasets.scenes.options import SceneOptions
 from crossgap.datasets.tasks import Dataset

@@ -12,19 +12,21 @@ import scipy.stats
 import statsmodels.formula.api as smf
 
 from analysis import simulate
-from analysis.simulate import Model, Sample
+from analysis.stats import simulated
 from analysis.stats.association import line_of
 from analysis.stats.equivalence import equivalence
-from analysis.stats.seeds import paired_seeds, two_level_t_interval
+from analysis.stats.seeds import paired_seeds
+from analysis.stats.simulated import Model, Sample
 from crossgap.command import run_command
 from crossgap.metrics.intervals import Bootstrap, average_models, mean_interval, resample_counts
+from tests.reference_two_level import two_level_t_interval
 
 SMALL = Model(n_queries=40, n_classes=8)
 BOOTSTRAP = Bootstrap(resamples=80, seed=5)
 
 
 def sample(n_seeds: int = 4, model: Model = SMALL, repetitions: int = 3) -> Sample:
-    return simulate.draw(model, n_seeds, repetitions, np.random.default_rng(0))
+    return simulated.draw(model, n_seeds, repetitions, np.random.default_rng(0))
 
 
 def as_frame(drawn: Sample, repetition: int) -> pd.DataFrame:
@@ -43,7 +45,7 @@ def as_frame(drawn: Sample, repetition: int) -> pd.DataFrame:
 def test_intervals_are_the_shipped_ones() -> None:
     drawn = sample()
     means_XS = drawn.values_XSQ.mean(axis=2)
-    over_t, two_t = simulate.t_over_seeds(means_XS), simulate.two_level_t(drawn)
+    over_t, two_t = simulated.t_over_seeds(means_XS), simulated.two_level_t(drawn)
     for place in range(3):
         frame = as_frame(drawn, place)
         seeds = paired_seeds(means_XS[place])
@@ -55,7 +57,7 @@ def test_intervals_are_the_shipped_ones() -> None:
         for method in ("cluster", "query"):
             bootstrap = Bootstrap(method=method, resamples=80, seed=5)
             table = mean_interval(average_models(frame, []), [], bootstrap=bootstrap)
-            bounds = simulate.over_queries(drawn, bootstrap)
+            bounds = simulated.over_queries(drawn, bootstrap)
             assert (bounds.low_X[place], bounds.high_X[place]) == pytest.approx(
                 (table.loc[0, "low"], table.loc[0, "high"])
             )
@@ -63,7 +65,7 @@ def test_intervals_are_the_shipped_ones() -> None:
 
 def test_the_test_over_two_levels_is_the_shipped_one() -> None:
     drawn = sample(repetitions=30)
-    bounds = simulate.two_level_t(drawn)
+    bounds = simulated.two_level_t(drawn)
     p = np.array([two_level_t_interval(as_frame(drawn, place), []).loc[0, "p"] for place in range(30)])
     rejected = (bounds.low_X > 0) | (bounds.high_X < 0)
     assert 0 < rejected.sum() < 30
@@ -73,7 +75,7 @@ def test_the_test_over_two_levels_is_the_shipped_one() -> None:
 def test_t_over_classes_is_that_of_regression_with_clusters() -> None:
     drawn = sample(1)
     sums_XC = np.stack([np.bincount(drawn.class_Q, weights=row) for row in drawn.values_XSQ[:, 0]])
-    bounds = simulate.t_over_classes(sums_XC, np.bincount(drawn.class_Q))
+    bounds = simulated.t_over_classes(sums_XC, np.bincount(drawn.class_Q))
     for place in range(3):
         frame = as_frame(drawn, place)
         fit = smf.ols("value ~ 1", frame).fit(
@@ -85,7 +87,7 @@ def test_t_over_classes_is_that_of_regression_with_clusters() -> None:
 
 def test_the_two_level_bootstrap_equals_a_listed_one() -> None:
     drawn = sample()
-    bounds = simulate.two_level(drawn, BOOTSTRAP)
+    bounds = simulated.two_level(drawn, BOOTSTRAP)
     seeds_RS = resample_counts(4, BOOTSTRAP)
     classes_RC = resample_counts(8, replace(BOOTSTRAP, seed=BOOTSTRAP.seed + 1))  # seeds and classes apart
     for place, values_SQ in enumerate(drawn.values_XSQ):
@@ -101,8 +103,8 @@ def test_percentiles_and_bca_are_scipy_s() -> None:
     d = np.array([[0.2, 1.5, -0.4, 0.9, 3.0, 0.1, 0.7, 0.8]])
     many = Bootstrap(resamples=20_000)
     for function, method in (
-        (simulate.percentile_over_seeds, "percentile"),
-        (simulate.bca_over_seeds, "BCa"),
+        (simulated.percentile_over_seeds, "percentile"),
+        (simulated.bca_over_seeds, "BCa"),
     ):
         bounds = function(d, many)
         expected = scipy.stats.bootstrap(
@@ -113,7 +115,7 @@ def test_percentiles_and_bca_are_scipy_s() -> None:
 
 def test_equivalence_is_the_shipped_one() -> None:
     means_XS = np.random.default_rng(2).normal(0, 0.8, (40, 5))
-    bounds = simulate.t_over_seeds(means_XS, 0.9)
+    bounds = simulated.t_over_seeds(means_XS, 0.9)
     inside = (bounds.low_X > -1) & (bounds.high_X < 1)
     assert inside.any()
     assert list(inside) == [equivalence(row, 1.0).equivalent for row in means_XS]
@@ -122,7 +124,7 @@ def test_equivalence_is_the_shipped_one() -> None:
 def test_slopes_are_those_of_regression() -> None:
     generator = np.random.default_rng(3)
     x, y = generator.random((1, 6, 3)), generator.random((1, 6, 3))
-    bounds = simulate.slope_intervals(x, y)
+    bounds = simulated.slope_intervals(x, y)
     arms = np.repeat(np.arange(6), 3)
     flat = pd.DataFrame({"x": x.ravel(), "y": y.ravel(), "arm": arms})
     plain = smf.ols("y ~ x", flat).fit()
@@ -139,7 +141,7 @@ def test_slopes_are_those_of_regression() -> None:
 @pytest.mark.parametrize("shape", ["normal", "heavy-tailed", "skewed"])
 def test_the_model_has_the_spread_it_states(shape: str) -> None:
     model = Model(shape=shape)
-    drawn = simulate.draw(model, 6, 150, np.random.default_rng(4))
+    drawn = simulated.draw(model, 6, 150, np.random.default_rng(4))
     sizes = np.bincount(drawn.class_Q)
     assert (sizes.sum(), len(sizes), sizes.min()) == (300, 60, 2)
     assert (np.diff(sizes) <= 0).all()
@@ -154,10 +156,10 @@ def test_the_model_has_the_spread_it_states(shape: str) -> None:
 
 @pytest.mark.parametrize("shape", ["normal", "skewed"])
 def test_one_model_has_no_effect_of_its_seed(shape: str) -> None:
-    model = replace(simulate.ONE_MODEL, class_shape=shape)
+    model = replace(simulated.ONE_MODEL, class_shape=shape)
     assert model.query_class**2 == pytest.approx(Model().query_class ** 2 + Model().seed_by_class ** 2)
     assert model.query**2 == pytest.approx(Model().query ** 2 + Model().rest ** 2)
-    drawn = simulate.draw(model, 1, 2000, np.random.default_rng(5))
+    drawn = simulated.draw(model, 1, 2000, np.random.default_rng(5))
     means = drawn.values_XSQ[:, 0].mean(axis=1)
     np.testing.assert_allclose(means, drawn.these_X)
     share = (np.bincount(drawn.class_Q) ** 2).sum() / 300**2

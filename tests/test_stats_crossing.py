@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.evidence import arms_in, average_arms, gather
-from analysis.over_datasets import over_datasets
+from analysis.effects import MINUS_NATIVE, effects, of, over_datasets_of
+from analysis.leading import Headline
+from analysis.quantities import query_values
 from analysis.stats.crossing import complete_crossing
-from analysis.tables import Headline
+from analysis.stats.evidence import arms_in, average_arms, gather
 from crossgap.metrics.intervals import Bootstrap
 
 FEW = Bootstrap(resamples=50)
@@ -92,9 +93,11 @@ def test_every_mean_counts_with_one_crossing() -> None:
     )
     queries = pd.concat([about.assign(route="oti"), about.assign(route="native", value=0.0)])
     wheres = [Headline("image", dataset, "test", "image-subgroup", "oti") for dataset in "ABC"]
-    row = over_datasets(queries, wheres, bootstrap=FEW).iloc[0]
+    none = query_values(queries, wheres).iloc[:0]
+    table = effects(none, queries, wheres, None, bootstrap=FEW)
+    row = over_datasets_of(of(table, MINUS_NATIVE)).iloc[0]
     assert (row["n_datasets"], row["n_seeds"], row["n_left_out"]) == (2, 2, 3)
-    assert row["value"] == pytest.approx(expected)
+    assert row["estimate"] == pytest.approx(expected)
 
 
 def test_a_crossing_of_arms_loses_as_little_as_it_can() -> None:

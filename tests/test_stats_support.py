@@ -11,14 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.simulate import (
-    CLASS_SCENARIOS,
-    N_CLASSES,
-    SCENARIOS,
-    simulate_classes,
-    simulate_seeds,
-    simulate_slope,
-)
+from analysis.simulate import N_CLASSES, simulate_classes, simulate_seeds, simulate_slope
+from analysis.stats.simulated import CLASS_SCENARIOS, SCENARIOS
 from crossgap.errors import InputError
 from crossgap.reading.support import (
     CLASS_METHODS,

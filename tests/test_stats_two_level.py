@@ -8,8 +8,9 @@ import pytest
 import scipy.stats
 from statsmodels.regression.linear_model import OLS
 
-from analysis.stats.seeds import t_interval, two_level_t_interval
+from analysis.stats.seeds import t_interval
 from crossgap.errors import InputError
+from tests.reference_two_level import two_level_t_interval
 
 SIZES = (1, 2, 2, 4, 6)
 

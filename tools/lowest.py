@@ -1,6 +1,6 @@
 """Print the lowest version of each direct dependency that pyproject.toml declares, as requirements for pip.
 
-    python -m tools.lowest > lowest.txt && pip install -r lowest.txt && pip install --no-deps -e .
+python -m tools.lowest > lowest.txt && pip install -r lowest.txt && pip install --no-deps -e .
 """
 
 from __future__ import annotations

@@ -105,9 +105,7 @@ def draw_class_gains(info: ClassGainInfo) -> Figure:
             _draw_arm(axes, info, arm)
             said = f"{100 * share:.0f} % of {count} classes gain"
             axes.set_title(f"{wrapped(label, characters(width / columns - 1.4, 9))}\n{said}")
-        hide_spare(grid.flat[len(info.arms) :])
-        for column in range(columns):
-            [axes for axes in grid[:, column] if axes.axison][-1].tick_params(labelbottom=True)
+        hide_spare(grid, len(info.arms))
         figure.supxlabel("Gain of inversion over native, in mAP points")
         gain, loss = _colours()
         handles = [

@@ -79,9 +79,7 @@ def draw_factors(info: FactorInfo) -> Figure:
             axes.set_yticks(range(len(info.factors)), info.factors)
             axes.set_ylim(len(info.factors) - 0.5, -0.5)
             seaborn.despine(ax=axes, left=True)
-        hide_spare(panels.flat[len(info.arms) :])
-        for column in range(columns):
-            [axes for axes in panels[:, column] if axes.axison][-1].tick_params(labelbottom=True)
+        hide_spare(panels, len(info.arms))
         figure.supxlabel("Rise of the cosine where two images share the factor (standard deviations)")
         handles = [_key(position) for position in range(len(_ROUTES))]
         figure.legend(handles, list(_ROUTES.values()), loc="outside upper center", ncols=len(_ROUTES))

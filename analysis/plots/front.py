@@ -145,7 +145,6 @@ def draw_front(info: FrontInfo) -> Figure:
         norm = Normalize(low, high if high > low else low + 1)
         shades = matplotlib.colormaps["viridis"](np.linspace(0, 0.92, 256))  # its yellow fades on white
         mapping = ScalarMappable(norm, LinearSegmentedColormap.from_list("gap", shades))
-        missing = bool(means["colour"].isna().any())
         axes.plot(
             info.points["x"], info.points["y"], color=QUIET, marker="o", markersize=2, linestyle="",
             alpha=0.45, markeredgecolor="none", zorder=1.5,
@@ -179,7 +178,7 @@ def draw_front(info: FrontInfo) -> Figure:
         ]
         handles[1].set_markerfacecolor(QUIET)
         handles[2].set_markerfacecolor(QUIET)
-        if missing:
+        if means["colour"].isna().any():
             handles.append(_mark("o", QUIET, 4, "no gap measured"))
         figure.legend(handles=handles, loc="outside upper left", ncols=len(handles))
         few = len(means) <= MOST_NAMED

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from analysis.leading import CONTROLS, POINTS, Headline, added_to_native, at, model_gaps
 from analysis.plots.place import Tag, place_tags
 from analysis.plots.style import (
     DOUBLE,
@@ -27,12 +28,10 @@ from analysis.plots.style import (
     stem,
     theme,
 )
-from analysis.tables import CONTROLS, Headline, at, model_gaps
 from crossgap.metrics.intervals import Bootstrap
 from crossgap.reading.route_values import route_difference
 from crossgap.vocabulary import ROUTE_WORDS
 
-POINTS = 100  # mAP points in a fraction
 GAP_STEP = 0.1  # of the gap, for which slopes are told here and in their table
 GAP_AXIS = (
     "Modality gap: distance between the centroids\nof image and text embeddings (unit vectors; 0 = none)"
@@ -89,6 +88,7 @@ class HeadlineInfo:
 def headline_info(
     quoted_rows: pd.DataFrame,
     queries: pd.DataFrame,
+    measured: pd.DataFrame,
     where: Headline,
     labels: dict[str, str],
     *,
@@ -96,17 +96,19 @@ def headline_info(
     baseline: str | None = None,
     slope: Slope | None = None,
 ) -> HeadlineInfo:
-    """Compute gain and gap of each model and the gains of the controls of each arm."""
+    """Compute gain and gap of each model, and select the gains of the controls of each arm.
+
+    Args:
+        measured: rows of :func:`crossgap.reading.route_values.measurements` on the task.
+    """
     here = at(queries, where)
     model = ["arm", "seed"]
     gains = route_difference(here, where.route, "native", model, bootstrap=bootstrap)
     gains = gains.rename(columns={"value": "gain"})
     points = gains.merge(model_gaps(quoted_rows, where.dataset, where.split), on=model, how="left")
     points[["gain", "low", "high"]] *= POINTS
-    parts = [
-        route_difference(here, route, "native", ["arm"], bootstrap=bootstrap).assign(route=route)
-        for route in (where.route, *CONTROLS)
-    ]
+    added = added_to_native(measured)
+    parts = [added[added["route"] == route] for route in (where.route, *CONTROLS)]
     controls = pd.concat(parts, ignore_index=True).rename(columns={"value": "gain"})
     controls[["gain", "low", "high"]] *= POINTS
     present = set(points["arm"]) | set(controls["arm"])

@@ -115,9 +115,7 @@ def draw_histograms(info: HistogramInfo) -> Figure:
         if len(occupied):
             grid.flat[0].set_xlim(occupied["bin_low"].min(), occupied["bin_high"].max())
             grid.flat[0].set_ylim(0, None)
-        hide_spare(grid.flat[len(facets) :])
-        for column in range(columns):
-            [axes for axes in grid[:, column] if axes.axison][-1].tick_params(labelbottom=True)
+        hide_spare(grid, len(facets))
         figure.supxlabel("Cosine similarity (no unit)")
         figure.supylabel("Share of pairs" + (" " if rows > 1 else "\n") + "of that kind (%)")
         names = [short(kind, 30) for kind in kinds]

@@ -83,7 +83,7 @@ def draw_projection(info: ProjectionInfo) -> Figure:
             axes.tick_params(labelsize=SMALLEST)
             axes.xaxis.set_major_locator(MaxNLocator(3))
             axes.yaxis.set_major_locator(MaxNLocator(3))
-        hide_spare(grid.flat[len(info.arms) :])
+        hide_spare(grid, len(info.arms))
         figure.supxlabel(f"First coordinate of {short(info.method, 30 if columns > 1 else 20)} (no unit)")
         figure.supylabel("Second coordinate (no unit)")
         handles = [

@@ -18,7 +18,6 @@ from analysis.plots.style import (
     QUIET,
     SMALLEST,
     colours,
-    hide_spare,
     new_figure,
     plain,
     short,
@@ -97,7 +96,8 @@ def draw_published(info: PublishedInfo) -> Figure:
             right[0].tick_params(labelbottom=not len(info.ours))
         if len(info.ours):
             _draw_panel(right[-1], info.ours, depths[-1], "This study")
-        hide_spare(right if not depths else ())
+        if not depths:
+            right[0].set_axis_off()
         for axes in (left, right[-1]):
             axes.set_xlabel("percent")
         gain, loss = colours(2)

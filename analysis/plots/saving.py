@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import sys
@@ -37,8 +38,16 @@ class Saver:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.finish(quiet=error is not None)
+
+    def finish(self, *, quiet: bool = False) -> None:
+        """Wait until all figures are written; ``quiet``: whether they could be or not.
+
+        Raises:
+            OSError: one could not be written.
+        """
         while self._running:
-            self._wait(quiet=error is not None)
+            self._wait(quiet=quiet)
 
     def save(self, draw: Draw, folder: Path, name: str) -> None:
         """Write the figure that ``draw`` gives as ``name`` in all formats, now or by the end.
@@ -52,7 +61,7 @@ class Saver:
         while len(self._running) >= self._most:
             self._wait()
         process = multiprocessing.get_context("fork").Process(
-            target=_draw_and_save, args=(draw, folder, name), name=name
+            target=_draw_in_child, args=(draw, folder, name), name=name
         )
         with warnings.catch_warnings():  # newer Pythons warn of threads: the child touches none of them
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -64,6 +73,11 @@ class Saver:
         process.join()
         if process.exitcode and not quiet:
             raise OSError(f"figure {process.name} could not be drawn and written; see the error above")
+
+
+def _draw_in_child(draw: Draw, folder: Path, name: str) -> None:
+    gc.disable()  # a process of seconds: looking through all that the parent has costs more than it frees
+    _draw_and_save(draw, folder, name)
 
 
 def _draw_and_save(draw: Draw, folder: Path, name: str) -> None:

@@ -6,14 +6,15 @@ import contextlib
 import io
 import re
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import matplotlib
+import numpy as np
+import numpy.typing as npt
 import seaborn
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -200,10 +201,13 @@ def legend_columns(labels: Sequence[str], width: float) -> int:
     return -(-len(labels) // rows)
 
 
-def hide_spare(axes: Iterable[Axes]) -> None:
-    """Take the places of a grid that hold no facet away."""
-    for one in axes:
-        one.set_axis_off()
+def hide_spare(grid: npt.NDArray[np.object_], count: int) -> None:
+    """Take the places of a grid beyond ``count`` facets away, and label the lowest of each column."""
+    for axes in grid.flat[count:]:
+        axes.set_axis_off()
+    for column in grid.T:
+        for lowest in [axes for axes in column if axes.axison][-1:]:
+            lowest.tick_params(labelbottom=True)
 
 
 def freeze(figure: Figure) -> Figure:

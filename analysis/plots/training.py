@@ -123,9 +123,7 @@ def draw_losses(info: TrainingInfo) -> Figure:
             )  # fmt: skip
             axes.set(title=facet_title(label, columns), xlabel="", ylabel="")
             seaborn.despine(ax=axes, left=True)
-        hide_spare(grid.flat[len(shown) :])
-        for column in range(columns):
-            [axes for axes in grid[:, column] if axes.axison][-1].tick_params(labelbottom=True)
+        hide_spare(grid, len(shown))
         figure.supxlabel("Training step")
         figure.supylabel("Loss (nats)," + (" " if rows > 1 else "\n") + "parts as weighted")
         handles = [

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import scipy.stats
 from statsmodels.stats.power import TTestPower
 
@@ -15,6 +16,8 @@ from crossgap.errors import InputError
 from crossgap.metrics.intervals import FloatArray
 
 FEW = 40
+EFFECT = 0.01  # one point: the effect whose price in seeds is told
+EFFECTS = (0.005, EFFECT, 0.02)  # those of the table of prices
 
 
 class Spread(NamedTuple):
@@ -92,3 +95,28 @@ def sd_interval(differences: Sequence[float] | FloatArray, *, level: float = 0.9
     df = len(d) - 1
     upper, lower = scipy.stats.chi2.ppf([(1 + level) / 2, (1 - level) / 2], df)
     return Spread(sd, sd * math.sqrt(df / upper), sd * math.sqrt(df / lower))
+
+
+def price_in_seeds(contrasts: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Tell how many seeds differences of some sizes would need, by the spread that these seeds show.
+
+    Each group of ``by`` is told by the arm whose differences have the median spread.
+
+    Args:
+        contrasts: columns ``by``, arm, sd, n_seeds, per_seed: differences that are fractions.
+
+    Returns:
+        one row a group and effect: columns ``by``, arm, sd, sd_low, sd_high (95 % interval; fractions),
+        n_seeds, effect (a fraction), seeds, seeds_low, seeds_high: for a two-sided t test at .05 with power
+        .8 at sd, sd_low and sd_high; missing: more than 1,000.
+    """
+    rows = []
+    for key, group in contrasts[contrasts["n_seeds"] > 1].groupby(list(by), sort=False):
+        middle = group.sort_values("sd", kind="stable").iloc[(len(group) - 1) // 2]
+        spread_of = sd_interval([value for _, value in middle["per_seed"]])
+        for effect in EFFECTS:
+            needed = [seeds_needed(sd, effect) for sd in spread_of]
+            rows.append((*key, middle["arm"], *spread_of, middle["n_seeds"], effect, *needed))
+    counts = ["seeds", "seeds_low", "seeds_high"]
+    columns = [*by, "arm", "sd", "sd_low", "sd_high", "n_seeds", "effect", *counts]
+    return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(counts, "Int64"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
@@ -75,8 +76,13 @@ def paired_seeds(differences: Sequence[float] | FloatArray, *, level: float = 0.
         n=len(d),
         p_t=float(scipy.stats.ttest_1samp(d, 0.0).pvalue) if has_t else float("nan"),
         p_flip=sign_flip(d),
-        p_flip_least=2 / 2 ** len(d) if len(d) <= EXACT_UP_TO else 2 / (FLIPS + 1),
+        p_flip_least=least_p(len(d)),
     )
+
+
+def least_p(n_seeds: int) -> float:
+    """Return the smallest p that the signs of so many seeds can reach, or that can be printed of it."""
+    return 2 / 2**n_seeds if n_seeds <= EXACT_UP_TO else 2 / (FLIPS + 1)
 
 
 def t_interval(differences: FloatArray, *, level: float = 0.95) -> tuple[float, float]:
@@ -173,7 +179,7 @@ def flip_p_values(values_XN: FloatArray, *, flips: int = FLIPS, seed: int = 0) -
     if exact:
         signs_NF = 1.0 - 2.0 * (np.arange(2**n)[None, :] >> np.arange(n)[:, None] & 1)
     else:
-        signs_NF = np.random.default_rng(seed).choice((-1.0, 1.0), (n, flips))
+        signs_NF = _drawn_signs(n, flips, seed)
     flipped_XF = values_XN @ signs_NF
     sums_X1 = values_XN.sum(axis=1, keepdims=True)
     slack_X1 = 1e-12 * np.abs(values_XN).sum(axis=1, keepdims=True)  # patterns equal but for rounding count
@@ -182,6 +188,12 @@ def flip_p_values(values_XN: FloatArray, *, flips: int = FLIPS, seed: int = 0) -
     more = 0 if exact else 1
     p_X: FloatArray = 2 * (np.minimum(above_X, below_X) + more) / (signs_NF.shape[1] + more)
     return np.minimum(1.0, p_X)
+
+
+@functools.lru_cache(maxsize=2)  # a report flips the signs of equally many classes again and again
+def _drawn_signs(n: int, flips: int, seed: int) -> FloatArray:
+    signs_NF: FloatArray = np.random.default_rng(seed).choice((-1.0, 1.0), (n, flips))
+    return signs_NF
 
 
 def win_tie_loss(differences: Sequence[float] | FloatArray) -> Record:
@@ -197,9 +209,18 @@ def win_tie_loss(differences: Sequence[float] | FloatArray) -> Record:
     return Record(int((d > slack).sum()), int((np.abs(d) <= slack).sum()), int((d < -slack).sum()))
 
 
-def two_level_t_interval(
-    frame: pd.DataFrame, by: Sequence[str], *, level: float = 0.95, strata: str | None = None
-) -> pd.DataFrame:
+class TwoWay(NamedTuple):
+    """A mean with its interval for other seeds and other query classes, and the p of no difference."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+
+
+def two_way_t(
+    sums_SC: FloatArray, counts_C: FloatArray, stratum_C: npt.NDArray[np.intp], *, level: float = 0.95
+) -> TwoWay:
     """Bound a mean over seeds and queries, for other seeds and other query classes at once, by a t interval.
 
     Seeds and query classes are crossed: every seed answers the same queries. value ∓ t_df sqrt(V),
@@ -215,92 +236,28 @@ def two_level_t_interval(
     clusters, without their subtraction); Satterthwaite, Biometrics Bulletin 2, 1946 (df)
 
     Args:
-        frame: columns ``by``, ``strata``, seed, query_class, query_id, value (paired differences; NaN:
-            skipped).
-        by: the columns that tell groups apart; groups keep their order of first appearance.
-        strata: the column that tells strata apart, such as "dataset"; classes and query ids of two strata are
-            never the same ones. None: there is one stratum.
+        sums_SC: paired differences added up over the queries of class C in seed S.
+        counts_C: queries of each class.
+        stratum_C: the stratum of each class, from 0 on.
 
     Returns:
-        columns ``by``, value, low, high, p, n_seeds, n_classes, n_queries. NaN bounds and p with fewer than
-        two seeds, or fewer than two classes in a stratum. Where all values are equal within strata the
-        interval shrinks to the value and p is NaN (there is nothing to divide by).
+        NaN bounds and p with fewer than two seeds, or fewer than two classes in a stratum. Where all values
+        are equal within strata the interval shrinks to the value and p is NaN (nothing to divide by).
 
     Raises:
-        InputError: a query stands twice in a seed or has no class, or the seeds of a group answered different
-            queries; a level outside (0, 1).
+        InputError: a level outside (0, 1).
     """
     if not 0 < level < 1:
         raise InputError(f"level={level}: an interval's level lies between 0 and 1")
-    inside = [strata] if strata else []
-    results: list[dict[Hashable, object]] = []
-    for key, group in (
-        frame.groupby(list(by), sort=False, dropna=False, observed=True) if by else [((), frame)]
-    ):
-        where: dict[Hashable, object] = dict(zip(by, key, strict=True))
-        crossing = _cross(group, inside, where)
-        value, low, high, p = _two_way_t(crossing, level)
-        results.append(
-            {
-                **where,
-                "value": value,
-                "low": low,
-                "high": high,
-                "p": p,
-                "n_seeds": len(crossing.sums_SC),
-                "n_classes": len(crossing.counts_C),
-                "n_queries": int(crossing.counts_C.sum()),
-            }
-        )
-    return pd.DataFrame(
-        results, columns=[*by, "value", "low", "high", "p", "n_seeds", "n_classes", "n_queries"]
-    )
-
-
-class _Crossing(NamedTuple):
-    """Sums and counts of the queries of each class (C) in each seed (S), and the stratum of each class."""
-
-    sums_SC: FloatArray
-    counts_C: FloatArray
-    stratum_C: npt.NDArray[np.intp]
-
-
-def _cross(group: pd.DataFrame, inside: list[str], where: dict[Hashable, object]) -> _Crossing:
-    if group.duplicated(["seed", *inside, "query_id"]).any():
-        raise InputError(f"{where}: a query id stands twice in one seed; keep one value a query and seed")
-    classes = [*inside, "query_class"]
-    if group[classes].isna().any(axis=None):
-        raise InputError(f"{where}: a query without a class; give each its own if there are none")
-    valued = group[group["value"].notna()]
-    n_seeds = valued["seed"].nunique()
-    per_query = valued.groupby([*classes, "query_id"], observed=True)["seed"].nunique()
-    odd = per_query[per_query != n_seeds]
-    if len(odd):
-        raise InputError(
-            f"{where}: query {odd.index[0]!r} has a value in {odd.iloc[0]} of {n_seeds} seeds; seeds and "
-            "queries can be told apart only where every seed answered the same ones"
-        )
-    per_class = valued.groupby([*classes, "seed"], observed=True)["value"].sum().unstack("seed")
-    names = per_class.index.get_level_values(0) if inside else [""] * len(per_class)
-    return _Crossing(
-        np.asarray(per_class, dtype=np.float64).T,
-        np.asarray(per_query.groupby(level=classes, observed=True).size(), dtype=np.float64),
-        pd.factorize(np.asarray(names))[0],
-    )
-
-
-def _two_way_t(crossing: _Crossing, level: float) -> tuple[float, float, float, float]:
-    """Return value, low, high, p."""
-    sums_SC, counts_C, stratum_C = crossing
     if not len(counts_C):
-        return (float("nan"),) * 4
+        return TwoWay(*(float("nan"),) * 4)
     n_seeds = len(sums_SC)
     n_classes_D, n_queries_D = np.bincount(stratum_C), np.bincount(stratum_C, weights=counts_C)
     share_C = 1 / (len(n_queries_D) * n_queries_D[stratum_C])  # what a query counts
     means_S = sums_SC @ share_C
     value = float(means_S.mean())
     if n_seeds < 2 or n_classes_D.min() < 2:
-        return value, float("nan"), float("nan"), float("nan")
+        return TwoWay(value, float("nan"), float("nan"), float("nan"))
     of_seeds = spread(means_S) ** 2 / n_seeds
     sums_C = sums_SC.mean(axis=0)
     means_D = np.bincount(stratum_C, weights=sums_C) / n_queries_D
@@ -310,7 +267,8 @@ def _two_way_t(crossing: _Crossing, level: float) -> tuple[float, float, float, 
     of_classes_D = np.bincount(stratum_C, weights=rest_C**2) * n_classes_D / (n_classes_D - 1)
     variance = float(of_seeds + of_classes_D.sum())
     if variance == 0:
-        return value, value, value, float("nan")
+        return TwoWay(value, value, value, float("nan"))
     df = variance**2 / (of_seeds**2 / (n_seeds - 1) + float((of_classes_D**2 / (n_classes_D - 1)).sum()))
     half = float(scipy.stats.t.ppf((1 + level) / 2, df)) * variance**0.5
-    return value, value - half, value + half, float(2 * scipy.stats.t.sf(abs(value) / variance**0.5, df))
+    p = float(2 * scipy.stats.t.sf(abs(value) / variance**0.5, df))
+    return TwoWay(value, value - half, value + half, p)

@@ -7,13 +7,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from crossgap.reading.treatment import STRENGTHS, TEMPERATURE, Value, differing, flat, in_words, value_of
+from analysis.study import Study
+from crossgap.reading.quoting import MODEL
+from crossgap.reading.treatment import (
+    STRENGTHS,
+    TEMPERATURE,
+    WEIGHT,
+    Value,
+    differing,
+    flat,
+    in_words,
+    value_of,
+)
 
 MENTION = "data.mention"  # probability with which captions of scenes name each factor but the object
+CLOSED = 0.5  # share of the baseline's gap that an arm may keep, in every seed, to count as closing it
+_VIEWS = ("extra_augment", "augment.text_dropout")
+_WITHIN = ("image", "text", "both")  # what a term within a modality acts on
 
 
 class Ladder(NamedTuple):
@@ -135,3 +151,112 @@ def levels(
     settings = {arm: flat(configs[arm]) for arm in arms}
     rows = [(arm, *(value_of(mine, name) for name in names)) for arm, mine in settings.items()]
     return pd.DataFrame(rows, columns=["arm", *names])
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Which arms play which part in the claims, by what they change and what their terms act on."""
+
+    study: Study
+
+    @cached_property
+    def changed(self) -> dict[str, dict[str, Value]]:
+        """What each arm changes in the baseline."""
+        return changes(self.study.configs, self.study.baseline)
+
+    @property
+    def lead(self) -> tuple[str, ...]:
+        """Name the arm that the claims about one model are about: the baseline, or the first without one."""
+        return (self.study.baseline or self.study.arm_names[0],)
+
+    @property
+    def compares_arms(self) -> bool:
+        """Tell whether the study asks what arms change: it has a baseline and other arms."""
+        return self.study.baseline is not None and len(self.study.arms) > 1
+
+    @cached_property
+    def raised(self) -> dict[str, set[str]]:
+        """Name the settings of each arm that are larger than the baseline's."""
+        own = flat(self.study.configs.get(self.study.baseline or "", {}))
+        return {
+            arm: {name for name, value in changed.items() if _number(value) > _number(own.get(name, 0))}
+            for arm, changed in self.changed.items()
+        }
+
+    def weights(self, arm: str, *acts_on: str) -> set[str]:
+        """Name the settings that hold the weights of an arm's terms, or its baseline's, that act so."""
+        told = {**self.study.acts_on.get(self.study.baseline or "", {}), **self.study.acts_on.get(arm, {})}
+        return {f"{WEIGHT}{term}" for term, acts in told.items() if acts in acts_on}
+
+    @cached_property
+    def untold(self) -> list[str]:
+        """Name the arms that change the weight of a term of which no run says what it acts on."""
+        known = ("image", "text", "both", "across")
+        return [
+            arm
+            for arm, changed in self.changed.items()
+            if {name for name in changed if name.startswith(WEIGHT)} - self.weights(arm, *known)
+            and arm not in self.arms_with_views()
+        ]
+
+    def arms_with_term(self, modality: str) -> list[str]:
+        """Name the arms that only add terms within the modalities, at least one of them within this one."""
+        return [
+            arm
+            for arm, changed in self.changed.items()
+            if self.weights(arm, modality, "both") & self.raised[arm]
+            and all(
+                name in self.weights(arm, *_WITHIN) & self.raised[arm] or name.startswith(_VIEWS)
+                for name in changed
+            )
+        ]
+
+    def arms_with_views(self) -> list[str]:
+        """Name the controls that have the second view or the time of a term, and nothing else."""
+        second = f"{WEIGHT}clip_second_view"
+        known = {f"{WEIGHT}clip", second}
+        return [
+            arm
+            for arm, changed in self.changed.items()
+            if set(changed) == {"steps"} <= self.raised[arm]
+            or (
+                second in self.raised[arm]
+                and all(name in known or name.startswith(_VIEWS) for name in changed)
+            )
+        ]
+
+    def arms_of_images_alone(self) -> list[str]:
+        """Name the arms that differ in their terms alone, all of which act on images."""
+        alone = []
+        for arm, changed in self.changed.items():
+            own = flat(self.study.configs[arm])
+            active = {name for name, value in own.items() if name.startswith(WEIGHT) and _number(value) > 0}
+            terms_alone = bool(changed) and all(name.startswith(WEIGHT) for name in changed)
+            if terms_alone and active and active <= self.weights(arm, "image"):
+                alone.append(arm)
+        return alone
+
+    def arms_that_close(self, values: pd.DataFrame) -> list[str]:
+        """Name the arms without a term within a modality that keep at most half of the baseline's gap.
+
+        Args:
+            values: what :func:`analysis.quantities.model_values` returns.
+        """
+        gaps = values[values["quantity"] == "centroid_distance"]
+        gaps = gaps.groupby(MODEL)["value"].mean().unstack("arm")
+        base = self.study.baseline
+        if base is None or base not in gaps.columns:
+            return []
+        closed = []
+        for arm in gaps.columns.drop(base):
+            both = gaps[[arm, base]].dropna()
+            changed = self.changed.get(str(arm), {})
+            within = self.weights(str(arm), *_WITHIN) & set(changed) or str(arm) in self.untold
+            if len(both) and (both[arm] <= CLOSED * both[base]).all() and not within:
+                closed.append(str(arm))
+        return [arm for arm in self.study.arm_names if arm in closed]
+
+
+def _number(value: Value) -> float:
+    """Read a setting as a number; what is none is not larger than anything."""
+    return float(value) if isinstance(value, int | float) else float("nan")

@@ -7,12 +7,14 @@ from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from analysis.stats.crossing import complete_crossing
 from analysis.stats.equivalence import equivalent_within
-from analysis.stats.seeds import Paired, paired_seeds, sign_flip, two_level_t_interval
-from crossgap.metrics.intervals import Bootstrap, average_models, resampled_means
+from analysis.stats.seeds import Paired, flip_p_values, paired_seeds, two_way_t
+from crossgap.errors import InputError
+from crossgap.metrics.intervals import Bootstrap, FloatArray, resampled_means
 from crossgap.reading.support import OVER_QUERIES, supported, supported_classes
 
 Verdict = Literal["supported", "contradicted", "undecided", "not measured"]
@@ -54,22 +56,36 @@ def gather(differences: pd.DataFrame, *, bootstrap: Bootstrap) -> Evidence | Non
     Args:
         differences: columns dataset, seed, query_id, query_class, value (NaN: skipped). What is called seed
             tells the models apart.
+
+    Raises:
+        InputError: a query stands twice in a seed or has no class.
     """
     valued = complete_crossing(differences.dropna(subset=["value"]), "seed", "dataset")
-    answered = valued.groupby(["dataset", "query_id"])["seed"].transform("nunique")
-    valued = valued[answered == valued["seed"].nunique()]
-    if valued.empty:
+    by_query = valued.groupby(["dataset", "query_id"], sort=False, observed=True)
+    query_N, seed_N = by_query.ngroup().to_numpy(), pd.factorize(valued["seed"], sort=True)[0]
+    n_seeds = int(seed_N.max(initial=-1)) + 1
+    if len(np.unique(query_N * n_seeds + seed_N)) < len(valued):
+        raise InputError("a query id stands twice in one seed; keep one value a query and seed")
+    answered_Q = np.bincount(query_N) == n_seeds
+    if not answered_Q.any():
         return None
-    per_model = valued.groupby(["seed", "dataset"])["value"].mean().groupby("seed").mean()
-    models = paired_seeds(per_model.tolist(), level=bootstrap.level)
-    queries = average_models(valued, ["dataset"])
-    low, high = _over_queries(queries, bootstrap)
-    both_low = both_high = p = float("nan")
+    values_SQ = np.zeros((n_seeds, len(answered_Q)))
+    values_SQ[seed_N, query_N] = valued["value"].to_numpy(np.float64)
+    values_SQ = values_SQ[:, answered_Q]
+    first = valued.iloc[np.unique(query_N, return_index=True)[1][answered_Q]]
+    if first["query_class"].isna().any():
+        raise InputError("a query without a class; give each its own if there are none")
+    classes = _classes(values_SQ, first)
+    share_C = 1 / (classes.n_queries_D.size * classes.n_queries_D[classes.stratum_C])  # what a query counts
+    models = paired_seeds(classes.sums_SC @ share_C, level=bootstrap.level)
+    sums_C = classes.sums_SC.mean(axis=0)
+    low, high = _over_queries(classes, sums_C, bootstrap)
+    both_low = both_high = float("nan")
     if supported(TWO_LEVEL, models.n):
-        found = two_level_t_interval(valued, [], level=bootstrap.level, strata="dataset").iloc[0]
-        both_low, both_high, p = float(found["low"]), float(found["high"]), float(found["p"])
+        _, both_low, both_high, p = two_way_t(*classes[:3], level=bootstrap.level)
     else:
-        p = float(np.fmax(_p_over_queries(queries), models.p_t))
+        flipped = float(flip_p_values((sums_C * share_C)[None])[0])
+        p = float(np.fmax(flipped, models.p_t))
     return Evidence(
         value=models.value,
         low=low,
@@ -77,11 +93,32 @@ def gather(differences: pd.DataFrame, *, bootstrap: Bootstrap) -> Evidence | Non
         models=models,
         both_low=both_low,
         both_high=both_high,
-        n_queries=len(queries),
-        n_classes=_classes(queries),
-        n_datasets=queries["dataset"].nunique(),
+        n_queries=values_SQ.shape[1],
+        n_classes=_worth(classes, sums_C),
+        n_datasets=classes.n_queries_D.size,
         p=p,
     )
+
+
+class _Classes(NamedTuple):
+    """Sums over the queries of each class (C) in each seed (S), in the order of datasets (D) and classes."""
+
+    sums_SC: FloatArray
+    counts_C: FloatArray
+    stratum_C: npt.NDArray[np.intp]
+    n_queries_D: FloatArray
+
+
+def _classes(values_SQ: FloatArray, queries: pd.DataFrame) -> _Classes:
+    """Add up queries by class within their dataset."""
+    dataset_Q, class_Q = (pd.factorize(queries[name], sort=True)[0] for name in ("dataset", "query_class"))
+    known, place_Q = np.unique(dataset_Q * (class_Q.max() + 1) + class_Q, return_inverse=True)
+    sums = [np.bincount(place_Q, weights=values_Q, minlength=len(known)) for values_Q in values_SQ]
+    stratum_C = known // (class_Q.max() + 1)
+    return _Classes(
+        np.stack(sums), np.bincount(place_Q).astype(np.float64), stratum_C,
+        np.bincount(dataset_Q).astype(np.float64),
+    )  # fmt: skip
 
 
 def deciding(evidence: Evidence) -> list[tuple[float, float]]:
@@ -125,49 +162,39 @@ def too_few_classes(evidence: Evidence) -> bool:
     return bool(np.isnan(evidence.both_low)) and not supported_classes(OVER_QUERIES, evidence.n_classes)
 
 
-def _over_queries(queries: pd.DataFrame, bootstrap: Bootstrap) -> tuple[float, float]:
+def _over_queries(classes: _Classes, sums_C: FloatArray, bootstrap: Bootstrap) -> tuple[float, float]:
     """Bound the mean over datasets of the means over queries; classes are resampled within each dataset.
 
     NaN where a dataset has fewer than two classes.
     """
+    n_datasets = classes.n_queries_D.size
+    if np.bincount(classes.stratum_C).min() < 2:
+        return float("nan"), float("nan")
     means_R = np.zeros(bootstrap.resamples)
-    groups = list(queries.groupby("dataset", sort=True))
-    for place, (_, group) in enumerate(groups):
-        classes = group.groupby("query_class")["value"].agg(["sum", "size"])
-        if len(classes) < 2:
-            return float("nan"), float("nan")
-        sums_C1, sizes_C1 = (classes[[name]].to_numpy(np.float64) for name in ("sum", "size"))
+    for place in range(n_datasets):
+        mine_C = classes.stratum_C == place
         drawn = replace(bootstrap, seed=bootstrap.seed + place)
-        means_R += resampled_means(sums_C1, sizes_C1, drawn)[:, 0] / len(groups)
+        means_RG = resampled_means(sums_C[mine_C, None], classes.counts_C[mine_C, None], drawn)
+        means_R += means_RG[:, 0] / n_datasets
     tail = 50 * (1 - bootstrap.level)
     low, high = np.percentile(means_R, [tail, 100 - tail])
     return float(low), float(high)
 
 
-def _classes(queries: pd.DataFrame) -> int:
+def _worth(classes: _Classes, sums_C: FloatArray) -> int:
     """Count classes; of several datasets by Satterthwaite's degrees of freedom of the mean over them.
 
     1 + V² / sum_d V_d² / (C_d - 1), V = sum_d V_d, with V_d = C_d/(C_d - 1) sum_c ((D_c - n_c m_d) / N_d)²
     as in the two-level t.
     """
-    counts, variances = [], []
-    for _, group in queries.groupby("dataset", sort=False):
-        classes = group.groupby("query_class")["value"].agg(["sum", "size"]).to_numpy(np.float64)
-        count = len(classes)
-        rest = (classes[:, 0] - classes[:, 1] * group["value"].mean()) / len(group)
-        counts.append(count)
-        variances.append(float(rest @ rest) * count / max(count - 1, 1))
-    if len(counts) == 1 or min(counts) < 2 or not sum(variances):
-        return min(counts)
-    squares = sum(variance**2 / (count - 1) for count, variance in zip(counts, variances, strict=True))
-    return 1 + round(sum(variances) ** 2 / squares)
-
-
-def _p_over_queries(queries: pd.DataFrame) -> float:
-    """Test the mean over datasets of the means over queries by flipping the signs of whole classes."""
-    sizes = queries.groupby("dataset")["value"].transform("size")
-    classes = queries["dataset"].str.cat(queries["query_class"], sep="\n")
-    return sign_flip((queries["value"] / sizes).to_numpy(float), classes.to_numpy(str))
+    _, counts_C, stratum_C, n_queries_D = classes
+    n_D = np.bincount(stratum_C)
+    means_D = np.bincount(stratum_C, weights=sums_C) / n_queries_D
+    rest_C = (sums_C - counts_C * means_D[stratum_C]) / n_queries_D[stratum_C]
+    variance_D = np.bincount(stratum_C, weights=rest_C**2) * n_D / np.maximum(n_D - 1, 1)
+    if n_D.size == 1 or n_D.min() < 2 or not variance_D.sum():
+        return int(n_D.min())
+    return 1 + round(float(variance_D.sum() ** 2 / (variance_D**2 / (n_D - 1)).sum()))
 
 
 def arms_in(frame: pd.DataFrame, arms: Sequence[str]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ablations.study import named as recipes
-from analysis.design import changes, crossing, levels, temperature_ladder, weight_ladders
+from analysis.designs import changes, crossing, levels, temperature_ladder, weight_ladders
 from crossgap.reading.treatment import flat, short
 from pretrain.recipes import RECIPES
 

@@ -1,17 +1,32 @@
-"""A number of each model over two crossed settings, as a map of cells; one panel a level of a third."""
+"""Maps of cells: a number over crossed settings of training and inversion, a gain over mention and steps."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
-from analysis.plots.style import DOUBLE, SMALLEST, hide_spare, new_figure, theme
+from analysis.plots.style import (
+    DOUBLE,
+    INK,
+    QUIET,
+    SMALLEST,
+    facet_shape,
+    facet_title,
+    facet_width,
+    hide_spare,
+    new_figure,
+    theme,
+)
 
 MOST_PANELS = 8
 _MOST_WRITTEN = 60  # cells, beyond which no number is written into them
@@ -95,25 +110,75 @@ def draw_surface(info: SurfaceInfo) -> Figure:
             values = mine.pivot(index="y", columns="x", values="value").reindex(
                 index=list(info.ys), columns=list(info.xs)
             )
-            mesh = axes.pcolormesh(np.ma.masked_invalid(values.to_numpy(float)), **colours)
-            axes.set_xticks([place + 0.5 for place in range(len(info.xs))], info.xs)
-            axes.set_yticks([place + 0.5 for place in range(len(info.ys))], info.ys)
-            axes.tick_params(length=0)
+            mesh = _draw_cells(axes, values, colours, _on_colour if written else None)
             if panel:
                 axes.set_title(f"{info.panel} {panel}")
-            for (row, column), value in np.ndenumerate(values.to_numpy(float)):
-                if written and np.isfinite(value):
-                    red, green, blue, _ = mesh.to_rgba(value)
-                    ink = "black" if 0.3 * red + 0.59 * green + 0.11 * blue > 0.5 else "white"
-                    axes.text(
-                        column + 0.5, row + 0.5, f"{value:.1f}", ha="center", va="center", color=ink,
-                        fontsize=SMALLEST,
-                    )  # fmt: skip
-        hide_spare(grid.flat[len(info.panels) :])
+        hide_spare(grid, len(info.panels))
         figure.supxlabel(info.x, fontsize="medium")
         figure.supylabel(info.y, fontsize="medium")
         figure.colorbar(mesh, ax=grid, label=f"{info.quantity}, {info.unit}", fraction=0.05, pad=0.02)
     return figure
+
+
+def draw_mention_and_steps(gains: pd.DataFrame) -> Figure:
+    """Draw a panel a line: the gain in points after some steps (up) by mention (right).
+
+    Cells whose interval holds 0 are grey figures, the others bold.
+
+    Args:
+        gains: columns line, mention, steps, value, low, high.
+    """
+    lines = tuple(dict.fromkeys(gains["line"]))
+    rows, columns = facet_shape(len(lines))
+    most = max(float(gains["value"].abs().max()), 1e-9)
+    colours = {"cmap": seaborn.color_palette("vlag", as_cmap=True), "vmin": -most, "vmax": most}
+    with theme():
+        figure = new_figure(facet_width(columns), 0.5 + rows * (0.45 + 0.17 * gains["steps"].nunique()))
+        panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for axes, line in zip(panels.flat, lines, strict=False):
+            wide = gains[gains["line"] == line].pivot(index="steps", columns="mention")
+            decided = ((wide["low"] > 0) | (wide["high"] < 0)).to_numpy()
+
+            def written(place: tuple[int, int], value: float, _: Any, decided: Any = decided) -> _Words:
+                look: dict[str, Any] = (
+                    {"color": INK, "fontweight": "bold"} if decided[place] else {"color": QUIET}
+                )
+                return f"{value:+.1f}", look
+
+            named = wide["value"].rename(index="{:g}".format, columns="{:g}".format)
+            _draw_cells(axes, named, colours, written)
+            axes.set_title(facet_title(line, columns))
+        hide_spare(panels, len(lines))
+        figure.supxlabel("Probability that a caption names each factor but the object")
+        figure.supylabel("Inversion steps")
+    return figure
+
+
+_Words = tuple[str, dict[str, Any]]  # what is written into a cell, and how it looks
+
+
+def _draw_cells(
+    axes: Axes,
+    values: pd.DataFrame,
+    colours: Mapping[str, Any],
+    written: Callable[[tuple[int, int], float, Any], _Words] | None,
+) -> QuadMesh:
+    """Draw a table as coloured cells, its first row lowest, with words in them where there are any."""
+    mesh = axes.pcolormesh(np.ma.masked_invalid(values.to_numpy(float)), **colours)
+    axes.set_xticks(np.arange(values.shape[1]) + 0.5, list(values.columns))
+    axes.set_yticks(np.arange(values.shape[0]) + 0.5, list(values.index))
+    axes.tick_params(length=0)
+    axes.grid(visible=False)
+    for (row, column), value in np.ndenumerate(values.to_numpy(float)):
+        if written is not None and np.isfinite(value):
+            words, look = written((row, column), value, mesh.to_rgba(value))
+            axes.text(column + 0.5, row + 0.5, words, ha="center", va="center", fontsize=SMALLEST, **look)
+    return mesh
+
+
+def _on_colour(_: tuple[int, int], value: float, colour: tuple[float, float, float, float]) -> _Words:
+    red, green, blue, _alpha = colour
+    return f"{value:.1f}", {"color": "black" if 0.3 * red + 0.59 * green + 0.11 * blue > 0.5 else "white"}
 
 
 def _place(level: object) -> tuple[int, float, str]:

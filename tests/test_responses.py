@@ -11,10 +11,11 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis import designed
+from analysis import responses
+from analysis.effects import OWN, of
 from analysis.export import frames
 from analysis.results import Results, compute
-from analysis.seed_sheets import factorial, importances
+from analysis.sheets.inferred import factorial, importances
 from analysis.study import Study, read_runs
 from analysis.typeset import p_value
 from crossgap.metrics.intervals import Bootstrap
@@ -58,7 +59,7 @@ def test_key_quantities_are_those_of_the_leading_tasks(crossed: tuple[Study, Res
 
 
 def test_effects_are_those_of_the_cells(crossed: tuple[Study, Results]) -> None:
-    found = crossed[1].effects
+    found = crossed[1].factorial
     gap = found[found["quantity"] == "modality gap"].set_index("term")["estimate"]
     assert gap["mmd weight"] == pytest.approx(((0.6 - 0.8) + (0.3 - 0.4)) / 2)
     assert gap["temperature"] == pytest.approx(((0.4 - 0.8) + (0.3 - 0.6)) / 2)
@@ -68,7 +69,7 @@ def test_effects_are_those_of_the_cells(crossed: tuple[Study, Results]) -> None:
 
 
 def test_effects_carry_q_over_every_quantity(crossed: tuple[Study, Results]) -> None:
-    found = crossed[1].effects
+    found = crossed[1].factorial
     p = found["p"].to_numpy()
     assert len(p) == 6 * 3
     known = ~np.isnan(p)
@@ -96,7 +97,7 @@ def test_a_null_level_is_the_lowest_of_its_factor(tmp_path: Path, levels: tuple[
         for temperature in (0.01, 0.1)
     ]
     _, results = measured(tmp_path / "study", *arms)
-    found = results.effects
+    found = results.factorial
     gap = found[found["quantity"] == "modality gap"].set_index("term")["estimate"]
     assert gap["ema"] == pytest.approx((0.5 + 0.1 - 0.8 - 0.6) / 2)
     assert gap["temperature"] == pytest.approx((0.6 + 0.1 - 0.8 - 0.5) / 2)
@@ -104,23 +105,23 @@ def test_a_null_level_is_the_lowest_of_its_factor(tmp_path: Path, levels: tuple[
 
 def test_null_goes_before_numbers_in_ascending_order() -> None:
     settings = pd.DataFrame({"arm": list("abc"), "ema": [0.999, None, 0.99], "steps": [1, 2, 3]})
-    named = designed._null_named(settings)
+    named = responses._null_named(settings)
     assert named["ema"].cat.categories.tolist() == ["none", 0.99, 0.999]
     assert named["ema"].tolist() == [0.999, "none", 0.99]
     assert named[["arm", "steps"]].equals(settings[["arm", "steps"]])
 
 
 def test_differences_are_paired(crossed: tuple[Study, Results]) -> None:
-    table = designed.differences(crossed[1].quantities, "baseline", level=0.95)
+    table = responses.differences(crossed[1].quantities, "baseline", level=0.95)
     row = table[(table["quantity"] == "modality gap") & (table["arm"] == "hot")].iloc[0]
     assert row["value"] == pytest.approx(-0.4)
     assert [seed for seed, _ in row["per_seed"]] == [0, 1, 2]
-    assert designed.differences(crossed[1].quantities, None, level=0.95).empty
+    assert responses.differences(crossed[1].quantities, None, level=0.95).empty
 
 
 def test_a_study_that_crosses_nothing_has_no_effects(tmp_path: Path) -> None:
     _, results = measured(tmp_path / "study", arm("baseline"), arm("term", weights={"mmd": 1.0}))
-    assert results.effects.empty
+    assert results.factorial.empty
     assert results.importances.table.empty
 
 
@@ -132,7 +133,7 @@ def test_quantities_lie_along_ladders(tmp_path: Path) -> None:
         arm("strong", gap=0.2, weights={"mmd": 2.0}),
         seeds=(0, 1, 2),
     )
-    points, summary = designed.along(results.quantities, designed.ladders(study), level=0.9)
+    points, summary = responses.along(results.quantities, responses.ladders(study), level=0.9)
     gap = points[points["quantity"] == "modality gap"]
     assert gap.groupby("dose")["value"].mean().to_dict() == pytest.approx({0.0: 0.81, 0.5: 0.51, 2.0: 0.21})
     row = summary[(summary["quantity"] == "modality gap") & (summary["dose"] == 2.0)].iloc[0]
@@ -147,7 +148,7 @@ def test_temperatures_hold_inverted_map_beside_native(tmp_path: Path) -> None:
         tmp_path / "study", arm("baseline"), arm("warm", temperature=0.1), arm("hot", temperature=1.0)
     )
     where = results.within[0].where
-    points, _ = designed.over_temperatures(study, results.values, where, level=0.95)
+    points, _ = responses.over_temperatures(study, results.values, where, level=0.95)
     wide = points.pivot(index=["arm", "seed"], columns="quantity", values="value")
     assert (wide["mAP by OTI"] - wide["native mAP"]).tolist() == pytest.approx(wide["OTI gain"].tolist())
     assert points.groupby("arm")["temperature"].first().to_dict() == {
@@ -199,18 +200,19 @@ def test_a_null_level_of_a_grid_has_its_importance(tmp_path: Path) -> None:
 
 
 def test_trade_offs_join_models(crossed: tuple[Study, Results]) -> None:
-    table = designed.trade_offs(crossed[1].quantities, "image")
+    table = responses.trade_offs(crossed[1].quantities, "image")
     assert len(table) == 12
     assert table["gap"].notna().all()
-    assert designed.trade_offs((), "image").empty
+    assert responses.trade_offs((), "image").empty
 
 
 def test_averages_beside_the_published_ones(crossed: tuple[Study, Results]) -> None:
     _, results = crossed
-    table = designed.beside_published(results.values, [within.where for within in results.within])
+    table = responses.beside_published(results.values, [within.where for within in results.within])
     assert set(table["what"]) == {"image retrieval, mAP, emoji; OTI", "text retrieval, mAP, emoji; OVI"}
-    gains = results.alone[(results.alone["quantity"] == "gain") & (results.alone["task"] == "image-subgroup")]
+    own = of(results.effects, OWN)
+    gains = own[(own["quantity"] == "gain") & (own["task"] == "image-subgroup")]
     mine = table[table["what"].str.startswith("image")].set_index("arm")
-    expected = (100 * gains.set_index("arm")["value"]).to_dict()
+    expected = (100 * gains.set_index("arm")["estimate"]).to_dict()
     assert (mine["value"] - mine["native"]).to_dict() == pytest.approx(expected)
     assert isinstance(table, pd.DataFrame)

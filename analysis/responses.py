@@ -7,9 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from analysis.comparisons import OBJECT_BIAS, of_headline
-from analysis.contrasts import minus_baseline, over_seeds_of
-from analysis.design import (
+from analysis.designs import (
     Ladder,
     changes,
     crossing,
@@ -18,20 +16,20 @@ from analysis.design import (
     temperature_ladder,
     weight_ladders,
 )
+from analysis.effects import minus_baseline, over_seeds
+from analysis.leading import POINTS, Headline, of_headline
+from analysis.quantities import OBJECT_BIAS
 from analysis.stats.crossing import complete_crossing
 from analysis.stats.factorial import factorial_effects
 from analysis.stats.families import benjamini_hochberg
 from analysis.stats.importances import LEAST_POINTS, axis_importances
-from analysis.stats.seeds import paired_seeds
 from analysis.study import Study
-from analysis.tables import Headline
 from crossgap.reading.quoting import MODEL
 from crossgap.reading.treatment import DIRECTIONS, short
 from crossgap.vocabulary import CROSS_TASKS
 
 REGIME = "objective.temperature.regime"
 FAIR_MODES = ("grid", "qmc")  # points drawn without regard to what was found before
-POINTS = 100
 NULL = "none"  # how a level that is null is called
 
 
@@ -42,6 +40,7 @@ class Quantity(NamedTuple):
     unit: str
     values: pd.DataFrame
     larger_is_better: bool | None = None
+    is_gain: bool = False
 
 
 def key_quantities(values: pd.DataFrame, wheres: Sequence[Headline]) -> list[Quantity]:
@@ -57,7 +56,7 @@ def key_quantities(values: pd.DataFrame, wheres: Sequence[Headline]) -> list[Qua
             native, gain = (of_headline(values, where, name) for name in ("native", "gain"))
             quantities += [
                 Quantity(f"native mAP, {modality}s", "%", _scaled(native), True),
-                Quantity(f"{where.route.upper()} gain", "points", _scaled(gain)),
+                Quantity(f"{where.route.upper()} gain", "points", _scaled(gain), is_gain=True),
             ]
     datasets = [where.dataset for where in wheres] or list(values["dataset"])
     here = values[values["dataset"].isin(datasets[:1])]
@@ -109,12 +108,8 @@ def along(
     frame = pd.concat(points, ignore_index=True)
     doses = {(rung.name, arm): dose for rung in rungs for arm, dose in rung.doses.items()}
     frame["dose"] = [doses[key] for key in zip(frame["ladder"], frame["arm"], strict=True)]
-    by = ["ladder", "dose", "arm", "quantity"]
-    rows = []
-    for key, group in frame.groupby(by, sort=False):
-        found = paired_seeds(group["value"].tolist(), level=level)
-        rows.append((*key, found.value, found.low, found.high, found.n))
-    return frame[columns], pd.DataFrame(rows, columns=[*by, "value", "low", "high", "n_seeds"])
+    means = over_seeds(frame, ["ladder", "dose", "arm", "quantity"], level=level)
+    return frame[columns], means.drop(columns=["sd", "per_seed"])
 
 
 def differences(quantities: Sequence[Quantity], baseline: str | None, *, level: float) -> pd.DataFrame:
@@ -130,7 +125,7 @@ def differences(quantities: Sequence[Quantity], baseline: str | None, *, level: 
     if not values:
         return pd.DataFrame(columns=columns)
     changes = minus_baseline(pd.concat(values), baseline, ["quantity", "seed"])
-    table = over_seeds_of(changes, ["quantity", "arm"], level=level)
+    table = over_seeds(changes.sort_values("seed", kind="stable"), ["quantity", "arm"], level=level)
     table["unit"] = ["points" if units[name] == "%" else units[name] for name in table["quantity"]]
     return table[columns]
 
@@ -180,7 +175,7 @@ def over_mention_and_steps(study: Study, points: pd.DataFrame) -> pd.DataFrame:
     """Put the gain after some steps of inversion, of one setting and token count, beside mention.
 
     Args:
-        points: what :func:`analysis.tables.curve_gains` returns.
+        points: what :func:`analysis.leading.curve_gains` returns.
 
     Returns:
         columns line, mention, steps, value, low, high; empty where no three arms differ in mention alone.
@@ -347,7 +342,7 @@ def surface(study: Study, quantities: Sequence[Quantity]) -> list[tuple[Quantity
     return [
         (quantity, named.merge(quantity.values, on="arm"), settings)
         for quantity in quantities
-        if quantity.name.endswith(" gain")
+        if quantity.is_gain
     ]
 
 

@@ -1,4 +1,4 @@
-"""Which rows are quoted and what is compared with what; expected values in plain pandas."""
+"""Which rows lead a report and what is compared with what; expected values in plain pandas."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.study import Study, read_runs
-from analysis.tables import (
+from analysis.leading import (
     Headline,
     at,
     curve_gains,
@@ -22,6 +21,7 @@ from analysis.tables import (
     model_gaps,
     settings,
 )
+from analysis.study import Study, read_runs
 from crossgap.errors import InputError
 from crossgap.metrics.intervals import Bootstrap, mean_interval
 from crossgap.reading.quoting import KEYS, quoted, quoted_queries

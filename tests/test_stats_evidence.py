@@ -9,9 +9,11 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.evidence import average_arms, deciding, gather, negligible, side
-from analysis.stats.seeds import sign_flip, two_level_t_interval
+from analysis.stats.evidence import average_arms, deciding, gather, negligible, side
+from analysis.stats.seeds import sign_flip
+from crossgap.errors import InputError
 from crossgap.metrics.intervals import Bootstrap, mean_interval
+from tests.reference_two_level import two_level_t_interval
 
 FEW = Bootstrap(resamples=400)
 
@@ -96,6 +98,14 @@ def test_datasets_count_alike_whatever_their_size() -> None:
 def test_nothing_measured_is_no_evidence() -> None:
     assert gather(frame({}), bootstrap=FEW) is None
     assert gather(frame({("d", 0): [math.nan]}), bootstrap=FEW) is None
+
+
+def test_a_query_stands_once_in_a_seed_and_has_a_class() -> None:
+    values = noisy(3)
+    with pytest.raises(InputError, match="stands twice"):
+        gather(pd.concat([values, values[:1]]), bootstrap=FEW)
+    with pytest.raises(InputError, match="without a class"):
+        gather(values.assign(query_class=None), bootstrap=FEW)
 
 
 def test_one_class_has_no_interval_and_decides_nothing() -> None:

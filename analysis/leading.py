@@ -1,4 +1,4 @@
-"""The numbers of the report on its leading tasks: gains, settings, gaps, and what arms change."""
+"""The leading tasks of a report, and their numbers: gains along curves, settings, gaps."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from crossgap.reading.quoting import KEYS, MODEL, SETTING, SIDE
 from crossgap.reading.route_values import INTERVAL, to_native
 from crossgap.vocabulary import INVERSIONS, is_cross_modal, leading_place
 
+POINTS = 100  # mAP points in a fraction
 _SLOPE = "similarity_by_"
 CONTROLS = ("class_pca", "isoclip", "ridge", "centred", "random_subspace")
 
@@ -52,6 +53,26 @@ def at(frame: pd.DataFrame, where: Headline) -> pd.DataFrame:
         (frame["dataset"] == where.dataset) & (frame["split"] == where.split) & (frame["task"] == where.task)
     )
     return frame[here]
+
+
+def of_headline(values: pd.DataFrame, where: Headline, quantity: str) -> pd.DataFrame:
+    """Select one quantity of the models on a leading task: columns arm, seed, value."""
+    here = at(values[values["quantity"] == quantity], where)
+    return here[[*MODEL, "value"]].reset_index(drop=True)
+
+
+def added_to_native(measured: pd.DataFrame) -> pd.DataFrame:
+    """Give what routes add to native, of arms that have per-query values: measurements in the usual names.
+
+    Args:
+        measured: rows of :func:`crossgap.reading.route_values.measurements`.
+
+    Returns:
+        columns arm, route, value, low, high, n_queries, n_seeds.
+    """
+    names = {"difference": "value", "difference_low": "low", "difference_high": "high"}
+    table = measured[["arm", "route", *names, "n_queries", "n_seeds"]].rename(columns=names)
+    return table.dropna(subset=["value"]).reset_index(drop=True)
 
 
 def query_gains(queries: pd.DataFrame, route: str) -> pd.DataFrame:

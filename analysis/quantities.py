@@ -1,4 +1,4 @@
-"""What was measured of each model, by itself and by query, over seeds, and what seeds would buy."""
+"""What is measured of each model, and of each model and query: native values, gains, gaps."""
 
 from __future__ import annotations
 
@@ -6,20 +6,16 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis.stats.power import sd_interval, seeds_needed
-from analysis.stats.seeds import paired_seeds
-from analysis.tables import Headline, at, headlines
+from analysis.leading import Headline, at, headlines
 from crossgap.reading.quoting import MODEL, SIDE
 from crossgap.reading.route_values import to_reference
 from crossgap.vocabulary import INVERSIONS, is_cross_modal
 
 WHAT = ["quantity", *SIDE]
-MARGIN = 0.005  # half a point of mAP: what counts as nothing in a test of equivalence (methods: +-0.5 mAP)
-EFFECT = 0.01  # one point: the effect whose price in seeds is told
-EFFECTS = (0.005, EFFECT, 0.02)  # those of the table of prices
 OBJECT_BIAS = "object bias"
 GAPS = ("centroid_distance", "RMG")
 FRACTION = "fraction"  # the unit that is printed as points
+QUERY = ["query_id", "query_class"]
 
 
 def model_values(quoted_rows: pd.DataFrame) -> pd.DataFrame:
@@ -34,7 +30,7 @@ def model_values(quoted_rows: pd.DataFrame) -> pd.DataFrame:
         columns quantity, dataset, split, task, unit, arm, seed, value; fractions where the unit is one.
     """
     rows = quoted_rows.assign(unit=quoted_rows["unit"].fillna(FRACTION), query_id="", query_class="")
-    return _quantities(rows, headlines(quoted_rows)).drop(columns=["query_id", "query_class"])
+    return _quantities(rows, headlines(quoted_rows)).drop(columns=QUERY)
 
 
 def query_values(queries: pd.DataFrame, wheres: Sequence[Headline]) -> pd.DataFrame:
@@ -64,7 +60,7 @@ def _quantities(frame: pd.DataFrame, wheres: Sequence[Headline]) -> pd.DataFrame
     gaps = frame[(frame["task"] == "gap") & (frame["route"] == "native") & frame["metric"].isin(GAPS)]
     parts.append(gaps.assign(quantity=gaps["metric"]))
     parts.append(_object_bias(frame))
-    keys = [*WHAT, "unit", *MODEL, "query_id", "query_class"]
+    keys = [*WHAT, "unit", *MODEL, *QUERY]
     values = pd.concat(
         [part[[*keys, "value"]] for part in parts if len(part)] or [parts[0][[*keys, "value"]]]
     )
@@ -85,54 +81,3 @@ def _object_bias(frame: pd.DataFrame) -> pd.DataFrame:
     colour = by_colour[[*on, "value"]].rename(columns={"value": "colour"})
     both = by_object.merge(colour, on=on)
     return both.assign(value=both["value"] - both["colour"], quantity=OBJECT_BIAS)
-
-
-def over_seeds(values: pd.DataFrame, *, level: float) -> pd.DataFrame:
-    """Average each quantity of each arm over its seeds, with the t interval of the mean.
-
-    Returns:
-        columns quantity, dataset, split, task, unit, arm, value, low, high, sd, n_seeds.
-    """
-    by = [*WHAT, "unit", "arm"]
-    found = [
-        (*key, *_interval(group["value"].tolist(), level=level))
-        for key, group in values.groupby(by, sort=False, dropna=False)
-    ]
-    return pd.DataFrame(found, columns=[*by, "value", "low", "high", "sd", "n_seeds"])
-
-
-def _interval(values: Sequence[float], *, level: float) -> tuple[float, float, float, float, int]:
-    paired = paired_seeds(values, level=level)
-    return paired.value, paired.low, paired.high, paired.sd, paired.n
-
-
-def price_in_seeds(contrasts: pd.DataFrame) -> pd.DataFrame:
-    """Tell how many seeds differences of some sizes would need, by the spread that these seeds show.
-
-    Each quantity that is a fraction is told by the arm whose differences have the median spread.
-
-    Args:
-        contrasts: what :func:`analysis.contrasts.contrasts` returns, of single datasets.
-
-    Returns:
-        one row a quantity and effect: columns quantity, dataset, split, task, arm, sd, sd_low, sd_high (95 %
-        interval; fractions), n_seeds, effect (a fraction), seeds, seeds_low, seeds_high: for a two-sided t
-        test at .05 with power .8 at sd, sd_low and sd_high; missing: more than 1,000.
-    """
-    table = contrasts[(contrasts["unit"] == FRACTION) & (contrasts["n_seeds"] > 1)]
-    rows = []
-    for key, group in table.groupby(WHAT, sort=False):
-        middle = group.sort_values("sd", kind="stable").iloc[(len(group) - 1) // 2]
-        spread = sd_interval([value for _, value in middle["per_seed"]])
-        for effect in EFFECTS:
-            needed = [seeds_needed(sd, effect) for sd in spread]
-            rows.append((*key, middle["arm"], *spread, middle["n_seeds"], effect, *needed))
-    counts = ["seeds", "seeds_low", "seeds_high"]
-    columns = [*WHAT, "arm", "sd", "sd_low", "sd_high", "n_seeds", "effect", *counts]
-    return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(counts, "Int64"))
-
-
-def of_headline(values: pd.DataFrame, where: Headline, quantity: str) -> pd.DataFrame:
-    """Select one quantity of the models on a leading task: columns arm, seed, value."""
-    here = at(values[values["quantity"] == quantity], where)
-    return here[[*MODEL, "value"]].reset_index(drop=True)

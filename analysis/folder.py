@@ -1,0 +1,281 @@
+"""One study, or one evaluated model, read from its folder into frames."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from crossgap.errors import InputError
+from crossgap.files import read_json, read_lines, read_object
+from crossgap.reading.setting_columns import with_inversion
+from crossgap.reading.treatment import configuration
+from crossgap.records import TABLES, numeric, read_rows, read_table
+
+TRIAL_COLUMNS = ("arm", "seed", "state", "reason", "step", "seconds", "log")
+QUOTED_METRICS = ("mAP", "hit@1")  # of per_query.parquet; the others are read from rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One arm of a study: the name used in rows, the label for readers, what it changes."""
+
+    name: str
+    label: str
+    description: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """Everything that a report draws from.
+
+    Models are identified by (arm, seed). ``trials`` has one row for each model that was wanted, with its
+    state: complete, failed (with the reason, and how its log ends), unfinished (no result yet) or missing (no
+    folder). Rows and tables hold complete models only; ``training`` holds the curves of all, ``configs``
+    the training's configuration by arm, where it was written, and ``acts_on`` what each term of its objective
+    acts on (image, text, both, across), where the training wrote that, and ``changed`` what it changed in its
+    recipe (setting -> the recipe's value, its own). ``mode`` says how the arms were drawn
+    ("grid").
+    """
+
+    name: str
+    description: str
+    arms: tuple[Arm, ...]
+    baseline: str | None
+    seeds: tuple[int, ...]
+    smoke: bool
+    selection: str
+    trials: pd.DataFrame
+    rows: pd.DataFrame
+    per_query: pd.DataFrame
+    neighbours: pd.DataFrame
+    projection: pd.DataFrame
+    histograms: pd.DataFrame
+    training: pd.DataFrame
+    mode: str = ""
+    configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    acts_on: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    changed: Mapping[str, Mapping[str, Sequence[Any]]] = field(default_factory=dict)
+    title: str = ""
+
+    @property
+    def heading(self) -> str:
+        """What a report is called: its title, or the name of what was run."""
+        return self.title or self.name
+
+    def label(self, arm: str) -> str:
+        """Return the label of an arm."""
+        return self.labels[arm]
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Labels by arm, in the order of the study."""
+        return {arm.name: arm.label for arm in self.arms}
+
+    @property
+    def arm_names(self) -> list[str]:
+        """Names of the arms in the order of the study."""
+        return [arm.name for arm in self.arms]
+
+
+# what is known of each arm, and under which key config.json has it
+BY_ARM = {"configs": "config", "acts_on": "acts_on", "changed": "changed"}
+FRAMES = ("trials", "rows", "per_query", "neighbours", "projection", "histograms", "training")
+
+
+def read_run(folder: Path) -> Study:
+    """Read a study, or the --out folder of an evaluation.
+
+    Raises:
+        InputError: it is neither, or no row was written by the evaluation.
+    """
+    if not folder.is_dir():
+        raise InputError(
+            f"{folder}: no such folder; give a study folder or the --out folder of an evaluation"
+        )
+    if (folder / "study.json").exists():
+        return _read_study(folder)
+    if not (folder / "rows.jsonl").exists():
+        raise InputError(
+            f"{folder}: neither study.json nor rows.jsonl lies here, so it is not a study and not an "
+            "evaluated run; sweep or evaluate first, or name another folder"
+        )
+    rows = _read_rows([folder])
+    if rows.empty:
+        raise InputError(f"{folder / 'rows.jsonl'}: no row was written into it; evaluate again")
+    models = rows[["arm", "seed"]].drop_duplicates()
+    trials = pd.DataFrame(
+        [(arm, seed, "complete", "", None, None, "") for arm, seed in models.itertuples(index=False)],
+        columns=list(TRIAL_COLUMNS),
+    )
+    config = folder / "config.json"
+    about = read_json(config) if config.exists() else {}
+    label = about.get("label") if about.get("arm") in set(rows["arm"]) else None
+    arms = tuple(Arm(name=arm, label=str(label or arm)) for arm in dict.fromkeys(rows["arm"]))
+    training = _training(folder, str(rows["arm"].iloc[0]), int(rows["seed"].iloc[0]))
+    return Study(
+        name=", ".join(dict.fromkeys(rows["study"])) or folder.name,
+        description="",
+        arms=arms,
+        baseline=None,
+        seeds=tuple(sorted(set(models["seed"]))),
+        smoke=bool(rows["study"].str.endswith(", smoke").any()),
+        selection="",
+        trials=trials,
+        rows=rows,
+        training=pd.DataFrame() if training is None else training,
+        **_settings((str(arm), folder) for arm in dict.fromkeys(rows["arm"])),
+        **_read_tables([folder]),
+    )
+
+
+def _read_study(folder: Path) -> Study:
+    path = folder / "study.json"
+    document = read_object(path)
+    arms = _arms(document, path)
+    try:
+        seeds = tuple(int(seed) for seed in document.get("seeds", ()))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: 'seeds' must be a list of whole numbers ({error})") from error
+    wanted: dict[tuple[str, int], Path] = {}
+    for trial in sorted((folder / "trials").glob("*")):
+        match = re.fullmatch(r"(?P<arm>.+)-s(?P<seed>\d+)", trial.name)
+        if trial.is_dir() and match:
+            wanted[match["arm"], int(match["seed"])] = trial
+    for arm in arms:
+        for seed in seeds:
+            wanted.setdefault((arm.name, seed), folder / "trials" / f"{arm.name}-s{seed}")
+    known = [arm.name for arm in arms]
+    arms += tuple(
+        Arm(name=name, label=name) for name in dict.fromkeys(key[0] for key in wanted) if name not in known
+    )
+    order = {arm.name: position for position, arm in enumerate(arms)}
+    keys = sorted(wanted, key=lambda key: (order[key[0]], key[1]))
+    trials = pd.DataFrame([_trial(*key, wanted[key]) for key in keys], columns=list(TRIAL_COLUMNS))
+    complete = [wanted[key] for key, state in zip(keys, trials["state"], strict=True) if state == "complete"]
+    training = [frame for key in keys if (frame := _training(wanted[key], *key)) is not None]
+    rows = _read_rows(complete)
+    strangers = sorted(set(rows["arm"]) - set(order))
+    if strangers:
+        raise InputError(f"{folder}: rows of the arms {strangers}, which no trial folder or study.json names")
+    return Study(
+        name=str(document.get("study", folder.name)),
+        description=str(document.get("description", "")),
+        arms=arms,
+        baseline=document.get("baseline"),
+        seeds=tuple(sorted({key[1] for key in keys})),
+        smoke=bool(document.get("smoke", False)),
+        selection=str(document.get("selection", "")),
+        trials=trials,
+        rows=rows,
+        training=concat(training),
+        mode=str(document.get("mode", "")),
+        **_settings((key[0], wanted[key]) for key in keys),
+        **_read_tables(complete),
+    )
+
+
+def _settings(folders: Iterable[tuple[str, Path]]) -> dict[str, Any]:
+    """Read configuration and what terms act on of each arm, from the first of its models that has them.
+
+    What an arm's inversion has one value of stands in the configuration under ``evaluation``.
+    """
+    settings: dict[str, dict[str, Mapping[str, Any]]] = {field: {} for field in BY_ARM}
+    for arm, folder in folders:
+        path = folder / "config.json"
+        if not path.exists():
+            continue
+        document = read_object(path)
+        if isinstance(document.get("config"), Mapping):
+            document["config"] = with_inversion(configuration(document), folder)
+        for name, key in BY_ARM.items():
+            if isinstance(document.get(key), Mapping):
+                settings[name].setdefault(arm, document[key])
+    return settings
+
+
+def _arms(document: Any, path: Path) -> tuple[Arm, ...]:
+    try:
+        arms = tuple(
+            Arm(
+                name=arm["name"],
+                label=arm.get("label") or arm["name"],
+                description=arm.get("description", ""),
+            )
+            for arm in document["arms"]
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: 'arms' must be a list of objects with a 'name' ({error!r})") from error
+    baseline = document.get("baseline")
+    if baseline is not None and baseline not in [arm.name for arm in arms]:
+        raise InputError(
+            f"{path}: the baseline {baseline!r} is not among the arms {[arm.name for arm in arms]}"
+        )
+    return arms
+
+
+def _trial(arm: str, seed: int, folder: Path) -> tuple[object, ...]:
+    if not folder.is_dir():
+        return (arm, seed, "missing", "not started", None, None, "")
+    if not (folder / "result.json").exists():
+        reason = "running or interrupted: no result yet"
+        return (arm, seed, "unfinished", reason, _last_step(folder), None, "")
+    result = read_object(folder / "result.json")
+    state = str(result.get("state", "unfinished"))
+    seconds = result.get("seconds", result.get("train_seconds"))
+    if state == "complete" and not (folder / "rows.jsonl").exists():
+        return (arm, seed, "unfinished", "trained, not evaluated: no rows.jsonl", None, seconds, "")
+    log = "\n".join(map(str, result.get("log_tail", ())))
+    return (arm, seed, state, str(result.get("reason") or ""), result.get("step"), seconds, log)
+
+
+def _last_step(folder: Path) -> int | None:
+    path = folder / "metrics.jsonl"
+    lines = read_lines(path) if path.exists() else []
+    return lines[-1].get("step") if lines else None
+
+
+def _training(folder: Path, arm: str, seed: int) -> pd.DataFrame | None:
+    path = folder / "metrics.jsonl"
+    lines = read_lines(path) if path.exists() else []
+    if not lines:
+        return None
+    frame = pd.DataFrame(lines)
+    frame.insert(0, "arm", arm)
+    frame.insert(1, "seed", seed)
+    return frame
+
+
+def _read_rows(folders: Sequence[Path]) -> pd.DataFrame:
+    return numeric(read_rows(folder / "rows.jsonl" for folder in folders))
+
+
+def _read_tables(folders: Sequence[Path]) -> dict[str, Any]:
+    tables: dict[str, Any] = {}
+    for name, columns in TABLES.items():
+        frames = []
+        for folder in folders:
+            frame = read_table([folder], name)
+            if set(frame.columns) != set(columns):
+                raise InputError(
+                    f"{folder / name}.parquet: columns {sorted(set(frame.columns) ^ set(columns))} differ "
+                    "from the table that this version reads; evaluate again"
+                )
+            if name == "per_query":
+                frame = frame[frame["metric"].isin(QUOTED_METRICS)]
+            if len(frame):
+                frames.append(frame)
+        tables[name] = numeric(concat(frames) if frames else pd.DataFrame(columns=list(columns)))
+    return tables
+
+
+def concat(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Put frames below each other; empty ones, which know no types, are left out."""
+    filled = [frame for frame in frames if len(frame)]
+    if filled:
+        return pd.concat(filled, ignore_index=True)
+    return frames[0] if frames else pd.DataFrame()

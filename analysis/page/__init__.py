@@ -1,0 +1,1 @@
+"""The page of a report: what stands on it, and its template."""

@@ -1,0 +1,194 @@
+"""What stands on the page of a report and in its files of tables, in their order."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import jinja2
+from markupsafe import Markup
+
+from analysis import findings, limits
+from analysis.claims import RULE
+from analysis.figures import Figures, Picture
+from analysis.plots.neighbours import ROUTE_NAMES, StripsInfo, decode, strips_infos
+from analysis.protocol import protocol, reproduce
+from analysis.results import Results
+from analysis.sheets import inferred, measured, provenance
+from analysis.sheets.columns import records
+from analysis.study import Study
+from analysis.typeset import Table, counted
+
+_PAGE = Path(__file__).parent
+_MEDIA = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sheets:
+    """The tables of a report: ``grids`` and ``settings`` by leading task, ``more`` by section of the page."""
+
+    glance: list[Table]
+    grids: list[list[Table]]
+    settings: list[Table]
+    arms: list[Table]
+    across: list[Table]
+    gaps: list[Table]
+    more: dict[str, list[Table]]
+    provenance: list[Table]
+
+
+def page(
+    study: Study, results: Results, tables: Sheets, figures: Figures, drawn: dict[str, list[Picture]]
+) -> str:
+    """Write the page; its figures are drawn and saved on the way.
+
+    Args:
+        drawn: the figures of the context that were drawn before.
+    """
+    context = _context(study, results, tables, figures) | drawn
+    figures.saver.finish()
+    return environment().get_template("report.html.jinja").render(**context)
+
+
+def environment() -> jinja2.Environment:
+    """Make the template's environment, with the page's own style and script."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_PAGE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    style, script = ((_PAGE / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    # our own files, written into the page as they are; the policy of the page allows this script alone
+    environment.globals |= {
+        "style": Markup(style),  # noqa: S704
+        "script": Markup(script),  # noqa: S704
+        "script_hash": f"sha256-{digest}",
+    }
+    return environment
+
+
+def sheets(study: Study, results: Results) -> Sheets:
+    """Make every table of a report once, for the page and for files alike."""
+    return Sheets(
+        glance=measured.glance(study, results),
+        grids=[measured.grid(study, results, within) for within in results.within],
+        settings=[measured.chosen_settings(study, within) for within in results.within],
+        arms=[*measured.arms(study, results), *measured.probes(study, results)],
+        across=measured.across(study, results),
+        gaps=measured.gaps(study, results),
+        more={
+            "seeds": [*inferred.over_native(study, results), *inferred.contrasts(study, results)],
+            "power": inferred.power(study, results),
+            "association": inferred.association(results),
+            "factorial": inferred.factorial(results),
+            "importances": inferred.importances(results),
+            "over_datasets": inferred.over_datasets(study, results),
+        },
+        provenance=[
+            provenance.trials(study),
+            *provenance.trainings(study),
+            *provenance.skipped(results),
+            provenance.sources(study, results),
+        ],
+    )
+
+
+def files(results: Results, tables: Sheets) -> dict[str, list[Table]]:
+    """Group the tables of a report by the file that holds them."""
+    grids = [table for of_task in tables.grids for table in of_task]
+    return {
+        "arms": [*tables.glance, *tables.arms, *tables.across, *grids, *tables.settings],
+        "claims": inferred.claims_in_files(results, rule_of(results)),
+        "seeds": [table for part in tables.more.values() for table in part],
+        "gap": tables.gaps,
+        "provenance": tables.provenance,
+    }
+
+
+def rule_of(results: Results) -> str:
+    """State the rule of the claims with the numbers that hold here."""
+    return RULE.format(margin=100 * results.margin, alpha=1 - results.bootstrap.level)
+
+
+def _context(study: Study, results: Results, tables: Sheets, figures: Figures) -> dict[str, object]:
+    complete = int((study.trials["state"] == "complete").sum())
+    strips = _strips(study, results, figures)
+    return {
+        "study": study,
+        "facts": [
+            counted(len(study.arms), "arm"),
+            counted(len(study.seeds), "seed"),
+            f"{complete} of {counted(len(study.trials), 'model')} complete",
+            *dict.fromkeys(f"{name} data" for name in study.rows["dataset"]),
+        ],
+        "claims": inferred.claims(results),
+        "rule": rule_of(results),
+        "found": findings.found(study, results),
+        "limits": limits.cannot_tell(study, results),
+        "level": f"{100 * results.bootstrap.level:g} %",
+        "glance": next(iter(tables.glance), None),
+        "within": [
+            {
+                **figures.of_task(within),
+                "grid": next(iter(grid), None),
+                "settings": settings,
+            }
+            for within, grid, settings in zip(results.within, tables.grids, tables.settings, strict=True)
+        ],
+        "arms": tables.arms,
+        "across": tables.across,
+        "gaps": tables.gaps,
+        "histograms": figures.histograms(results),
+        "strips": strips,
+        "thumbnails": thumbnails(info for infos in strips.values() for info in infos),
+        "routes": ROUTE_NAMES,
+        "published": provenance.published(study),
+        "more_figures": figures.more(results),
+        "more_tables": tables.more,
+        "protocol": protocol(results),
+        "reproduce": reproduce(study),
+        "provenance": tables.provenance,
+        "logs": [
+            (f"{study.label(trial['arm'])} seed {trial['seed']}", trial["log"])
+            for trial in records(study.trials[study.trials["log"] != ""])
+        ],
+    }
+
+
+def _strips(study: Study, results: Results, figures: Figures) -> dict[str, list[StripsInfo]]:
+    """Group strips by task for the page; one arm's on the leading tasks become figures too."""
+    leading = {within.where.task for within in results.within}
+    first = study.baseline or study.arm_names[0]
+    by_task: dict[str, list[StripsInfo]] = {}
+    for info in strips_infos(measured.leading_first(results, study.neighbours), study.labels):
+        if info.task in leading and info.arm == first:
+            figures.strips(info)
+        by_task.setdefault(f"{info.task} ({info.dataset})", []).append(info)
+    return by_task
+
+
+class Thumbnail(NamedTuple):
+    """A picture that the page holds once and shows wherever it stands: its id on the page, its data URI."""
+
+    id: str
+    uri: str
+
+
+def thumbnails(infos: Iterable[StripsInfo]) -> dict[bytes, Thumbnail]:
+    """Give each picture of the strips once; what is no readable PNG, JPEG or WebP is left out."""
+    cards = (card for info in infos for strip in info.strips for card in (strip.query, *strip.neighbours))
+    images = dict.fromkeys(card.image for card in cards if card.image is not None)
+    readable = [image for image in images if decode(image) is not None]
+    return {image: Thumbnail(f"thumbnail-{place}", _data_uri(image)) for place, image in enumerate(readable)}
+
+
+def _data_uri(image: bytes) -> str:
+    media = next(media for magic, media in _MEDIA.items() if image.startswith(magic))
+    return f"data:{media};base64,{base64.b64encode(image).decode()}"
