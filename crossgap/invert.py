@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import cache, partial
 from pathlib import Path
@@ -27,6 +28,8 @@ from crossgap.vocabulary import Precision
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from crossgap.datasets.tasks import Items
+    from crossgap.encoders.protocol import Encoder
     from crossgap.inversion.loop import Inverter
 
 SETTINGS = tuple(hints_of(InversionConfig))
@@ -107,12 +110,9 @@ def main(
     # only now, so that --help answers at once: these load torch
     from crossgap.datasets.load import load_dataset
     from crossgap.datasets.readers.image_formats import allow_pixels
-    from crossgap.embeddings import Embeddings, describe, distinct_items, encode_items
+    from crossgap.embeddings import describe, distinct_items
     from crossgap.encoders.devices import use_threads
     from crossgap.encoders.loading import load_encoder
-    from crossgap.inversion.loop import Inverter
-    from crossgap.provenance import config_hash
-    from crossgap.store import Chunk, open_store
 
     check_place(out)
     used_threads = use_threads(threads)
@@ -159,9 +159,31 @@ def main(
         "threads": used_threads,
     }
 
+    return _invert(out, model, items, config, settings, notices=loaded.notices)
+
+
+def _invert(
+    out: Path,
+    model: Encoder,
+    items: Items,
+    config: InversionConfig,
+    settings: dict[str, Any],
+    *,
+    notices: Sequence[str],
+) -> int:
+    """Invert what of the items is not kept in ``out`` yet, and write the files."""
+    from crossgap.embeddings import Embeddings, encode_items
+    from crossgap.inversion.loop import Inverter
+    from crossgap.provenance import config_hash
+    from crossgap.store import Chunk, open_store
+
+    into, snapshots = settings["into"], settings["snapshots"]
+
     @cache  # made with the first chunk that is wanted, used for all
     def inverter() -> Inverter:
-        return Inverter(model, into=into, configs=[config], engine=engine, compiled=compiled)
+        return Inverter(
+            model, into=into, configs=[config], engine=settings["engine"], compiled=settings["compiled"]
+        )
 
     def make(part: range, tick: Tick) -> dict[str, Tensor]:
         chosen = items.subset(part)
@@ -195,7 +217,7 @@ def main(
             ).save(out / f"{name}.safetensors")
         Chunk(items.ids, rows).save(out / "tokens.safetensors")
         loss = float(rows["losses"][:, -1].mean())
-        store.finish({"loss": loss, "notices": loaded.notices})
+        store.finish({"loss": loss, "notices": notices})
     print(f"{out / 'inverted.safetensors'}: {len(items)} items, mean final loss {loss:.4f}")
     return 0
 

@@ -56,12 +56,10 @@ def imports(name: str, path: Path, known: dict[str, Path], *, at_start: bool = F
 
 
 def _statements(tree: ast.Module, at_start: bool) -> Iterator[ast.AST]:
-    if not at_start:
-        yield from ast.walk(tree)
-        return
     for node in tree.body:
-        if not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)):
-            yield node
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            continue  # names for annotations alone
+        yield from [node] if at_start else ast.walk(node)
 
 
 def import_cycles(known: dict[str, Path]) -> list[str]:
@@ -127,12 +125,11 @@ def _room(name: str, path: Path, known: dict[str, Path], used_by: dict[str, set[
     package, *below = path.relative_to(ROOT).parent.parts[:2]
     if below:
         return f"{package}/{below[0]}"
-    inside = [module for module, file in known.items() if file.parent.parent == ROOT / package]
-    needed, left = set[str](), inside
+    inside = {module for module, file in known.items() if file.parent == ROOT / package}
+    needed, left = set[str](), set(known) - inside
     while left:
-        found = {other for module in left for other in used_by[module]} - needed
-        left = [module for module in found if known[module].parent == ROOT / package]
-        needed |= set(left)
+        left = {other for module in left for other in used_by[module]} & inside - needed
+        needed |= left
     return f"{package}/{'base' if name in needed else 'commands'}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from pathlib import Path
 
@@ -69,11 +69,10 @@ def load_emoji(*, split: str = "test", limit: int | None = None) -> Dataset:
 
 
 def _tasks(concepts: Sequence[_Concept], split: str, count: int) -> tuple[Task, ...]:
-    subgroup_of = {concept.concept: concept.subgroup for concept in concepts}
     others = sorted({designer for concept in concepts for designer in concept.pictures} - {QUERY_DESIGNER})
     images, drawings = _images(concepts, [QUERY_DESIGNER]), _images(concepts, others)
     names, keywords, prompts = (_texts(concepts, part) for part in ("name", "keywords", "prompt"))
-    subgroups = sorted(set(subgroup_of.values()))
+    subgroups = sorted({concept.subgroup for concept in concepts})
     kinds = Items(
         modality="text",
         ids=tuple(f"subgroup/{subgroup}" for subgroup in subgroups),
@@ -81,24 +80,7 @@ def _tasks(concepts: Sequence[_Concept], split: str, count: int) -> tuple[Task, 
         labels=tuple(subgroups),
     )
 
-    limited = _limited(concepts, count)
-
-    def task(
-        name: str, kind: Kind, query: Items, gallery: Items, *, protocol: str, by_subgroup: bool = False
-    ) -> Task:
-        return Task(
-            name=name,
-            kind=kind,
-            dataset="emoji",
-            dataset_hash=_manifest_hash(),
-            split=split,
-            protocol=f"{len(query)} queries, {len(gallery)} in the gallery: {protocol} {limited}".rstrip(),
-            query=_by_subgroup(query, subgroup_of) if by_subgroup else query,
-            gallery=_by_subgroup(gallery, subgroup_of) if by_subgroup and gallery.groups else gallery,
-            ignore_same_group=by_subgroup and kind != "zero-shot",
-            drop_self=False,
-        )
-
+    task = partial(_task, concepts, split, count)
     drawn = f"{QUERY_DESIGNER.capitalize()} pictures query those of the other designers ({', '.join(others)})"
     said = "names query one keyword phrase a concept, which does not contain the name"
     same_concept = "relevant is the same concept; nothing is ignored."
@@ -144,6 +126,34 @@ def _tasks(concepts: Sequence[_Concept], split: str, count: int) -> tuple[Task, 
             prompts,
             protocol=f'Noto pictures against one prompt a concept, "a photo of" and the name; {same_concept}',
         ),
+    )
+
+
+def _task(
+    concepts: Sequence[_Concept],
+    split: str,
+    count: int,
+    name: str,
+    kind: Kind,
+    query: Items,
+    gallery: Items,
+    *,
+    protocol: str,
+    by_subgroup: bool = False,
+) -> Task:
+    subgroup_of = {concept.concept: concept.subgroup for concept in concepts}
+    limited = _limited(concepts, count)
+    return Task(
+        name=name,
+        kind=kind,
+        dataset="emoji",
+        dataset_hash=_manifest_hash(),
+        split=split,
+        protocol=f"{len(query)} queries, {len(gallery)} in the gallery: {protocol} {limited}".rstrip(),
+        query=_by_subgroup(query, subgroup_of) if by_subgroup else query,
+        gallery=_by_subgroup(gallery, subgroup_of) if by_subgroup and gallery.groups else gallery,
+        ignore_same_group=by_subgroup and kind != "zero-shot",
+        drop_self=False,
     )
 
 

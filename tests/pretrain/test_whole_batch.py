@@ -1,0 +1,152 @@
+"""The loss of a batch does not depend on how it is cut: into processes, or into parts one after another."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from pretrain.config import TrainConfig
+from pretrain.data.pairs import load_pairs
+from pretrain.loop import Run
+from pretrain.processes import average, gather_views
+from pretrain.settings import ObjectiveConfig, TemperatureConfig, views_of
+from pretrain.terms import TERMS
+from pretrain.terms.modifiers import MODIFIERS
+from pretrain.terms.views import VIEWS
+from tests.pretrain.test_train import config
+from tests.training_shards import write_shard
+
+BATCH = 8
+STEP = 1  # so that queues, centres and teachers have lived
+CASES = [*TERMS, *MODIFIERS, "everything"]
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def objective(case: str) -> ObjectiveConfig:
+    """Weigh one term beside the CLIP loss, one modifier of it, or everything at once."""
+    learnable = TemperatureConfig(regime="learnable", initial=0.3)
+    if case == "everything":
+        return ObjectiveConfig(weights=dict.fromkeys(TERMS, 0.5), temperature=learnable)
+    if case in MODIFIERS:
+        return ObjectiveConfig(modifiers={case: 1.0}, temperature=learnable)
+    return ObjectiveConfig(weights={"clip": 1.0, case: 0.5}, temperature=learnable)
+
+
+def build(shard: str, out: Path, case: str, **changes: Any) -> Run:
+    """Start a run in float64 and make one update, for what has a memory."""
+    settings: TrainConfig = config(shard, objective=objective(case), batch_size=BATCH, **changes)
+    pairs = load_pairs(shard, image_size=settings.stored_size, context_length=settings.model.context_length)
+    run = Run(settings, out, pairs, None, time.perf_counter())
+    run.advance()
+    for module in (run.model, run.modules, *([] if run.teacher is None else [run.teacher])):
+        module.double()
+    run.state.table_VW.data = run.state.table_VW.data.double()
+    run.state.optimizer.zero_grad(set_to_none=True)
+    return run
+
+
+def gradients(run: Run) -> dict[str, Tensor]:
+    return {name: p.grad for name, p in run.state._named() if p.grad is not None}
+
+
+def names_of(run: Run) -> tuple[str, ...]:
+    return views_of(run.config.objective.weights_at(STEP, run.config.steps))
+
+
+def whole(shard: str, out: Path, case: str) -> tuple[Tensor, dict[str, Tensor]]:
+    """Compute the loss of a batch and its gradients in one piece."""
+    run = build(shard, out, case)
+    batch = run.batches.batch(STEP, dict.fromkeys(VIEWS[name].part for name in names_of(run)))
+    run._backward(batch, names_of(run))
+    return run.loss.total.detach(), gradients(run)
+
+
+def share(shard: str, out: Path, case: str) -> tuple[Tensor, dict[str, Tensor]]:
+    """Compute the same from this process's share of the rows."""
+    run = build(shard, out, case)
+    rank, size = dist.get_rank(), BATCH // dist.get_world_size()
+    parts = dict.fromkeys(VIEWS[name].part for name in names_of(run))
+    mine = run.batches.batch(STEP, parts).rows(rank * size, (rank + 1) * size)
+    run._evaluate(gather_views(run.embed(mine, names_of(run), step=STEP)))
+    run.loss.total.backward()
+    average([parameter.grad for parameter in run.state.parameters if parameter.grad is not None])
+    return run.loss.total.detach(), gradients(run)
+
+
+def compare(one: tuple[Tensor, dict[str, Tensor]], two: tuple[Tensor, dict[str, Tensor]]) -> float:
+    """Give the largest difference, over the largest gradient; the same parameters must have one."""
+    assert one[1].keys() == two[1].keys()
+    largest = max(gradient.abs().max().item() for gradient in one[1].values())
+    differences = [(one[1][name] - two[1][name]).abs().max().item() / largest for name in one[1]]
+    return max(abs(one[0].item() - two[0].item()) / abs(one[0].item()), *differences)
+
+
+@pytest.fixture(scope="module")
+def shard(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_shard(tmp_path_factory.mktemp("shards") / "shapes.tar"))
+
+
+@pytest.fixture(scope="module")
+def two_processes(shard: str, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, float]]:
+    """For each case the difference of two processes to one, as each process sees it."""
+    out = tmp_path_factory.mktemp("ranks")
+    commands = [
+        [sys.executable, "-m", "tests.pretrain.test_whole_batch", str(rank), shard, str(out)]
+        for rank in (0, 1)
+    ]
+    processes = [subprocess.Popen(command, cwd=ROOT) for command in commands]
+    assert [process.wait(timeout=240) for process in processes] == [0, 0]
+    return [json.loads((out / f"{rank}.json").read_text()) for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_have_the_loss_and_the_gradients_of_one(
+    two_processes: list[dict[str, float]], case: str
+) -> None:
+    for differences in two_processes:
+        assert differences[case] < 1e-11
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("parts", [2, 4])
+def test_a_batch_in_parts_has_the_loss_and_the_gradients_of_the_whole(
+    shard: str, tmp_path: Path, case: str, parts: int
+) -> None:
+    run = build(shard, tmp_path, case)
+    run.config = replace(run.config, accumulate=parts)
+    batch = run.batches.batch(STEP, dict.fromkeys(VIEWS[name].part for name in names_of(run)))
+    run._backward(batch, names_of(run))
+    assert compare(whole(shard, tmp_path, case), (run.loss.total.detach(), gradients(run))) < 1e-11
+
+
+def test_a_run_in_parts_ends_near_the_run_in_one_piece(shard: str, tmp_path: Path) -> None:
+    from tests.pretrain.test_train import metrics, train
+
+    for parts in (1, 2):
+        settings = config(shard, objective=objective("everything"), accumulate=parts)
+        train(settings, tmp_path / str(parts), progress=False)
+    for one, two in zip(metrics(tmp_path / "1"), metrics(tmp_path / "2"), strict=True):
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-3)  # float32, through Adam
+
+
+def main(rank: int, shard: str, out: Path) -> None:
+    """Take the part of one process, and write how far its results are from those of one."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{out / 'meeting'}", rank=rank, world_size=2)
+    found = {case: compare(whole(shard, out, case), share(shard, out, case)) for case in CASES}
+    (out / f"{rank}.json").write_text(json.dumps(found))
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))
