@@ -63,7 +63,8 @@ def _plainly(command: Callable[..., Any]) -> Callable[..., Any]:
     """
     signature, hints = inspect.signature(command), get_type_hints(command, include_extras=True)
     for name, part in signature.parameters.items():
-        if part.default is None or part.default is False or part.default == ():
+        several = part.default is part.empty and "tuple" in str(hints[name])  # as many as are given
+        if several or part.default is None or part.default is False or part.default == ():
             shown = tyro.conf.arg(metavar=_metavar(hints[name]), help_behavior_hint="")
             hints[name] = Annotated[hints[name], shown]
 
