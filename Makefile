@@ -3,6 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+LOWEST := .venv-lowest
 
 STUDY := demo
 RUN := runs/$(STUDY)$(if $(SMOKE),-smoke)
@@ -10,7 +11,7 @@ RUN := runs/$(STUDY)$(if $(SMOKE),-smoke)
 # where the PostgreSQL server of postgres-up keeps its data
 POSTGRES ?= $(or $(TMPDIR),/tmp)/crossgap-postgres-$(shell id -u)
 
-.PHONY: demo test test-system check bench clean postgres-up postgres-down
+.PHONY: demo test test-system test-lowest check bench clean postgres-up postgres-down
 
 demo: $(READY) ## run the demo study and write its report (SMOKE=1: smallest form)
 	@echo "demo: train, invert, measure and compare small CLIPs, then write the report"
@@ -27,6 +28,17 @@ test-system: $(READY) ## run the tests that need packages of the operating syste
 	@command -v chromium >/dev/null && ls -d /usr/lib/postgresql/*/bin >/dev/null 2>&1 \
 	|| (apt-get update -qq && apt-get install -y -qq chromium postgresql)
 	@$(BIN)/python -m pytest -m system
+
+test-lowest: ## the smoke study, its report and an evaluation with every dependency at its lowest version
+	@echo "test-lowest: install the lowest versions that pyproject.toml declares, then run the smallest study"
+	@test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	@$(PYTHON) -m tools.lowest > $(LOWEST)/requirements.txt
+	@$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -r $(LOWEST)/requirements.txt
+	@rm -rf $(LOWEST)/runs
+	@$(LOWEST)/bin/python -m ablations.sweep --smoke --out $(LOWEST)/runs/demo
+	@$(LOWEST)/bin/python -m analysis.report $(LOWEST)/runs/demo
+	@$(LOWEST)/bin/python -m crossgap.evaluate --encoder $(LOWEST)/runs/demo/trials/baseline-s0 --dataset emoji \
+	--smoke --out $(LOWEST)/runs/evaluation
 
 check: $(READY) ## ruff and mypy
 	@echo "check: ruff and mypy"
@@ -47,7 +59,7 @@ postgres-down: ## stop it and remove its data
 
 clean: ## remove the environment, caches and build leftovers; runs/ stays
 	@echo "clean: remove $(VENV), caches and build leftovers (runs/ stays)"
-	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(LOWEST) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(READY): pyproject.toml
 	@echo "setup: create $(VENV) and install crossgap with its development tools (some minutes, once)"
