@@ -177,10 +177,12 @@ class Study:
     def cells(self) -> list[tuple[str, int]]:
         """List (arm, seed), seed by seed: a study that is cut short still compares paired arms.
 
-        Within a seed what trains longest comes first, so that no worker waits long for another's last trial.
+        The baseline's first seed comes first, which all else is compared with; then within a seed what trains
+        longest, so that no worker waits long for another's last trial.
         """
         arms = sorted(self.arms, key=lambda arm: -_embedded(arm.train))
-        return [(arm.name, seed) for seed in self.seeds for arm in arms]
+        ordered = [(arm.name, seed) for seed in self.seeds for arm in arms]
+        return sorted(ordered, key=lambda cell: cell != (self.baseline, self.seeds[0]))
 
     def point(self, number: int, settings: Settings) -> Arm:
         """Make the arm of a drawn point."""

@@ -151,7 +151,7 @@ def measure(
     # data are looked at before a model is loaded; a preset's have been checked, and are too many to hold
     loaded = {} if data.preset else {job.name: job.tested() for job in jobs}
     with told(f"loading {source.encoder or source.backbone or 'features'}"):
-        model = table if table is not None else _encoder(*source[:3], source.device, source.precision)
+        model = table if table is not None else load_source(*source[:3], source.device, source.precision)
     known = source.backbone or backbone_of(model.name)
     about: dict[str, Any] = {
         "encoder": source.encoder,
@@ -288,7 +288,7 @@ def _say_reused(part: Evaluation, cache: Path) -> None:
         )
 
 
-def _encoder(
+def load_source(
     encoder: str | None, backbone: str | None, pretrained: str | None, device: str, precision: Precision
 ) -> OpenClipEncoder:
     """Load the encoder, or that of a backbone: from the hub, or from a file whose tag is then known."""

@@ -31,6 +31,7 @@ from crossgap.encoders.backbones import BACKBONES, backbone_of
 from crossgap.encoders.loading import load_encoder
 from crossgap.errors import InputError
 from crossgap.evaluation import folder
+from crossgap.evaluation.call import load_source
 from crossgap.inversion.presets import preset
 from crossgap.reading.published import compare_published
 from crossgap.records import Row, read_rows
@@ -329,6 +330,6 @@ class TestBackbones:
             BACKBONES["siglip-b16"], model="crossgap-tiny", file_model="crossgap-tiny", tag="webli"
         )
         monkeypatch.setitem(backbones.BACKBONES, "tiny", known)
-        loaded = evaluate._encoder(None, "tiny", file, "cpu", "fp32")
+        loaded = load_source(None, "tiny", file, "cpu", "fp32")
         assert loaded.name == "crossgap-tiny/webli"
         assert loaded.fingerprint == tagged.fingerprint
