@@ -21,7 +21,8 @@ demo: $(READY) ## run the demo study and write its report (SMOKE=1: smallest for
 
 test: $(READY) ## run the tests that need nothing but Python
 	@echo "test: the tests that need nothing but Python"
-	@$(BIN)/python -m pytest -m "not system" --numprocesses auto --dist loadfile
+	@# in the order of their folders: those that start many processes come first, and no worker waits long at the end
+	@$(BIN)/python -m pytest -m "not system" --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test-system: $(READY) ## run the tests that need packages of the operating system
 	@echo "test-system: install Chromium and PostgreSQL if they are missing, then the tests that need them"

@@ -58,9 +58,9 @@ def test_a_study_ends_with_rows_of_every_trial(whole: Path) -> None:
 
 def test_a_smoke_form_says_what_it_leaves_out(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    said = run(out, "--study", "claims", "--dry-run").stderr
+    said = run(out, "--study", "claims", "--print-config").stderr
     assert "smoke form of claims: seed 0 of 5 (--seeds 5 runs them all), 6 steps of training" in said
-    assert "smoke form of demo: seeds 0, 1, 6 steps" in run(out, "--dry-run").stderr
+    assert "smoke form of demo: seeds 0, 1, 6 steps" in run(out, "--print-config").stderr
 
 
 def test_a_finished_study_is_a_no_op(whole: Path) -> None:
