@@ -2,9 +2,9 @@
 
     python examples/own_term.py --steps 200
 
-A term is a function of views that ends in a 0-d tensor; ``pretrain/terms/views.py`` lists the views. Here: the
-cosine of true pairs, pulled up. One seed and a model this small show the path, no effect: for that, sweep
-several seeds (examples/studies/own_term.py).
+A term is a function of views that ends in a 0-d tensor; ``pretrain/terms/views.py`` lists the views. Here:
+the cosine of true pairs, pulled up. One seed and a model this small show the path, no effect: for that,
+sweep several seeds (examples/studies/own_term.py).
 """
 
 from __future__ import annotations
