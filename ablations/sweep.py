@@ -92,9 +92,9 @@ def main(
     )
     check_place(folder)
     # only now, so that --help answers at once: this loads torch
-    from ablations.running.run import Run, run_study
+    from ablations.running.run import RunOptions, run_study
 
-    run = Run(
+    run = RunOptions(
         folder=folder,
         trials=trials,
         workers=workers,

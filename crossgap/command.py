@@ -63,7 +63,7 @@ def _plainly(command: Callable[..., Any]) -> Callable[..., Any]:
     """
     signature, hints = inspect.signature(command), get_type_hints(command, include_extras=True)
     for name, part in signature.parameters.items():
-        several = part.default is part.empty and "tuple" in str(hints[name])  # as many as are given
+        several = part.default is part.empty and get_origin(_kind(hints[name])) is tuple  # as many as given
         if several or part.default is None or part.default is False or part.default == ():
             shown = tyro.conf.arg(metavar=_metavar(hints[name]), help_behavior_hint="")
             hints[name] = Annotated[hints[name], shown]
@@ -79,6 +79,11 @@ def _plainly(command: Callable[..., Any]) -> Callable[..., Any]:
     plain.__annotations__ = hints
     plain.__doc__, plain.__name__ = command.__doc__, command.__name__
     return plain
+
+
+def _kind(hint: Any) -> Any:
+    """Leave out what an annotation says beside the kind of its values."""
+    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
 
 
 def _metavar(hint: Any) -> str | None:

@@ -128,7 +128,7 @@ def main(
     # only now, so that --help answers at once: these load torch
     from crossgap.datasets.readers.image_formats import allow_pixels
     from crossgap.encoders.devices import use_threads
-    from crossgap.evaluation.call import Data, Source, Wanted, check_steps, measure
+    from crossgap.evaluation.call import Data, Source, Wanted, answer, check_steps
 
     if smoke:
         limit = SMOKE_LIMIT if limit is None else limit
@@ -164,7 +164,7 @@ def main(
     use_threads(threads)
     allow_pixels(max_pixels)
     choose = "preset" if preset else choose
-    result, known, missing = measure(source, data, wanted, out=out, choose=choose, cache=cache, smoke=smoke)
+    result, known, missing = answer(source, data, wanted, out=out, choose=choose, cache=cache, smoke=smoke)
     _say(result, all_metrics=all_metrics)
     if smoke:
         print(f"smoke form (limit {limit}, {steps} steps): the path works, the numbers mean nothing\n")

@@ -19,17 +19,8 @@ def two_level_t_interval(
 ) -> pd.DataFrame:
     """Bound a mean over seeds and queries, for other seeds and other query classes at once, by a t interval.
 
-    Seeds and query classes are crossed: every seed answers the same queries. value ∓ t_df sqrt(V),
-    V = V_seed + sum_d V_d over K strata (datasets) that count equally:
-    value = mean over d of m_d, the mean over the N_d queries of d;  V_seed = s² of the seeds' values / S;
-    V_d = C_d/(C_d-1) sum_c ((D_c - n_c m_d) / (K N_d))² with D_c the sum over the n_c queries of class c,
-    averaged over seeds;  df = V² / (V_seed²/(S-1) + sum_d V_d²/(C_d-1));
-    p = 2 P(t_df > |value| / sqrt(V)), two-sided. How far the strata lie apart is no variance: they are the
-    ones asked about. What a class does in one seed only is counted in both: the interval is a little wide
-    rather than narrow.
-
-    [0] Cameron, Gelbach and Miller, Journal of Business and Economic Statistics 29(2), 2011 (two-way
-    clusters, without their subtraction); Satterthwaite, Biometrics Bulletin 2, 1946 (df)
+    The slow twin of :func:`analysis.stats.seeds.two_way_t`, which has the formulas and their source, from a
+    frame of single queries.
 
     Args:
         frame: columns ``by``, ``strata``, seed, query_class, query_id, value (paired differences; NaN:

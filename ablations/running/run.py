@@ -23,7 +23,7 @@ from crossgap.settings.same import check_same
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class RunOptions:
     """Where and how a study runs: options of the command."""
 
     folder: Path
@@ -37,7 +37,7 @@ class Run:
     memory_limit: float | None
 
 
-def run_study(plan: Study, run: Run, *, dry_run: bool) -> int:
+def run_study(plan: Study, run: RunOptions, *, dry_run: bool) -> int:
     """Run what of a study is missing, or only say what that would be; return the exit code.
 
     Raises:
@@ -51,7 +51,8 @@ def run_study(plan: Study, run: Run, *, dry_run: bool) -> int:
     total = min(run.trials or len(plan.cells()), len(plan.cells()))
     if plan.mode != "grid":
         total = run.trials or plan.search.trials
-    if not dry_run and _finished(plan, run.folder, total):
+    finished = _finished(plan, run.folder, total)
+    if finished and not dry_run:
         return _summary(plan, run.folder, total)
     workers = run.workers
     if workers is None:
@@ -70,31 +71,26 @@ def run_study(plan: Study, run: Run, *, dry_run: bool) -> int:
         folder=run.folder,
         stages=run.folder.parent / ".stages",
     )
-    return _run_missing(plan, run, template, total=total, workers=workers, pool=pool, dry_run=dry_run)
+    if not finished:
+        from ablations.study.checks import check_study
 
-
-def _run_missing(
-    plan: Study,
-    run: Run,
-    template: TrialSpec,
-    *,
-    total: int,
-    workers: int,
-    pool: tuple[int, ...],
-    dry_run: bool,
-) -> int:
-    from ablations.running.coordinator import Coordinator, Interrupted
-    from ablations.running.estimate import print_plan
-    from ablations.running.supervisor import Limits, Supervisor
-    from ablations.study.checks import check_study
-
-    folder = run.folder
-    if not _finished(plan, folder, total):
         for line in check_study(plan):
             print(line, file=sys.stderr)
     if dry_run:
-        print_plan(plan, folder, template, total=total, workers=workers)
+        from ablations.running.estimate import print_plan
+
+        print_plan(plan, run.folder, template, total=total, workers=workers)
         return 0
+    return _run_missing(plan, run, template, total=total, workers=workers, pool=pool)
+
+
+def _run_missing(
+    plan: Study, run: RunOptions, template: TrialSpec, *, total: int, workers: int, pool: tuple[int, ...]
+) -> int:
+    from ablations.running.coordinator import Coordinator, Interrupted
+    from ablations.running.supervisor import Limits, Supervisor
+
+    folder = run.folder
     quiet_optuna()
     supervisor = Supervisor(Limits(seconds=run.time_limit, memory=run.memory_limit), pool)
     folder.mkdir(parents=True, exist_ok=True)

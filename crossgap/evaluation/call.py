@@ -102,7 +102,7 @@ class Wanted:
         return named + (["--schedule fast"] if self.schedule != "paper" else [])
 
 
-class Measured(NamedTuple):
+class Answer(NamedTuple):
     """Rows and tables, the backbone that the model is, and the datasets that are not there."""
 
     evaluation: Evaluation
@@ -110,7 +110,7 @@ class Measured(NamedTuple):
     missing: tuple[str, ...]
 
 
-def measure(
+def answer(
     source: Source,
     data: Data,
     wanted: Wanted,
@@ -119,7 +119,7 @@ def measure(
     choose: str,
     cache: Path | None,
     smoke: bool,
-) -> Measured:
+) -> Answer:
     """Measure what a call asks for, and write rows and tables into ``out``.
 
     Args:
@@ -167,7 +167,7 @@ def measure(
     evaluation = _measure_all(
         jobs, model, wanted, out=out, about=about, loaded=loaded, known=known, cache=cache or out / "features"
     )
-    return Measured(evaluation, known, missing)
+    return Answer(evaluation, known, missing)
 
 
 def _measure_all(
