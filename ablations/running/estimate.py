@@ -98,7 +98,7 @@ def _measure(configs: dict[str, TrainConfig], workers: int) -> dict[str, float]:
     first = {name: next(other for other in alike if alike[other] == alike[name]) for name in alike}
     asked, configs = configs, {name: configs[name] for name in dict.fromkeys(first.values())}
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ablations.running.trial"])
+    context.set_forkserver_preload(["ablations.running.warm"])
     with context.Pool(workers) as pool:
         # a lone arm is timed beside copies of itself, since trials share the machine
         copies = -(-workers // len(configs))

@@ -98,7 +98,7 @@ class Supervisor:
 
     def __post_init__(self) -> None:
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["ablations.running.trial", self.work.__module__])
+        self._context.set_forkserver_preload(["ablations.running.warm", self.work.__module__])
         self._looked = time.monotonic()
 
     def start(self, spec: TrialSpec) -> Running:

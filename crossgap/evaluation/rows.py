@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,8 @@ from crossgap.evaluation.sides import Losses, Made
 from crossgap.metrics.retrieval import macro_mean
 from crossgap.provenance import Provenance, commit, versions
 from crossgap.records import TABLES, Row
+
+_TYPES = {"inversion_seed": "float64", "steps": "Int64", "num_tokens": "Int64"}  # of numbers that may lack
 
 Record = Measured | Tried | Losses | Skipped | Lines | Row
 
@@ -57,6 +60,7 @@ class Collected:
         self._origin = origin
         self._rows: list[Row] = []
         self._frames: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
+        self._queries: defaultdict[str, list[Any]] = defaultdict(list)  # columns of the table per_query
         self._skipped: dict[str, str] = {}
         self._shared: set[Hashable] = set()
 
@@ -75,7 +79,9 @@ class Collected:
                     self._skipped[record.name] = record.reason
                 case Measured():
                     self.add(measured_rows(record, self._origin))
-                    self._frames["per_query"] += per_query_frames(record)
+                    for lines in query_lines(record):
+                        for name, column in lines.items():
+                            self._queries[name] += column
                 case Tried() if self._first(_tried_key(record)):
                     self.add([row_of(record.made, record.metric, record.values_Q, self._origin)])
                 case Losses() if self._first((record.items, record.route, record.config)):
@@ -88,6 +94,8 @@ class Collected:
 
     def evaluation(self, reused: dict[str, int]) -> Evaluation:
         """Give everything that was added; ``reused`` as in :class:`Evaluation`."""
+        if self._queries:
+            self._frames["per_query"] = [pd.DataFrame(self._queries).astype(_TYPES)]
         tables = {name: self._table(name, frames) for name, frames in self._frames.items()}
         return Evaluation(self._rows, tables, self._skipped, reused)
 
@@ -113,33 +121,37 @@ def measured_rows(measured: Measured, origin: Origin) -> Iterator[Row | Skipped]
         yield row_of(made, number.metric, values[macro], origin, value=number.value, unit=number.unit)
 
 
-def per_query_frames(measured: Measured) -> list[pd.DataFrame]:
+def query_lines(measured: Measured) -> Iterator[dict[str, list[Any]]]:
     """Give the values of queries: of the headline along a curve; else of mAP and hit@1 too."""
     macro, names = measured.made.task.headline, _reported(measured)
     wanted = (macro,) if measured.made.selection == "curve" else (macro, "mAP", "hit@1")
-    kept = dict.fromkeys(name for name in wanted if name == macro or name in names)
-    return [per_query(measured.made, name, measured.values[name]) for name in kept]
+    for name in dict.fromkeys(name for name in wanted if name == macro or name in names):
+        yield lines_of(measured.made, name, measured.values[name])
 
 
-def per_query(made: Made, metric: str, values_Q: Tensor) -> pd.DataFrame:
-    """Tabulate a metric query by query; a query without a value has no line."""
+def lines_of(made: Made, metric: str, values_Q: Tensor) -> dict[str, list[Any]]:
+    """Tabulate a metric query by query, column by column; a query without a value has no line."""
     task = made.task
-    frame = pd.DataFrame(
-        {"query_id": task.query.ids, "query_class": task.query.labels, "value": values_Q.tolist()}
-    )
-    frame = frame[frame["value"].notna()]
-    return frame.assign(
-        inversion_seed=made.inversion_seed,
-        dataset=task.dataset,
-        split=task.split,
-        task=task.name,
-        route=made.route,
-        steps=pd.array([made.steps] * len(frame), dtype="Int64"),
-        num_tokens=pd.array([made.num_tokens] * len(frame), dtype="Int64"),
-        setting=made.setting,
-        selection=made.selection,
-        metric=metric,
-    )
+    values = values_Q.tolist()
+    kept = [place for place, value in enumerate(values) if not math.isnan(value)]
+    columns: dict[str, list[Any]] = {
+        "query_id": [task.query.ids[place] for place in kept],
+        "query_class": [task.query.labels[place] for place in kept],
+        "value": [values[place] for place in kept],
+    }
+    about = {
+        "inversion_seed": made.inversion_seed,
+        "dataset": task.dataset,
+        "split": task.split,
+        "task": task.name,
+        "route": made.route,
+        "steps": made.steps,
+        "num_tokens": made.num_tokens,
+        "setting": made.setting,
+        "selection": made.selection,
+        "metric": metric,
+    }
+    return columns | {name: [value] * len(kept) for name, value in about.items()}
 
 
 def row_of(

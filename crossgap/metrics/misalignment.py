@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from crossgap.errors import InputError
+from crossgap.metrics.counting import ascending
 from crossgap.metrics.relevance import Relevance
 from crossgap.metrics.similarity import answer, check_sides
 
@@ -31,7 +32,8 @@ def same_other_auc(scores_QG: Tensor, relevance: Relevance) -> Tensor:
         InputError: shapes that differ, scores that are not finite, or no pair of either kind.
     """
     same_N, other_M = _same_and_other(scores_QG, relevance, "same_other_auc")
-    other_M = other_M.sort().values
+    # both sorted: what is looked up one after the other then lies side by side
+    same_N, other_M = (ascending(part[None])[0] for part in (same_N, other_M))
     below = torch.searchsorted(other_M, same_N).sum()
     not_above = torch.searchsorted(other_M, same_N, right=True).sum()
     # counted in whole numbers, hence exact however many pairs there are
