@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import sys
 from dataclasses import replace
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Annotated
 
@@ -62,7 +63,7 @@ def main(
         out: folder of the study; default runs/<study>, with -<data>, -<mode> and -smoke where given.
         trials: total number of trials, counting those already done: cells (arm and seed) of a grid, by
             default all; points of a search, each with every seed.
-        seeds: how many seeds, counted from 0; default: the study's.
+        seeds: how many seeds: the study's first ones, then those that follow its last; default: the study's.
         workers: trials side by side; default: one for every --threads cores, one for each GPU.
         threads: CPU threads of a trial; results are bit-equal for the same number.
         device: auto, cpu, cuda (all GPUs, a trial on each), ...
@@ -113,7 +114,8 @@ def _plan(study: str, data: str | None, mode: Mode | None, *, smoke: bool, seeds
     if smoke:
         plan = shrink(plan)
     if seeds is not None:
-        plan = replace(plan, seeds=tuple(range(seeds)))
+        later = count(max(plan.seeds) + 1)
+        plan = replace(plan, seeds=tuple(islice(chain(plan.seeds, later), seeds)))
     if smoke:
         print(_smaller(whole, plan), file=sys.stderr)
     return plan if mode in (None, plan.mode) else plan.in_mode(mode)

@@ -98,8 +98,7 @@ def _train_and_measure(spec: TrialSpec) -> dict[str, Any]:
         if "train" not in reused:
             stages.record("train", key, spec.folder)
     encoder = load_encoder(str(spec.folder), device=spec.device)
-    test = _measured_on(spec, spec.split)
-    val = _measured_on(spec, "val") if spec.split == "test" else None
+    test, val = _reported_and_val(spec)
     evaluation = evaluation_settings(spec.evaluation)
     settings = {
         "train": config.as_json(),
@@ -131,6 +130,11 @@ def _train_and_measure(spec: TrialSpec) -> dict[str, Any]:
         "objectives": objective_values(result.rows, list(OBJECTIVES), spec.split),
         "reused": reused | {name: count for name, count in result.reused.items() if count},
     }
+
+
+def _reported_and_val(spec: TrialSpec) -> tuple[Dataset, Dataset | None]:
+    """Load what is reported, and the validation split where that is another, to choose settings on."""
+    return _measured_on(spec, spec.split), None if spec.split == "val" else _measured_on(spec, "val")
 
 
 def _measured_on(spec: TrialSpec, split: str) -> Dataset:

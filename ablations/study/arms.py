@@ -87,10 +87,22 @@ def arm_of_information(recipe: str, mention: float, term: bool) -> Arm:
         **({"objective.weights.image_ntxent": 1.0} if term else {}),
     }
     changed = [recipe] * (recipe != "baseline") + ["image-image"] * term
-    told = "the object alone" if mention == 0 else f"the rest with p = {mention:g}"
     labels = [RECIPES[recipe].label] * (recipe != "baseline") + [RECIPES["image-image"].label] * term
     name = "-".join((f"says-{100 * mention:03.0f}", *changed))
-    return varied_arm(recipe, name, ", ".join((f"says {told}", *labels)), settings, "scenes")
+    return varied_arm(recipe, name, ", ".join((saying(mention), *labels)), settings, "scenes")
+
+
+def arm_of_recipe_saying(recipe: str, mention: float) -> Arm:
+    """Make an arm of a recipe on scenes whose captions name each factor but the object with a probability."""
+    name, label = f"says-{100 * mention:03.0f}", saying(mention)
+    if recipe != "baseline":
+        name, label = f"{name}-{recipe}", f"{label}, {RECIPES[recipe].label}"
+    return varied_arm(recipe, name, label, {"data.mention": mention}, "scenes")
+
+
+def saying(mention: float) -> str:
+    """Say what captions name beside the object."""
+    return "says the object alone" if mention == 0 else f"says the rest with p = {mention:g}"
 
 
 def varied_arm(recipe: str, name: str, label: str, settings: Mapping[str, Value], data: World) -> Arm:

@@ -27,6 +27,7 @@ from ablations.study.arms import (
     varied_arm,
 )
 from ablations.study.axes import Axis
+from ablations.study.findings import findings
 from ablations.study.study import AS_TRAINED, Arm, Study, grid_arms
 from crossgap.errors import InputError
 from crossgap.evaluation.plan import EvaluationConfig, InversionPlan
@@ -412,4 +413,5 @@ STUDIES: dict[str, Callable[..., Study]] = {
     "gap": gap,
     "factorial": factorial,
     "claims": claims,
+    "findings": findings,
 }

@@ -30,7 +30,8 @@ def smoke(study: Study) -> Study:
     """Shrink a study to its smallest form: the same path in minutes, with numbers that mean nothing.
 
     Axes stay as they are; the trainings that they vary are small through the baseline. So do inversions where
-    an axis varies them. Of the seeds one is left, of a study with up to four arms two.
+    an axis varies them. Of the seeds one is left, of a study with up to four arms two. The sealed split stays
+    closed: the test split takes its place.
     """
     evaluation = study.evaluation
     varied = any(axis.name.startswith(OF_EVALUATION) for axis in study.axes)
@@ -50,7 +51,11 @@ def smoke(study: Study) -> Study:
         if not varied
     }
     modes: tuple[Mode, ...] = get_args(Mode)
-    searches = {mode: replace(study.searches.get(mode, search.MODES[mode]), trials=3) for mode in modes}
+    whole = {mode: study.searches.get(mode, search.MODES[mode]) for mode in modes}
+    searches = {
+        mode: replace(found, trials=3, split="test" if found.split == "sealed" else found.split)
+        for mode, found in whole.items()
+    }
     return replace(
         study,
         description=f"{study.description} In its smoke form: its numbers mean nothing.".strip(),

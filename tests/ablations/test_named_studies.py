@@ -7,7 +7,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import optuna
 import pytest
@@ -20,6 +20,7 @@ from ablations.study.axes import suggest_settings
 from ablations.study.files import find_study
 from ablations.study.named import STUDIES, demo, factorial, gap, inversion
 from ablations.study.smoke import budget, smoke
+from ablations.sweep import _plan
 from crossgap.datasets.load import load_dataset
 from crossgap.datasets.scenes.options import SceneOptions
 from crossgap.encoders.loading import load_encoder
@@ -31,7 +32,8 @@ from pretrain.configure import configure
 from pretrain.recipes import RECIPES, STRONG, on_scenes
 from pretrain.run import train
 
-PAGE = (Path(__file__).resolve().parent.parent.parent / "docs" / "studies.md").read_text()
+DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
+PAGE = (DOCS / "studies.md").read_text()
 WITH_AXES = [name for name, study in STUDIES.items() if study().axes]
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
@@ -45,7 +47,9 @@ def test_it_is_named_as_it_is_called_and_holds_its_baseline(name: str) -> None:
     baseline = replace(RECIPES["baseline"](), threads=1)
     if study.dataset != "emoji":
         baseline = on_scenes(baseline, WORLDS["scenes"])
-    part = {"demo": 1 / 2, "inversion": 1 / 2, "information": 2 / 3}.get(name, 1)  # first looks
+    part = {"demo": 1 / 2, "inversion": 1 / 2, "information": 2 / 3, "findings": 2 / 3}.get(
+        name, 1
+    )  # first looks
     baseline = replace(baseline, steps=round(baseline.steps * part))
     assert study.arm(study.baseline).train == baseline
     assert study.arms[0].name == study.baseline
@@ -107,7 +111,7 @@ def test_the_page_says_the_same_numbers(name: str) -> None:
     assert cells[2:] == [str(len(study.arms)), str(len(study.seeds)), *hours[0]]
 
 
-@pytest.mark.parametrize("name", [name for name in STUDIES if name != "information"])
+@pytest.mark.parametrize("name", [name for name in STUDIES if name not in ("information", "findings")])
 def test_on_scenes_it_has_as_many_arms_trained_and_measured_there(name: str) -> None:
     study, elsewhere = STUDIES[name]("emoji"), STUDIES[name]("scenes")
     assert len(elsewhere.arms) == len(study.arms)
@@ -326,3 +330,34 @@ def test_after_the_baseline_what_trains_longest_comes_first_within_a_seed() -> N
     assert [seed for _, seed in cells] == [0] * 4 + [1] * 4
     assert [arm for arm, _ in cells[:4]] == ["baseline", "image-image", "centroid", "says-all"]
     assert [arm for arm, _ in cells[4:]] == ["image-image", "baseline", "centroid", "says-all"]  # three views
+
+
+def test_findings_alone_opens_the_sealed_split_and_its_smoke_form_does_not() -> None:
+    sealed = {name for name in STUDIES if any(s.split == "sealed" for s in STUDIES[name]().searches.values())}
+    assert sealed == {"findings"}
+    study = STUDIES["findings"]()
+    assert study.search.split == "sealed"
+    assert smoke(study).search.split == "test"
+    others = {seed for name in STUDIES if name != "findings" for seed in STUDIES[name]().seeds}
+    assert not others & set(study.seeds)
+    assert len(study.seeds) == 8
+
+
+def test_findings_crosses_what_captions_say_with_recipes_as_its_plan_lists_them() -> None:
+    study = STUDIES["findings"]()
+    of_mention: dict[Any, list[str]] = {}
+    for arm in study.arms:
+        of_mention.setdefault(SceneOptions.parse(arm.train.data).mention, []).append(arm.train.recipe)
+    assert {mention: len(recipes) for mention, recipes in of_mention.items()} == {0.3: 11, 0.0: 5, 1.0: 5}
+    assert of_mention[0.0] == of_mention[1.0] == of_mention[0.3][:5]
+    assert study.dataset == WORLDS["scenes"]
+    elsewhere = STUDIES["findings"]("emoji")
+    assert [arm.train.data for arm in elsewhere.arms] == ["emoji"] * 6
+    cost = " + ".join(f"{len(made.cells())} x {made.core_seconds} s" for made in (study, elsewhere))
+    assert cost in (DOCS / "plan.md").read_text()
+
+
+def test_more_seeds_are_those_that_follow_a_study_s_own() -> None:
+    assert _plan("findings", None, None, smoke=False, seeds=2).seeds == (100, 101)
+    assert _plan("findings", None, None, smoke=False, seeds=9).seeds == (*range(100, 109),)
+    assert _plan("demo", None, None, smoke=False, seeds=4).seeds == (0, 1, 2, 3)

@@ -143,6 +143,10 @@ def test_arms_are_measured_on_their_own_world_where_scenes_are_the_same(
     fixed = trial._measured_on(replace(spec, dataset="emoji"), "test")
     assert asked[1:] == [("emoji", "test", 7)]
     assert {fixed.name, *(task.dataset for task in fixed.tasks)} == {"emoji"}
+    asked.clear()
+    for split in ("test", "sealed", "val"):
+        trial._reported_and_val(replace(spec, split=split))
+    assert [split for _, split, _ in asked] == ["test", "val", "sealed", "val", "val"]
 
 
 @pytest.mark.parametrize(
