@@ -111,14 +111,17 @@ def mention_lines(
 ) -> list[Ladder]:
     """Find arms that differ in nothing but how often captions name a factor, which is their dose.
 
-    A line is named by what else its arms have that the baseline does not. Fewer than three doses are none.
+    A line is named by what else its arms have that the baseline does not. Fewer than three doses are none. Of
+    arms that differ in no setting, as some do in a study's smoke form, the first counts.
     """
     lines: dict[tuple[tuple[str, Value], ...], dict[str, float]] = {}
     for arm, changed in arms.items():
         mention = flat(configs[arm]).get(MENTION)
         if isinstance(mention, float | int):
             others = tuple((name, value) for name, value in changed.items() if name != MENTION)
-            lines.setdefault(others, {})[arm] = float(mention)
+            line = lines.setdefault(others, {})
+            if mention not in line.values():
+                line[arm] = float(mention)
     return [
         Ladder(in_words(dict(others)), dict(sorted(doses.items(), key=lambda dose: dose[1])))
         for others, doses in lines.items()

@@ -81,6 +81,12 @@ def test_arms_that_differ_in_mention_alone_are_a_line() -> None:
     assert lines[1].doses == {"term-0.0": 0.0, "term-0.3": 0.3, "term-1.0": 1.0}
 
 
+def test_of_arms_with_the_same_settings_the_first_counts() -> None:
+    twice = configs() | {"again": configs()["plain-1.0"]}
+    first, _ = mention_lines(changes(twice, "plain-0.3"), twice)
+    assert first.doses == {"plain-0.0": 0.0, "plain-0.3": 0.3, "plain-1.0": 1.0}
+
+
 @pytest.mark.parametrize("left", [("plain-0.3", "plain-1.0", "term-0.3", "term-1.0"), ("plain-0.3",)])
 def test_two_mentions_are_no_line(left: tuple[str, ...]) -> None:
     some = {arm: config for arm, config in configs().items() if arm in left}
