@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from dataclasses import replace
 from functools import partial
@@ -19,7 +20,8 @@ from crossgap.encoders.open_clip import OpenClipEncoder
 from crossgap.errors import InputError
 from crossgap.inversion.config import InversionConfig
 from crossgap.inversion.loop import invert, invert_grid, stretch
-from tests.tiny_towers import FAMILIES, TEXT, VIT, Family, clip, custom, randomise, timm_vision
+from tests.tiny_hugging_face import FAMILIES
+from tests.tiny_towers import TEXT, VIT, Family, clip, custom, randomise, timm_vision
 
 SCALED = {"ls_init_value": 0.5}
 MORE = {
@@ -32,7 +34,7 @@ MORE = {
 }
 ALL = {**FAMILIES, **MORE}
 # towers that pool their first or last position: every position is computed, in the last layer one query
-WHOLE_TEXT = ["clipa", "clips", "siglip", "siglip2"]
+WHOLE_TEXT = ["clipa", "clips", "siglip", "siglip2", "hf-siglip", "hf-siglip2"]
 # families whose towers are refused, with words of the reason
 NO_LEAN_TEXT = {
     name: family.not_causal for name, family in ALL.items() if family.not_causal and name not in WHOLE_TEXT
@@ -99,7 +101,7 @@ def test_a_tower_whose_every_position_is_computed_equals_it_to_rounding(name: st
         torch.manual_seed(0)
         model = family.build()
         blocks = model.text.transformer.resblocks
-        blocks.append(type(blocks[0])(24, 2, norm_layer=type(blocks[0].ln_1)))
+        blocks.append(copy.deepcopy(blocks[0]))
         encoder = OpenClipEncoder(randomise(model, torch.float64), family.tokenizer(), name=name)
     prompts = [encoder.prompt("a photo of {} in the park", count) for count in (1, 2)]
     pseudo = [pseudo_tokens(rows, count, encoder.text_width) for rows, count in ((3, 1), (2, 2))]
