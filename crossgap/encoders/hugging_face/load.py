@@ -20,6 +20,7 @@ from crossgap.encoders.preprocessing import Preprocessing
 from crossgap.errors import InputError, check_known
 
 _INSTALL = "pip install 'crossgap[hf]'"
+_NO_SETTINGS = ("auto_map", "processor_class")
 _FLEXIBLE = "siglip2"  # the kind of the NaFlex checkpoints alone: those of fixed resolution say siglip
 
 
@@ -63,20 +64,20 @@ def load(folder: Path) -> HuggingFaceModel:
         model = kind.build(config)
     kind.fill(model, folder)
     size = config.vision_config.image_size
-    about = json.loads(json.dumps({**processor.to_dict(), "class": type(processor).__name__}, default=str))
     transform = HuggingFaceTransform(processor)
     _check_size(transform, size, folder)
     texts = HuggingFaceTokenizer(tokenizer, text.max_position_embeddings, text.vocab_size)
     if kind.lower_case and not torch.equal(*texts(["A CAT", "a cat"])):
         warnings.warn(
             f"{folder}: its tokenizer ({type(tokenizer).__name__}) keeps capital letters, which "
-            f"{config.model_type} was not trained on; give texts in lower case, or take the model by its name in open_clip",
+            f"{config.model_type} was not trained on; give texts in lower case, or take the model by its "
+            "name in open_clip",
             stacklevel=2,
         )
     return HuggingFaceModel(
         model,
         texts,
-        Preprocessing({"size": [size, size], "processor": about}, transform),
+        Preprocessing({"size": [size, size], "processor": _settings(processor)}, transform),
     )
 
 
@@ -92,7 +93,14 @@ def _kind(folder: Path) -> _Kind:
             f"{folder / CONFIG}: model_type {named!r} is a NaFlex model, which takes images of any size; "
             "take a checkpoint of fixed resolution, as google/siglip2-base-patch16-224 (model_type siglip)"
         )
-    return KINDS[check_known(named, KINDS, f"model_type in {folder / CONFIG}")]
+    return KINDS[check_known(str(named), KINDS, f"model_type in {folder / CONFIG}")]
+
+
+def _settings(processor: Any) -> dict[str, Any]:
+    """Return what decides the pixels, in plain values: its class too, which says what resizes."""
+    settings = {name: value for name, value in processor.to_dict().items() if name not in _NO_SETTINGS}
+    plain = json.loads(json.dumps({**settings, "class": type(processor).__name__}, default=str))
+    return dict(plain)
 
 
 def _check_size(transform: HuggingFaceTransform, size: int, folder: Path) -> None:
