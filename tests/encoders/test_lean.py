@@ -414,8 +414,10 @@ def test_more_steps_read_and_tokenise_nothing_more(
     assert more == few
 
 
-@pytest.mark.parametrize("into", ["text", "image"])
-def test_compiled_is_one_graph_with_the_same_numbers(monkeypatch: pytest.MonkeyPatch, into: str) -> None:
+@pytest.mark.parametrize(("name", "into"), [("clip", "text"), ("clip", "image"), ("siglip", "text")])
+def test_compiled_is_one_graph_with_the_same_numbers(
+    monkeypatch: pytest.MonkeyPatch, name: str, into: str
+) -> None:
     """Traced whole and run without a code generator, so that no C++ compiler or GPU is needed."""
     asked: list[dict[str, Any]] = []
     compile_ = torch.compile
@@ -425,12 +427,12 @@ def test_compiled_is_one_graph_with_the_same_numbers(monkeypatch: pytest.MonkeyP
         return compile_(forward, backend="eager", fullgraph=True, **options)
 
     monkeypatch.setattr(torch, "compile", traced)
-    encoder = build("clip", torch.float32)
+    encoder = build(name, torch.float32)
     configs = [InversionConfig(steps=5), InversionConfig(steps=5, num_tokens=2)]
     arguments = {"into": into, "configs": configs, "item_ids": ["a", "b"], "engine": "lean"}
-    expected = invert_grid(encoder, torch.eye(2, 16), **arguments)
+    expected = invert_grid(encoder, torch.eye(2, encoder.embed_dim), **arguments)
     assert not asked
-    result = invert_grid(encoder, torch.eye(2, 16), compiled=True, **arguments)
+    result = invert_grid(encoder, torch.eye(2, encoder.embed_dim), compiled=True, **arguments)
     assert asked == [{"dynamic": False}]
     for one, other in zip(result, expected, strict=True):
         torch.testing.assert_close(one.features, other.features, rtol=0, atol=1e-6)

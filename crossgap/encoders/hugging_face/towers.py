@@ -92,7 +92,8 @@ def siglip(config: Any) -> SiglipModel:
         InputError: an activation or a size that they do not have, or an image tower without its pooling head.
     """
     text, vision = config.text_config, config.vision_config
-    if not vision.vision_use_head:
+    # versions of the library that know neither this nor projection_size have no other models
+    if not getattr(vision, "vision_use_head", True):
         raise InputError(f"{_called(config)}: its image tower has no pooling head (vision_use_head is false)")
     sizes = _sizes(vision)
     trunk = VisionTransformer(
@@ -113,7 +114,7 @@ def siglip(config: Any) -> SiglipModel:
         heads=text.num_attention_heads,
         context_length=text.max_position_embeddings,
         vocab_size=text.vocab_size,
-        output_dim=text.projection_size,
+        output_dim=getattr(text, "projection_size", None) or text.hidden_size,
         no_causal_mask=True,
         pool_type="last",
         proj_bias=True,
