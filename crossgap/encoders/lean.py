@@ -80,26 +80,20 @@ class LeanText:
         masks = [group.mask_LM for group in self._groups]
         for block, prefix in zip(self._blocks[:-1], self._prefix[:-1], strict=True):
             queries, keys, values = (
-                self.unpacked(part_THC, shapes) for part_THC in block.project(states_TW, parts=slice(0, 3))
+                _unpacked(part_THC, shapes) for part_THC in block.project(states_TW, parts=slice(0, 3))
             )
             states_TW = block.finish(states_TW, _attended(prefix, queries, keys, values, masks))
         block, prefix = self._blocks[-1], self._prefix[-1]
         keys, values = (
-            self.unpacked(part_THC, shapes) for part_THC in block.project(states_TW, parts=slice(1, 3))
+            _unpacked(part_THC, shapes) for part_THC in block.project(states_TW, parts=slice(1, 3))
         )
-        ends_BW = _joined([states[:, -1] for states in self.unpacked(states_TW, shapes)])
+        ends_BW = _joined([states[:, -1] for states in _unpacked(states_TW, shapes)])
         rows = [len(tokens) for tokens in pseudo]
         (query_BHC,) = block.project(ends_BW, parts=slice(0, 1))
         queries = [query[:, None] for query in query_BHC.split(rows)]
         attended_BW = _attended(prefix, queries, keys, values, [None] * len(rows))
         features_BD = _text_features(self._text, block.finish(ends_BW, attended_BW))
         return list(features_BD.split(rows))
-
-    @staticmethod
-    def unpacked(states: Tensor, shapes: Sequence[torch.Size]) -> list[Tensor]:
-        """Undo :func:`_packed`: (T, ...) to (B_g, L_g, ...) per group."""
-        parts = states.split([shape.numel() for shape in shapes])
-        return [part.unflatten(0, shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 class _Tail:
@@ -159,7 +153,7 @@ class LeanWholeText:
         placed = [tokens + group.place_KW for tokens, group in zip(pseudo, self._groups, strict=True)]
         shapes = [tokens.shape[:2] for tokens in placed]
         first, last = self._blocks[0], self._blocks[-1]
-        own = [LeanText.unpacked(part, shapes) for part in first.project(_packed(placed), parts=slice(0, 3))]
+        own = [_unpacked(part, shapes) for part in first.project(_packed(placed), parts=slice(0, 3))]
         states_BLW = _joined(
             [group.states(tokens) for group, tokens in zip(self._groups, placed, strict=True)]
         )
@@ -301,6 +295,12 @@ def _joined(parts: Sequence[Tensor]) -> Tensor:
 def _packed(parts: Sequence[Tensor]) -> Tensor:
     """Lay (B_g, L_g, W) of all groups one after the other: (T, W)."""
     return _joined([part.flatten(0, 1) for part in parts])
+
+
+def _unpacked(states: Tensor, shapes: Sequence[torch.Size]) -> list[Tensor]:
+    """Undo :func:`_packed`: (T, ...) to (B_g, L_g, ...) per group."""
+    parts = states.split([shape.numel() for shape in shapes])
+    return [part.unflatten(0, shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def _attended(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -19,8 +20,17 @@ from crossgap.errors import InputError
 _NO_WEIGHTS = re.compile(r".*\.embeddings\.position_ids")
 _SPLIT = re.compile(r"(?P<block>.*\.self_attn)\.q_proj\.(?P<kind>weight|bias)")
 
-# transformers -> open_clip; of a block's tensors what follows its number
 _BLOCKS = "encoder.layers."
+
+
+class _Names(NamedTuple):
+    """Names of a tower's tensors, theirs -> ours: outside its blocks, and within one behind its number."""
+
+    outside: Mapping[str, str]
+    blocks: str
+    within: Mapping[str, str]
+
+
 _OPEN_CLIP_BLOCK = {
     "layer_norm1": "ln_1",
     "layer_norm2": "ln_2",
@@ -37,31 +47,43 @@ _TIMM_BLOCK = {
     "self_attn.out_proj": "attn.proj",
     "mlp": "mlp",
 }
-_TEXT = {
-    "embeddings.token_embedding": "token_embedding",
-    "embeddings.position_embedding.weight": "positional_embedding",
-    "final_layer_norm": "ln_final",
-    "head": "text_projection",
-}
-_CLIP_IMAGE = {
-    "embeddings.class_embedding": "class_embedding",
-    "embeddings.position_embedding.weight": "positional_embedding",
-    "embeddings.patch_embedding": "conv1",
-    "pre_layrnorm": "ln_pre",
-    "post_layernorm": "ln_post",
-}
+_TEXT = _Names(
+    {
+        "embeddings.token_embedding": "token_embedding",
+        "embeddings.position_embedding.weight": "positional_embedding",
+        "final_layer_norm": "ln_final",
+        "head": "text_projection",
+    },
+    "transformer.resblocks.",
+    _OPEN_CLIP_BLOCK,
+)
+_CLIP_IMAGE = _Names(
+    {
+        "embeddings.class_embedding": "class_embedding",
+        "embeddings.position_embedding.weight": "positional_embedding",
+        "embeddings.patch_embedding": "conv1",
+        "pre_layrnorm": "ln_pre",
+        "post_layernorm": "ln_post",
+    },
+    "transformer.resblocks.",
+    _OPEN_CLIP_BLOCK,
+)
 _CLIP_PROJECTIONS = {"text_projection.weight": "text_projection", "visual_projection.weight": "visual.proj"}
-_SIGLIP_IMAGE = {
-    "embeddings.position_embedding.weight": "pos_embed",
-    "embeddings.patch_embedding": "patch_embed.proj",
-    "post_layernorm": "norm",
-    "head.probe": "attn_pool.latent",
-    "head.attention.q": "attn_pool.q",
-    "head.attention.kv": "attn_pool.kv",
-    "head.attention.out_proj": "attn_pool.proj",
-    "head.layernorm": "attn_pool.norm",
-    "head.mlp": "attn_pool.mlp",
-}
+_SIGLIP_IMAGE = _Names(
+    {
+        "embeddings.position_embedding.weight": "pos_embed",
+        "embeddings.patch_embedding": "patch_embed.proj",
+        "post_layernorm": "norm",
+        "head.probe": "attn_pool.latent",
+        "head.attention.q": "attn_pool.q",
+        "head.attention.kv": "attn_pool.kv",
+        "head.attention.out_proj": "attn_pool.proj",
+        "head.layernorm": "attn_pool.norm",
+        "head.mlp": "attn_pool.mlp",
+    },
+    "blocks.",
+    _TIMM_BLOCK,
+)
 
 
 def fill_clip(model: nn.Module, folder: Path) -> None:
@@ -70,11 +92,10 @@ def fill_clip(model: nn.Module, folder: Path) -> None:
     Raises:
         InputError: a file is damaged, or tensors are unknown, missing or of another shape.
     """
-    blocks = {"transformer.resblocks.": _OPEN_CLIP_BLOCK}
     state = _with_joint_projections(_read(folder))
     named = {
-        **_renamed(state, "text_model.", "", _TEXT, blocks),
-        **_renamed(state, "vision_model.", "visual.", _CLIP_IMAGE, blocks),
+        **_renamed(state, "text_model.", "", _TEXT),
+        **_renamed(state, "vision_model.", "visual.", _CLIP_IMAGE),
     }
     for theirs, ours in _CLIP_PROJECTIONS.items():
         if theirs in state:
@@ -95,10 +116,9 @@ def fill_siglip(model: nn.Module, folder: Path) -> None:
             width = len(joint) // 3
             state[f"vision_model.head.attention.q.{kind}"] = joint[:width]
             state[f"vision_model.head.attention.kv.{kind}"] = joint[width:]
-    text_blocks = {"transformer.resblocks.": _OPEN_CLIP_BLOCK}
     named = {
-        **_renamed(state, "text_model.", "text.", _TEXT, text_blocks),
-        **_renamed(state, "vision_model.", "visual.trunk.", _SIGLIP_IMAGE, {"blocks.": _TIMM_BLOCK}),
+        **_renamed(state, "text_model.", "text.", _TEXT),
+        **_renamed(state, "vision_model.", "visual.trunk.", _SIGLIP_IMAGE),
     }
     if "visual.trunk.pos_embed" in named:
         named["visual.trunk.pos_embed"] = named["visual.trunk.pos_embed"][None]
@@ -133,26 +153,17 @@ def _with_joint_projections(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return state
 
 
-def _renamed(
-    state: dict[str, Tensor],
-    tower: str,
-    ours: str,
-    outer: Mapping[str, str],
-    blocks: Mapping[str, Mapping[str, str]],
-) -> dict[str, Tensor]:
-    """Take the tensors of a tower that have a name of ours out of ``state``."""
-    ((place, inner),) = blocks.items()
+def _renamed(state: dict[str, Tensor], theirs: str, ours: str, names: _Names) -> dict[str, Tensor]:
+    """Take the tensors of a tower that have a name of ours out of ``state``; those left over are unknown."""
     named = {}
-    for name in [name for name in state if name.startswith(tower)]:
-        rest = name.removeprefix(tower)
+    for name in [name for name in state if name.startswith(theirs)]:
+        rest, place, table = name.removeprefix(theirs), ours, names.outside
         if rest.startswith(_BLOCKS):
             number, _, rest = rest.removeprefix(_BLOCKS).partition(".")
-            known = _translated(rest, inner)
-            known = None if known is None else f"{place}{number}.{known}"
-        else:
-            known = _translated(rest, outer)
+            place, table = f"{ours}{names.blocks}{number}.", names.within
+        known = _translated(rest, table)
         if known is not None:
-            named[ours + known] = state.pop(name)
+            named[place + known] = state.pop(name)
     return named
 
 
