@@ -19,7 +19,7 @@ from crossgap.inversion.loop import invert
 from crossgap.vocabulary import Precision
 from tests.conftest import tiny_model
 from tests.reference import plain_inversion
-from tests.tiny_towers import siglip_tokenizer
+from tests.tiny_towers import FAMILIES, siglip_tokenizer
 
 Loop = Literal["plain", "ours"]
 LOOPS = get_args(Loop)
@@ -104,10 +104,16 @@ TOWERS = {
         batch_size=8,
         memory_batches=(1, 8, 32),
     ),
-    # the smallest form, for tests
+    # the smallest forms, for tests
     "tiny": Tower(
         build=lambda: tiny_model("CLIP"),
         tokenizer=lambda: open_clip.SimpleTokenizer(context_length=16),
+        batch_size=2,
+        memory_batches=(1, 2),
+    ),
+    "tiny SigLIP": Tower(
+        build=lambda: FAMILIES["siglip"].model(torch.float32),
+        tokenizer=siglip_tokenizer,
         batch_size=2,
         memory_batches=(1, 2),
     ),

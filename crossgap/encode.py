@@ -37,7 +37,8 @@ def main(
     out/result.json is written last, and the chunks are removed after that.
 
     Args:
-        encoder: an open_clip model name, a checkpoint folder or a run directory.
+        encoder: an open_clip model name, a checkpoint folder of open_clip or transformers, hf:OWNER/NAME
+            (transformers) or hf-hub:OWNER/NAME (open_clip) of the hub, or a run directory.
         dataset: a known dataset, scenes with options (scenes:mention=0.3), a folder of class folders, shards
             'path/{000..003}.tar', a table (CSV, parquet), or hf:OWNER/NAME.
         out: folder for the two files; the same command does nothing when they are complete.

@@ -84,7 +84,8 @@ def main(
 
     Args:
         out: folder for rows.jsonl and the tables that pictures are drawn from.
-        encoder: an open_clip model name, a checkpoint folder or a run directory.
+        encoder: an open_clip model name, a checkpoint folder of open_clip or transformers, hf:OWNER/NAME
+            (transformers) or hf-hub:OWNER/NAME (open_clip) of the hub, or a run directory.
         dataset: known datasets (python -m crossgap.datasets), scenes with options (scenes:mention=0.3),
             folders of class folders, shards 'path/{000..003}.tar', tables (CSV, parquet), or hf:OWNER/NAME.
         embeddings: instead of --encoder and --dataset: files of features made by any model, of one

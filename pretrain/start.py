@@ -13,6 +13,7 @@ from open_clip import CLIP, SimpleTokenizer
 from open_clip.transformer import QuickGELU, VisionTransformer
 from torch import Tensor
 
+from crossgap.encoders.hugging_face import folder as hugging_face
 from crossgap.encoders.loading import CONFIG_FILE, HUB, LOCAL, load_encoder, newest_checkpoint
 from crossgap.encoders.open_clip import OpenClipEncoder
 from crossgap.errors import InputError
@@ -75,6 +76,12 @@ def lock(model: CLIP, towers: Collection[str]) -> None:
 
 
 def _existing(name: str, pretrained: str | None) -> Start:
+    kept = Path(name.removeprefix(LOCAL))
+    if name.startswith(hugging_face.HUB) or hugging_face.is_transformers_folder(kept):
+        raise InputError(
+            f"encoder {name!r} is kept in the format of transformers, which training does not write; take "
+            "the same weights under their name in open_clip, or a folder in its format"
+        )
     encoder = load_encoder(name, pretrained, device="cpu")
     model = encoder.model
     reason = _why_not(encoder)

@@ -43,6 +43,7 @@ class Backbone:
         model: its name in open_clip, or one of SLIP's; "" for weights that nobody released.
         tag: of open_clip.
         file_model: the name under which open_clip builds the same towers for a weights file.
+        transformers: the name of the same weights as ``transformers`` keeps them on the hub.
         weights: where a file of the weights is found.
         ovi_tokens: pseudo-tokens of OVI; OTI has one.
         published: lines of the paper's tables.
@@ -55,11 +56,17 @@ class Backbone:
     published: tuple[Published, ...]
     tag: str = ""
     file_model: str = ""
+    transformers: str = ""
 
     @property
     def encoder(self) -> str:
         """The name of the loaded encoder, under which its settings are known."""
         return f"{self.model}/{self.tag}" if self.tag else self.model
+
+    @property
+    def encoders(self) -> tuple[str, ...]:
+        """All names of the loaded encoder."""
+        return tuple(name for name in (self.encoder, self.transformers) if name)
 
 
 def _published(model: str) -> tuple[Published, ...]:
@@ -107,6 +114,7 @@ BACKBONES: dict[str, Backbone] = {
         model="ViT-B-32",
         tag="openai",
         file_model="ViT-B-32-quickgelu",
+        transformers="hf:openai/clip-vit-base-patch32",
         weights=f"{_HUB}/timm/vit_base_patch32_clip_224.openai",
         ovi_tokens=1,
         published=_published("CLIP ViT-B/32"),
@@ -116,6 +124,7 @@ BACKBONES: dict[str, Backbone] = {
         model="ViT-L-14",
         tag="openai",
         file_model="ViT-L-14-quickgelu",
+        transformers="hf:openai/clip-vit-large-patch14",
         weights=f"{_HUB}/timm/vit_large_patch14_clip_224.openai",
         ovi_tokens=4,
         published=_published("CLIP ViT-L/14"),
@@ -143,6 +152,7 @@ BACKBONES: dict[str, Backbone] = {
         model="ViT-B-16-SigLIP",
         tag="webli",
         file_model="ViT-B-16-SigLIP",
+        transformers="hf:google/siglip-base-patch16-224",
         weights=f"{_HUB}/timm/ViT-B-16-SigLIP",
         ovi_tokens=4,
         published=_published("SigLIP ViT-B/16"),
@@ -180,4 +190,4 @@ BACKBONES: dict[str, Backbone] = {
 
 def backbone_of(encoder: str) -> str | None:
     """Return which backbone an encoder is by its name; None when it is none of them."""
-    return next((name for name, one in BACKBONES.items() if one.model and one.encoder == encoder), None)
+    return next((name for name, one in BACKBONES.items() if one.model and encoder in one.encoders), None)

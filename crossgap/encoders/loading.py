@@ -15,7 +15,10 @@ import torch
 
 from crossgap.encoders import slip
 from crossgap.encoders.devices import resolve_device
+from crossgap.encoders.hugging_face import folder as hugging_face
+from crossgap.encoders.hugging_face.load import load as load_transformers
 from crossgap.encoders.open_clip import _DTYPES, OpenClipEncoder
+from crossgap.encoders.preprocessing import Preprocessing
 from crossgap.encoders.weight_files import as_open_clip_reads, check_finite
 from crossgap.encoders.weights import require_obtainable, require_repository
 from crossgap.errors import InputError, check_known
@@ -42,9 +45,10 @@ def load_encoder(
     """Load a frozen encoder.
 
     Args:
-        name: a checkpoint folder in open_clip's format, a run directory (its newest checkpoint), either
-            perhaps after ``local-dir:``; ``hf-hub:OWNER/NAME``; the name of an open_clip model, or of one of
-            SLIP's (``slip-vit-b-16``).
+        name: a checkpoint folder in open_clip's format, a run directory (its newest checkpoint), or a folder
+            in the format of ``transformers``, each perhaps after ``local-dir:``; ``hf-hub:OWNER/NAME`` (the
+            hub, open_clip's format) or ``hf:OWNER/NAME`` (the hub, that of ``transformers``); the name of an
+            open_clip model, or of one of SLIP's (``slip-vit-b-16``).
         pretrained: with a model name: one of its tags, a weights file (safetensors or of ``torch.save``,
             whatever its suffix), or ``random`` for seeded random weights (an untrained control); with SLIP's
             names the checkpoint file. Not used with folders and repositories.
@@ -61,21 +65,31 @@ def load_encoder(
     loaded = _load(name, pretrained, tag)
     check_finite(loaded.model, loaded.where)
     model = loaded.model.eval().requires_grad_(False).to(device=target, dtype=_DTYPES[precision])
-    return OpenClipEncoder(model, loaded.tokenizer, name=readable(loaded.label), precision=precision)
+    return OpenClipEncoder(
+        model,
+        loaded.tokenizer,
+        name=readable(loaded.label),
+        precision=precision,
+        preprocessing=loaded.preprocessing,
+    )
 
 
 class _Loaded(NamedTuple):
-    """A model with its tokenizer, its name in results, and where its weights are from, in words."""
+    """A model with its tokenizer, its name in results, and where its weights are from, in words.
+
+    ``preprocessing`` is None where the model says it itself.
+    """
 
     model: Any
     tokenizer: Any
     label: str
     where: str
+    preprocessing: Preprocessing | None = None
 
 
 def _load(name: str, pretrained: str | None, tag: str | None) -> _Loaded:
     folder = Path(name.removeprefix(LOCAL))
-    if name.startswith((LOCAL, HUB)) or folder.is_dir():
+    if name.startswith((LOCAL, HUB, hugging_face.HUB)) or folder.is_dir():
         if pretrained is not None:
             raise InputError(
                 f"--pretrained {pretrained!r} has no meaning with {name!r}, which brings its own weights; "
@@ -84,9 +98,13 @@ def _load(name: str, pretrained: str | None, tag: str | None) -> _Loaded:
         if name.startswith(HUB):
             require_repository(name.removeprefix(HUB))
             return _Loaded(*_create(name, None), name, name)
+        if name.startswith(hugging_face.HUB):
+            return _transformers(hugging_face.fetched(name.removeprefix(hugging_face.HUB)), name)
         if not folder.is_dir():
             raise InputError(f"encoder {name!r}: no such folder")
         newest = newest_checkpoint(folder)
+        if not (newest / CONFIG_FILE).exists():
+            return _transformers(newest, name)
         # a local-dir model is read without any download; a damaged one names its file
         return _Loaded(*_create(f"{LOCAL}{newest}", None), name, str(newest))
     if Path(name).is_file():
@@ -101,7 +119,12 @@ def _load(name: str, pretrained: str | None, tag: str | None) -> _Loaded:
         return _Loaded(*slip.load(name, Path(pretrained)), name, pretrained)
     name = name.replace("/", "-")  # OpenAI writes ViT-B/32
     known = [*open_clip.list_models(), *slip.SIZES]
-    check_known(name, known, "encoder (a model of open_clip, one of SLIP's, hf-hub:OWNER/NAME, or a folder)")
+    repositories = f"{HUB}OWNER/NAME, {hugging_face.HUB}OWNER/NAME"
+    check_known(
+        name,
+        known,
+        f"encoder (a model of open_clip, one of SLIP's, {repositories}, or a folder)",
+    )
     tags = open_clip.list_pretrained_tags_by_model(name)
     if pretrained is None:
         raise InputError(
@@ -123,6 +146,11 @@ def _load(name: str, pretrained: str | None, tag: str | None) -> _Loaded:
     raise AssertionError("check_known returns only known names")
 
 
+def _transformers(folder: Path, name: str) -> _Loaded:
+    model, tokenizer, preprocessing = load_transformers(folder)
+    return _Loaded(model, tokenizer, name, str(folder), preprocessing)
+
+
 # what a tag of open_clip knows of the images that its weights expect
 _PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
 
@@ -130,15 +158,18 @@ _PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
 def newest_checkpoint(path: Path) -> Path:
     """Return ``path`` if it is a checkpoint folder, else the newest ``checkpoints/step-*`` below it.
 
+    A checkpoint folder is in open_clip's format or in that of ``transformers``.
+
     Raises:
         InputError: neither is there.
     """
-    if (path / CONFIG_FILE).exists():
+    if (path / CONFIG_FILE).exists() or hugging_face.is_transformers_folder(path):
         return path
     whole = [folder for folder in path.glob("checkpoints/step-*") if (folder / CONFIG_FILE).exists()]
     if not whole:
         raise InputError(
-            f"{path}: neither a checkpoint folder ({CONFIG_FILE}) nor a run with checkpoints/step-*"
+            f"{path}: neither a checkpoint folder ({CONFIG_FILE}, or {hugging_face.CONFIG} of transformers) "
+            "nor a run with checkpoints/step-*"
         )
     return max(whole, key=lambda folder: int(folder.name.removeprefix("step-")))
 

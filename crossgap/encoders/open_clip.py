@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import open_clip
 import torch
 from open_clip.transformer import QuickGELU
 from PIL import Image
@@ -20,6 +19,7 @@ from torch.nn import functional as F
 from crossgap.encoders.image_towers import PatchEmbedding, find_patch_embedding
 from crossgap.encoders.inject import cut_sequence, put_at, replaced_output
 from crossgap.encoders.long_words import remember_long_words
+from crossgap.encoders.preprocessing import Preprocessing, of_open_clip
 from crossgap.encoders.prompts import Prompt, compose, read_frame, read_template
 from crossgap.encoders.text_towers import (
     find_text_tower,
@@ -50,6 +50,7 @@ class OpenClipEncoder:
         model: in evaluation mode, on its device and in its dtype.
         tokenizer: (texts, context_length=n) -> int64 (B, n), as open_clip's are, padding on the right.
         precision: ``bf16`` runs the towers under autocast; weights and features stay float32.
+        preprocessing: of images; default: what open_clip's model says of itself.
 
     Raises:
         InputError: the model is in training mode, has no preprocessing, or its text tower or tokenizer is of
@@ -57,7 +58,13 @@ class OpenClipEncoder:
     """
 
     def __init__(
-        self, model: Any, tokenizer: Any, *, name: str = "model", precision: Precision = "fp32"
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        name: str = "model",
+        precision: Precision = "fp32",
+        preprocessing: Preprocessing | None = None,
     ) -> None:
         check_known(precision, _DTYPES, "precision")
         if model.training:
@@ -73,17 +80,11 @@ class OpenClipEncoder:
         self.dtype = self.token_embedding.weight.dtype
         self.text_width = self.token_embedding.embedding_dim
         self.context_length = int(self.tokenize([""]).shape[1])
-        self._frame = read_frame(tokenizer, self.context_length)
-        self._preprocess_config = _preprocessing(model, name)
-        self._transform = open_clip.image_transform(
-            self._preprocess_config["size"],
-            is_train=False,
-            mean=self._preprocess_config["mean"],
-            std=self._preprocess_config["std"],
-            interpolation=self._preprocess_config["interpolation"],
-            resize_mode=self._preprocess_config["resize_mode"],
-            fill_color=self._preprocess_config.get("fill_color", 0),
+        how = pooling(self.text_tower)
+        self._frame = read_frame(
+            tokenizer, self.context_length, pooled=lambda tokens_BL: pooled_positions(how, tokens_BL)
         )
+        self._preprocess_config, self._transform = preprocessing or of_open_clip(model, name)
         self._patches = find_patch_embedding(self.image_tower, self._blank())
         self.why_not_causal = self._why_not_causal()
         with torch.no_grad():
@@ -279,15 +280,3 @@ class OpenClipEncoder:
             digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()[:16]
-
-
-def _preprocessing(model: Any, name: str) -> dict[str, Any]:
-    config = open_clip.get_model_preprocess_cfg(model)
-    missing = {"size", "mean", "std", "interpolation", "resize_mode"} - config.keys()
-    if missing:
-        raise InputError(
-            f"encoder {name!r}: the model does not say how to preprocess images "
-            f"({', '.join(sorted(missing))}); set it with open_clip.model.set_model_preprocess_cfg, or load "
-            "the model with open_clip.create_model"
-        )
-    return config

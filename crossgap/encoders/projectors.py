@@ -10,6 +10,7 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from crossgap.datasets.readers.feature_files import FeatureTable
+from crossgap.encoders.hugging_face.towers import SiglipImageTower
 from crossgap.encoders.open_clip import OpenClipEncoder
 from crossgap.encoders.protocol import Encoder
 from crossgap.encoders.slip import SlipImageTower
@@ -58,12 +59,12 @@ def _image_projector(visual: Any) -> Tensor | str:
         return _matrix(visual.proj, "image")
     if isinstance(visual, SlipImageTower):
         return _matrix(visual.head, "image")
-    if isinstance(visual, TimmModel):
+    if isinstance(visual, TimmModel | SiglipImageTower):
         return _timm_projector(visual)
     return f"the image tower, a {type(visual).__name__}, does not end in a linear projection"
 
 
-def _timm_projector(visual: TimmModel) -> Tensor | str:
+def _timm_projector(visual: TimmModel | SiglipImageTower) -> Tensor | str:
     """Find the projection that open_clip put behind a trunk, or the trunk's own head (PE-Core, EVA02)."""
     layers = [layer for layer in visual.head.modules() if not isinstance(layer, nn.Sequential)]
     working = [layer for layer in layers if not isinstance(layer, nn.Dropout | nn.Identity)]

@@ -35,19 +35,25 @@ class Prompt:
 
 
 class Frame(NamedTuple):
-    """What a tokenizer puts around a text: start, TEXT, end, padding, after (a class token, or nothing)."""
+    """What a tokenizer puts around a text: start, TEXT, end, padding, after (a class token, or nothing).
+
+    ``closed``: the padding's id is also that of the end, and the tower pools the first of them: it belongs to
+    the text (CLIP's tokenizer in ``transformers``).
+    """
 
     start: tuple[int, ...]
     end: tuple[int, ...]
     padding: int
     after: tuple[int, ...]
+    closed: bool
 
     def inner(self, ids: list[int]) -> list[int]:
         """Return a row without its padding and what follows it."""
         ids = ids[: len(ids) - len(self.after)]
-        while ids and ids[-1] == self.padding:
-            ids = ids[:-1]
-        return ids
+        length = len(ids)
+        while length and ids[length - 1] == self.padding:
+            length -= 1
+        return ids[: length + 1] if self.closed else ids[:length]
 
     def wraps(self, inner: list[int]) -> bool:
         """Tell whether a row without padding begins and ends as this frame says."""
@@ -67,11 +73,14 @@ class Template(NamedTuple):
     behind: list[int]
 
 
-def read_frame(tokenizer: Callable[..., Tensor], context_length: int) -> Frame:
+def read_frame(
+    tokenizer: Callable[..., Tensor], context_length: int, pooled: Callable[[Tensor], Tensor | None]
+) -> Frame:
     """Read from a tokenizer's output what it puts around a text.
 
     Args:
         tokenizer: (texts, context_length=n) -> int64 (B, n), as open_clip's.
+        pooled: (B, L) -> the position that the tower pools of each row; None where ids do not tell.
 
     Raises:
         InputError: it does not pad on the right, or words do not stand where the empty text has nothing.
@@ -86,11 +95,13 @@ def read_frame(tokenizer: Callable[..., Tensor], context_length: int) -> Frame:
         padding, after = empty[-2], empty[-1:]
     else:
         raise _not_understood(tokenizer, f"the empty text ends in {empty[-4:]}, which is not padding")
-    bare = Frame((), (), padding, tuple(after))
+    pooled_1 = pooled(torch.tensor([empty]))
+    closed = pooled_1 is not None and empty[int(pooled_1)] == padding
+    bare = Frame((), (), padding, tuple(after), closed)
     around = bare.inner(empty)
     inners = [bare.inner(row) for row in rows]
     shared = min(_common_prefix(around, inner) for inner in inners)
-    frame = Frame(tuple(around[:shared]), tuple(around[shared:]), padding, tuple(after))
+    frame = bare._replace(start=tuple(around[:shared]), end=tuple(around[shared:]))
     for row, inner in zip(rows, inners, strict=True):
         has_room = len(inner) + len(after) < long
         if not frame.wraps(inner) or not has_room or len(inner) == len(around) or row[0] == padding:
@@ -127,8 +138,8 @@ def read_template(
         return inner
 
     start, end = len(frame.start), len(frame.end)
-    opening = ids(left)
-    before = opening[: len(opening) - end]
+    # Gemma's tokenizer writes a space that nothing follows as a token of its own
+    openings = [(opening := ids(written))[: len(opening) - end] for written in (left, left.rstrip())]
     forbidden = {frame.padding, *frame.start, *frame.end, *frame.after, *special}
     for word, other in _WORD_PAIRS:
         sentence, twin = ids(left + word + right), ids(left + other + right)
@@ -137,7 +148,7 @@ def read_template(
         behind = len(sentence) - shared_right
         as_expected = (
             frame.wraps(sentence)
-            and sentence[:shared_left] == before
+            and sentence[:shared_left] in openings
             and shared_left >= start
             and shared_right >= end
             and behind > shared_left
@@ -145,7 +156,7 @@ def read_template(
             and ids(left + word) == [*sentence[:behind], *frame.end]
         )
         if as_expected and sentence[shared_left] not in forbidden:
-            return Template(before, sentence[shared_left], sentence[behind:])
+            return Template(sentence[:shared_left], sentence[shared_left], sentence[behind:])
     raise InputError(
         f"template {template!r}: the tokenizer ({type(tokenizer).__name__}) joins the placeholder with what "
         "stands beside it, or knows no word to put there, so no position belongs to it alone; set {} apart "

@@ -20,7 +20,7 @@ import torch
 from open_clip.transformer import QuickGELU, TextTransformer
 from torch import Tensor, nn
 
-from crossgap.encoders.weight_files import read_torch
+from crossgap.encoders.weight_files import check_tensors, read_torch
 from crossgap.errors import InputError, check_known
 
 SOURCE = "https://github.com/facebookresearch/SLIP"
@@ -107,7 +107,7 @@ def load(name: str, path: Path) -> tuple[SlipModel, open_clip.SimpleTokenizer]:
     named = {_theirs(ours): ours for ours in model.state_dict()}
     wanted = {theirs: tuple(model.state_dict()[ours].shape) for theirs, ours in named.items()}
     wanted["image_projection"] = (size.vision_width, size.embed_dim)
-    _check(state, wanted, name, path)
+    check_tensors(state, wanted, f"{path} is not a checkpoint of {name} (known are {', '.join(SIZES)})")
     state["image_projection"] = state["image_projection"].T
     model.load_state_dict({ours: state[theirs] for theirs, ours in named.items()})
     preprocessing = open_clip.transform.PreprocessCfg(
@@ -136,25 +136,6 @@ def _theirs(ours: str) -> str:
         if ours.startswith(prefix):
             return replacement + ours.removeprefix(prefix)
     return ours
-
-
-def _check(state: dict[str, Tensor], wanted: dict[str, tuple[int, ...]], name: str, path: Path) -> None:
-    unknown, missing = sorted(state.keys() - wanted.keys()), sorted(wanted.keys() - state.keys())
-    if unknown or missing:
-        raise InputError(
-            f"{path} is not a checkpoint of {name}: unknown tensors: {_some(unknown)}; missing: "
-            f"{_some(missing)}"
-        )
-    odd = [key for key in sorted(state) if state[key].shape != wanted[key]]
-    if odd:
-        raise InputError(
-            f"{path} is not a checkpoint of {name}: {odd[0]} has shape {tuple(state[odd[0]].shape)}, "
-            f"expected {wanted[odd[0]]}; known sizes are {', '.join(SIZES)}"
-        )
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") or "none"
 
 
 _BASE = SlipSize(vision_width=768, vision_layers=12, vision_heads=12)

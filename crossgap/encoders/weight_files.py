@@ -11,7 +11,7 @@ import contextlib
 import re
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,26 @@ def check_finite(model: nn.Module, where: str) -> None:
                 f"weights of {where}: tensor {name!r} has {bad} of {tensor.numel()} values that are NaN or "
                 "infinite; take an earlier checkpoint, or fetch the file again"
             )
+
+
+def check_tensors(state: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, ...]], what: str) -> None:
+    """Check that tensors have the names and shapes that a model wants.
+
+    Raises:
+        InputError: they do not; begins with ``what`` is wrong, and names the first of them.
+    """
+    unknown, missing = sorted(state.keys() - wanted.keys()), sorted(wanted.keys() - state.keys())
+    if unknown or missing:
+        raise InputError(f"{what}: unknown tensors: {_some(unknown)}; missing: {_some(missing)}")
+    odd = [name for name in sorted(state) if state[name].shape != wanted[name]]
+    if odd:
+        raise InputError(
+            f"{what}: {odd[0]} has shape {tuple(state[odd[0]].shape)}, expected {wanted[odd[0]]}"
+        )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") or "none"
 
 
 def _kind(path: Path) -> str:

@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from crossgap.encoders.blocks import UnknownTowerError
-from crossgap.encoders.lean import DisagreementError, Forward, LeanImage, LeanText, check_lean, trial_tokens
+from crossgap.encoders.lean import DisagreementError, Forward, LeanImage, check_lean, lean_text, trial_tokens
 from crossgap.encoders.open_clip import OpenClipEncoder
 from crossgap.encoders.protocol import Encoder
 from crossgap.errors import InputError, check_known
@@ -286,7 +286,7 @@ def _forward(
         with torch.no_grad():  # before the lean pass copies weights, so that the two peaks do not add up
             expected = tower(trial)
         if into == "text":
-            lean: Forward = LeanText(encoder, prompts)
+            lean = lean_text(encoder, prompts)
         else:
             lean = LeanImage(encoder, lambda tokens: stretch(tokens, num_patches))
         check_lean(lean, trial, expected, encoder)

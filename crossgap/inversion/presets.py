@@ -25,9 +25,10 @@ def _ovi(num_tokens: int) -> InversionConfig:
 
 # The settings of the paper's released configurations [0]: into -> encoder -> settings.
 PRESETS: dict[str, dict[str, InversionConfig]] = {
-    "text": {"default": _oti(1)} | {backbone.encoder: _oti(1) for backbone in BACKBONES.values()},
+    "text": {"default": _oti(1)}
+    | {name: _oti(1) for backbone in BACKBONES.values() for name in backbone.encoders},
     "image": {"default": _ovi(1)}
-    | {backbone.encoder: _ovi(backbone.ovi_tokens) for backbone in BACKBONES.values()},
+    | {name: _ovi(backbone.ovi_tokens) for backbone in BACKBONES.values() for name in backbone.encoders},
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from dataclasses import replace
 from functools import partial
@@ -14,12 +15,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from crossgap.encoders import lean
 from crossgap.encoders.blocks import Block, UnknownTowerError
-from crossgap.encoders.lean import LeanImage, LeanText
+from crossgap.encoders.lean import LeanImage, LeanWholeText, lean_text
 from crossgap.encoders.open_clip import OpenClipEncoder
 from crossgap.errors import InputError
 from crossgap.inversion.config import InversionConfig
 from crossgap.inversion.loop import invert, invert_grid, stretch
-from tests.tiny_towers import FAMILIES, TEXT, VIT, Family, clip, custom, timm_vision
+from tests.tiny_hugging_face import FAMILIES
+from tests.tiny_towers import TEXT, VIT, Family, clip, custom, randomise, timm_vision
 
 SCALED = {"ls_init_value": 0.5}
 MORE = {
@@ -31,8 +33,12 @@ MORE = {
     "timm-average": Family(build=partial(clip, timm_vision("crossgap_tiny_vit", "avg", "mlp"))),
 }
 ALL = {**FAMILIES, **MORE}
+# towers that pool their first or last position: every position is computed, in the last layer one query
+WHOLE_TEXT = ["clipa", "clips", "siglip", "siglip2", "hf-siglip", "hf-siglip2"]
 # families whose towers are refused, with words of the reason
-NO_LEAN_TEXT = {name: family.not_causal for name, family in ALL.items() if family.not_causal}
+NO_LEAN_TEXT = {
+    name: family.not_causal for name, family in ALL.items() if family.not_causal and name not in WHOLE_TEXT
+}
 NO_LEAN_TEXT["clip-qk-norm"] = "CustomResidualAttentionBlock"
 NO_LEAN_IMAGE = {
     "siglip2": "images of any size",
@@ -84,7 +90,48 @@ def test_text_equals_the_tower(name: str, template: str) -> None:
     pseudo = [pseudo_tokens(rows, count, encoder.text_width) for rows, count in ((4, 1), (2, 3))]
     pairs = zip(prompts, pseudo, strict=True)
     theirs = [encoder.encode_text_with(prompt, tokens) for prompt, tokens in pairs]
-    assert_equal_with_gradients(LeanText(encoder, prompts)(pseudo), theirs, pseudo)
+    assert_equal_with_gradients(lean_text(encoder, prompts)(pseudo), theirs, pseudo)
+
+
+@pytest.mark.parametrize("name", WHOLE_TEXT)
+def test_a_tower_whose_every_position_is_computed_equals_it_to_rounding(name: str) -> None:
+    """Features and gradients in float64 within 1e-12, with three layers so that one lies in the middle."""
+    family = ALL[name]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = family.build()
+        blocks = model.text.transformer.resblocks
+        blocks.append(copy.deepcopy(blocks[0]))
+        encoder = OpenClipEncoder(randomise(model, torch.float64), family.tokenizer(), name=name)
+    prompts = [encoder.prompt("a photo of {} in the park", count) for count in (1, 2)]
+    pseudo = [pseudo_tokens(rows, count, encoder.text_width) for rows, count in ((3, 1), (2, 2))]
+    pairs = zip(prompts, pseudo, strict=True)
+    theirs = torch.cat([encoder.encode_text_with(prompt, tokens) for prompt, tokens in pairs])
+    lean = lean_text(encoder, prompts)
+    assert type(lean) is LeanWholeText
+    ours = torch.cat(lean(pseudo))
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+    weight = torch.linspace(-1, 1, ours.numel(), dtype=ours.dtype).view_as(ours)
+    gradients = [torch.autograd.grad((rows * weight).sum(), pseudo) for rows in (ours, theirs)]
+    for one, other in zip(*gradients, strict=True):
+        assert other.abs().max() > 1e-3
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda text: setattr(text, "use_pad_mask", True), "bidirectional"),
+        (lambda text: setattr(text, "pool_type", "argmax"), "bidirectional"),
+        (lambda text: text.transformer.resblocks.pop(-1), "a single layer"),
+    ],
+)
+def test_towers_whose_pooled_position_or_mask_is_not_fixed_are_refused(change: Any, reason: str) -> None:
+    encoder = build("siglip")
+    prompt = encoder.prompt("a photo of {}", 1)
+    change(encoder.text_tower)
+    with pytest.raises(UnknownTowerError, match=reason):
+        LeanWholeText(encoder, [prompt])
 
 
 @pytest.mark.parametrize("name", LEAN_IMAGE)
@@ -187,15 +234,13 @@ def test_a_pass_that_disagrees_with_the_tower_is_not_used(
 @pytest.mark.parametrize("into", ["text", "image"])
 def test_bfloat16_is_close_to_float32(name: str, into: str) -> None:
     """Cosine above .999 to float32 and to the tower under autocast; state and features stay float32."""
-    if name in NO_LEAN_TEXT and into == "text":
-        name = "layer-scale"
     single, half = build(name, torch.float32), build(name, torch.float32, precision="bf16")
     width = single.text_width if into == "text" else single.image_width
     tokens = pseudo_tokens(16, 2, width, torch.float32)
     if into == "text":
         prompt = single.prompt("a photo of {}", 2)
         reference, tower = (encoder.encode_text_with(prompt, tokens) for encoder in (single, half))
-        (found,) = LeanText(half, [prompt])([tokens])
+        (found,) = lean_text(half, [prompt])([tokens])
     else:
         patches = stretch(tokens, single.num_patches)
         reference, tower = (encoder.encode_image_with(patches) for encoder in (single, half))
@@ -223,9 +268,8 @@ def test_float32_weights_are_the_modules_own() -> None:
     for name in ("clip", "siglip", "layer-scale"):
         encoder = build(name, torch.float32)
         own = {tensor.data_ptr() for tensor in encoder.model.parameters()}
-        passes: list[Any] = [lean_image(encoder)]
-        if name not in NO_LEAN_TEXT:
-            passes.append(LeanText(encoder, [encoder.prompt("a photo of {}", 1)]))
+        prompt = encoder.prompt("a photo of {}", 1)
+        passes: list[Any] = [lean_image(encoder), lean_text(encoder, [prompt])]
         for one in passes:
             for block in one._blocks:
                 held = [*block.norm_1, *block.norm_2, *vars(block).values()]
@@ -275,6 +319,21 @@ def test_a_step_into_text_computes_the_tail_of_the_prompt_alone(monkeypatch: pyt
     assert once == [((1, 4, width), every)] * 2
     assert check == [((2 * 3, width), every), ((2 * 3, width), slice(1, 3)), ((2, width), slice(0, 1))]
     assert steps == 6 * [((3 * 3, width), every), ((3 * 3, width), slice(1, 3)), ((3, width), slice(0, 1))]
+
+
+def test_a_step_into_a_bidirectional_tower_ends_in_one_query(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The prompt's projections once; a step: those of two pseudo-tokens, then of all 16, then one query."""
+    encoder = build("siglip")
+    width, every = encoder.text_width, slice(0, 3)
+    seen = projections(monkeypatch)
+    config = InversionConfig(steps=5, num_tokens=2)
+    targets = torch.eye(3, encoder.embed_dim)
+    invert(encoder, targets, into="text", config=config, item_ids=["a", "b", "c"], engine="lean")
+    assert TEXT["layers"] == 2
+    once, steps = seen[:1], seen[4:]
+    assert once == [((1, 16, width), every)]
+    step = [((3 * 2, width), every), ((3, 16, width), slice(1, 3)), ((3, 1, width), slice(0, 1))]
+    assert steps == 6 * step
 
 
 def test_a_step_into_images_ends_in_one_query(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -355,8 +414,10 @@ def test_more_steps_read_and_tokenise_nothing_more(
     assert more == few
 
 
-@pytest.mark.parametrize("into", ["text", "image"])
-def test_compiled_is_one_graph_with_the_same_numbers(monkeypatch: pytest.MonkeyPatch, into: str) -> None:
+@pytest.mark.parametrize(("name", "into"), [("clip", "text"), ("clip", "image"), ("siglip", "text")])
+def test_compiled_is_one_graph_with_the_same_numbers(
+    monkeypatch: pytest.MonkeyPatch, name: str, into: str
+) -> None:
     """Traced whole and run without a code generator, so that no C++ compiler or GPU is needed."""
     asked: list[dict[str, Any]] = []
     compile_ = torch.compile
@@ -366,12 +427,12 @@ def test_compiled_is_one_graph_with_the_same_numbers(monkeypatch: pytest.MonkeyP
         return compile_(forward, backend="eager", fullgraph=True, **options)
 
     monkeypatch.setattr(torch, "compile", traced)
-    encoder = build("clip", torch.float32)
+    encoder = build(name, torch.float32)
     configs = [InversionConfig(steps=5), InversionConfig(steps=5, num_tokens=2)]
     arguments = {"into": into, "configs": configs, "item_ids": ["a", "b"], "engine": "lean"}
-    expected = invert_grid(encoder, torch.eye(2, 16), **arguments)
+    expected = invert_grid(encoder, torch.eye(2, encoder.embed_dim), **arguments)
     assert not asked
-    result = invert_grid(encoder, torch.eye(2, 16), compiled=True, **arguments)
+    result = invert_grid(encoder, torch.eye(2, encoder.embed_dim), compiled=True, **arguments)
     assert asked == [{"dynamic": False}]
     for one, other in zip(result, expected, strict=True):
         torch.testing.assert_close(one.features, other.features, rtol=0, atol=1e-6)

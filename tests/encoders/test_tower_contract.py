@@ -19,10 +19,10 @@ from crossgap.encoders.open_clip import OpenClipEncoder
 from crossgap.errors import InputError
 from crossgap.inversion.config import InversionConfig
 from crossgap.inversion.loop import invert
+from tests.tiny_hugging_face import FAMILIES
 from tests.tiny_towers import (
     BERT,
     CONTEXT,
-    FAMILIES,
     GEMMA,
     ROBERTA,
     SIZE,

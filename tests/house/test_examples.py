@@ -13,6 +13,7 @@ import torch
 from crossgap.command import run_command
 from crossgap.datasets.load import load_dataset
 from crossgap.encoders.loading import load_encoder
+from crossgap.evaluate import main as evaluate_command
 from crossgap.evaluation.plan import EvaluationConfig, InversionPlan
 from crossgap.evaluation.run import evaluate
 from crossgap.inversion.config import InversionConfig
@@ -57,6 +58,26 @@ def test_a_model_of_ones_own_is_measured(tmp_path: Path, capsys: pytest.CaptureF
     page = tmp_path / "report" / "report.html"
     assert shown.splitlines()[-1].endswith(str(page))
     assert "two-towers" in page.read_text()
+
+
+def test_a_folder_of_transformers_is_measured_as_the_readme_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [line.split() for line in (EXAMPLES.parent / "README.md").read_text().splitlines()]
+    (written,) = (line for line in lines if line[:2] == ["python", "examples/hugging_face.py"])
+    (measured,) = (
+        line for line in lines if line[:3] == ["python", "-m", "crossgap.evaluate"] and "tiny-clip" in line
+    )
+    monkeypatch.chdir(tmp_path)
+    assert run_command(load("hugging_face").show, written[2:]) == 0
+    fingerprint = load_encoder("tiny-clip", device="cpu").fingerprint
+    assert f"tiny-clip: 16 dimensions, 16 patches, text width 24, fingerprint {fingerprint}" in (
+        capsys.readouterr().out
+    )
+    assert run_command(evaluate_command, measured[3:]) == 0
+    rows = rows_of(tmp_path / measured[-1])
+    assert {route for _, route in rows} >= {"native", "oti"}
+    assert all(0 <= value <= 1 for value in rows.values())
 
 
 def test_the_encoder_of_ones_own_takes_its_own_embeddings_back() -> None:
