@@ -9,7 +9,7 @@ from crossgap.datasets.scenes.options import is_scenes
 from crossgap.provenance import commit, versions
 from pretrain.config import TrainConfig
 from pretrain.labels import change_words, changes_of_recipe, label_of, temperature_words
-from pretrain.recipes import FINE_TUNING, RECIPES
+from pretrain.recipes import KNOWN_RECIPES
 
 _DATA = {
     "emoji": "the embedded emoji of crossgap (Noto, Apache-2.0; Twemoji, CC BY 4.0; OpenMoji, CC BY-SA 4.0; "
@@ -61,7 +61,7 @@ def model_card(
 
 
 def _recipe(config: TrainConfig) -> str:
-    if config.recipe not in RECIPES | FINE_TUNING:
+    if config.recipe not in KNOWN_RECIPES:
         return f"none ({config.recipe})"
     changed = change_words(changes_of_recipe(config))
     return f"{config.recipe}, changed: {changed}" if changed else config.recipe

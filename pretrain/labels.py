@@ -23,7 +23,7 @@ from crossgap.reading.treatment import (
     written,
 )
 from pretrain.config import TrainConfig, smoke
-from pretrain.recipes import FINE_TUNING, RECIPES, Recipe, on_scenes
+from pretrain.recipes import KNOWN_RECIPES, Recipe, on_scenes
 from pretrain.settings import TemperatureConfig
 
 _MOST = 5  # settings that a label names; config.json, the model card and the report list all of them
@@ -58,11 +58,11 @@ def label_of(config: TrainConfig, beside: TrainConfig | None = None) -> str:
         config: of the run.
         beside: of the baseline that the run is shown beside; what it has changed alike goes without saying.
     """
-    nearest = _nearest(config, RECIPES | FINE_TUNING)
+    nearest = _nearest(config, KNOWN_RECIPES)
     label, _ = _recipe_words(nearest)
     changed = {name: here for name, (_, here) in nearest.changed.items()}
     if beside is not None:
-        theirs = _nearest(beside, RECIPES | FINE_TUNING).changed
+        theirs = _nearest(beside, KNOWN_RECIPES).changed
         changed = {name: here for name, here in changed.items() if theirs.get(name, (None, None))[1] != here}
     tempered = any(name.startswith(_OF_TEMPERATURE) for name in changed)
     if tempered or label != nearest.recipe.label:
@@ -76,7 +76,7 @@ def label_of(config: TrainConfig, beside: TrainConfig | None = None) -> str:
 
 def description_of(config: TrainConfig) -> str:
     """Say in a sentence what a run is: the words of the recipe that it is nearest to, and what differs."""
-    nearest = _nearest(config, RECIPES | FINE_TUNING)
+    nearest = _nearest(config, KNOWN_RECIPES)
     _, said = _recipe_words(nearest)
     parts = [said]
     if any(name.startswith(_OF_TEMPERATURE) for name in nearest.changed):
@@ -99,10 +99,9 @@ def changes_of_recipe(config: TrainConfig) -> dict[str, tuple[Value, Value]]:
     A recipe on scenes has the settings that all arms share there; what the smoke form makes smaller is said.
     An unknown name is no recipe, of which nothing can be changed.
     """
-    known = RECIPES | FINE_TUNING
-    if config.recipe not in known:
+    if config.recipe not in KNOWN_RECIPES:
         return {}
-    return _nearest(config, {config.recipe: known[config.recipe]}, smallest=False).changed
+    return _nearest(config, {config.recipe: KNOWN_RECIPES[config.recipe]}, smallest=False).changed
 
 
 def arm_name(config: TrainConfig) -> str:
@@ -110,7 +109,7 @@ def arm_name(config: TrainConfig) -> str:
 
     Seeds of one arm, and they alone, have one name.
     """
-    recipe = (RECIPES | FINE_TUNING).get(config.recipe)
+    recipe = KNOWN_RECIPES.get(config.recipe)
     if recipe is not None and not differing(settings_of(recipe()), settings_of(config)):
         return config.recipe
     return f"{config.recipe}-{treatment_hash(settings_of(config))}"
@@ -178,7 +177,7 @@ def _nearest(config: TrainConfig, recipes: Mapping[str, Recipe], *, smallest: bo
     nearest = min(
         (
             known
-            for known in _forms(tuple(RECIPES | FINE_TUNING), is_scenes(config.data))
+            for known in _forms(tuple(KNOWN_RECIPES), is_scenes(config.data))
             if known.name in recipes
             and (_SMALLEST not in known.form or (smallest and known.config.steps == config.steps))
         ),
@@ -193,10 +192,9 @@ def _nearest(config: TrainConfig, recipes: Mapping[str, Recipe], *, smallest: bo
 @cache
 def _forms(names: tuple[str, ...], scenes: bool) -> tuple[_Form, ...]:
     """Give the forms that recipes can have on scenes, or on other data."""
-    known = RECIPES | FINE_TUNING
     forms = []
     for name in names:
-        made = known[name]()
+        made = KNOWN_RECIPES[name]()
         worlds: dict[tuple[str, ...], TrainConfig] = {(): made}
         if scenes:
             plain = SceneOptions().name

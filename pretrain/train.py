@@ -17,7 +17,7 @@ from crossgap.settings.strict import hints_of
 from pretrain.config import Tower, TrainConfig
 from pretrain.config import smoke as shrink
 from pretrain.configure import configure
-from pretrain.recipes import FINE_TUNING, RECIPES, STRONG
+from pretrain.recipes import KNOWN_RECIPES, STRONG
 from pretrain.settings import WeightSchedule
 
 # start, stop, ramp and, if wanted, fall of a weight, on the command line
@@ -123,8 +123,7 @@ def main(
     from pretrain.run import steps_of, train_and_say, warn
 
     allow_pixels(max_pixels)
-    known = RECIPES | FINE_TUNING
-    base = known[check_known(recipe, known, "recipe")]()
+    base = KNOWN_RECIPES[check_known(recipe, KNOWN_RECIPES, "recipe")]()
     config = configure(base, overlaid(changes.file, {} if data is None else {"data": data}))
     if smoke:
         config = shrink(config)
