@@ -67,8 +67,9 @@ def label_of(config: TrainConfig, beside: TrainConfig | None = None) -> str:
     tempered = any(name.startswith(_OF_TEMPERATURE) for name in changed)
     if tempered or label != nearest.recipe.label:
         label = f"{label}, {temperature_words(config.objective.temperature)}"
-    if "data" in changed:
-        changed["data"] = PurePath(config.data).name  # folders are in config.json
+    for place in ("data", "architecture"):
+        if place in changed:
+            changed[place] = PurePath(str(changed[place])).name  # folders are in config.json
     words = in_words(_rest(changed), _MOST)
     form = nearest.form if beside is None else ()
     return ", ".join(part for part in (label, words, *form) if part)
@@ -169,7 +170,7 @@ def _nearest(config: TrainConfig, recipes: Mapping[str, Recipe], *, smallest: bo
     active = set(config.objective.active)
 
     def distance(known: _Form) -> tuple[int, int]:
-        changed = {name for name, _ in own ^ known.essence.items()}
+        changed = {name for name, _ in own ^ known.essence.items() if not _unbuilt(config, name)}
         if _SMALLEST in known.form:
             changed.discard("limit")  # of which that form has one of its own
         return len(changed), -len(active & set(known.config.objective.active))
@@ -184,9 +185,15 @@ def _nearest(config: TrainConfig, recipes: Mapping[str, Recipe], *, smallest: bo
         key=distance,
     )
     changed = differing(settings_of(nearest.config), mine)
+    changed = {name: values for name, values in changed.items() if not _unbuilt(config, name)}
     if _SMALLEST in nearest.form:
         changed.pop("limit", None)
     return _Nearest(recipes[nearest.name], nearest.form, changed)
+
+
+def _unbuilt(config: TrainConfig, name: str) -> bool:
+    """Tell whether a setting is a size of the small CLIP, in whose place an architecture is built."""
+    return config.architecture is not None and name.startswith("model.")
 
 
 @cache

@@ -28,7 +28,7 @@ from pretrain.data.scenes import EndlessScenes, fixed_scenes
 from pretrain.labels import about_run
 from pretrain.loop import Run, Stopped
 from pretrain.processes import ALONE, Processes, check_shares
-from pretrain.start import Start, start_model
+from pretrain.start import Start, check_same_model, start_model
 from pretrain.terms import TERMS
 from pretrain.tracking import open_trackers, tracker_packages
 from pretrain.update import NonFiniteLoss
@@ -98,6 +98,11 @@ def train(
             with processes.together():
                 with told(f"making the model{f' from {config.encoder}' if config.encoder else ''}"):
                     start = start_model(config)
+                if checkpoint is not None:
+                    check_same_model(start, checkpoint.open_clip_config, out)
+                if processes.first:
+                    for note in start.notes:
+                        print(note, file=sys.stderr)
                 with told(f"reading {config.data}"):
                     data = open_data(config, start, processes, bad, checkpoint)
             if bad.reasons and processes.first:
@@ -144,8 +149,10 @@ def open_data(
     if is_scenes(config.data):
         options = SceneOptions.parse(config.data)
         if config.endless:
-            return EndlessScenes(options=options, context_length=start.context_length)
-        return fixed_scenes(options, context_length=start.context_length, limit=config.limit)
+            return EndlessScenes(options=options, context_length=start.context_length, tokens=start.tokens)
+        return fixed_scenes(
+            options, context_length=start.context_length, limit=config.limit, tokens=start.tokens
+        )
     image_size = max(config.stored_size, start.image_size)
     done: dict[str, Any] = {"step": 0, "bad": []} if checkpoint is None else checkpoint.progress
     if config.loading != "resampled":
@@ -158,6 +165,7 @@ def open_data(
             keep_in_shards=config.loading == "indexed",
             workers=config.workers,
             whole_texts=config.whole_texts,
+            tokens=start.tokens,
         )
         bad.remember(done["bad"])  # images that stay in shards are met when they are drawn
         return pairs
@@ -172,6 +180,7 @@ def open_data(
         start=done["step"],
         workers=config.workers,
         whole_texts=config.whole_texts,
+        tokens=start.tokens,
     )
 
 

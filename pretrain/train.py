@@ -51,6 +51,7 @@ def main(
     whole_texts: bool = False,
     loading: Literal["memory", "indexed", "resampled"] | None = None,
     workers: int | None = None,
+    model: str | None = None,
     encoder: str | None = None,
     pretrained: str | None = None,
     locked: tuple[Tower, ...] | None = None,
@@ -101,6 +102,9 @@ def main(
         loading: memory; indexed, the same batches with the images left in local shards; or resampled, a
             stream from any shards with constant memory, whose order is not kept.
         workers: threads (indexed) or processes (resampled; 0: none) that decode.
+        model: architecture with random weights, in place of the small one: a name of open_clip, as ViT-S-16,
+            RN50 or ViT-B-16-SigLIP, or a JSON file; sizes of the small one are settings, as --set
+            model.layers=6.
         encoder: CLIP to start from, as evaluate takes it: a name of open_clip, or a folder.
         pretrained: its tag, or a weights file.
         locked: towers that are not trained: image or text.
@@ -132,15 +136,18 @@ def main(
         "seed": seed, "device": device, "precision": precision, "threads": threads, "semantics": semantics,
         "accumulate": accumulate, "max_bad": max_bad, "schedule": schedule,
         "validation": validation, "term_gradients": term_gradients or None,
-        "loading": loading, "workers": workers, "encoder": encoder, "pretrained": pretrained,
+        "loading": loading, "workers": workers, "architecture": model, "encoder": encoder,
+        "pretrained": pretrained,
         "locked": locked, "ema": ema, "local_loss": local_loss or None, "recompute": recompute or None,
         "compiled": compiled or None, "steps": steps, "whole_texts": whole_texts or None,
     }  # fmt: skip
     options = {name: value for name, value in options.items() if value is not None}
     if loading == "resampled":  # of which --smoke cannot take the first pairs
         options["limit"] = None
-    if encoder is not None:  # the recipe's tag is one of its own encoder
+    if encoder is not None or model is not None:  # the recipe's tag is one of its own encoder
         options.setdefault("pretrained", None)
+    if model is not None:
+        options.setdefault("encoder", None)
     if extra_views is not None:
         options["extra_augment"] = asdict(STRONG) if extra_views == "strong" else None
     options |= _in_place_of("objective.weights", config.objective.weights, weights)
