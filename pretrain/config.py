@@ -229,14 +229,14 @@ class TrainConfig:
 def smoke(config: TrainConfig) -> TrainConfig:
     """Shrink a run to its smallest form: the same path in a few seconds on one core.
 
-    Data without end stay so.
+    Data without end stay so, and a stream of shards.
     """
     return replace(
         config,
         steps=6,
         batch_size=16,
         warmup_steps=2,
-        limit=None if config.endless else 64,
+        limit=None if config.endless or config.loading == "resampled" else 64,
         log_every=2,
         checkpoint_every=3,
         model=replace(config.model, width=32, layers=2, heads=2, embed_dim=32),

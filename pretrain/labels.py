@@ -202,6 +202,8 @@ def _forms(names: tuple[str, ...], scenes: bool) -> tuple[_Form, ...]:
     forms = []
     for name in names:
         made = KNOWN_RECIPES[name]()
+        if scenes and made.loading != "memory":  # it reads shards, in which no scenes lie
+            continue
         worlds: dict[tuple[str, ...], TrainConfig] = {(): made}
         if scenes:
             plain = SceneOptions().name

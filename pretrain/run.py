@@ -22,6 +22,7 @@ from crossgap.provenance import commit, config_hash, versions
 from crossgap.settings.same import check_same
 from pretrain.checkpoint import Checkpoint, find_checkpoint, remove_leftovers
 from pretrain.config import TrainConfig
+from pretrain.cost import memory_named
 from pretrain.data.pairs import TrainingPairs, load_pairs, shards_of
 from pretrain.data.resampled import ShardStream, readers_named
 from pretrain.data.scenes import EndlessScenes, fixed_scenes
@@ -270,11 +271,12 @@ def train_and_say(config: TrainConfig, folder: Path, processes: Processes, track
     """Train, write ``result.json`` last, and print what was made; an end that was asked for says so.
 
     Raises:
-        InputError: the loss is infinite or NaN.
+        InputError: the loss is infinite or NaN, or the memory did not suffice.
         Stopped: SIGTERM came, and a checkpoint was written.
     """
     try:
-        result = train(config, folder, processes=processes, track=track)
+        with memory_named(config):
+            result = train(config, folder, processes=processes, track=track)
     except NonFiniteLoss as error:
         raise InputError(f"{error}; try a lower --learning-rate") from error
     except Stopped as error:

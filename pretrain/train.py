@@ -28,7 +28,17 @@ SETTINGS = tuple(name for name in hints_of(TrainConfig) if name != "recipe")
 EXAMPLE = "model.width=64 objective.temperature.initial=0.05 betas=[0.9,0.95]"
 _HIGHEST_TO_FINE_TUNE = 1e-4  # of the learning rate, above which a warning is due
 # options that are other words for settings
-_SHORT = (*SETTINGS, "recipe", "weights", "modifiers", "schedules", "extra_views", "epochs", "smoke")
+_SHORT = (
+    *SETTINGS,
+    "recipe",
+    "weights",
+    "modifiers",
+    "schedules",
+    "extra_views",
+    "epochs",
+    "smoke",
+    "dry_run",
+)
 
 
 def main(
@@ -66,6 +76,7 @@ def main(
     precision: str | None = None,
     threads: int | None = None,
     smoke: bool = False,
+    dry_run: bool = False,
     out: Path | None = None,
     epochs: float | None = None,
     changes: Changes = NO_CHANGES,
@@ -119,6 +130,7 @@ def main(
         precision: fp32, or bf16 (autocast).
         threads: of torch on the CPU.
         smoke: shrink the run to its smallest form first.
+        dry_run: say what the run costs, in operations, memory and hours on some GPUs, and train nothing.
         out: run directory; by default runs/<recipe>-s<seed>, or that with -smoke.
     """
     # only now, so that --help answers at once: these load torch
@@ -166,6 +178,11 @@ def main(
     folder = out or Path("runs") / f"{config.recipe}-s{config.seed}{'-smoke' if smoke else ''}"
     if changes.show:
         changes.print({"out": str(folder), "track": list(track), **as_table(config, base)}, leave_out=_SHORT)
+        return
+    if dry_run:
+        from pretrain.cost import in_words, step_cost
+
+        print(f"{folder}\n{in_words(config, step_cost(config))}")
         return
     check_place(folder)
     if config.encoder is not None and config.learning_rate > _HIGHEST_TO_FINE_TUNE:
