@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -72,25 +73,39 @@ def step_cost(config: TrainConfig) -> Cost:
 
 def in_words(config: TrainConfig, cost: Cost) -> str:
     """Say what a run costs: parameters, operations, memory, and hours on some GPUs."""
-    seconds = config.steps * cost.operations / SHARE_OF_PEAK
     hours = ", ".join(
-        f"{seconds / peak / 3600:.3g} h on one {name}" for name, peak in PEAKS[config.precision].items()
+        f"{_duration(config.steps * cost.operations / (SHARE_OF_PEAK * peak))} on one {name}"
+        for name, peak in PEAKS[config.precision].items()
     )
     at_once = config.batch_size // config.accumulate
-    whole = (cost.kept + cost.activations) / 2**30
     return "\n".join(
         [
             f"parameters:  {cost.parameters / 1e6:.1f} million",
-            f"operations:  {cost.operations / 1e12:.3g} TFLOP a step of {config.batch_size:,} pairs, "
-            f"{cost.operations / config.batch_size / 1e9:.3g} GFLOP a pair, forward and backward",
-            f"memory:      {whole:.3g} GiB at least: {cost.kept / 2**30:.3g} for weights, gradients and "
-            f"moments, {cost.activations / 2**30:.3g} for activations of {at_once:,} pairs",
+            f"operations:  {_scaled(cost.operations, 1000, 'FLOP')} a step of {config.batch_size:,} pairs, "
+            f"{_scaled(cost.operations / config.batch_size, 1000, 'FLOP')} a pair, forward and backward",
+            f"memory:      {_scaled(cost.kept + cost.activations, 1024, 'B')} at least: "
+            f"{_scaled(cost.kept, 1024, 'B')} for weights, gradients and moments, "
+            f"{_scaled(cost.activations, 1024, 'B')} for activations of {at_once:,} pairs",
             f"time:        {config.steps:,} steps, {config.steps * config.batch_size:,} pairs: {hours}, at "
             f"{100 * SHARE_OF_PEAK:.0f} % of its peak in {config.precision}",
             f"Counted on {max(_PAIRS)} pairs with captions of {CAPTION_TOKENS} tokens and extended by "
             "arithmetic: a training that waits for its data takes longer. Nothing was trained.",
         ]
     )
+
+
+def _scaled(value: float, step: int, unit: str) -> str:
+    """Write a number with the prefix that leaves it below ``step``: 1000, or 1024 for bytes."""
+    prefixes = ("", "k", "M", "G", "T", "P", "E")
+    place = min(int(math.log(max(value, 1), step)), len(prefixes) - 1)
+    binary = "i" if step == 1024 and place else ""
+    return f"{value / step**place:.3g} {prefixes[place].upper() if binary else prefixes[place]}{binary}{unit}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return "less than a minute"
+    return f"{seconds / 60:.0f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import torch
 from crossgap.datasets.bad import BadSamples
 from crossgap.datasets.scenes.options import SceneOptions, is_scenes
 from crossgap.errors import InputError
-from crossgap.files import read_json, write_json
+from crossgap.files import read_json, read_lines, write_json
 from crossgap.progress import told
 from crossgap.provenance import commit, config_hash, versions
 from crossgap.settings.same import check_same
@@ -26,8 +26,10 @@ from pretrain.cost import memory_named
 from pretrain.data.pairs import TrainingPairs, load_pairs, shards_of
 from pretrain.data.resampled import ShardStream, readers_named
 from pretrain.data.scenes import EndlessScenes, fixed_scenes
-from pretrain.labels import about_run
-from pretrain.loop import Run, Stopped
+from pretrain.labels import about_run, label_of
+from pretrain.looking.curves import CURVES, write_curves
+from pretrain.looking.summary import summary
+from pretrain.loop import VALIDATION, Run, Stopped
 from pretrain.processes import ALONE, Processes, check_shares
 from pretrain.start import Start, check_same_model, start_model
 from pretrain.terms import TERMS
@@ -268,7 +270,7 @@ def steps_of(config: TrainConfig, epochs: float) -> int:
 
 
 def train_and_say(config: TrainConfig, folder: Path, processes: Processes, track: Sequence[str]) -> None:
-    """Train, write ``result.json`` last, and print what was made; an end that was asked for says so.
+    """Train, draw the curves, write ``result.json`` last, and print what was made; an asked-for end says so.
 
     Raises:
         InputError: the loss is infinite or NaN, or the memory did not suffice.
@@ -289,6 +291,9 @@ def train_and_say(config: TrainConfig, folder: Path, processes: Processes, track
     if path.exists():
         print(f"{folder}: already finished")
         return
+    metrics = read_lines(folder / "metrics.jsonl")
+    validation = read_lines(folder / VALIDATION) if (folder / VALIDATION).exists() else []
+    write_curves(folder / CURVES, label_of(config), metrics, validation)
     write_json(
         path,
         {
@@ -299,6 +304,8 @@ def train_and_say(config: TrainConfig, folder: Path, processes: Processes, track
         },
     )
     print(f"{folder}: {result.pairs_seen} pairs in {result.seconds:.0f} s; checkpoint {result.checkpoint}")
+    print(summary(metrics, validation))
+    print(f"  curves: {folder / CURVES}")
 
 
 def why_not_longer(planned: TrainConfig, steps: int, *, reached: int) -> str | None:
