@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -20,6 +20,7 @@ from crossgap.files import read_json, read_lines, write_json
 from crossgap.progress import told
 from crossgap.provenance import commit, config_hash, versions
 from crossgap.settings.same import check_same
+from crossgap.settings.strict import hints_of
 from pretrain.checkpoint import Checkpoint, find_checkpoint, remove_leftovers
 from pretrain.config import TrainConfig
 from pretrain.cost import memory_named
@@ -201,6 +202,13 @@ def _check_config(config: TrainConfig, out: Path, reached: int) -> dict[str, Any
     if "config" not in recorded:
         raise InputError(f"{out / 'config.json'} is not the config of a training run; give another --out")
     before = dict(recorded["config"])
+    strangers = _unknown_settings(before)
+    if strangers:
+        raise InputError(
+            f"{out} was begun by another version ({recorded.get('versions')}, commit "
+            f"{recorded.get('commit')}): its config has {', '.join(strangers)}, which this one "
+            f"({versions()}, commit {commit()}) does not know; go on with that one, or give another --out"
+        )
     if config.encoder is not None:
         before.pop("model", None)  # which an earlier version wrote, though nothing was made of it
     planned = before.get("steps")
@@ -215,6 +223,18 @@ def _check_config(config: TrainConfig, out: Path, reached: int) -> dict[str, Any
         return recorded
     check_same(out, before, config.as_used())
     return recorded
+
+
+def _unknown_settings(config: Mapping[str, Any], kind: type = TrainConfig, path: str = "") -> list[str]:
+    """Name the settings of a recorded config that this version does not have."""
+    known = hints_of(kind)
+    strangers = [f"{path}{name}" for name in config if name not in known]
+    for name, value in config.items():
+        hint = known.get(name)
+        parts = [part for part in (hint, *get_args(hint)) if isinstance(part, type) and is_dataclass(part)]
+        if parts and isinstance(value, Mapping):
+            strangers += _unknown_settings(value, parts[0], f"{path}{name}.")
+    return strangers
 
 
 def _record_config(

@@ -208,9 +208,10 @@ def draw_validation(info: TrainingInfo, all_arms: Sequence[str]) -> Figure:
         for axes, (data, label) in zip(grid.flat, panels, strict=True):
             for (arm, metric, _), line in data.groupby(["arm", "metric", "seed"], sort=False):
                 place = metrics.index(metric) if metric in metrics else 0
+                style = styles[str(arm)]
                 axes.plot(
-                    line["step"], line["value"], color=styles[str(arm)].colour, marker=styles[str(arm)].marker,
-                    markersize=3, markeredgecolor="white", linewidth=1.0,
+                    line["step"], line["value"], color=style.colour, marker=style.marker, markersize=3,
+                    markeredgecolor="white", linewidth=1.0,
                     linestyle=(0, dashes[place % len(dashes)]),
                 )  # fmt: skip
             axes.set(xlabel="Training step", ylabel=label)
