@@ -178,6 +178,11 @@ class TrainConfig:
             raise InputError(f"patch_dropout={self.patch_dropout:g} with compiled: leave one of them out")
 
     @property
+    def builds_model(self) -> bool:
+        """Whether the small CLIP of ``model`` is what is trained."""
+        return self.encoder is None and self.architecture is None
+
+    @property
     def endless(self) -> bool:
         """Whether pairs are made as they are drawn, and none comes twice."""
         return is_scenes(self.data) and self.limit is None and SceneOptions.parse(self.data).pairs == 0
@@ -213,7 +218,7 @@ class TrainConfig:
     def as_used(self) -> dict[str, Any]:
         """Give the fields that play a part, as JSON: a run that does not build ``model`` has none."""
         values = self.as_json()
-        if self.encoder is not None or self.architecture is not None:
+        if not self.builds_model:
             del values["model"]
         return values
 
