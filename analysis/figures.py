@@ -31,7 +31,7 @@ from analysis.plots.neighbours import StripsInfo, draw_strips
 from analysis.plots.projection import draw_projection, projection_info
 from analysis.plots.published_figure import draw_published, published_info
 from analysis.plots.saving import Draw, Saver
-from analysis.plots.training import draw_losses, draw_temperatures, training_info
+from analysis.plots.training import draw_losses, draw_temperatures, draw_validation, training_info
 from analysis.results import Results, Within
 from analysis.sheets.provenance import measures_published
 from analysis.study import Study
@@ -185,6 +185,14 @@ def _training(study: Study) -> Iterator[Shown]:
         "Temperature of the contrastive loss during training, on a logarithmic axis, one line a seed.",
         f"Temperature of {counted(len(info.arms), 'arm')} during training",
     )
+    if not info.validation.empty:
+        yield Shown(
+            partial(draw_validation, info, study.arm_names),
+            "training-validation",
+            "Checkpoints on the validation split: the distance of the means of both modalities, and "
+            "retrieval within and across them, with features as the model gives them.",
+            f"Gap and retrieval of {counted(len(info.arms), 'arm')} during training",
+        )
 
 
 def _projections(study: Study) -> Iterator[Shown]:

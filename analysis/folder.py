@@ -17,6 +17,7 @@ from crossgap.reading.treatment import configuration
 from crossgap.records import TABLES, numeric, read_rows, read_table
 
 TRIAL_COLUMNS = ("arm", "seed", "state", "reason", "step", "seconds", "log")
+VALIDATED = "validation/"  # before a column of training that a checkpoint was measured for
 QUOTED_METRICS = ("mAP", "hit@1")  # of per_query.parquet; the others are read from rows
 
 
@@ -88,10 +89,10 @@ FRAMES = ("trials", "rows", "per_query", "neighbours", "projection", "histograms
 
 
 def read_run(folder: Path) -> Study:
-    """Read a study, or the --out folder of an evaluation.
+    """Read a study, the --out folder of an evaluation, or a training that nothing was measured of.
 
     Raises:
-        InputError: it is neither, or no row was written by the evaluation.
+        InputError: it is none of them, or no row was written by the evaluation.
     """
     if not folder.is_dir():
         raise InputError(
@@ -100,9 +101,11 @@ def read_run(folder: Path) -> Study:
     if (folder / "study.json").exists():
         return _read_study(folder)
     if not (folder / "rows.jsonl").exists():
+        if (folder / "metrics.jsonl").exists() and (folder / "config.json").exists():
+            return _read_training(folder)
         raise InputError(
-            f"{folder}: neither study.json nor rows.jsonl lies here, so it is not a study and not an "
-            "evaluated run; sweep or evaluate first, or name another folder"
+            f"{folder}: neither study.json nor rows.jsonl nor metrics.jsonl lies here, so it is not a study, "
+            "not an evaluated run and not a training; sweep, evaluate or train first, or name another folder"
         )
     rows = _read_rows([folder])
     if rows.empty:
@@ -130,6 +133,34 @@ def read_run(folder: Path) -> Study:
         training=pd.DataFrame() if training is None else training,
         **_settings((str(arm), folder) for arm in dict.fromkeys(rows["arm"])),
         **_read_tables([folder]),
+    )
+
+
+def _read_training(folder: Path) -> Study:
+    """Read a training alone: its curves, and what was trained."""
+    path = folder / "config.json"
+    document = read_object(path)
+    config = document.get("config")
+    if not isinstance(config, Mapping) or "seed" not in config:
+        raise InputError(f"{path} is not the config of a training run; name the folder of one")
+    arm, seed = str(document.get("arm", config.get("recipe", folder.name))), int(config["seed"])
+    training = _training(folder, arm, seed)
+    if training is None:
+        raise InputError(f"{folder / 'metrics.jsonl'}: no step was written into it yet; wait for the first")
+    trial = _trial(arm, seed, folder)
+    return Study(
+        name=folder.name,
+        description="A training of which nothing was measured yet: python -m crossgap.evaluate measures it.",
+        arms=(Arm(name=arm, label=str(document.get("label", arm))),),
+        baseline=None,
+        seeds=(seed,),
+        smoke=False,
+        selection="",
+        trials=pd.DataFrame([trial], columns=list(TRIAL_COLUMNS)),
+        rows=_read_rows([]),
+        training=training,
+        **_settings([(arm, folder)]),
+        **_read_tables([]),
     )
 
 
@@ -245,6 +276,13 @@ def _training(folder: Path, arm: str, seed: int) -> pd.DataFrame | None:
     if not lines:
         return None
     frame = pd.DataFrame(lines)
+    validation = folder / "validation.jsonl"
+    looked = read_lines(validation) if validation.exists() else []
+    if looked:
+        named = pd.DataFrame(looked).rename(
+            columns=lambda name: name if name == "step" else f"{VALIDATED}{name}"
+        )
+        frame = frame.merge(named, on="step", how="outer").sort_values("step", ignore_index=True)
     frame.insert(0, "arm", arm)
     frame.insert(1, "seed", seed)
     return frame

@@ -358,7 +358,7 @@ def _title(quantity: str, task: str) -> str:
 HEADER = """
 # A first map of the terms
 
-What each recipe of `pretrain/recipes.py` does at its default weight, at the size of the demo: small CLIPs (4
+What each recipe of `pretrain/recipes` does at its default weight, at the size of the demo: small CLIPs (4
 layers of width 128), 500 steps of 128 pairs of the embedded emoji, measured on the 371 concepts of the test
 split, inverted with one pseudo-token by the fast schedule. A map of where to look, not a result: the models
 are small, the seeds few, and of so many intervals some lie off zero by chance.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 from crossgap.datasets.scenes.options import is_scenes
 from crossgap.provenance import commit, versions
 from pretrain.config import TrainConfig
 from pretrain.labels import change_words, changes_of_recipe, label_of, temperature_words
-from pretrain.recipes import FINE_TUNING, RECIPES
+from pretrain.recipes import KNOWN_RECIPES
 
 _DATA = {
     "emoji": "the embedded emoji of crossgap (Noto, Apache-2.0; Twemoji, CC BY 4.0; OpenMoji, CC BY-SA 4.0; "
@@ -61,7 +62,7 @@ def model_card(
 
 
 def _recipe(config: TrainConfig) -> str:
-    if config.recipe not in RECIPES | FINE_TUNING:
+    if config.recipe not in KNOWN_RECIPES:
         return f"none ({config.recipe})"
     changed = change_words(changes_of_recipe(config))
     return f"{config.recipe}, changed: {changed}" if changed else config.recipe
@@ -71,13 +72,26 @@ def _model(config: TrainConfig, used: Mapping[str, Any]) -> str:
     """Give the sizes of the towers that were trained, be they built here or loaded."""
     vision, text = used["model"]["vision_cfg"], used["model"]["text_cfg"]
     # open_clip's own defaults, where a model's configuration leaves them out
+    texts = f"in {text.get('layers', 12)} of width {text.get('width', 512)}"
+    if text.get("hf_model_name"):
+        texts = f"by {text['hf_model_name']}"
     sizes = (
-        f"images of {vision.get('image_size', 224)} pixels in {vision.get('layers', 12)} layers of width "
-        f"{vision.get('width', 768)}, texts in {text.get('layers', 12)} of width {text.get('width', 512)}, "
+        f"images of {vision.get('image_size', 224)} pixels {_image_tower(vision)}, texts {texts}, "
         f"embedding of {used['model']['embed_dim']}; "
         f"{used['parameters']:,} parameters, {used['trained']:,} trained"
     )
+    if config.architecture is not None:
+        return f"{PurePath(config.architecture).name} from random weights: {sizes}; passes: {used['forward']}"
     if config.encoder is None:
         return f"{sizes}; shared: {config.model.shared}"
     locked = f"; locked: {' '.join(config.locked)}" if config.locked else ""
     return f"fine-tuned from {config.encoder} {config.pretrained or ''}: {sizes}{locked}"
+
+
+def _image_tower(vision: Mapping[str, Any]) -> str:
+    if vision.get("timm_model_name"):
+        return f"by timm's {vision['timm_model_name']}"
+    layers, width = vision.get("layers", 12), vision.get("width", 768)
+    if isinstance(layers, list | tuple):
+        return f"in a ResNet of {' + '.join(map(str, layers))} blocks and width {width}"
+    return f"in {layers} layers of width {width}"

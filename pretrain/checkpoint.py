@@ -41,7 +41,8 @@ class Checkpoint:
 
     ``weights`` is the model's whole state dict, ``state`` the optimizer's tensors, ``progress`` plain values
     that include ``step``, the number of updates done. ``averaged`` is the state dict of the averaged model,
-    where there is one; it is written as a model of its own, in ``ema/``, and not read back.
+    where there is one; it is written as a model of its own, in ``ema/``, and not read back. ``tokenizer``
+    writes its files beside the model's (``save_pretrained``), where it is not CLIP's.
     """
 
     open_clip_config: dict[str, Any]
@@ -49,6 +50,7 @@ class Checkpoint:
     state: dict[str, Tensor]
     progress: dict[str, Any]
     averaged: dict[str, Tensor] | None = None
+    tokenizer: Any = None
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, card: str = "") -> Path:
@@ -71,6 +73,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, card: str = "") -> Pat
         (temporary / EMA).mkdir()
         save_file(_contiguous(checkpoint.averaged), temporary / EMA / WEIGHTS_FILE)
         (temporary / EMA / CONFIG_FILE).write_text(config, "utf-8")
+    if checkpoint.tokenizer is not None:
+        for place in (temporary, temporary / EMA)[: 1 + (checkpoint.averaged is not None)]:
+            checkpoint.tokenizer.save_pretrained(place)
     if card:
         (temporary / CARD).write_text(card, "utf-8")
     files = sorted(path for path in temporary.rglob("*") if path.is_file())

@@ -17,6 +17,12 @@ Schedule = Literal["cosine", "constant"]
 Loading = Literal["memory", "indexed", "resampled"]
 Tower = Literal["image", "text"]
 
+# settings that came later, with the value that a run without them had
+_LATER = {
+    "whole_texts": False, "architecture": None, "image_size": None, "context_length": None,
+    "patch_dropout": 0.0,
+}  # fmt: skip
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -44,6 +50,9 @@ class TrainConfig:
     of the towers' blocks are computed again in the backward pass instead of kept. ``compiled``: the towers go
     through ``torch.compile``.
 
+    ``architecture`` names a model of open_clip, or a JSON file of one, that is built with random weights in
+    place of ``model``; ``image_size`` and ``context_length`` are then in place of its own.
+    ``patch_dropout`` is the share of patches that a vision transformer leaves out in training.
     ``encoder`` and ``pretrained`` name a CLIP to start from, in place of ``model`` with random weights
     (fine-tuning); ``locked`` towers are not trained.
     """
@@ -81,6 +90,10 @@ class TrainConfig:
     local_loss: bool = False
     recompute: bool = False
     compiled: bool = False
+    architecture: str | None = None
+    image_size: int | None = None
+    context_length: int | None = None
+    patch_dropout: float = 0.0
     encoder: str | None = None
     pretrained: str | None = None
     locked: tuple[Tower, ...] = ()
@@ -125,8 +138,7 @@ class TrainConfig:
                 )
         if self.ema is not None and not 0 <= self.ema < 1:
             raise InputError(f"ema={self.ema!r}: must lie in [0, 1)")
-        if self.pretrained is not None and self.encoder is None:
-            raise InputError(f"pretrained={self.pretrained!r} without an encoder: which model are they of?")
+        self._check_model()
         if self.max_bad < 0:
             raise InputError(f"max_bad={self.max_bad!r}: must not be negative")
         for name in ("learning_rate", "weight_decay", "gradient_clip"):
@@ -144,6 +156,31 @@ class TrainConfig:
             )
         if not all(0 <= beta < 1 for beta in self.betas):
             raise InputError(f"betas={self.betas!r}: must lie in [0, 1)")
+
+    def _check_model(self) -> None:
+        if self.pretrained is not None and self.encoder is None:
+            raise InputError(f"pretrained={self.pretrained!r} without an encoder: which model are they of?")
+        if self.encoder is not None and self.architecture is not None:
+            raise InputError(
+                f"encoder={self.encoder!r} and architecture={self.architecture!r}: a run starts from one of "
+                "them; leave the other out"
+            )
+        for name in ("image_size", "context_length"):
+            value = getattr(self, name)
+            if value is not None and self.architecture is None:
+                raise InputError(
+                    f"{name}={value} without an architecture; the small CLIP's own is model.{name}, and a "
+                    "model that exists keeps its own"
+                )
+        if not 0 <= self.patch_dropout < 1:
+            raise InputError(f"patch_dropout={self.patch_dropout!r}: must lie in [0, 1)")
+        if self.patch_dropout and self.compiled:
+            raise InputError(f"patch_dropout={self.patch_dropout:g} with compiled: leave one of them out")
+
+    @property
+    def builds_model(self) -> bool:
+        """Whether the small CLIP of ``model`` is what is trained."""
+        return self.encoder is None and self.architecture is None
 
     @property
     def endless(self) -> bool:
@@ -179,31 +216,32 @@ class TrainConfig:
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
     def as_used(self) -> dict[str, Any]:
-        """Give the fields that play a part, as JSON: a run that starts from a CLIP has no ``model``."""
+        """Give the fields that play a part, as JSON: a run that does not build ``model`` has none."""
         values = self.as_json()
-        if self.encoder is not None:
+        if not self.builds_model:
             del values["model"]
         return values
 
     def as_json(self) -> dict[str, Any]:
         """Give the fields as plain JSON values."""
         values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        if not self.whole_texts:  # runs that began before there was a choice can go on
-            del values["whole_texts"]
+        for name, default in _LATER.items():  # runs that began before there was a choice can go on
+            if values[name] == default:
+                del values[name]
         return values
 
 
 def smoke(config: TrainConfig) -> TrainConfig:
     """Shrink a run to its smallest form: the same path in a few seconds on one core.
 
-    Data without end stay so.
+    Data without end stay so, and a stream of shards.
     """
     return replace(
         config,
         steps=6,
         batch_size=16,
         warmup_steps=2,
-        limit=None if config.endless else 64,
+        limit=None if config.endless or config.loading == "resampled" else 64,
         log_every=2,
         checkpoint_every=3,
         model=replace(config.model, width=32, layers=2, heads=2, embed_dim=32),

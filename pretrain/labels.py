@@ -23,7 +23,7 @@ from crossgap.reading.treatment import (
     written,
 )
 from pretrain.config import TrainConfig, smoke
-from pretrain.recipes import FINE_TUNING, RECIPES, Recipe, on_scenes
+from pretrain.recipes import KNOWN_RECIPES, Recipe, on_scenes
 from pretrain.settings import TemperatureConfig
 
 _MOST = 5  # settings that a label names; config.json, the model card and the report list all of them
@@ -58,17 +58,18 @@ def label_of(config: TrainConfig, beside: TrainConfig | None = None) -> str:
         config: of the run.
         beside: of the baseline that the run is shown beside; what it has changed alike goes without saying.
     """
-    nearest = _nearest(config, RECIPES | FINE_TUNING)
+    nearest = _nearest(config, KNOWN_RECIPES)
     label, _ = _recipe_words(nearest)
     changed = {name: here for name, (_, here) in nearest.changed.items()}
     if beside is not None:
-        theirs = _nearest(beside, RECIPES | FINE_TUNING).changed
+        theirs = _nearest(beside, KNOWN_RECIPES).changed
         changed = {name: here for name, here in changed.items() if theirs.get(name, (None, None))[1] != here}
     tempered = any(name.startswith(_OF_TEMPERATURE) for name in changed)
     if tempered or label != nearest.recipe.label:
         label = f"{label}, {temperature_words(config.objective.temperature)}"
-    if "data" in changed:
-        changed["data"] = PurePath(config.data).name  # folders are in config.json
+    for place in ("data", "architecture"):
+        if place in changed:
+            changed[place] = PurePath(str(changed[place])).name  # folders are in config.json
     words = in_words(_rest(changed), _MOST)
     form = nearest.form if beside is None else ()
     return ", ".join(part for part in (label, words, *form) if part)
@@ -76,7 +77,7 @@ def label_of(config: TrainConfig, beside: TrainConfig | None = None) -> str:
 
 def description_of(config: TrainConfig) -> str:
     """Say in a sentence what a run is: the words of the recipe that it is nearest to, and what differs."""
-    nearest = _nearest(config, RECIPES | FINE_TUNING)
+    nearest = _nearest(config, KNOWN_RECIPES)
     _, said = _recipe_words(nearest)
     parts = [said]
     if any(name.startswith(_OF_TEMPERATURE) for name in nearest.changed):
@@ -99,10 +100,9 @@ def changes_of_recipe(config: TrainConfig) -> dict[str, tuple[Value, Value]]:
     A recipe on scenes has the settings that all arms share there; what the smoke form makes smaller is said.
     An unknown name is no recipe, of which nothing can be changed.
     """
-    known = RECIPES | FINE_TUNING
-    if config.recipe not in known:
+    if config.recipe not in KNOWN_RECIPES:
         return {}
-    return _nearest(config, {config.recipe: known[config.recipe]}, smallest=False).changed
+    return _nearest(config, {config.recipe: KNOWN_RECIPES[config.recipe]}, smallest=False).changed
 
 
 def arm_name(config: TrainConfig) -> str:
@@ -110,7 +110,7 @@ def arm_name(config: TrainConfig) -> str:
 
     Seeds of one arm, and they alone, have one name.
     """
-    recipe = (RECIPES | FINE_TUNING).get(config.recipe)
+    recipe = KNOWN_RECIPES.get(config.recipe)
     if recipe is not None and not differing(settings_of(recipe()), settings_of(config)):
         return config.recipe
     return f"{config.recipe}-{treatment_hash(settings_of(config))}"
@@ -170,7 +170,7 @@ def _nearest(config: TrainConfig, recipes: Mapping[str, Recipe], *, smallest: bo
     active = set(config.objective.active)
 
     def distance(known: _Form) -> tuple[int, int]:
-        changed = {name for name, _ in own ^ known.essence.items()}
+        changed = {name for name, _ in own ^ known.essence.items() if not _unbuilt(config, name)}
         if _SMALLEST in known.form:
             changed.discard("limit")  # of which that form has one of its own
         return len(changed), -len(active & set(known.config.objective.active))
@@ -178,25 +178,32 @@ def _nearest(config: TrainConfig, recipes: Mapping[str, Recipe], *, smallest: bo
     nearest = min(
         (
             known
-            for known in _forms(tuple(RECIPES | FINE_TUNING), is_scenes(config.data))
+            for known in _forms(tuple(KNOWN_RECIPES), is_scenes(config.data))
             if known.name in recipes
             and (_SMALLEST not in known.form or (smallest and known.config.steps == config.steps))
         ),
         key=distance,
     )
     changed = differing(settings_of(nearest.config), mine)
+    changed = {name: values for name, values in changed.items() if not _unbuilt(config, name)}
     if _SMALLEST in nearest.form:
         changed.pop("limit", None)
     return _Nearest(recipes[nearest.name], nearest.form, changed)
 
 
+def _unbuilt(config: TrainConfig, name: str) -> bool:
+    """Tell whether a setting is a size of the small CLIP, in whose place an architecture is built."""
+    return config.architecture is not None and name.startswith("model.")
+
+
 @cache
 def _forms(names: tuple[str, ...], scenes: bool) -> tuple[_Form, ...]:
     """Give the forms that recipes can have on scenes, or on other data."""
-    known = RECIPES | FINE_TUNING
     forms = []
     for name in names:
-        made = known[name]()
+        made = KNOWN_RECIPES[name]()
+        if scenes and made.loading != "memory":  # it reads shards, in which no scenes lie
+            continue
         worlds: dict[tuple[str, ...], TrainConfig] = {(): made}
         if scenes:
             plain = SceneOptions().name

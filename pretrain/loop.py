@@ -104,6 +104,7 @@ class Run(Updates):
             "device": str(self.device),
             "threads": torch.get_num_threads(),
             "processes": self.processes.size,
+            "forward": "packed" if self.start.why_whole is None else f"its own: {self.start.why_whole}",
         }
 
     @property
@@ -181,6 +182,7 @@ class Run(Updates):
                 "bad": self.bad.reasons,
             },
             averaged=self.state.averaged_weights(),
+            tokenizer=self.start.tokenizer_files,
         )
         card = model_card(self.config, step=self.step, amount=self.amount, used=self.used, label=self.label)
         return save_checkpoint(self.out / "checkpoints", checkpoint, card)

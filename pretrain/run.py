@@ -5,30 +5,34 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from crossgap.datasets.bad import BadSamples
 from crossgap.datasets.scenes.options import SceneOptions, is_scenes
 from crossgap.errors import InputError
-from crossgap.files import read_json, write_json
+from crossgap.files import read_json, read_lines, write_json
 from crossgap.progress import told
 from crossgap.provenance import commit, config_hash, versions
 from crossgap.settings.same import check_same
+from crossgap.settings.strict import hints_of
 from pretrain.checkpoint import Checkpoint, find_checkpoint, remove_leftovers
 from pretrain.config import TrainConfig
+from pretrain.cost import memory_named
 from pretrain.data.pairs import TrainingPairs, load_pairs, shards_of
 from pretrain.data.resampled import ShardStream, readers_named
 from pretrain.data.scenes import EndlessScenes, fixed_scenes
-from pretrain.labels import about_run
-from pretrain.loop import Run, Stopped
+from pretrain.labels import about_run, label_of
+from pretrain.looking.curves import CURVES, write_curves
+from pretrain.looking.summary import summary
+from pretrain.loop import VALIDATION, Run, Stopped
 from pretrain.processes import ALONE, Processes, check_shares
-from pretrain.start import Start, start_model
+from pretrain.start import Start, check_same_model, start_model
 from pretrain.terms import TERMS
 from pretrain.tracking import open_trackers, tracker_packages
 from pretrain.update import NonFiniteLoss
@@ -98,6 +102,11 @@ def train(
             with processes.together():
                 with told(f"making the model{f' from {config.encoder}' if config.encoder else ''}"):
                     start = start_model(config)
+                if checkpoint is not None:
+                    check_same_model(start, checkpoint.open_clip_config, out)
+                if processes.first:
+                    for note in start.notes:
+                        print(note, file=sys.stderr)
                 with told(f"reading {config.data}"):
                     data = open_data(config, start, processes, bad, checkpoint)
             if bad.reasons and processes.first:
@@ -144,8 +153,10 @@ def open_data(
     if is_scenes(config.data):
         options = SceneOptions.parse(config.data)
         if config.endless:
-            return EndlessScenes(options=options, context_length=start.context_length)
-        return fixed_scenes(options, context_length=start.context_length, limit=config.limit)
+            return EndlessScenes(options=options, context_length=start.context_length, tokens=start.tokens)
+        return fixed_scenes(
+            options, context_length=start.context_length, limit=config.limit, tokens=start.tokens
+        )
     image_size = max(config.stored_size, start.image_size)
     done: dict[str, Any] = {"step": 0, "bad": []} if checkpoint is None else checkpoint.progress
     if config.loading != "resampled":
@@ -158,6 +169,7 @@ def open_data(
             keep_in_shards=config.loading == "indexed",
             workers=config.workers,
             whole_texts=config.whole_texts,
+            tokens=start.tokens,
         )
         bad.remember(done["bad"])  # images that stay in shards are met when they are drawn
         return pairs
@@ -172,6 +184,7 @@ def open_data(
         start=done["step"],
         workers=config.workers,
         whole_texts=config.whole_texts,
+        tokens=start.tokens,
     )
 
 
@@ -189,6 +202,13 @@ def _check_config(config: TrainConfig, out: Path, reached: int) -> dict[str, Any
     if "config" not in recorded:
         raise InputError(f"{out / 'config.json'} is not the config of a training run; give another --out")
     before = dict(recorded["config"])
+    strangers = _unknown_settings(before)
+    if strangers:
+        raise InputError(
+            f"{out} was begun by another version ({recorded.get('versions')}, commit "
+            f"{recorded.get('commit')}): its config has {', '.join(strangers)}, which this one "
+            f"({versions()}, commit {commit()}) does not know; go on with that one, or give another --out"
+        )
     if config.encoder is not None:
         before.pop("model", None)  # which an earlier version wrote, though nothing was made of it
     planned = before.get("steps")
@@ -203,6 +223,18 @@ def _check_config(config: TrainConfig, out: Path, reached: int) -> dict[str, Any
         return recorded
     check_same(out, before, config.as_used())
     return recorded
+
+
+def _unknown_settings(config: Mapping[str, Any], kind: type = TrainConfig, path: str = "") -> list[str]:
+    """Name the settings of a recorded config that this version does not have."""
+    known = hints_of(kind)
+    strangers = [f"{path}{name}" for name in config if name not in known]
+    for name, value in config.items():
+        hint = known.get(name)
+        parts = [part for part in (hint, *get_args(hint)) if isinstance(part, type) and is_dataclass(part)]
+        if parts and isinstance(value, Mapping):
+            strangers += _unknown_settings(value, parts[0], f"{path}{name}.")
+    return strangers
 
 
 def _record_config(
@@ -258,14 +290,15 @@ def steps_of(config: TrainConfig, epochs: float) -> int:
 
 
 def train_and_say(config: TrainConfig, folder: Path, processes: Processes, track: Sequence[str]) -> None:
-    """Train, write ``result.json`` last, and print what was made; an end that was asked for says so.
+    """Train, draw the curves, write ``result.json`` last, and print what was made; an asked-for end says so.
 
     Raises:
-        InputError: the loss is infinite or NaN.
+        InputError: the loss is infinite or NaN, or the memory did not suffice.
         Stopped: SIGTERM came, and a checkpoint was written.
     """
     try:
-        result = train(config, folder, processes=processes, track=track)
+        with memory_named(config):
+            result = train(config, folder, processes=processes, track=track)
     except NonFiniteLoss as error:
         raise InputError(f"{error}; try a lower --learning-rate") from error
     except Stopped as error:
@@ -278,6 +311,9 @@ def train_and_say(config: TrainConfig, folder: Path, processes: Processes, track
     if path.exists():
         print(f"{folder}: already finished")
         return
+    metrics = read_lines(folder / "metrics.jsonl")
+    validation = read_lines(folder / VALIDATION) if (folder / VALIDATION).exists() else []
+    write_curves(folder / CURVES, label_of(config), metrics, validation)
     write_json(
         path,
         {
@@ -288,6 +324,8 @@ def train_and_say(config: TrainConfig, folder: Path, processes: Processes, track
         },
     )
     print(f"{folder}: {result.pairs_seen} pairs in {result.seconds:.0f} s; checkpoint {result.checkpoint}")
+    print(summary(metrics, validation))
+    print(f"  curves: {folder / CURVES}")
 
 
 def why_not_longer(planned: TrainConfig, steps: int, *, reached: int) -> str | None:

@@ -224,10 +224,10 @@ class ModelConfig:
                 raise InputError(f"model {name}={value!r}: must be at least 1")
         if self.image_size % self.patch_size:
             raise InputError(
-                f"model image_size={self.image_size} is not a multiple of patch_size={self.patch_size}"
+                f"model image_size={self.image_size} is no multiple of patch_size={self.patch_size}"
             )
         if self.width % self.heads:
-            raise InputError(f"model width={self.width} is not a multiple of heads={self.heads}")
+            raise InputError(f"model width={self.width} is no multiple of heads={self.heads}")
         if self.context_length < 3:
             raise InputError(
                 f"model context_length={self.context_length}: start, end and a token between need 3"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import torch
-from open_clip import CLIP
 from torch import Tensor, nn
 
 TABLE = "token_embedding.weight"
@@ -21,10 +21,11 @@ class TrainingState:
     Only the rows of the tokens that occur are trained, as a table of their own. The other rows get no
     gradient, and token embeddings no weight decay, so they would not move anyway: the result is that of
     training the whole table, at a fraction of its cost (49,408 rows, of which the captions of the emoji use
-    some four thousand).
+    some four thousand). With ``vocabulary_V`` None the model's own table is trained, a parameter like others.
 
     Weight decay acts on matrices only: not on biases, norms, the temperature, nor on token, position and
-    class embeddings. The temperature has the learning rate of the rest times ``temperature_rate``.
+    class embeddings, or what a timm tower calls so. The temperature has the learning rate of the rest times
+    ``temperature_rate``.
 
     ``ema`` is the decay of an average of the model's parameters over the steps, kept beside them.
 
@@ -36,8 +37,8 @@ class TrainingState:
 
     def __init__(
         self,
-        model: CLIP,
-        vocabulary_V: Tensor,
+        model: Any,
+        vocabulary_V: Tensor | None,
         *,
         weight_decay: float,
         betas: tuple[float, float],
@@ -47,13 +48,16 @@ class TrainingState:
     ) -> None:
         self.model = model
         self.extra = extra or nn.ModuleDict()
-        self.vocabulary_V = vocabulary_V.to(model.logit_scale.device)
-        table = model.token_embedding.weight
-        trained = table.requires_grad
-        table.requires_grad_(False)
-        self.table_VW = nn.Parameter(table[self.vocabulary_V].clone(), requires_grad=trained)
-        self._names = [TABLE] if trained else []
-        self.parameters = [self.table_VW] if trained else []
+        self.vocabulary_V = None if vocabulary_V is None else vocabulary_V.to(model.logit_scale.device)
+        self._names: list[str] = []
+        self.parameters: list[nn.Parameter] = []
+        if self.vocabulary_V is not None:
+            table = model.token_embedding.weight
+            trained = table.requires_grad
+            table.requires_grad_(False)
+            self.table_VW = nn.Parameter(table[self.vocabulary_V].clone(), requires_grad=trained)
+            self._names += [TABLE] * trained
+            self.parameters += [self.table_VW] * trained
         extras = ((_EXTRA + name, parameter) for name, parameter in self.extra.named_parameters())
         for name, parameter in itertools.chain(model.named_parameters(), extras):
             if parameter.requires_grad:
@@ -105,6 +109,8 @@ class TrainingState:
     def weights(self) -> dict[str, Tensor]:
         """Give the model's state dict with the trained rows of the token table in their places."""
         weights = dict(self.model.state_dict())
+        if self.vocabulary_V is None:
+            return weights
         weights[TABLE] = weights[TABLE].index_copy(0, self.vocabulary_V, self.table_VW.detach())
         return weights
 
@@ -123,8 +129,9 @@ class TrainingState:
         """Continue from what :meth:`weights` and :meth:`moments` gave; the tensors are copied."""
         self.model.load_state_dict(weights)
         self.extra.load_state_dict({name: moments[_EXTRA + name] for name in self.extra.state_dict()})
-        with torch.no_grad():
-            self.table_VW.copy_(self.model.token_embedding.weight[self.vocabulary_V])
+        if self.vocabulary_V is not None:
+            with torch.no_grad():
+                self.table_VW.copy_(self.model.token_embedding.weight[self.vocabulary_V])
         for name, average in self._averages.items():
             average.copy_(moments[_AVERAGE + name])
         for name, parameter in self._named():
@@ -137,5 +144,9 @@ class TrainingState:
         return zip(self._names, self.parameters, strict=True)
 
 
+# parts of the names of what stands for a place, a class or a query: no weight decay
+_EMBEDDINGS = ("embedding", "pos_embed", "cls_token", "reg_token", "cls_emb", "attn_pool.latent")
+
+
 def _is_decayed(name: str, parameter: Tensor) -> bool:
-    return parameter.ndim >= 2 and "embedding" not in name
+    return parameter.ndim >= 2 and not any(part in name for part in _EMBEDDINGS)

@@ -17,7 +17,7 @@ from crossgap.settings.strict import hints_of
 from pretrain.config import Tower, TrainConfig
 from pretrain.config import smoke as shrink
 from pretrain.configure import configure
-from pretrain.recipes import FINE_TUNING, RECIPES, STRONG
+from pretrain.recipes import KNOWN_RECIPES, STRONG
 from pretrain.settings import WeightSchedule
 
 # start, stop, ramp and, if wanted, fall of a weight, on the command line
@@ -28,7 +28,17 @@ SETTINGS = tuple(name for name in hints_of(TrainConfig) if name != "recipe")
 EXAMPLE = "model.width=64 objective.temperature.initial=0.05 betas=[0.9,0.95]"
 _HIGHEST_TO_FINE_TUNE = 1e-4  # of the learning rate, above which a warning is due
 # options that are other words for settings
-_SHORT = (*SETTINGS, "recipe", "weights", "modifiers", "schedules", "extra_views", "epochs", "smoke")
+_SHORT = (
+    *SETTINGS,
+    "recipe",
+    "weights",
+    "modifiers",
+    "schedules",
+    "extra_views",
+    "epochs",
+    "smoke",
+    "dry_run",
+)
 
 
 def main(
@@ -51,6 +61,7 @@ def main(
     whole_texts: bool = False,
     loading: Literal["memory", "indexed", "resampled"] | None = None,
     workers: int | None = None,
+    model: str | None = None,
     encoder: str | None = None,
     pretrained: str | None = None,
     locked: tuple[Tower, ...] | None = None,
@@ -65,6 +76,7 @@ def main(
     precision: str | None = None,
     threads: int | None = None,
     smoke: bool = False,
+    dry_run: bool = False,
     out: Path | None = None,
     epochs: float | None = None,
     changes: Changes = NO_CHANGES,
@@ -101,6 +113,9 @@ def main(
         loading: memory; indexed, the same batches with the images left in local shards; or resampled, a
             stream from any shards with constant memory, whose order is not kept.
         workers: threads (indexed) or processes (resampled; 0: none) that decode.
+        model: architecture with random weights, in place of the small one: a name of open_clip, as ViT-S-16,
+            RN50 or ViT-B-16-SigLIP, or a JSON file; sizes of the small one are settings, as --set
+            model.layers=6.
         encoder: CLIP to start from, as evaluate takes it: a name of open_clip, or a folder.
         pretrained: its tag, or a weights file.
         locked: towers that are not trained: image or text.
@@ -115,6 +130,7 @@ def main(
         precision: fp32, or bf16 (autocast).
         threads: of torch on the CPU.
         smoke: shrink the run to its smallest form first.
+        dry_run: say what the run costs, in operations, memory and hours on some GPUs, and train nothing.
         out: run directory; by default runs/<recipe>-s<seed>, or that with -smoke.
     """
     # only now, so that --help answers at once: these load torch
@@ -123,8 +139,7 @@ def main(
     from pretrain.run import steps_of, train_and_say, warn
 
     allow_pixels(max_pixels)
-    known = RECIPES | FINE_TUNING
-    base = known[check_known(recipe, known, "recipe")]()
+    base = KNOWN_RECIPES[check_known(recipe, KNOWN_RECIPES, "recipe")]()
     config = configure(base, overlaid(changes.file, {} if data is None else {"data": data}))
     if smoke:
         config = shrink(config)
@@ -133,15 +148,18 @@ def main(
         "seed": seed, "device": device, "precision": precision, "threads": threads, "semantics": semantics,
         "accumulate": accumulate, "max_bad": max_bad, "schedule": schedule,
         "validation": validation, "term_gradients": term_gradients or None,
-        "loading": loading, "workers": workers, "encoder": encoder, "pretrained": pretrained,
+        "loading": loading, "workers": workers, "architecture": model, "encoder": encoder,
+        "pretrained": pretrained,
         "locked": locked, "ema": ema, "local_loss": local_loss or None, "recompute": recompute or None,
         "compiled": compiled or None, "steps": steps, "whole_texts": whole_texts or None,
     }  # fmt: skip
     options = {name: value for name, value in options.items() if value is not None}
     if loading == "resampled":  # of which --smoke cannot take the first pairs
         options["limit"] = None
-    if encoder is not None:  # the recipe's tag is one of its own encoder
+    if encoder is not None or model is not None:  # the recipe's tag is one of its own encoder
         options.setdefault("pretrained", None)
+    if model is not None:
+        options.setdefault("encoder", None)
     if extra_views is not None:
         options["extra_augment"] = asdict(STRONG) if extra_views == "strong" else None
     options |= _in_place_of("objective.weights", config.objective.weights, weights)
@@ -160,6 +178,11 @@ def main(
     folder = out or Path("runs") / f"{config.recipe}-s{config.seed}{'-smoke' if smoke else ''}"
     if changes.show:
         changes.print({"out": str(folder), "track": list(track), **as_table(config, base)}, leave_out=_SHORT)
+        return
+    if dry_run:
+        from pretrain.cost import in_words, step_cost
+
+        print(f"{folder}\n{in_words(config, step_cost(config))}")
         return
     check_place(folder)
     if config.encoder is not None and config.learning_rate > _HIGHEST_TO_FINE_TUNE:

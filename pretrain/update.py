@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from crossgap.datasets.bad import BadSamples
 from crossgap.encoders.devices import resolve_device
+from pretrain.architectures.patch_dropout import PatchDropout
 from pretrain.config import TrainConfig
 from pretrain.data.batches import Batch, Batches
 from pretrain.data.pairs import TrainingPairs, concepts_of
@@ -18,10 +19,11 @@ from pretrain.data.resampled import ResampledBatches, ShardStream
 from pretrain.data.scenes import EndlessBatches, EndlessScenes
 from pretrain.data.semantics import with_semantics
 from pretrain.data.views import Embedder
+from pretrain.data.whole import WholeEmbedder
 from pretrain.objective import Loss, Moment, build_modules, clamp_logit_scale, evaluate_objective
 from pretrain.processes import ALONE, Processes, average, check_shares, gather_views
 from pretrain.settings import views_of
-from pretrain.start import Start, start_model
+from pretrain.start import Start, check_norms, set_training, start_model
 from pretrain.state import TrainingState
 from pretrain.terms import TERMS, Setup, TermModule
 from pretrain.terms.distillation import follow
@@ -65,28 +67,26 @@ class Updates:
         self.model = self.start.model
         self.model.logit_scale.requires_grad_(temperature.regime == "learnable")
         self.model.set_grad_checkpointing(config.recompute)
-        self.model.train().to(self.device)
-        setup = Setup(
-            self.model.visual.proj.shape[0],
-            self.model.text_projection.shape[1],
-            objective.teacher_momentum,
-            self.model.text_projection.shape[0],
-        )
+        check_norms(self.model, parts=config.accumulate * processes.size, recompute=config.recompute)
+        set_training(self.model.to(self.device), config.locked)
+        widths = self.start.widths
+        setup = Setup(widths.image, widths.embedding, objective.teacher_momentum, widths.text)
         self.modules = build_modules(objective, setup, seed=config.seed).to(self.device)
         self.teacher = self._teacher()
         kept = {"terms": self.modules} | ({} if self.teacher is None else {"teacher": self.teacher})
         self.state = TrainingState(
             self.model,
-            pairs.vocabulary_V,
+            pairs.vocabulary_V if self.start.why_whole is None else None,
             weight_decay=config.weight_decay,
             betas=config.betas,
             temperature_rate=temperature.rate,
             extra=nn.ModuleDict(kept),
             ema=config.ema,
         )
-        self.embed = Embedder(
+        whole = self.start.why_whole is not None
+        self.embed = (WholeEmbedder if whole else Embedder)(
             model=self.model,
-            table_VW=self.state.table_VW,
+            table_VW=self.start.table_VW if whole else self.state.table_VW,
             teacher=self.teacher,
             text_dropout=config.augment.text_dropout,
             seed=config.seed,
@@ -109,6 +109,7 @@ class Updates:
             "augment": config.augment,
             "seed": config.seed,
             "extra_augment": config.extra_augment,
+            "edges": self.start.tokens.edges,
         }
         if isinstance(data, ShardStream):
             self.digest, self.amount = data.digest, f"a stream of {len(data.shards):,} shards"
@@ -128,6 +129,8 @@ class Updates:
         if not any(VIEWS[view].tower == "teacher" for view in self.config.objective.views):
             return None
         teacher: nn.Module = copy.deepcopy(self.model.visual)
+        if isinstance(getattr(teacher, "patch_dropout", None), PatchDropout):
+            teacher.patch_dropout = nn.Identity()  # it sees the whole image
         return teacher.requires_grad_(False)
 
     def _schedule_temperature(self) -> None:

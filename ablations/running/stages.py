@@ -77,13 +77,14 @@ def training_key(config: TrainConfig, study: Path, own_terms: OwnTerms = NO_OWN_
     """Hash what decides a trained model.
 
     The recipe's name is left out: two arms with the same settings are the same model. What depends on files
-    that have no key of their own here (a CLIP to start from, embeddings of captions) is known in the folder
-    of its study alone; so are terms of a user's own, with what their files say.
+    that have no key of their own here (a CLIP to start from, an architecture, embeddings of captions) is
+    known in the folder of its study alone; so are terms of a user's own, with what their files say.
     """
     settings = {name: value for name, value in config.as_json().items() if name != "recipe"}
     made_by = {"torch": torch.__version__, "crossgap": crossgap.__version__}
     known = {"config": settings, "data": _data_identity(config.data), **made_by}
-    if config.encoder is not None or config.semantics is not None or config.validation is not None:
+    files = (config.encoder, config.architecture, config.semantics, config.validation)
+    if any(name is not None for name in files):
         known["study"] = str(study.resolve())
     if own_terms.names:
         known |= {"study": str(study.resolve()), "own_terms": own_terms.contents()}

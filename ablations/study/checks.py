@@ -47,9 +47,9 @@ def _check_evaluation(evaluation: EvaluationConfig, test: Dataset) -> None:
 
 
 def _check_prompts(evaluation: EvaluationConfig, arm: Arm) -> None:
-    """Count tokens and patches; of a model that is fine-tuned nothing is known before it is loaded."""
+    """Count tokens and patches; of another than the small one nothing is known before it is built."""
     model = arm.train.model
-    if arm.train.encoder is not None:
+    if not arm.train.builds_model:
         return
     for into, plan in evaluation.plans.items():
         for config in plan.configs:

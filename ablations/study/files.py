@@ -29,7 +29,7 @@ from crossgap.settings.strict import fields_of, hints_of, strict
 from pretrain.config import TrainConfig
 from pretrain.configure import configure
 from pretrain.labels import description_of, label_of
-from pretrain.recipes import FINE_TUNING, RECIPES
+from pretrain.recipes import KNOWN_RECIPES
 
 Table = Mapping[str, Any]
 
@@ -147,9 +147,8 @@ def _called(path: Path, function: str) -> Study:
 
 
 def _study(document: _Document, stem: str) -> Study:
-    known = RECIPES | FINE_TUNING
     with naming("base"):
-        check_known(document.base, known, "recipe")
+        check_known(document.base, KNOWN_RECIPES, "recipe")
     trained = _configured(_trained(document.base), document.train, "train")
     baseline = Arm(
         name=document.base,
@@ -187,18 +186,17 @@ def _study(document: _Document, stem: str) -> Study:
 
 
 def _trained(recipe: str) -> TrainConfig:
-    return replace((RECIPES | FINE_TUNING)[recipe](), threads=1)
+    return replace(KNOWN_RECIPES[recipe](), threads=1)
 
 
 def _arm(entry: _ArmEntry, document: _Document, baseline: Arm, path: str) -> Arm:
-    known = RECIPES | FINE_TUNING
     train = baseline.train
     settings = dotted(entry.train)
     label = describe(settings)
     description = "; ".join(f"{name} = {value}" for name, value in settings.items())
     if entry.recipe is not None:
         with naming(f"{path}.recipe"):
-            check_known(entry.recipe, known, "recipe")
+            check_known(entry.recipe, KNOWN_RECIPES, "recipe")
         train = _configured(_trained(entry.recipe), document.train, f"{path} with [train]")
     train = _configured(train, entry.train, f"{path}.train")
     if entry.recipe is not None:

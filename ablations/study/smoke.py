@@ -82,7 +82,7 @@ def _described(arm: Arm) -> str:
     small = smoke_training(arm.train)
     said = description_of(small) if arm.description == description_of(arm.train) else arm.description
     size = f"{small.steps} steps of {small.batch_size} pairs"
-    size += f", width {small.model.width}" if small.encoder is None else ""
+    size += f", width {small.model.width}" if small.builds_model else ""
     return f"{said}; smoke form: {size}" if said else f"smoke form: {size}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 import seaborn
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
+from analysis.folder import VALIDATED
 from analysis.plots.style import (
     DOUBLE,
     MOST_FACETS,
@@ -38,13 +39,15 @@ class TrainingInfo:
     """What the figures show.
 
     ``losses``: arm, seed, step, part ("total" or a term's name), loss (as weighted in the objective).
-    ``temperatures``: arm, seed, step, temperature.
+    ``temperatures``: arm, seed, step, temperature. ``validation``: arm, seed, step, metric, value, of
+    checkpoints on the validation split.
     """
 
     arms: tuple[str, ...]
     labels: tuple[str, ...]
     losses: pd.DataFrame
     temperatures: pd.DataFrame
+    validation: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def facets(self) -> dict[str, str]:
@@ -97,7 +100,12 @@ def training_info(training: pd.DataFrame, labels: dict[str, str]) -> TrainingInf
     temperatures = training[[*keys, "temperature"]].dropna().reset_index(drop=True)
     present = set(training["arm"])
     arms = tuple(arm for arm in labels if arm in present)
-    return TrainingInfo(arms, tuple(labels[arm] for arm in arms), long, temperatures)
+    looked = [column for column in training.columns if column.startswith(VALIDATED)]
+    validation = training[[*keys, *looked]].melt(keys, var_name="metric").dropna(subset=["value"])
+    validation["metric"] = validation["metric"].str.removeprefix(VALIDATED)
+    return TrainingInfo(
+        arms, tuple(labels[arm] for arm in arms), long, temperatures, validation.reset_index(drop=True)
+    )
 
 
 def draw_losses(info: TrainingInfo) -> Figure:
@@ -175,6 +183,46 @@ def draw_temperatures(info: TrainingInfo, all_arms: Sequence[str]) -> Figure:
         axes.set(xlabel="Training step", ylabel="Temperature τ (no unit)")
         seaborn.despine(ax=axes, left=True)
         figure.legend(handles, labels, loc="outside upper center", ncols=ncols)
+    return figure
+
+
+def draw_validation(info: TrainingInfo, all_arms: Sequence[str]) -> Figure:
+    """Draw what checkpoints are worth on the validation split: the gap, and retrieval, one line a model."""
+    styles = arm_styles(all_arms)
+    gap = info.validation["metric"].str.startswith("gap/")
+    panels = [
+        (data, label)
+        for data, label in (
+            (info.validation[gap], "Modality gap (distance of the means)"),
+            (info.validation[~gap], "Retrieval (share)"),
+        )
+        if not data.empty
+    ]
+    metrics = list(dict.fromkeys(info.validation.loc[~gap, "metric"]))
+    dashes: list[tuple[float, ...]] = [(1, 0), (4, 1.5), (1, 1), (6, 1, 1, 1), (3, 1, 1, 1, 1, 1), (8, 2)]
+    with theme():
+        names = [plain(metric.replace("/", " ")) for metric in metrics]
+        ncols = legend_columns(names or [""], DOUBLE)
+        figure = new_figure(DOUBLE, 2.5 + 0.14 * (-(-len(names) // ncols)))
+        grid = figure.subplots(1, len(panels), squeeze=False)
+        for axes, (data, label) in zip(grid.flat, panels, strict=True):
+            for (arm, metric, _), line in data.groupby(["arm", "metric", "seed"], sort=False):
+                place = metrics.index(metric) if metric in metrics else 0
+                style = styles[str(arm)]
+                axes.plot(
+                    line["step"], line["value"], color=style.colour, marker=style.marker, markersize=3,
+                    markeredgecolor="white", linewidth=1.0,
+                    linestyle=(0, dashes[place % len(dashes)]),
+                )  # fmt: skip
+            axes.set(xlabel="Training step", ylabel=label)
+            axes.set_ylim(0, 1.05 * data["value"].max() or 1)
+            seaborn.despine(ax=axes, left=True)
+        handles = [
+            Line2D([], [], color=QUIET, linestyle=(0, dashes[place % len(dashes)]))
+            for place in range(len(metrics))
+        ]
+        if handles:
+            figure.legend(handles, names, loc="outside upper center", ncols=ncols)
     return figure
 
 

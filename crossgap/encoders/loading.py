@@ -181,7 +181,7 @@ def _create(
     about = open_clip.get_pretrained_cfg(name, tag) if tag is not None else {}
     seeded_random = pretrained == "random"
     try:
-        with torch.random.fork_rng(devices=[]), _quiet(seeded_random):
+        with torch.random.fork_rng(devices=[]), quiet(seeded_random):
             torch.manual_seed(0)
             model = open_clip.create_model(
                 name,
@@ -216,7 +216,7 @@ def _mismatch(error: Exception) -> str | None:
 
 
 @contextlib.contextmanager
-def _quiet(wanted: bool) -> Iterator[None]:
+def quiet(wanted: bool) -> Iterator[None]:
     """Keep open_clip from warning that weights are random where they were asked to be."""
     logging.disable(logging.WARNING if wanted else logging.NOTSET)
     try:

@@ -72,7 +72,7 @@ class OpenClipEncoder:
         self.model = model
         self.name = name
         self.precision = precision
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self.text_tower: Any = find_text_tower(model)
         self.image_tower: Any = model.visual
         self.token_embedding = find_token_embedding(self.text_tower)
@@ -118,8 +118,8 @@ class OpenClipEncoder:
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Tokenise to int64 (B, L) at full context length; longer texts are truncated by the tokenizer."""
-        remember_long_words(self._tokenizer, texts)
-        return self._tokenizer(list(texts))
+        remember_long_words(self.tokenizer, texts)
+        return self.tokenizer(list(texts))
 
     def encode_image(self, pixels_BCHW: Tensor | Sequence[Image.Image | str | Path]) -> Tensor:
         """Encode pixels, or images (opened, or their paths), to image_BD with unit rows."""
@@ -154,8 +154,8 @@ class OpenClipEncoder:
         """
         length = self.context_length
         special = masked_ids(self.text_tower)
-        remember_long_words(self._tokenizer, template.split("{}"))
-        parts = read_template(self._tokenizer, self._frame, template, context_length=length, special=special)
+        remember_long_words(self.tokenizer, template.split("{}"))
+        parts = read_template(self.tokenizer, self._frame, template, context_length=length, special=special)
         prompt = compose(parts, self._frame, num_tokens=num_tokens, context_length=length, text=template)
         how = pooling(self.text_tower)
         pooled = pooled_positions(how, prompt.tokens_L[None])
@@ -265,7 +265,7 @@ class OpenClipEncoder:
 
     def _fingerprint(self) -> str:
         digest = hashlib.sha256()
-        tokenizer = type(self._tokenizer).__name__
+        tokenizer = type(self.tokenizer).__name__
         about: dict[str, Any] = {
             "preprocess": self._preprocess_config,
             "tokenizer": tokenizer,

@@ -7,7 +7,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import huggingface_hub
 import open_clip
@@ -60,6 +60,13 @@ def require_repository(repository: str) -> None:
             f"{HF_CONFIG_NAME} and {' or '.join(files)} of {ENDPOINT}/{repository} elsewhere into one "
             "folder, and give that as --encoder"
         )
+
+
+def why_no_hub_files(source: str, files: Sequence[str]) -> str | None:
+    """Say in words why none of some files of the hub can be had; None if one can, or it is a folder here."""
+    if Path(source).is_dir() or _is_cached(source, files) or answers(ENDPOINT):
+        return None
+    return f"which is not on this machine, and {ENDPOINT} does not answer"
 
 
 def _is_cached(repository: str, files: Sequence[str]) -> bool:

@@ -3,6 +3,7 @@
 #
 #   examples/cluster/one-node.sh                      # as below
 #   PROCESSES=2 examples/cluster/one-node.sh --device cpu --smoke
+#   DATA='shards/cc3m/{00000..00331}.tar' examples/cluster/one-node.sh --recipe cc3m-112-clip
 set -euo pipefail
 
 PYTHON=${PYTHON:-python}

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pretrain.data.tokens import CLIPS_EDGES, Edges
 from pretrain.settings import AugmentConfig
 
 
@@ -92,29 +93,32 @@ def drop_words(
     generator: torch.Generator,
     *,
     place: Place | None = None,
+    edges: Edges = CLIPS_EDGES,
 ) -> tuple[Tensor, Tensor]:
     """Leave out each token between start and end with a probability; at least one stays.
 
     [0] Wei & Zou, 2019, arXiv 1901.11196 (random deletion), on tokens instead of words.
 
     Args:
-        ids_BL: token ids; the first of a row is the start, the last of its length the end.
+        ids_BL: token ids.
         lengths_B: number of tokens of each row.
         probability: in [0, 1].
         generator: on the CPU.
+        edges: how many of a row's first tokens are the start, how many of its last the end, and the padding.
 
     Returns:
-        Ids of the same shape, zeros after the end, and the new lengths.
+        Ids of the same shape, padding after the end, and the new lengths.
     """
     places_L = torch.arange(ids_BL.shape[1])
     draws_BL = uniform(ids_BL.shape[1], count=len(ids_BL), place=place, generator=generator, by_row=True)
-    inner_BL = (places_L > 0) & (places_L < lengths_B[:, None] - 1)
+    inner_BL = (places_L >= edges.start) & (places_L < lengths_B[:, None] - edges.end)
     survivor_B1 = draws_BL.masked_fill(~inner_BL, -1).argmax(1, keepdim=True)
     dropped_BL = inner_BL & (draws_BL < probability) & (places_L != survivor_B1)
     kept_BL = (places_L < lengths_B[:, None]) & ~dropped_BL
     order_BL = kept_BL.int().argsort(stable=True, dim=1, descending=True)
     shorter_B = kept_BL.sum(1)
-    return ids_BL.gather(1, order_BL).masked_fill(places_L >= shorter_B[:, None], 0), shorter_B
+    padded_BL = places_L >= shorter_B[:, None]
+    return ids_BL.gather(1, order_BL).masked_fill(padded_BL, edges.padding), shorter_B
 
 
 def uniform(

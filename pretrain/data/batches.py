@@ -14,6 +14,7 @@ from crossgap.errors import InputError
 from pretrain.data.augment import Place, drop_words, random_view, uniform
 from pretrain.data.pairs import TrainingPairs, concepts_of
 from pretrain.data.streams import stream
+from pretrain.data.tokens import CLIPS_EDGES, Edges
 from pretrain.settings import AugmentConfig
 
 
@@ -69,7 +70,8 @@ class ViewMaker:
 
     Crops and dropped words come from separate streams, and each view has its own: an objective without second
     views sees exactly the first views of one that has them. Views of images after the first are made by
-    ``extra_augment`` where it is not None. ``batch_size`` is that of all processes.
+    ``extra_augment`` where it is not None. ``batch_size`` is that of all processes; ``edges`` is what the
+    tokenizer puts around the words of a caption.
     """
 
     batch_size: int
@@ -77,6 +79,7 @@ class ViewMaker:
     augment: AugmentConfig
     seed: int
     extra_augment: AugmentConfig | None = None
+    edges: Edges = CLIPS_EDGES
 
     def make(self, drawn: Drawn, parts: Collection[str], step: int) -> Batch:
         """Make the named parts."""
@@ -121,7 +124,8 @@ class ViewMaker:
 
     def _fewer_words(self, text: Captions, place: Place, step: int, name: str) -> Captions:
         generator = stream(self.seed, name, step)
-        return Captions(*drop_words(*text, self.augment.drop_words, generator, place=place))
+        share = self.augment.drop_words
+        return Captions(*drop_words(*text, share, generator, place=place, edges=self.edges))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from open_clip import SimpleTokenizer
 from torch import Tensor
 
 from crossgap.datasets.bad import BadSamples
@@ -16,10 +15,10 @@ from crossgap.datasets.emoji import embedded_shards
 from crossgap.datasets.readers.packed import is_plain_file
 from crossgap.datasets.readers.shards import Sample, expand_shards, read_shards
 from crossgap.datasets.scenes.options import is_scenes
-from crossgap.encoders.long_words import remember_long_words
 from crossgap.errors import InputError
 from pretrain.data.images import ImagesInMemory, ImagesInShards, square
 from pretrain.data.shards import manifest_shards
+from pretrain.data.tokens import Tokens, clip_tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +62,7 @@ def load_pairs(
     keep_in_shards: bool = False,
     workers: int = 1,
     whole_texts: bool = False,
+    tokens: Tokens | None = None,
 ) -> TrainingPairs:
     """Decode and tokenise a data set.
 
@@ -77,6 +77,7 @@ def load_pairs(
             that are not packed. The batches are the same.
         workers: threads that then decode.
         whole_texts: a ``.txt`` part is one caption, not one a line.
+        tokens: what makes captions token ids; by default CLIP's tokenizer.
 
     Raises:
         InputError: no pair, shards whose images cannot stay there, more bad samples than ``bad`` tolerates,
@@ -114,6 +115,7 @@ def load_pairs(
         concepts,
         context_length=context_length,
         digest=digest.hexdigest(),
+        tokens=tokens,
     )
 
 
@@ -124,16 +126,18 @@ def pairs_of(
     *,
     context_length: int,
     digest: str,
+    tokens: Tokens | None = None,
 ) -> TrainingPairs:
     """Put images and what is said of each together, and tokenise each caption once."""
+    tokens = tokens or clip_tokens(context_length)
     told = [caption for of_image in captions for caption in of_image]
     distinct = sorted(set(told))
     place = {caption: index for index, caption in enumerate(distinct)}
-    tokenize = SimpleTokenizer(context_length=context_length)
-    remember_long_words(tokenize, distinct)
-    ids_ML = tokenize(distinct)
-    lengths_M = ids_ML.argmax(1) + 1  # the end-of-text token has the highest id
-    vocabulary_V, indices_ML = ids_ML.unique(return_inverse=True)
+    ids_ML, lengths_M = tokens(distinct)
+    if tokens.vocabulary is None:
+        vocabulary_V, indices_ML = ids_ML.unique(return_inverse=True)
+    else:
+        vocabulary_V, indices_ML = torch.arange(tokens.vocabulary), ids_ML
     count_N = torch.tensor([len(of_image) for of_image in captions])
     return TrainingPairs(
         images=images,

@@ -18,18 +18,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from open_clip import SimpleTokenizer
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from crossgap.datasets.bad import BadSamples
 from crossgap.datasets.readers.shards import Sample, scan_shard
-from crossgap.encoders.long_words import remember_long_words
 from crossgap.errors import InputError
 from pretrain.data.augment import Place
 from pretrain.data.batches import Batch, Captions, Drawn, ViewMaker
 from pretrain.data.images import pixels_of, square
 from pretrain.data.streams import stream_seed
+from pretrain.data.tokens import Tokens, clip_tokens
 from pretrain.settings import VOCABULARY
 
 BUFFER = 1000  # encoded samples that a worker shuffles
@@ -44,7 +43,7 @@ class ShardStream:
 
     ``start`` is the step from which a run goes on, ``share`` the pairs a step of this process, ``rank`` its
     number; ``workers`` 0 reads in the process itself; with ``whole_texts`` a ``.txt`` part is one
-    caption.
+    caption; ``tokens`` makes captions token ids (None: CLIP's tokenizer).
     """
 
     shards: tuple[str, ...]
@@ -57,6 +56,7 @@ class ShardStream:
     workers: int
     buffer: int = BUFFER
     whole_texts: bool = False
+    tokens: Tokens | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -67,7 +67,8 @@ class ShardStream:
     @property
     def vocabulary_V(self) -> Tensor:
         """All tokens: which of them occur is not known beforehand."""
-        return torch.arange(VOCABULARY)
+        own = None if self.tokens is None else self.tokens.vocabulary
+        return torch.arange(VOCABULARY if own is None else own)
 
 
 class _Pairs(NamedTuple):
@@ -100,8 +101,10 @@ class _Reader(IterableDataset[Any]):
         info = get_worker_info()
         key = ("shards", given.start, given.rank, 0 if info is None else info.id)
         draws = random.Random(stream_seed(given.seed, *key))
-        tokenize = SimpleTokenizer(context_length=given.context_length)
-        its_own = dict(tokenize.cache)  # it remembers each word that it met: without end in a stream
+        tokens = given.tokens or clip_tokens(given.context_length)
+        tokenizer: Any = tokens.tokenizer
+        # CLIP's tokenizer remembers each word that it met: without end in a stream
+        its_own = dict(getattr(tokenizer, "cache", {}))
         rows: list[tuple[Tensor, str, str, str | None]] = []
         while True:
             usable = False
@@ -120,10 +123,10 @@ class _Reader(IterableDataset[Any]):
                 concept = found.meta.get("concept", found.meta.get("label"))
                 rows.append((pixels_of(image), first, others[0] if others else first, concept))
                 if len(rows) == given.share:
-                    yield _together(rows, tokenize)
+                    yield _together(rows, tokens)
                     rows = []
-                    if len(tokenize.cache) > WORDS:
-                        tokenize.cache = dict(its_own)
+                    if its_own and len(tokenizer.cache) > WORDS:
+                        tokenizer.cache = dict(its_own)
             if not usable:
                 yield _Refused(f"no pair of image and caption in any of {len(given.shards)} shards")
                 return
@@ -226,17 +229,17 @@ def readers_named() -> Iterator[None]:
         raise InputError(f"reading the shards failed: {error}") from error
 
 
-def _together(rows: list[tuple[Tensor, str, str, str | None]], tokenize: SimpleTokenizer) -> _Pairs:
+def _together(rows: list[tuple[Tensor, str, str, str | None]], tokens: Tokens) -> _Pairs:
     images, firsts, others, concepts = zip(*rows, strict=True)
-    remember_long_words(tokenize, [*firsts, *others])
-    ids_BL, other_ids_BL = tokenize(list(firsts)), tokenize(list(others))
+    ids_BL, lengths_B = tokens(firsts)
+    other_ids_BL, other_lengths_B = tokens(others)
     known = [concept for concept in concepts if concept is not None]
     return _Pairs(
         images_BHWC=torch.stack(images),
         ids_BL=ids_BL,
-        lengths_B=ids_BL.argmax(1) + 1,
+        lengths_B=lengths_B,
         other_ids_BL=other_ids_BL,
-        other_lengths_B=other_ids_BL.argmax(1) + 1,
+        other_lengths_B=other_lengths_B,
         same_B=torch.tensor([first == other for first, other in zip(firsts, others, strict=True)]),
         concept_B=torch.tensor([_number(name) for name in known]) if len(known) == len(rows) else None,
     )

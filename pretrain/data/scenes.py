@@ -28,6 +28,7 @@ from pretrain.data.images import ImagesInMemory
 from pretrain.data.pairs import TrainingPairs, pairs_of
 from pretrain.data.semantics import WordVectors
 from pretrain.data.streams import stream_seed
+from pretrain.data.tokens import Tokens
 
 _SPLIT = "train"
 _PIECE = 1024  # scenes that are painted at a time into memory
@@ -36,10 +37,14 @@ _COMPARED = 4000  # scenes by whose captions words are weighed, where a term com
 
 @dataclass(frozen=True, kw_only=True)
 class EndlessScenes:
-    """The training scenes of a world, each seen once."""
+    """The training scenes of a world, each seen once.
+
+    ``tokens`` makes captions token ids (None: CLIP's tokenizer, of whose ids those that can occur count).
+    """
 
     options: SceneOptions
     context_length: int
+    tokens: Tokens | None = None
 
     @property
     def digest(self) -> str:
@@ -49,12 +54,21 @@ class EndlessScenes:
     @property
     def vocabulary_V(self) -> Tensor:
         """The token ids that captions can hold."""
+        if self._all is not None:
+            return torch.arange(self._all)
         return torch.tensor(sorted(SceneTokenizer.ids_of_all()))
 
     @cached_property
-    def tokenizer(self) -> SceneTokenizer:
+    def tokenizer(self) -> Callable[[Sequence[str]], Captions]:
         """What makes captions token ids."""
+        if self.tokens is not None and not isinstance(self.tokens.tokenizer, SimpleTokenizer):
+            tokens = self.tokens
+            return lambda captions: Captions(*tokens(captions))
         return SceneTokenizer(self.context_length, self.vocabulary_V)
+
+    @property
+    def _all(self) -> int | None:
+        return None if self.tokens is None else self.tokens.vocabulary
 
     @cached_property
     def semantics(self) -> Callable[[Sequence[str]], Tensor]:
@@ -64,13 +78,16 @@ class EndlessScenes:
         return words.of
 
 
-def fixed_scenes(options: SceneOptions, *, context_length: int, limit: int | None = None) -> TrainingPairs:
+def fixed_scenes(
+    options: SceneOptions, *, context_length: int, limit: int | None = None, tokens: Tokens | None = None
+) -> TrainingPairs:
     """Paint the first training scenes of a world into memory, and caption them.
 
     Args:
         options: the world; ``pairs`` says how many.
         context_length: captions are cut to so many tokens.
         limit: no more scenes than this; of a world without end so many.
+        tokens: what makes captions token ids; by default CLIP's tokenizer.
     """
     count = min(number for number in (options.pairs, limit) if number)
     images_NHWC = torch.empty((count, SIDE, SIDE, 3), dtype=torch.uint8)
@@ -90,6 +107,7 @@ def fixed_scenes(options: SceneOptions, *, context_length: int, limit: int | Non
         objects,
         context_length=context_length,
         digest=hashlib.sha256(f"{digest_of(options)} {count}".encode()).hexdigest(),
+        tokens=tokens,
     )
 
 

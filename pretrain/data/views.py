@@ -13,6 +13,7 @@ from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
+from pretrain.architectures.patch_dropout import PatchDropout
 from pretrain.data.batches import Batch, Captions
 from pretrain.data.streams import stream
 from pretrain.terms.views import VIEWS, Tower, View, Views
@@ -60,16 +61,15 @@ class Embedder:
                     states[key] = self._states(batch, view, step)
                 embedded = states[key]
                 if view.level != "state":
-                    embedded = embedded @ self._projection(view.tower)
+                    embedded = self._project(embedded, view.tower)
                 if view.level == "unit":
                     embedded = F.normalize(embedded, dim=-1)
             views[name] = embedded.float() if embedded.dtype == torch.bfloat16 else embedded
         return views
 
-    def _projection(self, tower: Tower) -> Tensor:
-        visual, text = self.model.visual.proj, self.model.text_projection
-        projection: Tensor = visual if tower == "image" else text
-        return projection
+    def _project(self, states: Tensor, tower: Tower) -> Tensor:
+        projection: Tensor = self.model.visual.proj if tower == "image" else self.model.text_projection
+        return states @ projection
 
     def _states(self, batch: Batch, view: View, step: int) -> Tensor:
         if view.tower in ("text", "dropout"):
@@ -78,9 +78,15 @@ class Embedder:
         if view.tower == "teacher":
             assert self.teacher is not None
             with torch.no_grad():
-                return self._tower(image_states)(self.teacher, self._colours(pixels))
-        states = self._tower(image_states)(self.model.visual, self._colours(pixels.flatten(0, -4)))
+                return self._image_states(self.teacher, self._colours(pixels))
+        patches = getattr(self.model.visual, "patch_dropout", None)
+        if isinstance(patches, PatchDropout):
+            patches.draw_for(step, view.part, batch.first_row * pixels[0].shape[:-3].numel())
+        states = self._image_states(self.model.visual, self._colours(pixels.flatten(0, -4)))
         return states.unflatten(0, pixels.shape[:-3])
+
+    def _image_states(self, visual: VisionTransformer, pixels_BCHW: Tensor) -> Tensor:
+        return self._tower(image_states)(visual, pixels_BCHW)
 
     def _colours(self, pixels_BCHW: Tensor) -> Tensor:
         colours = torch.tensor([list(self.mean), list(self.std)], device=pixels_BCHW.device)

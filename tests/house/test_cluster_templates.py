@@ -10,11 +10,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from crossgap.files import read_json
+from pretrain.recipes import LARGE
 from pretrain.train import main
 from tests.training_shards import write_shard
 
@@ -89,6 +92,19 @@ def test_every_option_of_the_templates_exists() -> None:
                     assert not option.startswith("--") or re.search(rf"{option}\b", launcher), option
                 found += 1
     assert found == len(TEMPLATES)
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
+def test_a_template_shows_a_recipe_of_its_size_with_the_options_that_it_gives(template: Path) -> None:
+    (name,) = re.findall(r"^# .*--recipe (\S+)", template.read_text(), re.M)
+    (words,) = (words for words in commands(template) if "pretrain.train" in words)
+    given = words[words.index("pretrain.train") + 1 :]
+    settings: dict[str, Any] = {"data": "x.tar"}
+    for option, setting, kind in (("--loading", "loading", str), ("--workers", "workers", int)):
+        if option in given:
+            settings[setting] = kind(given[given.index(option) + 1])
+    config = replace(LARGE[name](), precision=given[given.index("--precision") + 1], **settings)
+    assert config.batch_size % (4 * 4) == 0  # parts of four nodes with four GPUs each
 
 
 @pytest.mark.parametrize("template", BATCH, ids=lambda path: path.name)

@@ -36,8 +36,9 @@ OPTIONS = {
         "recipe", "data", "steps", "batch_size", "learning_rate", "schedule", "weights", "modifiers",
         "schedules", "extra_views", "semantics", "accumulate", "max_bad", "max_pixels", "whole_texts",
         "validation", "term_gradients",
-        "loading", "workers", "encoder", "pretrained", "locked", "ema", "local_loss", "recompute", "compiled",
-        "track", "seed", "device", "precision", "threads", "smoke", "out", "epochs", "changes",
+        "loading", "workers", "model", "encoder", "pretrained", "locked", "ema", "local_loss", "recompute",
+        "compiled", "track", "seed", "device", "precision", "threads", "smoke", "dry_run", "out", "epochs",
+        "changes",
     },
     "pretrain.prepare": {
         "data", "out", "per_shard", "image_size", "limit", "max_bad", "max_pixels", "whole_texts",

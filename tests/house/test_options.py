@@ -21,7 +21,7 @@ from pretrain import run as running
 from pretrain import train as training
 from pretrain.config import TrainConfig
 from pretrain.configure import configure
-from pretrain.recipes import FINE_TUNING, RECIPES
+from pretrain.recipes import KNOWN_RECIPES, RECIPES
 from pretrain.settings import ObjectiveConfig, TemperatureConfig, WeightSchedule
 from tests.training_shards import small_config, write_shard
 
@@ -77,16 +77,15 @@ def test_an_entry_that_is_nothing_leaves_its_mapping() -> None:
 @pytest.mark.parametrize("name", SOME)
 @pytest.mark.parametrize("other", SOME)
 def test_any_config_is_made_again_from_its_table_and_any_other(name: str, other: str) -> None:
-    known = RECIPES | FINE_TUNING
     config = replace(
-        known[name](),
+        KNOWN_RECIPES[name](),
         objective=replace(
-            known[name]().objective,
+            KNOWN_RECIPES[name]().objective,
             weights={"clip": 1.0, "mmd": 0.5},
             schedules={"mmd": WeightSchedule(start=0.5)},
         ),
     )
-    base = replace(known[other](), recipe=name)
+    base = replace(KNOWN_RECIPES[other](), recipe=name)
     document = yaml.safe_load(write_yaml(as_table(config, base)))
     assert changed(base, dotted(document)) == config
 

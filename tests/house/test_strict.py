@@ -18,16 +18,16 @@ from crossgap.errors import InputError
 from crossgap.evaluation.plan import EvaluationConfig
 from crossgap.settings.strict import strict
 from pretrain.config import TrainConfig
-from pretrain.recipes import FINE_TUNING, RECIPES
+from pretrain.recipes import KNOWN_RECIPES
 
 
 def through_json(value: Any) -> Any:
     return json.loads(json.dumps(asdict(value)))
 
 
-@pytest.mark.parametrize("name", [*RECIPES, *FINE_TUNING])
+@pytest.mark.parametrize("name", KNOWN_RECIPES)
 def test_every_recipe_is_read_from_its_json(name: str) -> None:
-    config = (RECIPES | FINE_TUNING)[name]()
+    config = KNOWN_RECIPES[name]()
     assert strict(config.as_json(), TrainConfig, "") == config
 
 

@@ -15,7 +15,7 @@ from crossgap.files import read_json
 from crossgap.metrics.intervals import Bootstrap
 from pretrain.config import TrainConfig, smoke
 from pretrain.labels import about_run, arm_name, changes_of_recipe, description_of, label_of
-from pretrain.recipes import FINE_TUNING, RECIPES, on_scenes
+from pretrain.recipes import KNOWN_RECIPES, RECIPES, on_scenes
 from pretrain.run import train
 from pretrain.settings import TemperatureConfig
 from tests.synthetic_study import SyntheticArm, SyntheticStudy, write_study
@@ -40,11 +40,11 @@ def test_what_the_smoke_form_makes_smaller_is_a_change_of_the_recipe() -> None:
     assert changed["model.width"] == (BASELINE.model.width, 32)
 
 
-@pytest.mark.parametrize("name", [*RECIPES, *FINE_TUNING])
+@pytest.mark.parametrize("name", KNOWN_RECIPES)
 def test_a_recipe_has_its_own_words(name: str) -> None:
-    config = (RECIPES | FINE_TUNING)[name]()
-    assert label_of(config) == (RECIPES | FINE_TUNING)[name].label
-    assert description_of(config) == (RECIPES | FINE_TUNING)[name].description
+    config = KNOWN_RECIPES[name]()
+    assert label_of(config) == KNOWN_RECIPES[name].label
+    assert description_of(config) == KNOWN_RECIPES[name].description
     assert changes_of_recipe(config) == {}
     assert arm_name(config) == name
 

@@ -25,7 +25,7 @@ from crossgap.datasets.bad import BadSamples
 from crossgap.errors import InputError
 from crossgap.files import read_json
 from pretrain.config import Loading, TrainConfig, smoke
-from pretrain.data import resampled
+from pretrain.data import resampled, tokens
 from pretrain.data.batches import Batches
 from pretrain.data.pairs import load_pairs
 from pretrain.data.resampled import ResampledBatches, ShardStream
@@ -198,7 +198,7 @@ def test_what_a_reader_remembers_of_words_is_bounded_and_changes_nothing(
     kept: list[int] = []
     tokenizers: list[Any] = []
 
-    class Watched(resampled.SimpleTokenizer):  # type: ignore[misc]
+    class Watched(tokens.SimpleTokenizer):  # type: ignore[misc]
         def __init__(self, **options: Any) -> None:
             super().__init__(**options)
             tokenizers.append(self)
@@ -211,7 +211,7 @@ def test_what_a_reader_remembers_of_words_is_bounded_and_changes_nothing(
             kept.append(len(tokenizers[-1].cache))
         return torch.cat(found)
 
-    monkeypatch.setattr(resampled, "SimpleTokenizer", Watched)
+    monkeypatch.setattr(tokens, "SimpleTokenizer", Watched)
     plain = texts()
     assert max(kept) > 100
     kept.clear()

@@ -1,56 +1,14 @@
-"""Named training runs: each is the baseline with one thing changed, and says where its numbers come from."""
+"""Named runs of the small CLIPs: each is the baseline with one thing changed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 from pretrain.config import TrainConfig
-from pretrain.settings import AugmentConfig, ObjectiveConfig, TemperatureConfig
-
-Family = Literal["host", "temperature", "intra-modal", "gap", "model", "control", "fine-tuning"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """One arm: what it changes in the baseline, and the source of its numbers. Calling it gives the config.
-
-    Args:
-        family: the kind of change, by which tables are ordered.
-        label: a few words for figures.
-        without_temperature: label and description for another temperature, where they say one.
-        description: one sentence: what is minimised or changed.
-        source: where form and default come from, and how this differs.
-        weights: terms beside the CLIP loss, or instead of it where ``clip`` is 0.
-        objective: other fields of :class:`pretrain.settings.ObjectiveConfig`.
-        model: fields of :class:`pretrain.settings.ModelConfig`.
-        train: fields of :class:`pretrain.config.TrainConfig`.
-    """
-
-    family: Family
-    label: str
-    description: str
-    source: str
-    weights: Mapping[str, float] = field(default_factory=dict)
-    objective: Mapping[str, Any] = field(default_factory=dict)
-    model: Mapping[str, Any] = field(default_factory=dict)
-    train: Mapping[str, Any] = field(default_factory=dict)
-    without_temperature: tuple[str, str] | None = None
-
-    def __call__(self) -> TrainConfig:
-        """Give the full config."""
-        known = RECIPES | FINE_TUNING
-        (name,) = (name for name, recipe in known.items() if recipe is self)
-        base = TrainConfig(recipe=name)
-        weights = {term: float(weight) for term, weight in {"clip": 1, **self.weights}.items() if weight}
-        return replace(
-            base,
-            objective=ObjectiveConfig(weights=weights, **self.objective),
-            model=replace(base.model, **self.model),
-            **self.train,
-        )
-
+from pretrain.recipes.recipe import Recipe, named, temperature
+from pretrain.settings import AugmentConfig
 
 # How models are trained on scenes, in place of what the recipes have for emoji: two to three minutes of one
 # core. Chosen on the validation split by what captions say; docs/scenes.md lists what was tried. The first
@@ -84,16 +42,11 @@ def on_scenes(config: TrainConfig, data: str = "scenes") -> TrainConfig:
     return replace(config, data=data, model=replace(config.model, **SCENES_MODEL), **settings)
 
 
-def _temperature(regime: str, initial: float, **more: float) -> dict[str, Any]:
-    config: Any = {"regime": regime, "initial": initial, **more}
-    return {"temperature": TemperatureConfig(**config)}
-
-
 STRONG = AugmentConfig(area=(0.3, 1.0), brightness=0.4, contrast=0.4, saturation=0.4)
 
 # Batch, steps, learning rate and crops of the baseline were chosen on the validation concepts of the emoji,
 # for a training of some hundred seconds on one core; all arms share them.
-RECIPES: dict[str, Recipe] = {
+_RECIPES: dict[str, Recipe] = {
     "baseline": Recipe(
         family="host",
         label="CLIP, temperature .01",
@@ -108,7 +61,7 @@ RECIPES: dict[str, Recipe] = {
         without_temperature=("SigLIP", "sigmoid loss over all pairs"),
         source="Zhai et al., 2023, arXiv 2303.15343",
         weights={"clip": 0, "siglip": 1},
-        objective=_temperature("learnable", 0.1),
+        objective=temperature("learnable", 0.1),
     ),
     "learnable": Recipe(
         family="temperature",
@@ -116,7 +69,7 @@ RECIPES: dict[str, Recipe] = {
         without_temperature=("CLIP", "CLIP loss alone"),
         description="CLIP loss alone, temperature learned from .07 (500 steps move it little)",
         source="Radford et al., 2021, arXiv 2103.00020, section 2.5",
-        objective=_temperature("learnable", 0.07),
+        objective=temperature("learnable", 0.07),
     ),
     "slow-temperature": Recipe(
         family="temperature",
@@ -124,7 +77,7 @@ RECIPES: dict[str, Recipe] = {
         without_temperature=("CLIP", "CLIP loss alone"),
         description="CLIP loss alone, temperature learned from .07 at a tenth of the learning rate",
         source="Yaras et al., 2024, arXiv 2412.07909",
-        objective=_temperature("learnable", 0.07, rate=0.1),
+        objective=temperature("learnable", 0.07, rate=0.1),
     ),
     "temperature-04": Recipe(
         family="temperature",
@@ -132,7 +85,7 @@ RECIPES: dict[str, Recipe] = {
         without_temperature=("CLIP", "CLIP loss alone"),
         description="CLIP loss alone, temperature fixed at .04",
         source="Yaras et al., 2024, arXiv 2412.07909: the ladder of fixed temperatures",
-        objective=_temperature("fixed", 0.04),
+        objective=temperature("fixed", 0.04),
     ),
     "temperature-linear": Recipe(
         family="temperature",
@@ -140,7 +93,7 @@ RECIPES: dict[str, Recipe] = {
         without_temperature=("CLIP", "CLIP loss alone"),
         description="CLIP loss alone, temperature from .01 in the first step to .05 in the last, linearly",
         source="Yaras et al., 2024, arXiv 2412.07909",
-        objective=_temperature("linear", 0.01, final=0.05),
+        objective=temperature("linear", 0.01, final=0.05),
     ),
     "temperature-cosine": Recipe(
         family="temperature",
@@ -148,7 +101,7 @@ RECIPES: dict[str, Recipe] = {
         without_temperature=("CLIP", "CLIP loss alone"),
         description="CLIP loss alone, temperature from .01 to .05 along half a cosine",
         source="after Yaras et al., 2024, arXiv 2412.07909, whose schedule is linear",
-        objective=_temperature("cosine", 0.01, final=0.05),
+        objective=temperature("cosine", 0.01, final=0.05),
     ),
     "image-image": Recipe(
         family="intra-modal",
@@ -403,40 +356,4 @@ RECIPES: dict[str, Recipe] = {
         train={"steps": 825},
     ),
 }
-
-# The paper fine-tunes CLIP B/32 on COCO at temperatures .01 and 1 and tells neither learning rate, batch nor
-# epochs; those below are ours, the same at all temperatures. Rungs between, because at 1 the model is much
-# worse within a modality too: a gain that vanishes there may vanish with the quality.
-_FINE_TUNING = {
-    "encoder": "ViT-B-32",
-    "pretrained": "openai",
-    "steps": 1000,
-    "learning_rate": 1e-5,
-    "warmup_steps": 100,
-    "augment": AugmentConfig(area=(0.9, 1.0), brightness=0, contrast=0, saturation=0),
-}
-
-
-def _rung(temperature: float) -> Recipe:
-    return Recipe(
-        family="fine-tuning",
-        label=f"fine-tuned, temperature {temperature:g}",
-        without_temperature=("fine-tuned", "CLIP B/32 fine-tuned by the CLIP loss alone"),
-        description=f"CLIP B/32 fine-tuned by the CLIP loss alone, temperature fixed at {temperature:g}",
-        source="after Mistretta et al., 2025, arXiv 2502.04263 (COCO, .01 and 1); other settings are ours",
-        objective=_temperature("fixed", temperature),
-        train=_FINE_TUNING,
-    )
-
-
-# to be given --data, and perhaps another --encoder
-FINE_TUNING: dict[str, Recipe] = {
-    "fine-tune-01": _rung(0.01),
-    "fine-tune-02": _rung(0.02),
-    "fine-tune-04": _rung(0.04),
-    "fine-tune-07": _rung(0.07),
-    "fine-tune-10": _rung(0.1),
-    "fine-tune-20": _rung(0.2),
-    "fine-tune-40": _rung(0.4),
-    "fine-tune-100": _rung(1.0),
-}
+RECIPES = named(_RECIPES)
