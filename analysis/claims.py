@@ -206,7 +206,7 @@ def _misaligned(parts: Parts, modality: str) -> Claim:
         return Asked("mAP", modality, "class_pca", over, parts.lead, minus)
 
     partner = _PARTNER[modality]
-    alone = tuple(parts.arms_of_images_alone()) if modality == "image" else ()
+    alone = tuple(parts.arms_alone(modality))
     return Claim(
         number=1,
         modality=modality,

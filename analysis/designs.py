@@ -228,14 +228,14 @@ class Parts:
             )
         ]
 
-    def arms_of_images_alone(self) -> list[str]:
-        """Name the arms that differ in their terms alone, all of which act on images."""
+    def arms_alone(self, modality: str) -> list[str]:
+        """Name the arms that differ in their terms alone, all of which act within one modality."""
         alone = []
         for arm, changed in self.changed.items():
             own = flat(self.study.configs[arm])
             active = {name for name, value in own.items() if name.startswith(WEIGHT) and _number(value) > 0}
             terms_alone = bool(changed) and all(name.startswith(WEIGHT) for name in changed)
-            if terms_alone and active and active <= self.weights(arm, "image"):
+            if terms_alone and active and active <= self.weights(arm, modality):
                 alone.append(arm)
         return alone
 

@@ -348,7 +348,7 @@ def test_findings_crosses_what_captions_say_with_recipes_as_its_plan_lists_them(
     of_mention: dict[Any, list[str]] = {}
     for arm in study.arms:
         of_mention.setdefault(SceneOptions.parse(arm.train.data).mention, []).append(arm.train.recipe)
-    assert {mention: len(recipes) for mention, recipes in of_mention.items()} == {0.3: 11, 0.0: 5, 1.0: 5}
+    assert {mention: len(recipes) for mention, recipes in of_mention.items()} == {0.3: 12, 0.0: 5, 1.0: 5}
     assert of_mention[0.0] == of_mention[1.0] == of_mention[0.3][:5]
     assert study.dataset == WORLDS["scenes"]
     elsewhere = STUDIES["findings"]("emoji")

@@ -268,7 +268,7 @@ def test_arms_of_an_earlier_version_are_named_and_not_counted(tmp_path: Path) ->
     assert alone.note == f"no arm was trained on images alone; {untold}"
 
 
-def test_a_model_of_images_alone_is_one_whose_terms_all_act_on_images(tmp_path: Path) -> None:
+def test_a_model_of_one_modality_alone_is_one_whose_terms_all_act_there(tmp_path: Path) -> None:
     base = {"clip": 0.0}
     results = judged(
         tmp_path / "study",
@@ -276,10 +276,15 @@ def test_a_model_of_images_alone_is_one_whose_terms_all_act_on_images(tmp_path: 
         SyntheticArm(name="alone", label="Alone", weights={**base, "pull": 1.0}, acts_on={"pull": "image"}),
         SyntheticArm(name="beside", label="Beside", weights={"pull": 1.0}, acts_on={"pull": "image"}),
         SyntheticArm(name="sides", label="Sides", weights={**base, "pull": 1.0}, acts_on={"pull": "both"}),
+        SyntheticArm(name="texts", label="Texts", weights={**base, "say": 1.0}, acts_on={"say": "text"}),
     )
-    alone = statement(claim(results, 1), "control", "alone")
-    assert alone.evidence is not None
-    assert alone.note == ""
+    asked = {
+        modality: statement(claim(results, 1, modality), "control", "alone") for modality in ("image", "text")
+    }
+    assert all(alone.evidence is not None and alone.note == "" for alone in asked.values())
+    assert {modality: alone.asked.minus for modality, alone in asked.items() if alone.asked} == {
+        "image": ("alone",), "text": ("texts",),
+    }  # fmt: skip
 
 
 def test_an_arm_whose_models_are_missing_is_named_and_takes_nothing_with_it(tmp_path: Path) -> None:
