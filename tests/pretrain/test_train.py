@@ -379,7 +379,7 @@ def test_bad_settings_are_refused(shard: str, tmp_path: Path, change: dict[str, 
     ("change", "message"),
     [
         ({"patch_size": 5}, "image_size=32 is no multiple of patch_size=5"),
-        ({"heads": 3}, "not a multiple of heads=3"),
+        ({"heads": 3}, "no multiple of heads=3"),
         ({"layers": 0}, "layers=0"),
         ({"context_length": 2}, "context_length=2"),
     ],
