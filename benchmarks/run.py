@@ -18,6 +18,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.encoding import encoding
 from benchmarks.fidelity import Scale, fidelity
 from benchmarks.grid import grid
 from benchmarks.inversion import speed
@@ -135,6 +136,11 @@ PARTS: dict[str, Callable[[Bench], list[Table]]] = {
         if bench.quick
         else loading(progress=bench.progress)
     ),
+    "encoding": lambda bench: (
+        encoding({"small": 64, "ViT-B-32": 8}, held=(16, 64), rounds=1, progress=bench.progress)
+        if bench.quick
+        else encoding(progress=bench.progress)
+    ),
     "scenes": lambda bench: scenes(bench.scratch, rounds=1 if bench.quick else 9),
     "studies": lambda bench: (
         studies(trials=4, steps=2, progress=bench.progress)
@@ -159,7 +165,7 @@ def main(
     Args:
         only: parts, or how their names begin: inversion, inversion-speed, inversion-memory,
             inversion-fidelity, inversion-grid, retrieval-speed, retrieval-scale, readers, pairs,
-            training, loading, scenes, studies, terms.
+            training, loading, encoding, scenes, studies, terms.
         quick: smaller forms of each part, for a look at whether all is well.
         model: run directory or checkpoint of the emoji baseline; default: the baseline is trained first.
         threads: CPU threads; default: torch's choice.

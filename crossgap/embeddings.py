@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -14,11 +16,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from crossgap.compute import DEFAULT, Compute
 from crossgap.datasets.tasks import Content, Dataset, Items
+from crossgap.encoders.open_clip import OpenClipEncoder
+from crossgap.encoders.pixels import Preprocessing, WholePreprocessing, batches_of, pixels_ahead
 from crossgap.encoders.protocol import Encoder
 from crossgap.errors import InputError
 from crossgap.files import atomic_path
-from crossgap.progress import Tick
 from crossgap.provenance import config_hash
 
 BATCH = 256  # items encoded side by side: another number would change the last bits of the features
@@ -111,6 +115,7 @@ def embed(
     *,
     cache: Path | None = None,
     progress: Callable[[int], None] | None = None,
+    compute: Compute = DEFAULT,
 ) -> Embeddings:
     """Encode items, or read them from ``cache`` when the same weights encoded the same contents before.
 
@@ -121,7 +126,7 @@ def embed(
     if path is not None and path.exists():
         values_ND = Embeddings.load(path).join(items.ids)
     else:
-        values_ND = encode_items(encoder, items, progress)
+        values_ND = encode_items(encoder, items, progress, compute=compute)
     made = Embeddings(
         ids=items.ids,
         values=values_ND,
@@ -135,25 +140,95 @@ def embed(
     return made
 
 
-@torch.no_grad()
-def encode_items(encoder: Encoder, items: Items, progress: Callable[[int], None] | None = None) -> Tensor:
-    """Return features_ND on the CPU; images are decoded batch by batch.
+def encode_items(
+    encoder: Encoder,
+    items: Items,
+    progress: Callable[[int], None] | None = None,
+    *,
+    compute: Compute = DEFAULT,
+) -> Tensor:
+    """Return features_ND on the CPU; images are decoded ahead, some batches at most.
 
     Of an item in several wordings the unit features are averaged and made a unit row again, as CLIP's prompt
     ensembles are ([0] Radford et al., 2021, arXiv 2103.00020).
+
+    Raises:
+        InputError: an image that cannot be decoded, named.
     """
-    wordings = items.wordings() if items.modality == "text" else []
-    parts = []
-    for start in range(0, len(items.ids), BATCH):
-        indices = range(start, min(start + BATCH, len(items.ids)))
-        if items.modality == "text":
-            chunk = [wordings[index] for index in indices]
-            parts.append(_encode_wordings(encoder, chunk))
-        else:
-            parts.append(encoder.encode_image(encoder.preprocess([items.image(index) for index in indices])))
-        if progress is not None:
-            progress(len(indices))
-    return torch.cat(parts).cpu()
+    (features_ND,) = encode_parts(encoder, items, [range(len(items))], progress, compute=compute)
+    return features_ND
+
+
+@torch.no_grad()
+def encode_parts(
+    encoder: Encoder,
+    items: Items,
+    parts: Sequence[range],
+    progress: Callable[[int], None] | None = None,
+    *,
+    compute: Compute = DEFAULT,
+) -> Iterator[Tensor]:
+    """Yield the features_ND of some items after the other, as :func:`encode_items` gives them.
+
+    While one part is worked on the images of the next are decoded.
+    """
+    batches = [batches_of(len(part), BATCH, part.start) for part in parts]
+    with contextlib.closing(_features(encoder, items, [*chain(*batches)], compute)) as features:
+        for part, cut in zip(parts, batches, strict=True):
+            whole_ND = torch.empty(0)
+            for batch in cut:
+                features_BD = next(features)
+                if batch.start == part.start:
+                    whole_ND = features_BD.new_empty(len(part), features_BD.shape[1])
+                whole_ND[batch.start - part.start : batch.stop - part.start] = features_BD
+                if progress is not None:
+                    progress(len(batch))
+            yield whole_ND
+
+
+def _features(
+    encoder: Encoder, items: Items, batches: Sequence[range], compute: Compute
+) -> Generator[Tensor, None, None]:
+    """Yield the features of each batch on the CPU."""
+    if items.modality == "text":
+        wordings = items.wordings()
+        for batch in batches:
+            yield _encode_wordings(encoder, [wordings[place] for place in batch]).cpu()
+        return
+    if isinstance(encoder, OpenClipEncoder):
+        preprocessing: Preprocessing = encoder.preprocessing
+    else:
+        preprocessing = WholePreprocessing(encoder.preprocess)
+    pixels = pixels_ahead(
+        items.image,
+        batches,
+        preprocessing,
+        device=encoder.device,
+        workers=compute.workers_for(encoder.device),
+    )
+    with contextlib.closing(pixels):
+        yield from _on_cpu(encoder.encode_image(pixels_BCHW) for pixels_BCHW in pixels)
+
+
+def _on_cpu(features: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Yield what is on a device on the CPU; of CUDA a batch late, so that it has the next one meanwhile."""
+    waiting: tuple[Tensor, torch.cuda.Event] | None = None
+    for features_BD in features:
+        if features_BD.device.type != "cuda":
+            yield features_BD.cpu()
+            continue
+        copied_BD, arrived = features_BD.to("cpu", non_blocking=True), torch.cuda.Event()
+        arrived.record()
+        if waiting is not None:
+            yield _waited_for(*waiting)
+        waiting = copied_BD, arrived
+    if waiting is not None:
+        yield _waited_for(*waiting)
+
+
+def _waited_for(copied_BD: Tensor, arrived: torch.cuda.Event) -> Tensor:
+    arrived.synchronize()
+    return copied_BD
 
 
 def _encode_wordings(encoder: Encoder, wordings: Sequence[tuple[str, ...]]) -> Tensor:
@@ -202,8 +277,3 @@ def describe(items: Items) -> dict[str, object]:
     """Say what was encoded, for comparison with another run: contents with their ids, and labels."""
     labels = config_hash({"labels": items.labels})
     return {"count": len(items), "contents": items.content_hash, "labels": labels}
-
-
-def encode_part(model: Encoder, items: Items, part: range, tick: Tick) -> dict[str, Tensor]:
-    """Encode some items, as a chunk to keep."""
-    return {"values": encode_items(model, items.subset(part), tick)}

@@ -6,13 +6,20 @@ python -m crossgap.encode --encoder ViT-B-32 --pretrained openai --dataset photo
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from crossgap.command import run_command
 from crossgap.files import check_place
-from crossgap.progress import ItemProgress, say_notices, told
+from crossgap.progress import ItemProgress, Tick, say_notices, told
 from crossgap.vocabulary import Precision
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from crossgap.datasets.tasks import Items
 
 
 def main(
@@ -30,6 +37,7 @@ def main(
     device: str = "auto",
     precision: Precision = "fp32",
     threads: int | None = None,
+    workers: int | None = None,
 ) -> int:
     """Encode the images and texts of a dataset's tasks to out/image.safetensors and out/text.safetensors.
 
@@ -51,16 +59,20 @@ def main(
         device: auto, cpu, cuda, ...
         precision: fp32, bf16 or fp64.
         threads: CPU threads; default: torch's choice. A run is resumed with the same number only.
+        workers: threads that decode images while the encoder works; they change no bit. Default: as many as
+            CPU threads, beside a GPU the cores but one.
     """
     # only now, so that --help answers at once: these load torch
+    from crossgap.compute import Compute
     from crossgap.datasets.load import load_dataset
     from crossgap.datasets.readers.image_formats import allow_pixels
-    from crossgap.embeddings import BATCH, Embeddings, describe, distinct_items, encode_part
+    from crossgap.embeddings import BATCH, Embeddings, describe, distinct_items, encode_parts
     from crossgap.encoders.devices import use_threads
     from crossgap.encoders.loading import load_encoder
     from crossgap.store import open_store
 
     check_place(out)
+    compute = Compute(workers=workers)
     used_threads = use_threads(threads)
     allow_pixels(max_pixels)
     with told(f"reading {dataset}, split {split}"):
@@ -84,9 +96,14 @@ def main(
             print(f"{out}: complete, nothing to do")
             return 0
         for name, items in sides.items():
+
+            def make(parts: Sequence[range], tick: Tick, items: Items = items) -> Iterator[dict[str, Tensor]]:
+                for values_ND in encode_parts(model, items, parts, tick, compute=compute):
+                    yield {"values": values_ND}
+
             made = store.rows(
                 items.ids,
-                partial(encode_part, model, items),
+                make,
                 name=name,
                 size=BATCH,
                 begin=partial(progress.start, f"encode {name}s", len(items)),

@@ -69,6 +69,7 @@ def main(
     device: str = "auto",
     precision: Precision = "fp32",
     threads: int | None = None,
+    workers: int | None = None,
     cache: Path | None = None,
     all_metrics: bool = False,
     smoke: bool = False,
@@ -119,6 +120,8 @@ def main(
         device: auto, cpu, cuda, ...
         precision: fp32, bf16 or fp64.
         threads: CPU threads; default: torch's choice.
+        workers: threads that decode images while the encoder works; they change no bit. Default: as many as
+            CPU threads, beside a GPU the cores but one.
         cache: folder of features and inversions that several outs may share; default: out/features.
         all_metrics: print every metric of gap and geometry, not the leading ones alone.
         smoke: the same path in its smallest form: 60 items of each side and 4 steps of inversion, unless
@@ -126,6 +129,7 @@ def main(
             "evaluate, smoke".
     """
     # only now, so that --help answers at once: these load torch
+    from crossgap.compute import Compute
     from crossgap.datasets.readers.image_formats import allow_pixels
     from crossgap.encoders.devices import use_threads
     from crossgap.evaluation.call import Data, Source, Wanted, answer, check_steps
@@ -161,10 +165,13 @@ def main(
         changes.print(resolved, leave_out=("routes", "probes"))
         return 0
     check_place(out)
+    compute = Compute(workers=workers)
     use_threads(threads)
     allow_pixels(max_pixels)
     choose = "preset" if preset else choose
-    result, known, missing = answer(source, data, wanted, out=out, choose=choose, cache=cache, smoke=smoke)
+    result, known, missing = answer(
+        source, data, wanted, out=out, choose=choose, cache=cache, smoke=smoke, compute=compute
+    )
     _say(result, all_metrics=all_metrics)
     if smoke:
         print(f"smoke form (limit {limit}, {steps} steps): the path works, the numbers mean nothing\n")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cache, partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from crossgap.vocabulary import Precision
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from crossgap.compute import Compute
     from crossgap.datasets.tasks import Items
     from crossgap.encoders.protocol import Encoder
     from crossgap.inversion.loop import Inverter
@@ -64,6 +65,7 @@ def main(
     device: str = "auto",
     precision: Precision = "fp32",
     threads: int | None = None,
+    workers: int | None = None,
     changes: Changes = NO_CHANGES,
 ) -> int:
     """Invert a dataset's queries: images into the text tower (OTI) or texts into the image tower (OVI).
@@ -102,12 +104,15 @@ def main(
         device: auto, cpu, cuda, ...
         precision: fp32, bf16 or fp64.
         threads: CPU threads; default: torch's choice. A run is resumed with the same number only.
+        workers: threads that decode images while the encoder works; they change no bit. Default: as many as
+            CPU threads, beside a GPU the cores but one.
     """
     if steps is not None and steps < 1:
         raise InputError(
             f"--steps must be at least 1, not {steps}: without an update there is nothing to write"
         )
     # only now, so that --help answers at once: these load torch
+    from crossgap.compute import Compute
     from crossgap.datasets.load import load_dataset
     from crossgap.datasets.readers.image_formats import allow_pixels
     from crossgap.embeddings import describe, distinct_items
@@ -115,6 +120,7 @@ def main(
     from crossgap.encoders.loading import load_encoder
 
     check_place(out)
+    compute = Compute(workers=workers)
     used_threads = use_threads(threads)
     allow_pixels(max_pixels)
     with told(f"reading {dataset}, split {split}"):
@@ -159,7 +165,7 @@ def main(
         "threads": used_threads,
     }
 
-    return _invert(out, model, items, config, settings, notices=loaded.notices)
+    return _invert(out, model, items, config, settings, compute, notices=loaded.notices)
 
 
 def _invert(
@@ -168,11 +174,12 @@ def _invert(
     items: Items,
     config: InversionConfig,
     settings: dict[str, Any],
+    compute: Compute,
     *,
     notices: Sequence[str],
 ) -> int:
     """Invert what of the items is not kept in ``out`` yet, and write the files."""
-    from crossgap.embeddings import Embeddings, encode_items
+    from crossgap.embeddings import Embeddings, encode_parts
     from crossgap.inversion.loop import Inverter
     from crossgap.provenance import config_hash
     from crossgap.store import Chunk, open_store
@@ -185,13 +192,14 @@ def _invert(
             model, into=into, configs=[config], engine=settings["engine"], compiled=settings["compiled"]
         )
 
-    def make(part: range, tick: Tick) -> dict[str, Tensor]:
-        chosen = items.subset(part)
-        targets_ND = encode_items(model, chosen)
-        (found,) = inverter().run(targets_ND, item_ids=chosen.ids, snapshots=snapshots, progress=tick)
-        kept = {f"inverted-step-{step}": values_ND for step, values_ND in found.snapshots.items()}
-        rest = {"tokens": found.tokens, "losses": found.losses, "stopped": found.stopped}
-        return {"inverted": found.features, **kept, **rest}
+    def make(parts: Sequence[range], tick: Tick) -> Iterator[dict[str, Tensor]]:
+        targets = encode_parts(model, items, parts, compute=compute)
+        for part, targets_ND in zip(parts, targets, strict=True):
+            ids = [items.ids[place] for place in part]
+            (found,) = inverter().run(targets_ND, item_ids=ids, snapshots=snapshots, progress=tick)
+            kept = {f"inverted-step-{step}": values_ND for step, values_ND in found.snapshots.items()}
+            rest = {"tokens": found.tokens, "losses": found.losses, "stopped": found.stopped}
+            yield {"inverted": found.features, **kept, **rest}
 
     with open_store(out, settings) as store, ItemProgress() as progress:
         if store is None:

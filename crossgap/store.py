@@ -89,7 +89,7 @@ class Store:
     def rows(
         self,
         ids: Sequence[str],
-        make: Callable[[range, Tick], Mapping[str, Tensor]],
+        make: Callable[[Sequence[range], Tick], Iterator[Mapping[str, Tensor]]],
         *,
         name: str,
         size: int,
@@ -98,7 +98,8 @@ class Store:
         """Return tensors with one row an id: read from whole chunks on disk, made chunk by chunk otherwise.
 
         Args:
-            make: places in ``ids``, and what counts finished items -> named tensors, a row for each place.
+            make: runs of places in ``ids``, and what counts finished items -> for each run, when it is made,
+                named tensors with a row for each place.
             name: of the folder of these chunks.
             size: items a chunk.
             begin: opens the progress with the number of items that are on disk, returns what counts more.
@@ -114,12 +115,13 @@ class Store:
         if done:
             print(f"{self._out}: {done} of {len(ids)} items are there ({name})", file=sys.stderr)
         tick = begin(done)
-        for path, part in zip(paths, parts, strict=True):
-            if path not in chunks:
-                made = {key: _own(rows) for key, rows in make(part, tick).items()}
-                chunks[path] = Chunk(tuple(ids[place] for place in part), made)
-                self._record_settings()
-                chunks[path].save(path)
+        missing = {path: part for path, part in zip(paths, parts, strict=True) if path not in chunks}
+        made = make(list(missing.values()), tick)
+        for (path, part), tensors in zip(missing.items(), made, strict=True):
+            own = {key: _own(rows) for key, rows in tensors.items()}
+            chunks[path] = Chunk(tuple(ids[place] for place in part), own)
+            self._record_settings()
+            chunks[path].save(path)
         return join([chunks[path] for path in paths], ids)
 
     def finish(self, about: Mapping[str, Any]) -> None:

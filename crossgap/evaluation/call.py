@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from crossgap.compute import Compute
 from crossgap.datasets.build import INVERSION_TEMPLATE
 from crossgap.datasets.readers.feature_files import FeatureTable, read_features
 from crossgap.datasets.tasks import Dataset
@@ -119,6 +120,7 @@ def answer(
     choose: str,
     cache: Path | None,
     smoke: bool,
+    compute: Compute,
 ) -> Answer:
     """Measure what a call asks for, and write rows and tables into ``out``.
 
@@ -130,6 +132,7 @@ def answer(
         choose: ``val``, or ``preset`` for published settings.
         cache: of features and inversions; default: in ``out``.
         smoke: mark rows as those of a smoke form.
+        compute: with what images are encoded.
 
     Raises:
         InputError: options that contradict each other, or what they name cannot be had.
@@ -165,7 +168,15 @@ def answer(
         "choose": choose,
     } | ({"smoke": True} if smoke else {})
     evaluation = _measure_all(
-        jobs, model, wanted, out=out, about=about, loaded=loaded, known=known, cache=cache or out / "features"
+        jobs,
+        model,
+        wanted,
+        out=out,
+        about=about,
+        loaded=loaded,
+        known=known,
+        cache=cache or out / "features",
+        compute=compute,
     )
     return Answer(evaluation, known, missing)
 
@@ -180,6 +191,7 @@ def _measure_all(
     loaded: Mapping[str, Dataset],
     known: str | None,
     cache: Path,
+    compute: Compute,
 ) -> Evaluation:
     """Measure every dataset that is not kept in ``out`` yet, and write rows and tables of them together.
 
@@ -212,6 +224,7 @@ def _measure_all(
             on_val=about["choose"] == "val",
             provenance=provenance,
             cache=cache,
+            compute=compute,
         )
         _say_reused(part, cache)
         parts.append(part)

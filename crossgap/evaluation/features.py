@@ -9,6 +9,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from crossgap.compute import DEFAULT, Compute
 from crossgap.datasets.readers.feature_files import FeatureTable
 from crossgap.datasets.tasks import Items
 from crossgap.embeddings import embed, feature_path
@@ -37,11 +38,16 @@ class Features:
     """Features of items by one model, or from a table; ``reused`` counts what was encoded and what read."""
 
     def __init__(
-        self, source: Encoder | FeatureTable, cache: Path | None = None, progress: Progress = silent
+        self,
+        source: Encoder | FeatureTable,
+        cache: Path | None = None,
+        progress: Progress = silent,
+        compute: Compute = DEFAULT,
     ) -> None:
         self._source = source
         self._cache = cache
         self._progress = progress
+        self._compute = compute
         self._made: dict[str, Tensor] = {}
         self.reused = {"encoded": 0, "features_read": 0}
 
@@ -59,7 +65,7 @@ class Features:
         known = cache is not None and feature_path(self._source, items, cache).exists()
         self.reused["features_read" if known else "encoded"] += 1
         tick = self._progress(f"encode {items.modality}s", len(items))
-        return embed(self._source, items, cache=cache, progress=tick).join(items.ids)
+        return embed(self._source, items, cache=cache, progress=tick, compute=self._compute).join(items.ids)
 
 
 class Inversions:

@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from crossgap.compute import Compute
 from crossgap.datasets.known.table import SPECS
 from crossgap.datasets.readers.feature_files import FeatureTable
 from crossgap.datasets.tasks import Dataset
@@ -44,6 +45,7 @@ def measure_once(
     on_val: bool,
     provenance: Provenance,
     cache: Path,
+    compute: Compute,
 ) -> Evaluation:
     """Measure a dataset and keep what was measured in ``folder``, or read what was kept there.
 
@@ -65,6 +67,7 @@ def measure_once(
             provenance=provenance,
             cache=cache,
             progress=progress.start,
+            compute=compute,
         )
     made.keep(folder, test.hash, settings_hash)
     return made

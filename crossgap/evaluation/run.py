@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from crossgap.compute import DEFAULT, Compute
 from crossgap.datasets.probes import probe_tasks
 from crossgap.datasets.readers.feature_files import FeatureTable
 from crossgap.datasets.tasks import Dataset, Task
@@ -61,6 +62,7 @@ def evaluate(
     provenance: Provenance,
     cache: Path | None = None,
     progress: Progress | None = None,
+    compute: Compute = DEFAULT,
 ) -> Evaluation:
     """Measure ``source`` on the tasks of ``test``, choosing settings on ``val``.
 
@@ -77,7 +79,7 @@ def evaluate(
     results.add(left_out)
     kinds = {task.kind for task in tasks}
 
-    features = Features(source, cache, progress)
+    features = Features(source, cache, progress, compute)
     natives = Natives(features)
     wanted = needed_parts(config.routes, kinds)
     parts = fit_parts(source, test.fit, wanted, features.of, seed=config.seed)

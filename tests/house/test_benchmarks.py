@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from benchmarks import memory, run
+from benchmarks.encoding import encoding, held_by
 from benchmarks.fidelity import Scale, fidelity
 from benchmarks.grid import grid
 from benchmarks.inversion import count_flops, speed
@@ -60,6 +61,17 @@ def test_readers_are_measured_at_every_size() -> None:
         (name, count) for count in (12, 24) for name in ("class folders", "CSV", "tar", "CoOp list")
     ]
     assert all(float(str(row["load + encode, MiB"])) >= float(str(row["load, MiB"])) for row in table.rows)
+
+
+def test_encoding_is_measured_against_loops_that_give_the_same_features() -> None:
+    speed_of, memory_of = encoding(
+        {"small": 12}, held=(8, 12), rounds=1, workers=(1,), measure=held_by, progress=silent
+    )
+    assert [row["loop"] for row in speed_of.rows] == [
+        "waits, one thread", "DataLoader, 1 workers", "ours, 1 workers",
+    ]  # fmt: skip
+    assert "equal to the bit" in speed_of.note
+    assert [row["photos"] for row in memory_of.rows] == [8, 12]
 
 
 def test_each_way_of_loading_is_measured_at_every_size_and_number_of_workers() -> None:

@@ -16,7 +16,7 @@ from crossgap.command import run_command
 
 _ENCODER = {
     "encoder", "pretrained", "dataset", "data_root", "split", "limit", "max_bad", "max_pixels", "whole_texts",
-    "out", "device", "precision", "threads",
+    "out", "device", "precision", "threads", "workers",
 }  # fmt: skip
 _INVERSION = {
     "steps", "num_tokens", "snapshots", "template", "seed", "learning_rate", "weight_decay", "init_std",
