@@ -26,10 +26,10 @@ from benchmarks.memory import forget_peak, in_fresh_process, peak, resident
 from benchmarks.tables import Cell, Table
 from benchmarks.towers import find_tower
 from crossgap.command import run_command
-from crossgap.compute import Compute
+from crossgap.compute import ENCODED, Compute
 from crossgap.datasets.load import load_dataset
 from crossgap.datasets.tasks import Items
-from crossgap.embeddings import BATCH, encode_items
+from crossgap.embeddings import encode_items
 from crossgap.encoders.open_clip import OpenClipEncoder
 from tests.reference import plain_encoding
 
@@ -71,9 +71,9 @@ def encoding(
             used = (measure or _fresh)(photos, count)
             rows.append({"photos": count, "decoded, MiB": count * 3 * 224**2 / 2**20, "peak, MiB": used})
     note = (
-        f"Above a process that has encoded a few, {max(workers)} workers. At most three batches of {BATCH} "
+        f"Above a process that has encoded a few, {max(workers)} workers. At most three batches of "
+        f"{ENCODED.least} are held, as bytes, and one as numbers."
     )
-    note += "are held, as bytes, and one as numbers."
     return [*tables, Table(title="Peak memory of encoding photos, small tower", rows=rows, note=note)]
 
 
@@ -108,7 +108,7 @@ class Photos(torch.utils.data.Dataset[Tensor]):
 @torch.no_grad()
 def data_loader_loop(encoder: OpenClipEncoder, items: Items, workers: int) -> Tensor:
     """Encode photos as open_clip's examples do."""
-    loader = DataLoader(Photos(items, encoder._transform), batch_size=BATCH, num_workers=workers)
+    loader = DataLoader(Photos(items, encoder._transform), batch_size=ENCODED.least, num_workers=workers)
     return torch.cat([F.normalize(encoder.model.encode_image(pixels), dim=-1) for pixels in loader])
 
 

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from crossgap.compute import DEFAULT, Compute
+from crossgap.compute import DEFAULT, ENCODED, Compute
 from crossgap.datasets.tasks import Content, Dataset, Items
 from crossgap.encoders.open_clip import OpenClipEncoder
 from crossgap.encoders.pixels import Preprocessing, WholePreprocessing, batches_of, pixels_ahead
@@ -24,8 +24,6 @@ from crossgap.encoders.protocol import Encoder
 from crossgap.errors import InputError
 from crossgap.files import atomic_path
 from crossgap.provenance import config_hash
-
-BATCH = 256  # items encoded side by side: another number would change the last bits of the features
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -103,9 +101,13 @@ class Embeddings:
             raise InputError(f"{path}: not a file of embeddings ({type(error).__name__}: {error})") from error
 
 
-def feature_path(encoder: Encoder, items: Items, cache: Path) -> Path:
+def feature_path(encoder: Encoder, items: Items, cache: Path, compute: Compute = DEFAULT) -> Path:
     """Name the file in ``cache`` that holds these contents as these weights encode them."""
-    key = hashlib.sha256(f"{encoder.fingerprint}:{items.content_hash}".encode()).hexdigest()[:32]
+    made_of = f"{encoder.fingerprint}:{items.content_hash}"
+    size = compute.encoded_at_once(encoder.device)
+    if size != ENCODED.least:  # which it was always, before it could be chosen
+        made_of += f":{size}"
+    key = hashlib.sha256(made_of.encode()).hexdigest()[:32]
     return cache / f"{key}.safetensors"
 
 
@@ -122,7 +124,7 @@ def embed(
     Raises:
         InputError: an image that cannot be decoded, named.
     """
-    path = None if cache is None else feature_path(encoder, items, cache)
+    path = None if cache is None else feature_path(encoder, items, cache, compute)
     if path is not None and path.exists():
         values_ND = Embeddings.load(path).join(items.ids)
     else:
@@ -172,7 +174,8 @@ def encode_parts(
 
     While one part is worked on the images of the next are decoded.
     """
-    batches = [batches_of(len(part), BATCH, part.start) for part in parts]
+    size = compute.encoded_at_once(encoder.device)
+    batches = [batches_of(len(part), size, part.start) for part in parts]
     with contextlib.closing(_features(encoder, items, [*chain(*batches)], compute)) as features:
         for part, cut in zip(parts, batches, strict=True):
             whole_ND = torch.empty(0)
@@ -193,7 +196,8 @@ def _features(
     if items.modality == "text":
         wordings = items.wordings()
         for batch in batches:
-            yield _encode_wordings(encoder, [wordings[place] for place in batch]).cpu()
+            size = compute.encoded_at_once(encoder.device)
+            yield _encode_wordings(encoder, [wordings[place] for place in batch], size).cpu()
         return
     if isinstance(encoder, OpenClipEncoder):
         preprocessing: Preprocessing = encoder.preprocessing
@@ -231,13 +235,13 @@ def _waited_for(copied_BD: Tensor, arrived: torch.cuda.Event) -> Tensor:
     return copied_BD
 
 
-def _encode_wordings(encoder: Encoder, wordings: Sequence[tuple[str, ...]]) -> Tensor:
+def _encode_wordings(encoder: Encoder, wordings: Sequence[tuple[str, ...]], size: int) -> Tensor:
     texts = [text for item in wordings for text in item]
     if len(texts) == len(wordings):
         return encoder.encode_text(encoder.tokenize(texts))
     made = [
-        encoder.encode_text(encoder.tokenize(texts[start : start + BATCH]))
-        for start in range(0, len(texts), BATCH)
+        encoder.encode_text(encoder.tokenize(texts[start : start + size]))
+        for start in range(0, len(texts), size)
     ]
     means = [part_ND.mean(dim=0) for part_ND in torch.cat(made).split([len(item) for item in wordings])]
     return F.normalize(torch.stack(means), dim=-1)

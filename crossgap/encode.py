@@ -6,7 +6,7 @@ python -m crossgap.encode --encoder ViT-B-32 --pretrained openai --dataset photo
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,9 @@ from crossgap.vocabulary import Precision
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from crossgap.compute import Compute
     from crossgap.datasets.tasks import Items
+    from crossgap.encoders.protocol import Encoder
 
 
 def main(
@@ -38,6 +40,7 @@ def main(
     precision: Precision = "fp32",
     threads: int | None = None,
     workers: int | None = None,
+    batch_size: int | None = None,
 ) -> int:
     """Encode the images and texts of a dataset's tasks to out/image.safetensors and out/text.safetensors.
 
@@ -61,18 +64,19 @@ def main(
         threads: CPU threads; default: torch's choice. A run is resumed with the same number only.
         workers: threads that decode images while the encoder works; they change no bit. Default: as many as
             CPU threads, beside a GPU the cores but one.
+        batch_size: items encoded side by side; another number rounds otherwise. Default: 256, on CUDA more as
+            its memory grows. A run is resumed with the same number only.
     """
     # only now, so that --help answers at once: these load torch
-    from crossgap.compute import Compute
+    from crossgap.compute import ENCODED, Compute
     from crossgap.datasets.load import load_dataset
     from crossgap.datasets.readers.image_formats import allow_pixels
-    from crossgap.embeddings import BATCH, Embeddings, describe, distinct_items, encode_parts
+    from crossgap.embeddings import describe, distinct_items
     from crossgap.encoders.devices import use_threads
     from crossgap.encoders.loading import load_encoder
-    from crossgap.store import open_store
 
     check_place(out)
-    compute = Compute(workers=workers)
+    compute = Compute(workers=workers, batch_size=batch_size)
     used_threads = use_threads(threads)
     allow_pixels(max_pixels)
     with told(f"reading {dataset}, split {split}"):
@@ -83,7 +87,7 @@ def main(
     sides = {name: items for name in ("image", "text") if (items := distinct_items(loaded, name)) is not None}
     with told(f"loading {encoder}"):
         model = load_encoder(encoder, pretrained, device, precision)
-    settings = {
+    settings: dict[str, object] = {
         "command": "encode",
         "encoder": model.fingerprint,
         "items": {name: describe(items) for name, items in sides.items()},
@@ -91,21 +95,39 @@ def main(
         "precision": precision,
         "threads": used_threads,
     }
+    size = compute.encoded_at_once(model.device)
+    if size != ENCODED.least:  # which it was always, before it could be chosen
+        settings["batch_size"] = size
+    return _encode(out, model, sides, settings, compute, notices=loaded.notices)
+
+
+def _encode(
+    out: Path,
+    model: Encoder,
+    sides: Mapping[str, Items],
+    settings: Mapping[str, object],
+    compute: Compute,
+    *,
+    notices: Sequence[str],
+) -> int:
+    """Encode what of the items is not kept in ``out`` yet, and write the files."""
+    from crossgap.embeddings import Embeddings, encode_parts
+    from crossgap.store import open_store
+
+    def make(items: Items, parts: Sequence[range], tick: Tick) -> Iterator[dict[str, Tensor]]:
+        for values_ND in encode_parts(model, items, parts, tick, compute=compute):
+            yield {"values": values_ND}
+
     with open_store(out, settings) as store, ItemProgress() as progress:
         if store is None:
             print(f"{out}: complete, nothing to do")
             return 0
         for name, items in sides.items():
-
-            def make(parts: Sequence[range], tick: Tick, items: Items = items) -> Iterator[dict[str, Tensor]]:
-                for values_ND in encode_parts(model, items, parts, tick, compute=compute):
-                    yield {"values": values_ND}
-
             made = store.rows(
                 items.ids,
-                make,
+                partial(make, items),
                 name=name,
-                size=BATCH,
+                size=compute.encoded_at_once(model.device),
                 begin=partial(progress.start, f"encode {name}s", len(items)),
             )
             Embeddings(
@@ -117,7 +139,7 @@ def main(
                 source=items.content_hash,
                 groups=items.groups,
             ).save(out / f"{name}.safetensors")
-        store.finish({"notices": loaded.notices})
+        store.finish({"notices": notices})
     for name, items in sides.items():
         print(f"{out / name}.safetensors: {len(items)} {name}s x {model.embed_dim}")
     return 0

@@ -70,6 +70,7 @@ def main(
     precision: Precision = "fp32",
     threads: int | None = None,
     workers: int | None = None,
+    batch_size: int | None = None,
     cache: Path | None = None,
     all_metrics: bool = False,
     smoke: bool = False,
@@ -122,6 +123,8 @@ def main(
         threads: CPU threads; default: torch's choice.
         workers: threads that decode images while the encoder works; they change no bit. Default: as many as
             CPU threads, beside a GPU the cores but one.
+        batch_size: items encoded, and items inverted, side by side, which is written into the rows: another
+            number rounds otherwise. Default: 256 and 64, on CUDA more as its memory grows.
         cache: folder of features and inversions that several outs may share; default: out/features.
         all_metrics: print every metric of gap and geometry, not the leading ones alone.
         smoke: the same path in its smallest form: 60 items of each side and 4 steps of inversion, unless
@@ -165,7 +168,7 @@ def main(
         changes.print(resolved, leave_out=("routes", "probes"))
         return 0
     check_place(out)
-    compute = Compute(workers=workers)
+    compute = Compute(workers=workers, batch_size=batch_size)
     use_threads(threads)
     allow_pixels(max_pixels)
     choose = "preset" if preset else choose

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from crossgap.compute import Compute
-    from crossgap.datasets.tasks import Items
+    from crossgap.datasets.tasks import Dataset, Items
     from crossgap.encoders.protocol import Encoder
     from crossgap.inversion.loop import Inverter
 
@@ -96,7 +96,7 @@ def main(
         init_std: standard deviation of the initial noise.
         template: prompt of OTI with {} for the pseudo-tokens; default: the dataset's.
         seed: of the per-item noise; default: 0.
-        batch_size: items optimised side by side.
+        batch_size: items optimised side by side. Default: 64, on CUDA more as its memory grows.
         target_cosine: an item stops at the first step where its cosine to the target is at least this.
         snapshots: steps whose features are kept too.
         engine: lean, tower, or auto (lean where the tower allows it).
@@ -113,9 +113,8 @@ def main(
         )
     # only now, so that --help answers at once: these load torch
     from crossgap.compute import Compute
-    from crossgap.datasets.load import load_dataset
     from crossgap.datasets.readers.image_formats import allow_pixels
-    from crossgap.embeddings import describe, distinct_items
+    from crossgap.embeddings import describe
     from crossgap.encoders.devices import use_threads
     from crossgap.encoders.loading import load_encoder
 
@@ -123,15 +122,8 @@ def main(
     compute = Compute(workers=workers)
     used_threads = use_threads(threads)
     allow_pixels(max_pixels)
-    with told(f"reading {dataset}, split {split}"):
-        loaded = load_dataset(
-            dataset, split=split, limit=limit, data_root=data_root, max_bad=max_bad, whole_texts=whole_texts
-        )
-    say_notices(loaded.name, loaded.notices)
-    modality = "image" if into == "text" else "text"
-    items = distinct_items(loaded, modality, queries_only=True)
-    if items is None:
-        raise InputError(f"dataset {dataset!r}, split {split!r}: no {modality} queries to invert into {into}")
+    reading = {"limit": limit, "data_root": data_root, "max_bad": max_bad, "whole_texts": whole_texts}
+    loaded, items = _queries(into, dataset, split=split, **reading)
     with told(f"loading {encoder}"):
         model = load_encoder(encoder, pretrained, device, precision)
     given: dict[str, Any] = {
@@ -146,7 +138,11 @@ def main(
         "seed": seed,
     }
     options = {name: value for name, value in given.items() if value is not None}
-    base = replace(preset(model.name, into, schedule), template=loaded.default_template)
+    base = replace(
+        preset(model.name, into, schedule),
+        template=loaded.default_template,
+        batch_size=compute.inverted_at_once(model.device),
+    )
     config = changed(changed(base, changes.file), changes.over(options))
     if changes.show:
         changes.print(as_table(config, base), leave_out=SETTINGS)
@@ -166,6 +162,21 @@ def main(
     }
 
     return _invert(out, model, items, config, settings, compute, notices=loaded.notices)
+
+
+def _queries(into: Target, dataset: str, *, split: str, **options: Any) -> tuple[Dataset, Items]:
+    """Load a dataset and the queries that can be inverted into a modality."""
+    from crossgap.datasets.load import load_dataset
+    from crossgap.embeddings import distinct_items
+
+    with told(f"reading {dataset}, split {split}"):
+        loaded = load_dataset(dataset, split=split, **options)
+    say_notices(loaded.name, loaded.notices)
+    modality = "image" if into == "text" else "text"
+    items = distinct_items(loaded, modality, queries_only=True)
+    if items is None:
+        raise InputError(f"dataset {dataset!r}, split {split!r}: no {modality} queries to invert into {into}")
+    return loaded, items
 
 
 def _invert(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -72,7 +72,11 @@ class Wanted:
     said: Mapping[str, Any]
 
     def config(
-        self, source: Encoder | FeatureTable, backbone: str | None, default_template: str
+        self,
+        source: Encoder | FeatureTable,
+        backbone: str | None,
+        default_template: str,
+        compute: Compute,
     ) -> EvaluationConfig:
         """Give the configuration for a model and a dataset with its template of prompts."""
         model = BACKBONES[backbone].encoder if backbone and BACKBONES[backbone].model else source.name
@@ -87,6 +91,7 @@ class Wanted:
                 snapshots=self.snapshots,
                 seed=self.seed,
                 engine=self.engine,
+                batch_size=compute.inverted_at_once(source.device),
             )
         )
         return changed_evaluation(
@@ -132,7 +137,7 @@ def answer(
         choose: ``val``, or ``preset`` for published settings.
         cache: of features and inversions; default: in ``out``.
         smoke: mark rows as those of a smoke form.
-        compute: with what images are encoded.
+        compute: with what items are encoded and inverted.
 
     Raises:
         InputError: options that contradict each other, or what they name cannot be had.
@@ -202,13 +207,16 @@ def _measure_all(
     """
     templates = {name: test.default_template for name, test in loaded.items()}
     configs = {
-        name: wanted.config(source, known, template)
+        name: wanted.config(source, known, template, compute)
         for name, template in (templates or {"preset": INVERSION_TEMPLATE}).items()
     }
     evaluations = {name: asdict(config) for name, config in configs.items()}
     settings = {**about, "fingerprint": source.fingerprint, "evaluation": evaluations}
     configs, document = claim(out, settings, configs)
     provenance = _provenance(source.name, about["encoder"], settings, out)
+    if not isinstance(source, FeatureTable):
+        batches = batches_in_words(compute.encoded_at_once(source.device), configs.values())
+        provenance = replace(provenance, batches=batches)
     parts = []
     for number, job in enumerate(jobs, start=1):
         if len(jobs) > 1:
@@ -273,6 +281,12 @@ def _check(source: Source, data: Data, wanted: Wanted) -> None:
         raise InputError(f"--dataset names one more than once: {' '.join(data.datasets)}")
     if data.preset and data.split != "test":
         raise InputError(f"--preset paper reports the paper's splits: leave --split {data.split} out")
+
+
+def batches_in_words(encoded: int, configs: Iterable[EvaluationConfig]) -> str:
+    """Say how many items are worked on side by side, which is what changes the last bits of numbers."""
+    inverted = {plan.config.batch_size for config in configs for plan in config.plans.values()}
+    return f"batch={encoded}" + "".join(f" inversion_batch={size}" for size in sorted(inverted))
 
 
 def _provenance(name: str, encoder: str | None, settings: Mapping[str, Any], out: Path) -> Provenance:

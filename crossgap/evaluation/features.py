@@ -62,7 +62,7 @@ class Features:
         if isinstance(self._source, FeatureTable):
             return self._source.embed(items)
         cache = self._cache
-        known = cache is not None and feature_path(self._source, items, cache).exists()
+        known = cache is not None and feature_path(self._source, items, cache, self._compute).exists()
         self.reused["features_read" if known else "encoded"] += 1
         tick = self._progress(f"encode {items.modality}s", len(items))
         return embed(self._source, items, cache=cache, progress=tick, compute=self._compute).join(items.ids)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import open_clip
@@ -12,10 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from crossgap import embeddings
-from crossgap.compute import Compute, default_workers
+from crossgap.compute import DEFAULT, Compute, default_workers
 from crossgap.datasets.tasks import Items
-from crossgap.embeddings import encode_items, encode_parts
+from crossgap.embeddings import encode_items, encode_parts, feature_path
 from crossgap.encoders import pixels
 from crossgap.encoders.pixels import SplitPreprocessing, WholePreprocessing, pixels_ahead
 from crossgap.errors import InputError
@@ -35,11 +35,6 @@ def images(count: int) -> Items:
     ids = tuple(f"image-{place}" for place in range(count))
     contents = tuple(picture(place, place) for place in range(count))
     return Items(modality="image", ids=ids, contents=contents, labels=ids)
-
-
-@pytest.fixture
-def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embeddings, "BATCH", 5)
 
 
 @pytest.mark.parametrize("mode", ["shortest", "longest", "squash"])
@@ -63,21 +58,21 @@ def test_every_byte_becomes_the_number_that_open_clip_makes_of_it() -> None:
     assert torch.equal(split.finish(split.prepare(shown)[None]), transform(shown)[None])
 
 
-@pytest.mark.usefixtures("small_batches")
 @pytest.mark.parametrize("count", [1, 5, 23])
 def test_features_are_those_of_the_plain_loop_for_any_number_of_workers(count: int) -> None:
     encoder, items = tiny_encoder(), images(count)
     expected = plain_encoding(encoder, items, 5)
     for workers in (1, 2, 7):
-        assert torch.equal(encode_items(encoder, items, compute=Compute(workers=workers)), expected)
+        assert torch.equal(
+            encode_items(encoder, items, compute=Compute(workers=workers, batch_size=5)), expected
+        )
 
 
-@pytest.mark.usefixtures("small_batches")
 def test_parts_are_cut_by_themselves() -> None:
     """A chunk that is made again has the same bits, whatever is made beside it."""
     encoder, items = tiny_encoder(), images(23)
     parts = [range(7), range(14, 21), range(21, 23)]
-    found = list(encode_parts(encoder, items, parts))
+    found = list(encode_parts(encoder, items, parts, compute=Compute(batch_size=5)))
     for part, values_ND in zip(parts, found, strict=True):
         assert torch.equal(values_ND, plain_encoding(encoder, items.subset(part), 5))
 
@@ -163,3 +158,34 @@ def test_workers_follow_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Compute(workers=5).workers_for(gpu) == 5
     with pytest.raises(InputError, match="--workers must be at least 1, not 0"):
         Compute(workers=0)
+
+
+@pytest.mark.parametrize(
+    ("gib", "encoded", "inverted"),
+    [
+        (7.8, 256, 64),
+        (15.7, 256, 64),
+        (23.6, 256, 64),
+        (47.4, 512, 64),
+        (79.1, 1024, 128),
+        (139.8, 2048, 256),
+    ],
+)
+def test_batches_grow_with_the_memory_of_the_device(
+    gib: float, encoded: int, inverted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about = SimpleNamespace(total_memory=int(gib * 2**30))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _device: about)
+    gpu = torch.device("cuda", 0)
+    assert (DEFAULT.encoded_at_once(gpu), DEFAULT.inverted_at_once(gpu)) == (encoded, inverted)
+    assert (DEFAULT.encoded_at_once(CPU), DEFAULT.inverted_at_once(CPU)) == (256, 64)
+    assert Compute(batch_size=7).encoded_at_once(gpu) == Compute(batch_size=7).inverted_at_once(CPU) == 7
+    with pytest.raises(InputError, match="--batch-size must be at least 1, not 0"):
+        Compute(batch_size=0)
+
+
+def test_features_of_another_batch_size_are_kept_by_themselves(tmp_path: Path) -> None:
+    encoder, items = tiny_encoder(), images(3)
+    paths = {feature_path(encoder, items, tmp_path, Compute(batch_size=size)) for size in (256, 2, 3)}
+    assert len(paths) == 3
+    assert feature_path(encoder, items, tmp_path) in paths
