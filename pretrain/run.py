@@ -17,6 +17,7 @@ from crossgap.datasets.bad import BadSamples
 from crossgap.datasets.scenes.options import SceneOptions, is_scenes
 from crossgap.errors import InputError
 from crossgap.files import read_json, write_json
+from crossgap.processes import ALONE, Processes
 from crossgap.progress import told
 from crossgap.provenance import commit, config_hash, versions
 from crossgap.settings.same import check_same
@@ -27,7 +28,7 @@ from pretrain.data.resampled import ShardStream, readers_named
 from pretrain.data.scenes import EndlessScenes, fixed_scenes
 from pretrain.labels import about_run
 from pretrain.loop import Run, Stopped
-from pretrain.processes import ALONE, Processes, check_shares
+from pretrain.processes import check_shares
 from pretrain.start import Start, start_model
 from pretrain.terms import TERMS
 from pretrain.tracking import open_trackers, tracker_packages
