@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 
 from crossgap.errors import InputError
+from crossgap.processes import ALONE, Processes
 
 # Python itself takes a tenth of the time that an image needs: more threads than this wait for each other
 _MOST_WORKERS = 16
@@ -33,6 +34,7 @@ class Compute:
     Args:
         workers: threads that decode images ahead; None: :func:`default_workers`.
         batch_size: items side by side; None: :func:`default_batch_size`.
+        processes: those that share the items.
 
     Raises:
         InputError: less than one of them.
@@ -40,6 +42,7 @@ class Compute:
 
     workers: int | None = None
     batch_size: int | None = None
+    processes: Processes = ALONE
 
     def __post_init__(self) -> None:
         for option, count in (("--workers", self.workers), ("--batch-size", self.batch_size)):
@@ -53,6 +56,14 @@ class Compute:
     def inverted_at_once(self, device: torch.device) -> int:
         """Give the items that a device inverts side by side, each under as many settings as are compared."""
         return default_batch_size(device, INVERTED) if self.batch_size is None else self.batch_size
+
+    def settings(self, device: torch.device) -> dict[str, object]:
+        """Say what the bits of results depend on, for comparison with another run.
+
+        Of processes that have a device each it is the first one's; threads matter on a CPU alone.
+        """
+        name = str(device) if self.processes.device is None else f"{device.type}:0"
+        return {"device": name, "threads": torch.get_num_threads() if device.type == "cpu" else None}
 
     def workers_for(self, device: torch.device) -> int:
         """Give the threads that decode for an encoder on a device."""

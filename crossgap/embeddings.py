@@ -23,6 +23,7 @@ from crossgap.encoders.pixels import Preprocessing, WholePreprocessing, batches_
 from crossgap.encoders.protocol import Encoder
 from crossgap.errors import InputError
 from crossgap.files import atomic_path
+from crossgap.progress import shared
 from crossgap.provenance import config_hash
 
 
@@ -125,7 +126,8 @@ def embed(
         InputError: an image that cannot be decoded, named.
     """
     path = None if cache is None else feature_path(encoder, items, cache, compute)
-    if path is not None and path.exists():
+    known = compute.processes.told(path is not None and path.exists())
+    if path is not None and known:
         values_ND = Embeddings.load(path).join(items.ids)
     else:
         values_ND = encode_items(encoder, items, progress, compute=compute)
@@ -137,7 +139,7 @@ def embed(
         encoder=encoder.fingerprint,
         source=items.content_hash,
     )
-    if path is not None and not path.exists():
+    if path is not None and not known and compute.processes.first:
         made.save(path)
     return made
 
@@ -151,14 +153,26 @@ def encode_items(
 ) -> Tensor:
     """Return features_ND on the CPU; images are decoded ahead, some batches at most.
 
+    Processes share the batches, which are those of one process: the features are the same bits.
+
     Of an item in several wordings the unit features are averaged and made a unit row again, as CLIP's prompt
     ensembles are ([0] Radford et al., 2021, arXiv 2103.00020).
 
     Raises:
         InputError: an image that cannot be decoded, named.
     """
-    (features_ND,) = encode_parts(encoder, items, [range(len(items))], progress, compute=compute)
-    return features_ND
+    processes = compute.processes
+    if processes.size == 1:
+        (features_ND,) = encode_parts(encoder, items, [range(len(items))], progress, compute=compute)
+        return features_ND
+    own = batches_of(len(items), compute.encoded_at_once(encoder.device))[processes.rank :: processes.size]
+    tick = shared(progress or (lambda _more: None), len(items), processes.size)
+    features_ND = torch.zeros(len(items), encoder.embed_dim, dtype=encoder.dtype)
+    with processes.alike():
+        parts = encode_parts(encoder, items, own, tick, compute=compute)
+        for batch, part_ND in zip(own, parts, strict=True):
+            features_ND[batch.start : batch.stop] = part_ND
+    return processes.whole(features_ND)
 
 
 @torch.no_grad()
@@ -170,7 +184,7 @@ def encode_parts(
     *,
     compute: Compute = DEFAULT,
 ) -> Iterator[Tensor]:
-    """Yield the features_ND of some items after the other, as :func:`encode_items` gives them.
+    """Yield the features_ND of some items after the other, as :func:`encode_items` of one process does.
 
     While one part is worked on the images of the next are decoded.
     """

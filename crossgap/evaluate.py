@@ -136,6 +136,7 @@ def main(
     from crossgap.datasets.readers.image_formats import allow_pixels
     from crossgap.encoders.devices import use_threads
     from crossgap.evaluation.call import Data, Source, Wanted, answer, check_steps
+    from crossgap.processes import PATIENCE, joined
 
     if smoke:
         limit = SMOKE_LIMIT if limit is None else limit
@@ -168,13 +169,17 @@ def main(
         changes.print(resolved, leave_out=("routes", "probes"))
         return 0
     check_place(out)
-    compute = Compute(workers=workers, batch_size=batch_size)
     use_threads(threads)
     allow_pixels(max_pixels)
     choose = "preset" if preset else choose
-    result, known, missing = answer(
-        source, data, wanted, out=out, choose=choose, cache=cache, smoke=smoke, compute=compute
-    )
+    with joined(device, patience=PATIENCE) as processes:
+        compute = Compute(workers=workers, batch_size=batch_size, processes=processes)
+        source = source._replace(device=processes.device or device)
+        result, known, missing = answer(
+            source, data, wanted, out=out, choose=choose, cache=cache, smoke=smoke, compute=compute
+        )
+    if not processes.first:
+        return 0
     _say(result, all_metrics=all_metrics)
     if smoke:
         print(f"smoke form (limit {limit}, {steps} steps): the path works, the numbers mean nothing\n")

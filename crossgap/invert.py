@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cache, partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from crossgap.errors import InputError
 from crossgap.files import check_place
 from crossgap.inversion.config import Engine, InversionConfig, Target
 from crossgap.inversion.presets import Schedule, preset
-from crossgap.progress import ItemProgress, Tick, say_notices, told
+from crossgap.progress import ItemProgress, Tick, say, say_notices, told
 from crossgap.settings.changes import as_table, changed
 from crossgap.settings.options import NO_CHANGES, Changes
 from crossgap.settings.strict import hints_of
@@ -114,18 +114,10 @@ def main(
     # only now, so that --help answers at once: these load torch
     from crossgap.compute import Compute
     from crossgap.datasets.readers.image_formats import allow_pixels
-    from crossgap.embeddings import describe
     from crossgap.encoders.devices import use_threads
     from crossgap.encoders.loading import load_encoder
+    from crossgap.processes import PATIENCE, joined
 
-    check_place(out)
-    compute = Compute(workers=workers)
-    used_threads = use_threads(threads)
-    allow_pixels(max_pixels)
-    reading = {"limit": limit, "data_root": data_root, "max_bad": max_bad, "whole_texts": whole_texts}
-    loaded, items = _queries(into, dataset, split=split, **reading)
-    with told(f"loading {encoder}"):
-        model = load_encoder(encoder, pretrained, device, precision)
     given: dict[str, Any] = {
         "steps": steps,
         "num_tokens": num_tokens,
@@ -138,30 +130,34 @@ def main(
         "seed": seed,
     }
     options = {name: value for name, value in given.items() if value is not None}
-    base = replace(
-        preset(model.name, into, schedule),
-        template=loaded.default_template,
-        batch_size=compute.inverted_at_once(model.device),
-    )
-    config = changed(changed(base, changes.file), changes.over(options))
-    if changes.show:
-        changes.print(as_table(config, base), leave_out=SETTINGS)
-        return 0
-    settings: dict[str, object] = {
-        "command": "invert",
-        "encoder": model.fingerprint,
-        "into": into,
-        "items": describe(items),
-        "inversion": asdict(config),
-        "snapshots": sorted(snapshots),
-        "engine": engine,
-        "compiled": compiled,
-        "device": str(model.device),
-        "precision": precision,
-        "threads": used_threads,
-    }
-
-    return _invert(out, model, items, config, settings, compute, notices=loaded.notices)
+    check_place(out)
+    use_threads(threads)
+    allow_pixels(max_pixels)
+    with joined(device, patience=PATIENCE) as processes:
+        compute = Compute(workers=workers, processes=processes)
+        reading = {"limit": limit, "data_root": data_root, "max_bad": max_bad, "whole_texts": whole_texts}
+        loaded, items = _queries(into, dataset, split=split, **reading)
+        with told(f"loading {encoder}"):
+            model = load_encoder(encoder, pretrained, processes.device or device, precision)
+        base = replace(
+            preset(model.name, into, schedule),
+            template=loaded.default_template,
+            batch_size=compute.inverted_at_once(model.device),
+        )
+        config = changed(changed(base, changes.file), changes.over(options))
+        if changes.show:
+            changes.print(as_table(config, base), leave_out=SETTINGS)
+            return 0
+        settings: dict[str, object] = {
+            "command": "invert",
+            "encoder": model.fingerprint,
+            "into": into,
+            "snapshots": sorted(snapshots),
+            "engine": engine,
+            "compiled": compiled,
+            "precision": precision,
+        }
+        return _invert(out, model, items, config, settings, compute, notices=loaded.notices)
 
 
 def _queries(into: Target, dataset: str, *, split: str, **options: Any) -> tuple[Dataset, Items]:
@@ -184,18 +180,24 @@ def _invert(
     model: Encoder,
     items: Items,
     config: InversionConfig,
-    settings: dict[str, Any],
+    settings: Mapping[str, Any],
     compute: Compute,
     *,
     notices: Sequence[str],
 ) -> int:
     """Invert what of the items is not kept in ``out`` yet, and write the files."""
-    from crossgap.embeddings import Embeddings, encode_parts
+    from crossgap.embeddings import Embeddings, describe, encode_parts
     from crossgap.inversion.loop import Inverter
     from crossgap.provenance import config_hash
     from crossgap.store import Chunk, open_store
 
     into, snapshots = settings["into"], settings["snapshots"]
+    settings = {
+        **settings,
+        "items": describe(items),
+        "inversion": asdict(config),
+        **compute.settings(model.device),
+    }
 
     @cache  # made with the first chunk that is wanted, used for all
     def inverter() -> Inverter:
@@ -212,9 +214,9 @@ def _invert(
             rest = {"tokens": found.tokens, "losses": found.losses, "stopped": found.stopped}
             yield {"inverted": found.features, **kept, **rest}
 
-    with open_store(out, settings) as store, ItemProgress() as progress:
+    with open_store(out, settings, compute.processes) as store, ItemProgress() as progress:
         if store is None:
-            print(f"{out}: complete, nothing to do")
+            say(f"{out}: complete, nothing to do")
             return 0
         rows = store.rows(
             items.ids,
@@ -223,6 +225,8 @@ def _invert(
             size=config.batch_size,
             begin=partial(progress.start, f"invert into {into}", len(items)),
         )
+        if rows is None:
+            return 0
         # the source says what the features were made of: these items with these settings
         source = hashlib.sha256(f"{items.content_hash}:{config_hash(settings)}".encode()).hexdigest()
         for name in [name for name in rows if name.startswith("inverted")]:
@@ -237,7 +241,7 @@ def _invert(
         Chunk(items.ids, rows).save(out / "tokens.safetensors")
         loss = float(rows["losses"][:, -1].mean())
         store.finish({"loss": loss, "notices": notices})
-    print(f"{out / 'inverted.safetensors'}: {len(items)} items, mean final loss {loss:.4f}")
+    say(f"{out / 'inverted.safetensors'}: {len(items)} items, mean final loss {loss:.4f}")
     return 0
 
 

@@ -6,10 +6,12 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from crossgap.encoders.devices import resolve_device
 from crossgap.errors import InputError
@@ -47,6 +49,46 @@ class Processes(NamedTuple):
         dist.all_reduce(flags, dist.ReduceOp.MAX)
         return bool(flags)
 
+    def told(self, flag: bool) -> bool:
+        """Tell what the first process sees, so that all go the same way where files come and go."""
+        return self.any(flag and self.first)
+
+    def whole(self, own: Tensor) -> Tensor:
+        """Put together what each process wrote into its rows of zeros; all hold it then, to the bit.
+
+        Shape: any, floating point, the same in all processes and on the CPU; changed in place.
+        """
+        if self.size > 1:
+            bits = own.view(torch.int64 if own.dtype == torch.float64 else torch.int32)
+            dist.all_reduce(bits)  # of a bit that is set nowhere else; a sum of numbers would lose -0
+        return own
+
+    @contextmanager
+    def alike(self) -> Iterator[None]:
+        """Leave a block in all processes alike: where some raise an InputError, all raise that of the first.
+
+        Unlike :meth:`together` for blocks whose error may be caught, and stands in what is written.
+        """
+        refused: InputError | None = None
+        try:
+            yield
+        except InputError as error:
+            if self.size == 1:
+                raise
+            refused = error
+        if not self.any(refused is not None):
+            return
+        message = str(refused).encode() if refused is not None else b""
+        who = torch.tensor(self.size if refused is None else self.rank)
+        dist.all_reduce(who, dist.ReduceOp.MIN)
+        length = torch.tensor(len(message))
+        dist.broadcast(length, int(who))
+        text = torch.zeros(int(length), dtype=torch.uint8)
+        if self.rank == int(who):
+            text = torch.frombuffer(bytearray(message), dtype=torch.uint8)
+        dist.broadcast(text, int(who))
+        raise InputError(bytes(text.tolist()).decode()) from refused
+
     @contextmanager
     def together(self) -> Iterator[None]:
         """Leave a block in all processes alike: where one raises an InputError, all do, and none waits.
@@ -81,14 +123,17 @@ class Processes(NamedTuple):
 
 
 ALONE = Processes()
+# between two moments in which processes that share items meet, each may have long to do
+PATIENCE = timedelta(days=7)
 
 
 @contextmanager
-def joined(device: str) -> Iterator[Processes]:
+def joined(device: str, *, patience: timedelta | None = None) -> Iterator[Processes]:
     """Join the processes that ``torchrun`` started: CUDA tensors go by NCCL, all others by gloo.
 
     Without torchrun there is one process. Where ``device`` is ``auto`` or ``cuda`` and there is CUDA, each
-    process gets the device of its local rank.
+    process gets the device of its local rank. ``patience`` is how long one waits for the others, by default
+    as long as torch does: half an hour. One that died is not waited for, as torchrun ends the others.
     """
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         yield ALONE
@@ -97,7 +142,7 @@ def joined(device: str) -> Iterator[Processes]:
     own = f"cuda:{os.environ['LOCAL_RANK']}" if on_cuda and device in ("auto", "cuda") else None
     if own is not None:
         torch.cuda.set_device(own)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if on_cuda else "gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if on_cuda else "gloo", timeout=patience)
     try:
         yield Processes(dist.get_rank(), dist.get_world_size(), own)
     finally:

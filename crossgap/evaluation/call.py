@@ -212,14 +212,22 @@ def _measure_all(
     }
     evaluations = {name: asdict(config) for name, config in configs.items()}
     settings = {**about, "fingerprint": source.fingerprint, "evaluation": evaluations}
-    configs, document = claim(out, settings, configs)
-    provenance = _provenance(source.name, about["encoder"], settings, out)
+    processes = compute.processes
+    processes.check_same(
+        config_hash(settings), "the processes do not agree on what to measure: is it one command and model?"
+    )
+    document: dict[str, Any] = {}
+    for turn in (True, False):  # the others read what the first one finds or writes
+        with processes.alike():
+            if processes.first is turn:
+                configs, document = claim(out, settings, configs, processes)
+    provenance = _provenance(source.name, about["encoder"], settings, out if processes.first else None)
     if not isinstance(source, FeatureTable):
         batches = batches_in_words(compute.encoded_at_once(source.device), configs.values())
         provenance = replace(provenance, batches=batches)
     parts = []
     for number, job in enumerate(jobs, start=1):
-        if len(jobs) > 1:
+        if len(jobs) > 1 and processes.first:
             print(f"dataset {number} of {len(jobs)}: {job.name}", file=sys.stderr)
         name = job.name if loaded else "preset"
         part = measure_once(
@@ -234,11 +242,13 @@ def _measure_all(
             cache=cache,
             compute=compute,
         )
-        _say_reused(part, cache)
+        if processes.first:
+            _say_reused(part, cache)
         parts.append(part)
-    write_json(out / "evaluation.json", document)
     result = joined(parts)
-    result.write(out)
+    if processes.first:
+        write_json(out / "evaluation.json", document)
+        result.write(out)
     return result
 
 
@@ -289,10 +299,10 @@ def batches_in_words(encoded: int, configs: Iterable[EvaluationConfig]) -> str:
     return f"batch={encoded}" + "".join(f" inversion_batch={size}" for size in sorted(inverted))
 
 
-def _provenance(name: str, encoder: str | None, settings: Mapping[str, Any], out: Path) -> Provenance:
+def _provenance(name: str, encoder: str | None, settings: Mapping[str, Any], out: Path | None) -> Provenance:
     """Say what is known of the model; of one trained here its settings and curves go along to ``out``."""
     run = trained_run(Path(encoder)) if encoder is not None else None
-    if run is not None:
+    if run is not None and out is not None:
         carry(run, out)
     return Provenance(
         study="evaluate, smoke" if settings.get("smoke") else "evaluate",

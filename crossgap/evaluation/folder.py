@@ -21,6 +21,7 @@ from crossgap.evaluation.result import Evaluation
 from crossgap.evaluation.run import evaluate
 from crossgap.files import read_json, write_json
 from crossgap.inversion.config import Batch
+from crossgap.processes import ALONE, Processes
 from crossgap.progress import ItemProgress
 from crossgap.provenance import Provenance
 from crossgap.settings.same import check_same
@@ -55,7 +56,7 @@ def measure_once(
         on_val: choose settings on split val, where there is one.
     """
     kept = Evaluation.read(folder, None if test is None else test.hash, settings_hash)
-    if kept is not None:
+    if not compute.processes.any(kept is None) and kept is not None:
         return kept
     test = test or job.tested()
     with ItemProgress() as progress:
@@ -69,12 +70,13 @@ def measure_once(
             progress=progress.start,
             compute=compute,
         )
-    made.keep(folder, test.hash, settings_hash)
+    if compute.processes.first:
+        made.keep(folder, test.hash, settings_hash)
     return made
 
 
 def claim(
-    out: Path, settings: dict[str, Any], configs: Mapping[str, EvaluationConfig]
+    out: Path, settings: dict[str, Any], configs: Mapping[str, EvaluationConfig], processes: Processes = ALONE
 ) -> tuple[dict[str, EvaluationConfig], dict[str, Any]]:
     """Mark ``out`` as the folder of this evaluation, or go on in it, or add to it.
 
@@ -120,7 +122,7 @@ def claim(
         for name, config in kept.items()
     }
     document = {**given, "batches": json.loads(json.dumps(used))}
-    if not before:
+    if not before and processes.first:
         write_json(path, document)
     return kept, document
 

@@ -71,6 +71,9 @@ def evaluate(
 
     In ``cache`` features and inversions are kept by what they depend on: a second call with the same model
     and plan encodes and inverts nothing and gives the same rows, the seconds those of the first.
+
+    Processes that share the work (``compute``) all make the same calls and get the same rows: they share what
+    is encoded, inverted and retrieved, and the first one writes into ``cache``.
     """
     progress = progress or silent
     origin = Origin(source.fingerprint, provenance)
@@ -84,7 +87,7 @@ def evaluate(
     wanted = needed_parts(config.routes, kinds)
     parts = fit_parts(source, test.fit, wanted, features.of, seed=config.seed)
 
-    inversions = None if isinstance(source, FeatureTable) else Inversions(source, cache, progress)
+    inversions = None if isinstance(source, FeatureTable) else Inversions(source, cache, progress, compute)
     settings: dict[Target, ChosenSetting] = {}
     for into, plan in config.plans.items():
         if inversions is not None and is_inverted_into(into, config.routes, kinds):
@@ -169,7 +172,7 @@ def measured(scored: Sides, draws: Sequence[Tensor], prepared: Prepared) -> tupl
     """
     task = scored.made.task
     if task.kind not in PROBES:
-        return measure(scored), []
+        return measure(scored, prepared.natives.processes), []
     if task.kind == "class-mean" or scored.made.route == "chance":
         return by_class_mean(scored, draws), []
     chosen_on = validation_images(scored, prepared.val, prepared.natives, prepared.parts, prepared.strengths)
@@ -192,8 +195,10 @@ def route_records(
     if into not in prepared.settings:
         raise InputError(f"no plan says how to invert into {into}")
     config, chosen, plan = prepared.config, prepared.settings[into], prepared.config.plans[into]
+    processes = prepared.natives.processes
     if ROUTES[route].inversion != "curve":
-        yield measure(at_setting(native, route, chosen, plan, prepared.inversions, seed=config.seed))
+        scored = at_setting(native, route, chosen, plan, prepared.inversions, seed=config.seed)
+        yield measure(scored, processes)
         return []
     placebo = "untrained_tokens" in config.routes and sides(native.made.task.kind)[0] != into
     shown = []
@@ -201,10 +206,10 @@ def route_records(
         yield curve.losses
         for step, scored in curve.points.items():
             if scored.made.route == route or placebo:
-                yield measure(scored)
+                yield measure(scored, processes)
             if (curve.config, step) == (chosen.config, chosen.steps):
                 shown.append(scored.said(selection=chosen.selection))
-                yield measure(shown[-1])
+                yield measure(shown[-1], processes)
     return shown
 
 

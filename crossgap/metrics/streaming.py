@@ -24,13 +24,15 @@ def streamed_metrics(
     ks: Sequence[int] = (1, 5, 10),
     past_r: bool = False,
     memory: int = 1 << 29,
+    share: tuple[int, int] = (0, 1),
 ) -> dict[str, Tensor]:
     """Compute :func:`crossgap.metrics.retrieval.retrieval_metrics` of cosine scores without holding them all.
 
     The same values as ``retrieval_metrics(cosine_scores(query_QD, gallery_GD), relevance)`` up to the
     rounding of scores, in ``memory`` bytes beside the two sides and one normalised copy of them. Scores are
     float32, or float64 where both sides are. Rows need not be unit rows. ``past_r`` adds ``mAP@R+1``
-    (:func:`crossgap.metrics.counting.counted_metrics`).
+    (:func:`crossgap.metrics.counting.counted_metrics`). Of ``share`` (k, n) every n-th block of queries from
+    the k-th on is looked at; the values of other queries are 0, so that n shares add up to the whole.
 
     Shape: (Q, D), (G, D), relevance of (Q, G) -> metric name -> (Q,), float64, NaN for a query without
     relevant item. Unit: fraction. Range: [0, 1]; higher is better.
@@ -47,10 +49,11 @@ def streamed_metrics(
         )
     query_QD, gallery_GD = unit_sides(query_QD, gallery_GD)
     names = [*metric_names(ks), *["mAP@R+1"] * past_r]
-    values = {name: query_QD.new_full((n_queries,), torch.nan, dtype=torch.float64) for name in names}
+    values = {name: query_QD.new_zeros(n_queries, dtype=torch.float64) for name in names}
     rows_at_once = max(1, memory // (_BYTES_A_SCORE * max(1, n_gallery)))
     harmonic = harmonic_numbers(n_gallery, query_QD.device)
-    for start in range(0, n_queries, rows_at_once):
+    first, every = share
+    for start in range(first * rows_at_once, n_queries, every * rows_at_once):
         rows = slice(start, min(start + rows_at_once, n_queries))
         scores_BG = inner_products(query_QD[rows], gallery_GD)
         found = counted_metrics(scores_BG, relevance.rows(rows), ks=ks, harmonic=harmonic, past_r=past_r)
