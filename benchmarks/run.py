@@ -28,6 +28,7 @@ from benchmarks.memory import memory
 from benchmarks.readers import readers
 from benchmarks.retrieval import pairs, retrieval, scale
 from benchmarks.scenes import scenes
+from benchmarks.shared import shared
 from benchmarks.studies import studies
 from benchmarks.tables import Table
 from benchmarks.terms import terms
@@ -128,6 +129,9 @@ PARTS: dict[str, Callable[[Bench], list[Table]]] = {
     "inversion-grid": _grid,
     "retrieval-speed": _retrieval,
     "retrieval-scale": _scale,
+    "retrieval-shared": lambda bench: (
+        shared(100, 2000, progress=bench.progress) if bench.quick else shared(progress=bench.progress)
+    ),
     "readers": lambda bench: readers((200, 400) if bench.quick else (2000, 20000), progress=bench.progress),
     "pairs": lambda bench: pairs(count=500 if bench.quick else 5000),
     "training": lambda bench: training(bench.scratch, rounds=1 if bench.quick else 5),
@@ -164,8 +168,8 @@ def main(
 
     Args:
         only: parts, or how their names begin: inversion, inversion-speed, inversion-memory,
-            inversion-fidelity, inversion-grid, retrieval-speed, retrieval-scale, readers, pairs,
-            training, loading, encoding, scenes, studies, terms.
+            inversion-fidelity, inversion-grid, retrieval-speed, retrieval-scale, retrieval-shared,
+            readers, pairs, training, loading, encoding, scenes, studies, terms.
         quick: smaller forms of each part, for a look at whether all is well.
         model: run directory or checkpoint of the emoji baseline; default: the baseline is trained first.
         threads: CPU threads; default: torch's choice.

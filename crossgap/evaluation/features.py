@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -20,8 +20,10 @@ from crossgap.evaluation.plan import InversionPlan
 from crossgap.inversion.config import Batch, InversionConfig, Target
 from crossgap.inversion.kept import Inverted, load_inversions, path_of, save_inversions
 from crossgap.inversion.loop import Inverter
+from crossgap.processes import ALONE, Processes
 from crossgap.progress import Tick, shared
 
+_CPU = torch.device("cpu")
 DIRECTIONS: dict[Target, str] = {"text": "OTI", "image": "OVI"}
 
 
@@ -35,6 +37,13 @@ def silent(what: str, count: int) -> Callable[[int], None]:
     """Show no progress."""
     del what, count
     return lambda _done: None
+
+
+class Ranked(NamedTuple):
+    """Where scores are made and ranked: on which device, and by which processes, which share the queries."""
+
+    device: torch.device = _CPU
+    processes: Processes = ALONE
 
 
 class Features:
@@ -51,8 +60,10 @@ class Features:
         self._cache = cache
         self._progress = progress
         self._compute = compute
-        self.processes = compute.processes
         self._made: dict[str, Tensor] = {}
+        device = _CPU if isinstance(source, FeatureTable) else source.device
+        # of the devices beside the CPU the others lack what that takes, float64
+        self.ranked = Ranked(device if device.type == "cuda" else _CPU, compute.processes)
         self.reused = {"encoded": 0, "features_read": 0}
 
     def of(self, items: Items) -> Tensor:

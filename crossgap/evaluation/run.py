@@ -172,7 +172,7 @@ def measured(scored: Sides, draws: Sequence[Tensor], prepared: Prepared) -> tupl
     """
     task = scored.made.task
     if task.kind not in PROBES:
-        return measure(scored, prepared.natives.processes), []
+        return measure(scored, prepared.natives.ranked), []
     if task.kind == "class-mean" or scored.made.route == "chance":
         return by_class_mean(scored, draws), []
     chosen_on = validation_images(scored, prepared.val, prepared.natives, prepared.parts, prepared.strengths)
@@ -195,10 +195,10 @@ def route_records(
     if into not in prepared.settings:
         raise InputError(f"no plan says how to invert into {into}")
     config, chosen, plan = prepared.config, prepared.settings[into], prepared.config.plans[into]
-    processes = prepared.natives.processes
+    ranked = prepared.natives.ranked
     if ROUTES[route].inversion != "curve":
         scored = at_setting(native, route, chosen, plan, prepared.inversions, seed=config.seed)
-        yield measure(scored, processes)
+        yield measure(scored, ranked)
         return []
     placebo = "untrained_tokens" in config.routes and sides(native.made.task.kind)[0] != into
     shown = []
@@ -206,10 +206,10 @@ def route_records(
         yield curve.losses
         for step, scored in curve.points.items():
             if scored.made.route == route or placebo:
-                yield measure(scored, processes)
+                yield measure(scored, ranked)
             if (curve.config, step) == (chosen.config, chosen.steps):
                 shown.append(scored.said(selection=chosen.selection))
-                yield measure(shown[-1], processes)
+                yield measure(shown[-1], ranked)
     return shown
 
 

@@ -18,6 +18,7 @@ from benchmarks.machine import Timing, interleave, multiply_rate
 from benchmarks.readers import readers
 from benchmarks.retrieval import pairs, retrieval, scale
 from benchmarks.scenes import scenes
+from benchmarks.shared import retrieve, shared
 from benchmarks.tables import Table, shown
 from benchmarks.terms import terms
 from benchmarks.towers import runner
@@ -173,6 +174,14 @@ def test_retrieval_and_training_run() -> None:
     assert timed.rows[-1]["metric"] == "all of them"
     assert float(timed.rows[-1]["s"]) >= max(float(row["s"]) for row in timed.rows[:-1])
     assert metrics.rows[0]["x loop"] == 1
+
+
+def test_shared_retrieval_is_measured_for_each_number_of_processes() -> None:
+    (table,) = shared(
+        4, 60, measure=lambda size, queries, gallery: retrieve(queries, gallery), progress=silent
+    )
+    assert [row["processes"] for row in table.rows] == [1, 2]
+    assert table.rows[1]["mAP - first's"] == 0
 
 
 def test_training_has_the_losses_of_a_plain_loop(tmp_path) -> None:
