@@ -127,6 +127,49 @@ def of_rank(rank: int, launcher: int) -> int:
     raise AssertionError(f"no process of rank {rank}")
 
 
+MEET = """
+import torch
+from crossgap.errors import InputError
+from crossgap.processes import joined
+
+with joined("cpu") as processes:
+    expected = torch.tensor([[-0.0, torch.nan, torch.inf, 0.1], [-0.0, 1.1, 7, 3]], dtype=torch.float64)
+    own = torch.zeros_like(expected)
+    own[processes.rank] = expected[processes.rank]
+    assert torch.equal(processes.whole(own).view(torch.int64), expected.view(torch.int64))
+    assert processes.told(processes.first)
+    assert not processes.told(not processes.first)
+    for refused in ((1,), (0, 1)):
+        try:
+            with processes.alike():
+                if processes.rank in refused:
+                    raise InputError(f"item {processes.rank} is not whole, as is \u00e9")
+        except InputError as error:
+            assert str(error) == f"item {refused[0]} is not whole, as is \u00e9", error
+        else:
+            raise AssertionError("both are refused")
+    with processes.alike():
+        pass
+    processes.check_same("same", "they are the same")
+    try:
+        processes.check_same(str(processes.rank), "they differ")
+    except InputError as error:
+        print(error)
+"""
+
+
+def test_processes_meet_in_what_they_hold_and_in_how_they_are_refused(tmp_path: Path) -> None:
+    """One that is refused where the error is caught, as a route that cannot be measured, refuses all."""
+    script = tmp_path / "meet.py"
+    script.write_text(MEET, encoding="utf-8")
+    done = subprocess.run(
+        [*TWO[:-1], str(script)], cwd=ROOT, capture_output=True, text=True, timeout=300,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n")[:2] == ["they differ", "they differ"]
+
+
 def test_two_processes_encode_as_one_and_the_first_alone_speaks(
     model: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
