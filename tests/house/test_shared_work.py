@@ -189,6 +189,9 @@ def test_two_processes_measure_as_one(model: Path, photos: Path, tmp_path: Path)
     assert by_two("evaluate", arguments(model, photos, two, *more)).stdout.count("rows: ") == 1
     frames = [read_rows([out / "rows.jsonl"]).drop(columns="seconds") for out in (one, two)]
     pd.testing.assert_frame_equal(*frames)
+    assert set(frames[0]["versions"].str.extract("(threads=.*)")[0]) == {
+        "threads=1 batch=4 inversion_batch=4"
+    }
     for table in ("per_query", "neighbours", "histograms"):
         pd.testing.assert_frame_equal(*(read_table([out], table) for out in (one, two)))
     kept = [
