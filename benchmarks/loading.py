@@ -24,10 +24,10 @@ from benchmarks.readers import pictures
 from benchmarks.tables import Cell, Table
 from crossgap.command import run_command
 from crossgap.datasets.bad import BadSamples
+from crossgap.processes import ALONE
 from pretrain.config import Loading, TrainConfig, smoke
 from pretrain.data.pairs import TrainingPairs, load_pairs
 from pretrain.loop import Run
-from pretrain.processes import ALONE
 from pretrain.run import open_data
 from pretrain.start import start_model
 

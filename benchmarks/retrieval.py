@@ -27,7 +27,7 @@ KS = (1, 5, 10)
 
 def retrieval(*, queries: int = 2000, gallery: int = 50_000, looped: int = 100, rounds: int) -> list[Table]:
     """Time all retrieval metrics of random features against the loop, on ``looped`` of the queries."""
-    query_QD, gallery_GD, relevance, classes = _made(queries, gallery)
+    query_QD, gallery_GD, relevance, classes = made(queries, gallery)
     looped = min(looped, queries)
     kept = relevance.rows(slice(0, looped)).relevant_QG
     found: dict[str, dict[str, Tensor]] = {}
@@ -122,7 +122,8 @@ def pairs(*, count: int = 5000, width: int = WIDTH, seed: int = 0) -> list[Table
     ]
 
 
-def _made(queries: int, gallery: int) -> tuple[Tensor, Tensor, LabelRelevance, int]:
+def made(queries: int, gallery: int) -> tuple[Tensor, Tensor, LabelRelevance, int]:
+    """Make random features in classes, who is relevant to whom, and the number of classes."""
     generator = torch.Generator().manual_seed(0)
     classes = max(2, min(100, gallery // 10))
     labels = [str(row % classes) for row in range(gallery)]
@@ -151,8 +152,8 @@ def _fresh(queries: int, gallery: int) -> tuple[float, float]:
 def main(*, queries: int, gallery: int, threads: int = 1) -> None:
     """Print seconds, and MiB above the process that holds the features, of one streamed evaluation."""
     torch.set_num_threads(threads)
-    query_QD, gallery_GD, relevance, _ = _made(queries, gallery)
-    streamed_metrics(query_QD[:2], gallery_GD[:100], _made(2, 100)[2])
+    query_QD, gallery_GD, relevance, _ = made(queries, gallery)
+    streamed_metrics(query_QD[:2], gallery_GD[:100], made(2, 100)[2])
     gc.collect()
     resting = resident()
     forget_peak()

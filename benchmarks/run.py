@@ -18,6 +18,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.encoding import encoding
 from benchmarks.fidelity import Scale, fidelity
 from benchmarks.grid import grid
 from benchmarks.inversion import speed
@@ -27,6 +28,7 @@ from benchmarks.memory import memory
 from benchmarks.readers import readers
 from benchmarks.retrieval import pairs, retrieval, scale
 from benchmarks.scenes import scenes
+from benchmarks.shared import shared
 from benchmarks.studies import studies
 from benchmarks.tables import Table
 from benchmarks.terms import terms
@@ -127,6 +129,9 @@ PARTS: dict[str, Callable[[Bench], list[Table]]] = {
     "inversion-grid": _grid,
     "retrieval-speed": _retrieval,
     "retrieval-scale": _scale,
+    "retrieval-shared": lambda bench: (
+        shared(100, 2000, progress=bench.progress) if bench.quick else shared(progress=bench.progress)
+    ),
     "readers": lambda bench: readers((200, 400) if bench.quick else (2000, 20000), progress=bench.progress),
     "pairs": lambda bench: pairs(count=500 if bench.quick else 5000),
     "training": lambda bench: training(bench.scratch, rounds=1 if bench.quick else 5),
@@ -134,6 +139,11 @@ PARTS: dict[str, Callable[[Bench], list[Table]]] = {
         loading((100, 200), steps=2, small=True, progress=bench.progress)
         if bench.quick
         else loading(progress=bench.progress)
+    ),
+    "encoding": lambda bench: (
+        encoding({"small": 64, "ViT-B-32": 8}, held=(16, 64), rounds=1, progress=bench.progress)
+        if bench.quick
+        else encoding(progress=bench.progress)
     ),
     "scenes": lambda bench: scenes(bench.scratch, rounds=1 if bench.quick else 9),
     "studies": lambda bench: (
@@ -158,8 +168,8 @@ def main(
 
     Args:
         only: parts, or how their names begin: inversion, inversion-speed, inversion-memory,
-            inversion-fidelity, inversion-grid, retrieval-speed, retrieval-scale, readers, pairs,
-            training, loading, scenes, studies, terms.
+            inversion-fidelity, inversion-grid, retrieval-speed, retrieval-scale, retrieval-shared,
+            readers, pairs, training, loading, encoding, scenes, studies, terms.
         quick: smaller forms of each part, for a look at whether all is well.
         model: run directory or checkpoint of the emoji baseline; default: the baseline is trained first.
         threads: CPU threads; default: torch's choice.

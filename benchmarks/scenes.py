@@ -11,11 +11,11 @@ from pathlib import Path
 from benchmarks.machine import interleave, seconds
 from benchmarks.tables import Table
 from crossgap.datasets.bad import BadSamples
+from crossgap.processes import ALONE
 from pretrain.config import TrainConfig
 from pretrain.data.batches import Drawn
 from pretrain.data.scenes import EndlessBatches
 from pretrain.loop import Run
-from pretrain.processes import ALONE
 from pretrain.run import open_data
 from pretrain.start import start_model
 

@@ -44,7 +44,7 @@ class Tower:
 
 def in_precision(encoder: OpenClipEncoder, precision: Precision) -> OpenClipEncoder:
     """Wrap the same weights for other arithmetic."""
-    return OpenClipEncoder(encoder.model, encoder._tokenizer, precision=precision)
+    return OpenClipEncoder(encoder.model, encoder.tokenizer, precision=precision)
 
 
 def runner(
@@ -81,6 +81,14 @@ def _siglip_tokenizer() -> Any:
     return tokenizer
 
 
+def _small_model() -> Any:
+    vision = {"layers": 2, "width": 64, "head_width": 32, "patch_size": 32, "image_size": 224}
+    text = {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
+    model = open_clip.CLIP(embed_dim=64, vision_cfg=vision, text_cfg=text)
+    open_clip.model.set_model_preprocess_cfg(model, vars(open_clip.transform.PreprocessCfg()))
+    return model
+
+
 @contextmanager
 def _silent() -> Iterator[None]:
     """Keep open_clip from warning that the weights are random: here they are meant to be."""
@@ -103,6 +111,13 @@ TOWERS = {
         tokenizer=_siglip_tokenizer,
         batch_size=8,
         memory_batches=(1, 8, 32),
+    ),
+    # of photos' size, but quick: what loading is measured with
+    "small": Tower(
+        build=_small_model,
+        tokenizer=lambda: open_clip.SimpleTokenizer(context_length=16),
+        batch_size=64,
+        memory_batches=(1, 8, 64),
     ),
     # the smallest forms, for tests
     "tiny": Tower(

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from crossgap.errors import InputError
 from crossgap.names import readable
+from crossgap.progress import speaks
 from crossgap.settings.options import with_settings
 
 
@@ -131,7 +132,8 @@ def _guarded(call: Callable[[], object]) -> int:
             f"{os.fsdecode(error.filename)}: {error.strerror}; choose another place or free this one"
         )
     except KeyboardInterrupt:
-        print("interrupted; the same command resumes", file=sys.stderr)
+        if speaks():
+            print("interrupted; the same command resumes", file=sys.stderr)
         return 130
 
 

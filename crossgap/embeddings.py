@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -14,14 +16,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from crossgap.compute import DEFAULT, ENCODED, Compute
 from crossgap.datasets.tasks import Content, Dataset, Items
+from crossgap.encoders.open_clip import OpenClipEncoder
+from crossgap.encoders.pixels import Preparation, WholePreprocessing, batches_of, pixels_ahead
 from crossgap.encoders.protocol import Encoder
 from crossgap.errors import InputError
 from crossgap.files import atomic_path
-from crossgap.progress import Tick
+from crossgap.progress import shared
 from crossgap.provenance import config_hash
-
-BATCH = 256  # items encoded side by side: another number would change the last bits of the features
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -99,9 +102,13 @@ class Embeddings:
             raise InputError(f"{path}: not a file of embeddings ({type(error).__name__}: {error})") from error
 
 
-def feature_path(encoder: Encoder, items: Items, cache: Path) -> Path:
+def feature_path(encoder: Encoder, items: Items, cache: Path, compute: Compute = DEFAULT) -> Path:
     """Name the file in ``cache`` that holds these contents as these weights encode them."""
-    key = hashlib.sha256(f"{encoder.fingerprint}:{items.content_hash}".encode()).hexdigest()[:32]
+    made_of = f"{encoder.fingerprint}:{items.content_hash}"
+    size = compute.encoded_at_once(encoder.device)
+    if size != ENCODED.least:  # which it was always, before it could be chosen
+        made_of += f":{size}"
+    key = hashlib.sha256(made_of.encode()).hexdigest()[:32]
     return cache / f"{key}.safetensors"
 
 
@@ -111,17 +118,19 @@ def embed(
     *,
     cache: Path | None = None,
     progress: Callable[[int], None] | None = None,
+    compute: Compute = DEFAULT,
 ) -> Embeddings:
     """Encode items, or read them from ``cache`` when the same weights encoded the same contents before.
 
     Raises:
         InputError: an image that cannot be decoded, named.
     """
-    path = None if cache is None else feature_path(encoder, items, cache)
-    if path is not None and path.exists():
+    path = None if cache is None else feature_path(encoder, items, cache, compute)
+    known = compute.processes.told(path is not None and path.exists())
+    if path is not None and known:
         values_ND = Embeddings.load(path).join(items.ids)
     else:
-        values_ND = encode_items(encoder, items, progress)
+        values_ND = encode_items(encoder, items, progress, compute=compute)
     made = Embeddings(
         ids=items.ids,
         values=values_ND,
@@ -130,39 +139,123 @@ def embed(
         encoder=encoder.fingerprint,
         source=items.content_hash,
     )
-    if path is not None and not path.exists():
+    if path is not None and not known and compute.processes.first:
         made.save(path)
     return made
 
 
-@torch.no_grad()
-def encode_items(encoder: Encoder, items: Items, progress: Callable[[int], None] | None = None) -> Tensor:
-    """Return features_ND on the CPU; images are decoded batch by batch.
+def encode_items(
+    encoder: Encoder,
+    items: Items,
+    progress: Callable[[int], None] | None = None,
+    *,
+    compute: Compute = DEFAULT,
+) -> Tensor:
+    """Return features_ND on the CPU; images are decoded ahead, some batches at most.
+
+    Processes share the batches, which are those of one process: the features are the same bits.
 
     Of an item in several wordings the unit features are averaged and made a unit row again, as CLIP's prompt
     ensembles are ([0] Radford et al., 2021, arXiv 2103.00020).
+
+    Raises:
+        InputError: an image that cannot be decoded, named.
     """
-    wordings = items.wordings() if items.modality == "text" else []
-    parts = []
-    for start in range(0, len(items.ids), BATCH):
-        indices = range(start, min(start + BATCH, len(items.ids)))
-        if items.modality == "text":
-            chunk = [wordings[index] for index in indices]
-            parts.append(_encode_wordings(encoder, chunk))
-        else:
-            parts.append(encoder.encode_image(encoder.preprocess([items.image(index) for index in indices])))
-        if progress is not None:
-            progress(len(indices))
-    return torch.cat(parts).cpu()
+    processes = compute.processes
+    if processes.size == 1:
+        (features_ND,) = encode_parts(encoder, items, [range(len(items))], progress, compute=compute)
+        return features_ND
+    own = batches_of(len(items), compute.encoded_at_once(encoder.device))[processes.rank :: processes.size]
+    tick = shared(progress or (lambda _more: None), len(items), processes.size)
+    features_ND = torch.zeros(len(items), encoder.embed_dim, dtype=encoder.dtype)
+    with processes.alike():
+        parts = encode_parts(encoder, items, own, tick, compute=compute)
+        for batch, part_ND in zip(own, parts, strict=True):
+            features_ND[batch.start : batch.stop] = part_ND
+    return processes.whole(features_ND)
 
 
-def _encode_wordings(encoder: Encoder, wordings: Sequence[tuple[str, ...]]) -> Tensor:
+@torch.no_grad()
+def encode_parts(
+    encoder: Encoder,
+    items: Items,
+    parts: Sequence[range],
+    progress: Callable[[int], None] | None = None,
+    *,
+    compute: Compute = DEFAULT,
+) -> Iterator[Tensor]:
+    """Yield the features_ND of some items after the other, as :func:`encode_items` of one process does.
+
+    While one part is worked on the images of the next are decoded.
+    """
+    size = compute.encoded_at_once(encoder.device)
+    batches = [batches_of(len(part), size, part.start) for part in parts]
+    with contextlib.closing(_features(encoder, items, [*chain(*batches)], compute)) as features:
+        for part, cut in zip(parts, batches, strict=True):
+            whole_ND = torch.empty(0)
+            for batch in cut:
+                features_BD = next(features)
+                if batch.start == part.start:
+                    whole_ND = features_BD.new_empty(len(part), features_BD.shape[1])
+                whole_ND[batch.start - part.start : batch.stop - part.start] = features_BD
+                if progress is not None:
+                    progress(len(batch))
+            yield whole_ND
+
+
+def _features(
+    encoder: Encoder, items: Items, batches: Sequence[range], compute: Compute
+) -> Generator[Tensor, None, None]:
+    """Yield the features of each batch on the CPU."""
+    if items.modality == "text":
+        wordings = items.wordings()
+        for batch in batches:
+            size = compute.encoded_at_once(encoder.device)
+            yield _encode_wordings(encoder, [wordings[place] for place in batch], size).cpu()
+        return
+    if isinstance(encoder, OpenClipEncoder):
+        preprocessing: Preparation = encoder.preprocessing
+    else:
+        preprocessing = WholePreprocessing(encoder.preprocess)
+    pixels = pixels_ahead(
+        items.image,
+        batches,
+        preprocessing,
+        device=encoder.device,
+        workers=compute.workers_for(encoder.device),
+    )
+    with contextlib.closing(pixels):
+        yield from _on_cpu(encoder.encode_image(pixels_BCHW) for pixels_BCHW in pixels)
+
+
+def _on_cpu(features: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Yield what is on a device on the CPU; of CUDA a batch late, so that it has the next one meanwhile."""
+    waiting: tuple[Tensor, torch.cuda.Event] | None = None
+    for features_BD in features:
+        if features_BD.device.type != "cuda":
+            yield features_BD.cpu()
+            continue
+        copied_BD, arrived = features_BD.to("cpu", non_blocking=True), torch.cuda.Event()
+        arrived.record()
+        if waiting is not None:
+            yield _waited_for(*waiting)
+        waiting = copied_BD, arrived
+    if waiting is not None:
+        yield _waited_for(*waiting)
+
+
+def _waited_for(copied_BD: Tensor, arrived: torch.cuda.Event) -> Tensor:
+    arrived.synchronize()
+    return copied_BD
+
+
+def _encode_wordings(encoder: Encoder, wordings: Sequence[tuple[str, ...]], size: int) -> Tensor:
     texts = [text for item in wordings for text in item]
     if len(texts) == len(wordings):
         return encoder.encode_text(encoder.tokenize(texts))
     made = [
-        encoder.encode_text(encoder.tokenize(texts[start : start + BATCH]))
-        for start in range(0, len(texts), BATCH)
+        encoder.encode_text(encoder.tokenize(texts[start : start + size]))
+        for start in range(0, len(texts), size)
     ]
     means = [part_ND.mean(dim=0) for part_ND in torch.cat(made).split([len(item) for item in wordings])]
     return F.normalize(torch.stack(means), dim=-1)
@@ -202,8 +295,3 @@ def describe(items: Items) -> dict[str, object]:
     """Say what was encoded, for comparison with another run: contents with their ids, and labels."""
     labels = config_hash({"labels": items.labels})
     return {"count": len(items), "contents": items.content_hash, "labels": labels}
-
-
-def encode_part(model: Encoder, items: Items, part: range, tick: Tick) -> dict[str, Tensor]:
-    """Encode some items, as a chunk to keep."""
-    return {"values": encode_items(model, items.subset(part), tick)}

@@ -6,13 +6,22 @@ python -m crossgap.encode --encoder ViT-B-32 --pretrained openai --dataset photo
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from crossgap.command import run_command
 from crossgap.files import check_place
-from crossgap.progress import ItemProgress, say_notices, told
+from crossgap.progress import ItemProgress, Tick, say, say_notices, told
 from crossgap.vocabulary import Precision
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from crossgap.compute import Compute
+    from crossgap.datasets.tasks import Items
+    from crossgap.encoders.protocol import Encoder
 
 
 def main(
@@ -30,6 +39,8 @@ def main(
     device: str = "auto",
     precision: Precision = "fp32",
     threads: int | None = None,
+    workers: int | None = None,
+    batch_size: int | None = None,
 ) -> int:
     """Encode the images and texts of a dataset's tasks to out/image.safetensors and out/text.safetensors.
 
@@ -52,58 +63,91 @@ def main(
         device: auto, cpu, cuda, ...
         precision: fp32, bf16 or fp64.
         threads: CPU threads; default: torch's choice. A run is resumed with the same number only.
+        workers: threads that decode images while the encoder works; they change no bit. Default: as many as
+            CPU threads, beside a GPU the cores but one.
+        batch_size: items encoded side by side; another number rounds otherwise. Default: 256, on CUDA more as
+            its memory grows. A run is resumed with the same number only.
     """
     # only now, so that --help answers at once: these load torch
+    from crossgap.compute import Compute
     from crossgap.datasets.load import load_dataset
     from crossgap.datasets.readers.image_formats import allow_pixels
-    from crossgap.embeddings import BATCH, Embeddings, describe, distinct_items, encode_part
+    from crossgap.embeddings import distinct_items
     from crossgap.encoders.devices import use_threads
     from crossgap.encoders.loading import load_encoder
-    from crossgap.store import open_store
+    from crossgap.processes import PATIENCE, joined
 
     check_place(out)
-    used_threads = use_threads(threads)
+    use_threads(threads)
     allow_pixels(max_pixels)
-    with told(f"reading {dataset}, split {split}"):
-        loaded = load_dataset(
-            dataset, split=split, limit=limit, data_root=data_root, max_bad=max_bad, whole_texts=whole_texts
-        )
-    say_notices(loaded.name, loaded.notices)
-    sides = {name: items for name in ("image", "text") if (items := distinct_items(loaded, name)) is not None}
-    with told(f"loading {encoder}"):
-        model = load_encoder(encoder, pretrained, device, precision)
-    settings = {
+    with joined(device, patience=PATIENCE) as processes:
+        compute = Compute(workers=workers, batch_size=batch_size, processes=processes)
+        reading: dict[str, Any] = {"limit": limit, "data_root": data_root, "max_bad": max_bad}
+        with told(f"reading {dataset}, split {split}"):
+            loaded = load_dataset(dataset, split=split, whole_texts=whole_texts, **reading)
+        say_notices(loaded.name, loaded.notices)
+        both = {name: distinct_items(loaded, name) for name in ("image", "text")}
+        sides = {name: items for name, items in both.items() if items is not None}
+        with told(f"loading {encoder}"):
+            model = load_encoder(encoder, pretrained, processes.device or device, precision)
+        return _encode(out, model, sides, precision, compute, notices=loaded.notices)
+
+
+def _encode(
+    out: Path,
+    model: Encoder,
+    sides: Mapping[str, Items],
+    precision: Precision,
+    compute: Compute,
+    *,
+    notices: Sequence[str],
+) -> int:
+    """Encode what of the items is not kept in ``out`` yet, and write the files."""
+    from crossgap.compute import ENCODED
+    from crossgap.embeddings import Embeddings, describe, encode_parts
+    from crossgap.store import open_store
+
+    settings: dict[str, object] = {
         "command": "encode",
         "encoder": model.fingerprint,
         "items": {name: describe(items) for name, items in sides.items()},
-        "device": str(model.device),
         "precision": precision,
-        "threads": used_threads,
+        **compute.settings(model.device),
     }
-    with open_store(out, settings) as store, ItemProgress() as progress:
+    size = compute.encoded_at_once(model.device)
+    if size != ENCODED.least:  # which it was always, before it could be chosen
+        settings["batch_size"] = size
+
+    def make(items: Items, parts: Sequence[range], tick: Tick) -> Iterator[dict[str, Tensor]]:
+        for values_ND in encode_parts(model, items, parts, tick, compute=compute):
+            yield {"values": values_ND}
+
+    with open_store(out, settings, compute.processes) as store, ItemProgress() as progress:
         if store is None:
-            print(f"{out}: complete, nothing to do")
+            say(f"{out}: complete, nothing to do")
             return 0
         for name, items in sides.items():
             made = store.rows(
                 items.ids,
-                partial(encode_part, model, items),
+                partial(make, items),
                 name=name,
-                size=BATCH,
+                size=size,
                 begin=partial(progress.start, f"encode {name}s", len(items)),
             )
-            Embeddings(
-                ids=items.ids,
-                values=made["values"],
-                labels=items.labels,
-                modality=name,
-                encoder=model.fingerprint,
-                source=items.content_hash,
-                groups=items.groups,
-            ).save(out / f"{name}.safetensors")
-        store.finish({"notices": loaded.notices})
+            if made is not None:
+                Embeddings(
+                    ids=items.ids,
+                    values=made["values"],
+                    labels=items.labels,
+                    modality=name,
+                    encoder=model.fingerprint,
+                    source=items.content_hash,
+                    groups=items.groups,
+                ).save(out / f"{name}.safetensors")
+        if compute.processes.first:
+            store.finish({"notices": notices})
     for name, items in sides.items():
-        print(f"{out / name}.safetensors: {len(items)} {name}s x {model.embed_dim}")
+        say(f"{out / name}.safetensors: {len(items)} {name}s x {model.embed_dim}")
     return 0
 
 

@@ -69,6 +69,8 @@ def main(
     device: str = "auto",
     precision: Precision = "fp32",
     threads: int | None = None,
+    workers: int | None = None,
+    batch_size: int | None = None,
     cache: Path | None = None,
     all_metrics: bool = False,
     smoke: bool = False,
@@ -120,6 +122,10 @@ def main(
         device: auto, cpu, cuda, ...
         precision: fp32, bf16 or fp64.
         threads: CPU threads; default: torch's choice.
+        workers: threads that decode images while the encoder works; they change no bit. Default: as many as
+            CPU threads, beside a GPU the cores but one.
+        batch_size: items encoded, and items inverted, side by side, which is written into the rows: another
+            number rounds otherwise. Default: 256 and 64, on CUDA more as its memory grows.
         cache: folder of features and inversions that several outs may share; default: out/features.
         all_metrics: print every metric of gap and geometry, not the leading ones alone.
         smoke: the same path in its smallest form: 60 items of each side and 4 steps of inversion, unless
@@ -127,9 +133,11 @@ def main(
             "evaluate, smoke".
     """
     # only now, so that --help answers at once: these load torch
+    from crossgap.compute import Compute
     from crossgap.datasets.readers.image_formats import allow_pixels
     from crossgap.encoders.devices import use_threads
     from crossgap.evaluation.call import Data, Source, Wanted, answer, check_steps
+    from crossgap.processes import PATIENCE, joined
 
     if smoke:
         limit = SMOKE_LIMIT if limit is None else limit
@@ -165,7 +173,14 @@ def main(
     use_threads(threads)
     allow_pixels(max_pixels)
     choose = "preset" if preset else choose
-    result, known, missing = answer(source, data, wanted, out=out, choose=choose, cache=cache, smoke=smoke)
+    with joined(device, patience=PATIENCE) as processes:
+        compute = Compute(workers=workers, batch_size=batch_size, processes=processes)
+        source = source._replace(device=processes.device or device)
+        result, known, missing = answer(
+            source, data, wanted, out=out, choose=choose, cache=cache, smoke=smoke, compute=compute
+        )
+    if not processes.first:
+        return 0
     _say(result, all_metrics=all_metrics)
     if smoke:
         print(f"smoke form (limit {limit}, {steps} steps): the path works, the numbers mean nothing\n")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cache, partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from crossgap.errors import InputError
 from crossgap.files import check_place
 from crossgap.inversion.config import Engine, InversionConfig, Target
 from crossgap.inversion.presets import Schedule, preset
-from crossgap.progress import ItemProgress, Tick, say_notices, told
+from crossgap.progress import ItemProgress, Tick, say, say_notices, told
 from crossgap.settings.changes import as_table, changed
 from crossgap.settings.options import NO_CHANGES, Changes
 from crossgap.settings.strict import hints_of
@@ -28,7 +28,8 @@ from crossgap.vocabulary import Precision
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from crossgap.datasets.tasks import Items
+    from crossgap.compute import Compute
+    from crossgap.datasets.tasks import Dataset, Items
     from crossgap.encoders.protocol import Encoder
     from crossgap.inversion.loop import Inverter
 
@@ -64,6 +65,7 @@ def main(
     device: str = "auto",
     precision: Precision = "fp32",
     threads: int | None = None,
+    workers: int | None = None,
     changes: Changes = NO_CHANGES,
 ) -> int:
     """Invert a dataset's queries: images into the text tower (OTI) or texts into the image tower (OVI).
@@ -95,7 +97,7 @@ def main(
         init_std: standard deviation of the initial noise.
         template: prompt of OTI with {} for the pseudo-tokens; default: the dataset's.
         seed: of the per-item noise; default: 0.
-        batch_size: items optimised side by side.
+        batch_size: items optimised side by side. Default: 64, on CUDA more as its memory grows.
         target_cosine: an item stops at the first step where its cosine to the target is at least this.
         snapshots: steps whose features are kept too.
         engine: lean, tower, or auto (lean where the tower allows it).
@@ -103,32 +105,20 @@ def main(
         device: auto, cpu, cuda, ...
         precision: fp32, bf16 or fp64.
         threads: CPU threads; default: torch's choice. A run is resumed with the same number only.
+        workers: threads that decode images while the encoder works; they change no bit. Default: as many as
+            CPU threads, beside a GPU the cores but one.
     """
     if steps is not None and steps < 1:
         raise InputError(
             f"--steps must be at least 1, not {steps}: without an update there is nothing to write"
         )
     # only now, so that --help answers at once: these load torch
-    from crossgap.datasets.load import load_dataset
+    from crossgap.compute import Compute
     from crossgap.datasets.readers.image_formats import allow_pixels
-    from crossgap.embeddings import describe, distinct_items
     from crossgap.encoders.devices import use_threads
     from crossgap.encoders.loading import load_encoder
+    from crossgap.processes import PATIENCE, joined
 
-    check_place(out)
-    used_threads = use_threads(threads)
-    allow_pixels(max_pixels)
-    with told(f"reading {dataset}, split {split}"):
-        loaded = load_dataset(
-            dataset, split=split, limit=limit, data_root=data_root, max_bad=max_bad, whole_texts=whole_texts
-        )
-    say_notices(loaded.name, loaded.notices)
-    modality = "image" if into == "text" else "text"
-    items = distinct_items(loaded, modality, queries_only=True)
-    if items is None:
-        raise InputError(f"dataset {dataset!r}, split {split!r}: no {modality} queries to invert into {into}")
-    with told(f"loading {encoder}"):
-        model = load_encoder(encoder, pretrained, device, precision)
     given: dict[str, Any] = {
         "steps": steps,
         "num_tokens": num_tokens,
@@ -141,26 +131,49 @@ def main(
         "seed": seed,
     }
     options = {name: value for name, value in given.items() if value is not None}
-    base = replace(preset(model.name, into, schedule), template=loaded.default_template)
-    config = changed(changed(base, changes.file), changes.over(options))
-    if changes.show:
-        changes.print(as_table(config, base), leave_out=SETTINGS)
-        return 0
-    settings: dict[str, object] = {
-        "command": "invert",
-        "encoder": model.fingerprint,
-        "into": into,
-        "items": describe(items),
-        "inversion": asdict(config),
-        "snapshots": sorted(snapshots),
-        "engine": engine,
-        "compiled": compiled,
-        "device": str(model.device),
-        "precision": precision,
-        "threads": used_threads,
-    }
+    check_place(out)
+    use_threads(threads)
+    allow_pixels(max_pixels)
+    with joined(device, patience=PATIENCE) as processes:
+        compute = Compute(workers=workers, processes=processes)
+        reading = {"limit": limit, "data_root": data_root, "max_bad": max_bad, "whole_texts": whole_texts}
+        loaded, items = _queries(into, dataset, split=split, **reading)
+        with told(f"loading {encoder}"):
+            model = load_encoder(encoder, pretrained, processes.device or device, precision)
+        base = replace(
+            preset(model.name, into, schedule),
+            template=loaded.default_template,
+            batch_size=compute.inverted_at_once(model.device),
+        )
+        config = changed(changed(base, changes.file), changes.over(options))
+        if changes.show:
+            changes.print(as_table(config, base), leave_out=SETTINGS)
+            return 0
+        settings: dict[str, object] = {
+            "command": "invert",
+            "encoder": model.fingerprint,
+            "into": into,
+            "snapshots": sorted(snapshots),
+            "engine": engine,
+            "compiled": compiled,
+            "precision": precision,
+        }
+        return _invert(out, model, items, config, settings, compute, notices=loaded.notices)
 
-    return _invert(out, model, items, config, settings, notices=loaded.notices)
+
+def _queries(into: Target, dataset: str, *, split: str, **options: Any) -> tuple[Dataset, Items]:
+    """Load a dataset and the queries that can be inverted into a modality."""
+    from crossgap.datasets.load import load_dataset
+    from crossgap.embeddings import distinct_items
+
+    with told(f"reading {dataset}, split {split}"):
+        loaded = load_dataset(dataset, split=split, **options)
+    say_notices(loaded.name, loaded.notices)
+    modality = "image" if into == "text" else "text"
+    items = distinct_items(loaded, modality, queries_only=True)
+    if items is None:
+        raise InputError(f"dataset {dataset!r}, split {split!r}: no {modality} queries to invert into {into}")
+    return loaded, items
 
 
 def _invert(
@@ -168,17 +181,24 @@ def _invert(
     model: Encoder,
     items: Items,
     config: InversionConfig,
-    settings: dict[str, Any],
+    settings: Mapping[str, Any],
+    compute: Compute,
     *,
     notices: Sequence[str],
 ) -> int:
     """Invert what of the items is not kept in ``out`` yet, and write the files."""
-    from crossgap.embeddings import Embeddings, encode_items
+    from crossgap.embeddings import Embeddings, describe, encode_parts
     from crossgap.inversion.loop import Inverter
     from crossgap.provenance import config_hash
     from crossgap.store import Chunk, open_store
 
     into, snapshots = settings["into"], settings["snapshots"]
+    settings = {
+        **settings,
+        "items": describe(items),
+        "inversion": asdict(config),
+        **compute.settings(model.device),
+    }
 
     @cache  # made with the first chunk that is wanted, used for all
     def inverter() -> Inverter:
@@ -186,17 +206,18 @@ def _invert(
             model, into=into, configs=[config], engine=settings["engine"], compiled=settings["compiled"]
         )
 
-    def make(part: range, tick: Tick) -> dict[str, Tensor]:
-        chosen = items.subset(part)
-        targets_ND = encode_items(model, chosen)
-        (found,) = inverter().run(targets_ND, item_ids=chosen.ids, snapshots=snapshots, progress=tick)
-        kept = {f"inverted-step-{step}": values_ND for step, values_ND in found.snapshots.items()}
-        rest = {"tokens": found.tokens, "losses": found.losses, "stopped": found.stopped}
-        return {"inverted": found.features, **kept, **rest}
+    def make(parts: Sequence[range], tick: Tick) -> Iterator[dict[str, Tensor]]:
+        targets = encode_parts(model, items, parts, compute=compute)
+        for part, targets_ND in zip(parts, targets, strict=True):
+            ids = [items.ids[place] for place in part]
+            (found,) = inverter().run(targets_ND, item_ids=ids, snapshots=snapshots, progress=tick)
+            kept = {f"inverted-step-{step}": values_ND for step, values_ND in found.snapshots.items()}
+            rest = {"tokens": found.tokens, "losses": found.losses, "stopped": found.stopped}
+            yield {"inverted": found.features, **kept, **rest}
 
-    with open_store(out, settings) as store, ItemProgress() as progress:
+    with open_store(out, settings, compute.processes) as store, ItemProgress() as progress:
         if store is None:
-            print(f"{out}: complete, nothing to do")
+            say(f"{out}: complete, nothing to do")
             return 0
         rows = store.rows(
             items.ids,
@@ -205,6 +226,8 @@ def _invert(
             size=config.batch_size,
             begin=partial(progress.start, f"invert into {into}", len(items)),
         )
+        if rows is None:
+            return 0
         # the source says what the features were made of: these items with these settings
         source = hashlib.sha256(f"{items.content_hash}:{config_hash(settings)}".encode()).hexdigest()
         for name in [name for name in rows if name.startswith("inverted")]:
@@ -219,7 +242,7 @@ def _invert(
         Chunk(items.ids, rows).save(out / "tokens.safetensors")
         loss = float(rows["losses"][:, -1].mean())
         store.finish({"loss": loss, "notices": notices})
-    print(f"{out / 'inverted.safetensors'}: {len(items)} items, mean final loss {loss:.4f}")
+    say(f"{out / 'inverted.safetensors'}: {len(items)} items, mean final loss {loss:.4f}")
     return 0
 
 

@@ -26,6 +26,7 @@ class Bars:
     """Live bars with a count and a ``note``; ``more`` are columns after them."""
 
     def __init__(self, *more: ProgressColumn, shown: bool = True) -> None:
+        shown = shown and speaks()
         self._console = Console(stderr=True, quiet=not shown)
         self._live = shown and self._console.is_terminal
         self._bars = Progress(
@@ -126,6 +127,9 @@ def told(what: str, *, after: float = SILENT) -> Iterator[None]:
 
     Where another one, or a loop over items, is under way within it, that one alone speaks.
     """
+    if not speaks():
+        yield
+        return
     me = object()
     ended = threading.Event()
     started = time.monotonic()
@@ -164,7 +168,31 @@ def _clock(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
 
 
+def shared(tick: Tick, count: int, size: int) -> Tick:
+    """Count for ``size`` processes that share ``count`` items alike what one of them has done."""
+    left = count
+
+    def counted(more: int) -> None:
+        nonlocal left
+        done = min(more * size, left)
+        left -= done
+        tick(done)
+
+    return counted
+
+
+def speaks() -> bool:
+    """Tell whether this process speaks: of those that torchrun started the first alone."""
+    return os.environ.get("RANK", "0") == "0" or "WORLD_SIZE" not in os.environ
+
+
+def say(line: str) -> None:
+    """Print a result; of several processes the first one does."""
+    if speaks():
+        print(line)
+
+
 def say_notices(dataset: str, notices: Iterable[str]) -> None:
     """Tell a user what of a dataset was left out, and what looks wrong in it."""
-    for notice in notices:
+    for notice in notices if speaks() else ():
         print(f"warning: {dataset}: {notice}", file=sys.stderr)

@@ -20,7 +20,7 @@ class Provenance:
     """What rows say about the model and the settings behind them.
 
     ``seed`` is the training seed of the model (0 for a released one), ``pairs_seen`` the image-text pairs it
-    was trained on by us, if it was.
+    was trained on by us, if it was, ``batches`` how many items were worked on side by side, in words.
     """
 
     study: str
@@ -28,6 +28,7 @@ class Provenance:
     seed: int = 0
     pairs_seen: int | None = None
     config_hash: str
+    batches: str = ""
 
 
 def config_hash(config: Mapping[str, Any]) -> str:

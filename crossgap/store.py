@@ -1,11 +1,12 @@
-"""Results under way, chunk by chunk on disk: a command that is killed loses one chunk at most.
+"""Results under way, chunk by chunk on disk: a process that is killed loses one chunk at most (on CUDA two).
 
     out/settings.json                       what the results depend on; written with the first chunk
     out/chunks/KEY/NAME/00000.safetensors   the rows of some items: ids, tensors, a checksum
     out/result.json                         written last, after the final files; then the chunks are removed
 
 KEY hashes the settings, among them the fingerprint of the weights and the hash of the items, so that no chunk
-is ever taken for another's. Where a chunk begins and ends depends on the items alone, not on interruptions.
+is ever taken for another's. Where a chunk begins and ends depends on the items alone, not on interruptions
+nor on how many processes share the work, each of which writes the chunks that it made.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from torch import Tensor
 
 from crossgap.errors import InputError
 from crossgap.files import atomic_path, read_json, remove_torn, write_json
-from crossgap.progress import Tick
+from crossgap.processes import ALONE, Processes
+from crossgap.progress import Tick, shared
 from crossgap.provenance import commit, config_hash, versions
 from crossgap.settings.same import check_same
 
@@ -81,49 +83,81 @@ def join(chunks: Sequence[Chunk], ids: Sequence[str]) -> dict[str, Tensor]:
 class Store:
     """The chunks of one command in its folder; made by :func:`open_store`."""
 
-    def __init__(self, out: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, out: Path, settings: Mapping[str, Any], processes: Processes) -> None:
         self._out = out
+        self._processes = processes
         self._settings = settings
         self._chunks = out / _CHUNKS / config_hash(settings)
 
     def rows(
         self,
         ids: Sequence[str],
-        make: Callable[[range, Tick], Mapping[str, Tensor]],
+        make: Callable[[Sequence[range], Tick], Iterator[Mapping[str, Tensor]]],
         *,
         name: str,
         size: int,
         begin: Callable[[int], Tick],
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, Tensor] | None:
         """Return tensors with one row an id: read from whole chunks on disk, made chunk by chunk otherwise.
 
+        Of processes that share the chunks the first one alone gets them; the others None.
+
         Args:
-            make: places in ``ids``, and what counts finished items -> named tensors, a row for each place.
+            make: runs of places in ``ids``, and what counts finished items -> for each run, when it is made,
+                named tensors with a row for each place.
             name: of the folder of these chunks.
             size: items a chunk.
             begin: opens the progress with the number of items that are on disk, returns what counts more.
+
+        Raises:
+            InputError: a chunk that another process made cannot be read here.
         """
         parts = [range(start, min(start + size, len(ids))) for start in range(0, len(ids), size)]
         paths = [self._chunks / name / f"{number:05d}.safetensors" for number in range(len(parts))]
-        chunks = {
+        first, size_of_group = self._processes.first, self._processes.size
+        chunks = self._read(paths, parts, ids) if first else {}
+        done = sum(len(chunk.ids) for chunk in chunks.values())
+        if done:
+            print(f"{self._out}: {done} of {len(ids)} items are there ({name})", file=sys.stderr)
+        there = self._processes.whole(torch.tensor([float(path in chunks) for path in paths]))
+        whole = zip(paths, parts, there.bool().tolist(), strict=True)
+        missing = [(path, part) for path, part, known in whole if not known]
+        own = missing[self._processes.rank :: size_of_group]
+        tick = shared(begin(done), len(ids) - done, size_of_group)
+        made = make([part for _, part in own], tick)
+        for (path, part), tensors in zip(own, made, strict=True):
+            kept = {key: _own(rows) for key, rows in tensors.items()}
+            chunk = Chunk(tuple(ids[place] for place in part), kept)
+            self._record_settings()
+            chunk.save(path)
+            if first:
+                chunks[path] = chunk
+        self._processes.wait()
+        if not first:
+            return None
+        others = {path: part for path, part in missing if path not in chunks}
+        chunks |= self._read(list(others), list(others.values()), ids)
+        for path in others:
+            if path not in chunks:
+                raise InputError(
+                    f"{path}: another process made this chunk, and it cannot be read here; all processes "
+                    f"must see {self._out} under the same path"
+                )
+        return join([chunks[path] for path in paths], ids)
+
+    def _read(self, paths: Sequence[Path], parts: Sequence[range], ids: Sequence[str]) -> dict[Path, Chunk]:
+        """Read the chunks that are there and whole."""
+        return {
             path: chunk
             for path, part in zip(paths, parts, strict=True)
             if (chunk := _whole(path, [ids[place] for place in part])) is not None
         }
-        done = sum(len(chunk.ids) for chunk in chunks.values())
-        if done:
-            print(f"{self._out}: {done} of {len(ids)} items are there ({name})", file=sys.stderr)
-        tick = begin(done)
-        for path, part in zip(paths, parts, strict=True):
-            if path not in chunks:
-                made = {key: _own(rows) for key, rows in make(part, tick).items()}
-                chunks[path] = Chunk(tuple(ids[place] for place in part), made)
-                self._record_settings()
-                chunks[path].save(path)
-        return join([chunks[path] for path in paths], ids)
 
     def finish(self, about: Mapping[str, Any]) -> None:
-        """Mark the final files as complete, then remove the chunks that they were made of."""
+        """Mark the final files as complete, then remove the chunks that they were made of.
+
+        It is for the process that got the rows.
+        """
         about = {"settings": self._settings, **about, "versions": versions(), "commit": commit()}
         write_json(self._out / _RESULT, about)
         shutil.rmtree(self._out / _CHUNKS, ignore_errors=True)
@@ -154,19 +188,35 @@ def _whole(path: Path, ids: Sequence[str]) -> Chunk | None:
 
 
 @contextlib.contextmanager
-def open_store(out: Path, settings: Mapping[str, Any]) -> Iterator[Store | None]:
-    """Hold ``out`` for one process and give its store, or None when the result is complete.
+def open_store(
+    out: Path, settings: Mapping[str, Any], processes: Processes = ALONE
+) -> Iterator[Store | None]:
+    """Hold ``out`` for one process, or those that share its work, and give its store; None when all is there.
 
     A folder is compared with the settings of the results in it: as long as no chunk is finished there is
     nothing to compare with, and a folder made for nothing is removed.
 
     Raises:
-        InputError: ``out`` holds results with other settings (what differs is listed) or other things, or
-            another process is writing to it.
+        InputError: ``out`` holds results with other settings (what differs is listed) or other things,
+            another process is writing to it, or processes that share the work were told different things.
     """
     given = json.loads(json.dumps(settings))
+    processes.check_same(
+        config_hash(given), "the processes do not agree on what to make: is it one command, on the same data?"
+    )
+    with contextlib.ExitStack() as held:
+        finished = False
+        with processes.alike():
+            if processes.first:
+                finished = held.enter_context(_held(out, given))
+        yield None if processes.any(finished) else Store(out, given, processes)
+
+
+@contextlib.contextmanager
+def _held(out: Path, given: Mapping[str, Any]) -> Iterator[bool]:
+    """Hold ``out`` for this process; say whether the result is complete."""
     if _finished(out, given):
-        yield None
+        yield True
         return
     ours = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
@@ -174,8 +224,7 @@ def open_store(out: Path, settings: Mapping[str, Any]) -> Iterator[Store | None]
         with FileLock(out / _LOCK, timeout=0):
             remove_torn(out)
             try:
-                # asked again: another process may have finished since
-                yield None if _finished(out, given) else Store(out, given)
+                yield _finished(out, given)  # asked again: another process may have finished since
             finally:
                 if ours and not _visible(out):
                     shutil.rmtree(out)

@@ -16,6 +16,7 @@ from rich.progress import TimeRemainingColumn
 
 from crossgap.datasets.bad import BadSamples
 from crossgap.files import append_line, read_lines, write_text
+from crossgap.processes import ALONE, Processes
 from crossgap.progress import Bars
 from pretrain.card import model_card
 from pretrain.checkpoint import Checkpoint, name_best, save_checkpoint
@@ -23,7 +24,6 @@ from pretrain.config import TrainConfig
 from pretrain.data.pairs import TrainingPairs
 from pretrain.data.resampled import ShardStream
 from pretrain.data.scenes import EndlessScenes
-from pretrain.processes import ALONE, Processes
 from pretrain.start import Start
 from pretrain.tracking import Trackers
 from pretrain.update import Updates

@@ -17,6 +17,7 @@ from crossgap.datasets.bad import BadSamples
 from crossgap.datasets.scenes.options import SceneOptions, is_scenes
 from crossgap.errors import InputError
 from crossgap.files import read_json, read_lines, write_json
+from crossgap.processes import ALONE, Processes
 from crossgap.progress import told
 from crossgap.provenance import commit, config_hash, versions
 from crossgap.settings.same import check_same
@@ -31,7 +32,7 @@ from pretrain.labels import about_run, label_of
 from pretrain.looking.curves import CURVES, write_curves
 from pretrain.looking.summary import summary
 from pretrain.loop import VALIDATION, Run, Stopped
-from pretrain.processes import ALONE, Processes, check_shares
+from pretrain.processes import check_shares
 from pretrain.start import Start, check_same_model, start_model
 from pretrain.terms import TERMS
 from pretrain.tracking import open_trackers, tracker_packages

@@ -135,7 +135,7 @@ def main(
     """
     # only now, so that --help answers at once: these load torch
     from crossgap.datasets.readers.image_formats import allow_pixels
-    from pretrain.processes import joined
+    from crossgap.processes import joined
     from pretrain.run import steps_of, train_and_say, warn
 
     allow_pixels(max_pixels)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from crossgap.datasets.bad import BadSamples
 from crossgap.encoders.devices import resolve_device
+from crossgap.processes import ALONE, Processes
 from pretrain.architectures.patch_dropout import PatchDropout
 from pretrain.config import TrainConfig
 from pretrain.data.batches import Batch, Batches
@@ -21,7 +22,7 @@ from pretrain.data.semantics import with_semantics
 from pretrain.data.views import Embedder
 from pretrain.data.whole import WholeEmbedder
 from pretrain.objective import Loss, Moment, build_modules, clamp_logit_scale, evaluate_objective
-from pretrain.processes import ALONE, Processes, average, check_shares, gather_views
+from pretrain.processes import average, check_shares, gather_views
 from pretrain.settings import views_of
 from pretrain.start import Start, check_norms, set_training, start_model
 from pretrain.state import TrainingState

@@ -107,6 +107,16 @@ def plain_image_tower(encoder, config):
     return timm_tower if hasattr(visual, "trunk") else open_clip_tower
 
 
+def plain_encoding(encoder, items, batch_size=256):
+    """Decode and preprocess a batch of images by open_clip's own transform, encode it, decode the next."""
+    features = []
+    for start in range(0, len(items), batch_size):
+        images = [items.image(place) for place in range(start, min(start + batch_size, len(items)))]
+        with torch.no_grad():
+            features.append(encoder.encode_image(encoder.preprocess(images)).cpu())
+    return torch.cat(features)
+
+
 def plain_retrieval(
     scores: Sequence[float], relevant: Sequence[bool], ignored: Sequence[bool], ks: Sequence[int]
 ) -> dict[str, float]:

@@ -16,9 +16,9 @@ from ablations.running.stages import Stages, training_key
 from ablations.study.own_terms import own_terms
 from ablations.study.study import Study
 from crossgap.datasets.bad import BadSamples
+from crossgap.processes import ALONE
 from pretrain.config import TrainConfig
 from pretrain.loop import Run
-from pretrain.processes import ALONE
 from pretrain.run import open_data
 from pretrain.start import start_model
 

@@ -13,9 +13,9 @@ from ablations.running.trial import TRAIN_FILE
 from ablations.study.own_terms import OwnTerms
 from crossgap.command import run_command
 from crossgap.files import read_json
+from crossgap.processes import joined
 from crossgap.settings.strict import strict
 from pretrain.config import TrainConfig
-from pretrain.processes import joined
 from pretrain.run import train
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,11 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from crossgap.compute import default_workers
 from crossgap.encoders.image_towers import PatchEmbedding, find_patch_embedding
 from crossgap.encoders.inject import cut_sequence, put_at, replaced_output
 from crossgap.encoders.long_words import remember_long_words
+from crossgap.encoders.pixels import SplitPreprocessing, WholePreprocessing, batches_of, pixels_ahead
 from crossgap.encoders.preprocessing import Preprocessing, of_open_clip
 from crossgap.encoders.prompts import Prompt, compose, read_frame, read_template
 from crossgap.encoders.text_towers import (
@@ -85,6 +87,11 @@ class OpenClipEncoder:
             tokenizer, self.context_length, pooled=lambda tokens_BL: pooled_positions(how, tokens_BL)
         )
         self._preprocess_config, self._transform = preprocessing or of_open_clip(model, name)
+        self.preprocessing = (
+            SplitPreprocessing(self._transform)
+            if preprocessing is None
+            else WholePreprocessing(self.preprocess)
+        )
         self._patches = find_patch_embedding(self.image_tower, self._blank())
         self.why_not_causal = self._why_not_causal()
         with torch.no_grad():
@@ -124,7 +131,16 @@ class OpenClipEncoder:
     def encode_image(self, pixels_BCHW: Tensor | Sequence[Image.Image | str | Path]) -> Tensor:
         """Encode pixels, or images (opened, or their paths), to image_BD with unit rows."""
         if not isinstance(pixels_BCHW, Tensor):
-            return self._in_batches(pixels_BCHW, self._read, self.encode_image)
+            images, workers = pixels_BCHW, default_workers(self.device)
+            pixels = pixels_ahead(
+                lambda place: _opened(images[place]),
+                self._batches(images),
+                self.preprocessing,
+                device=self.device,
+                workers=workers,
+            )
+            with contextlib.closing(pixels):
+                return torch.cat([self.encode_image(batch_BCHW) for batch_BCHW in pixels])
         with self._autocast():
             features_BD = self.model.encode_image(pixels_BCHW.to(self.device, self.dtype))
         return self._unit(features_BD)
@@ -136,7 +152,9 @@ class OpenClipEncoder:
             InputError: one text that stands in no list.
         """
         if not isinstance(tokens_BL, Tensor):
-            return self._in_batches(tokens_BL, self.tokenize, self.encode_text)
+            texts = tokens_BL
+            parts = [[texts[place] for place in batch] for batch in self._batches(texts)]
+            return torch.cat([self.encode_text(self.tokenize(part)) for part in parts])
         tokens_BL = tokens_BL.to(self.device)
         with self._autocast(), self._cut(self._length(tokens_BL)):
             features_BD = self.model.encode_text(tokens_BL)
@@ -193,29 +211,10 @@ class OpenClipEncoder:
             features_BD = self.model.encode_image(self._blank())
         return self._unit(features_BD)
 
-    def _in_batches(
-        self,
-        items: Sequence[Any],
-        prepare: Callable[[Sequence[Any]], Tensor],
-        encode: Callable[[Tensor], Tensor],
-    ) -> Tensor:
+    def _batches(self, items: Sequence[Any]) -> list[range]:
         if isinstance(items, str) or not len(items):
             raise InputError(f"encoder {self.name!r}: {items!r} is no list of items; give [item, ...]")
-        starts = range(0, len(items), _ITEMS_AT_ONCE)
-        return torch.cat([encode(prepare(items[start : start + _ITEMS_AT_ONCE])) for start in starts])
-
-    def _read(self, images: Sequence[Image.Image | str | Path]) -> Tensor:
-        pixels = []
-        for image in images:
-            if isinstance(image, Image.Image):
-                pixels.append(self._transform(image.convert("RGB")))
-                continue
-            try:
-                with Image.open(image) as opened:
-                    pixels.append(self._transform(opened.convert("RGB")))
-            except OSError as error:
-                raise InputError(f"{image}: cannot be read as an image ({error})") from error
-        return torch.stack(pixels)
+        return batches_of(len(items), _ITEMS_AT_ONCE)
 
     @contextlib.contextmanager
     def _autocast(self) -> Iterator[None]:
@@ -280,3 +279,13 @@ class OpenClipEncoder:
             digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()[:16]
+
+
+def _opened(image: Image.Image | str | Path) -> Image.Image:
+    if isinstance(image, Image.Image):
+        return image.convert("RGB")
+    try:
+        with Image.open(image) as opened:
+            return opened.convert("RGB")
+    except OSError as error:
+        raise InputError(f"{image}: cannot be read as an image ({error})") from error

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from crossgap.compute import Compute
 from crossgap.datasets.build import INVERSION_TEMPLATE
 from crossgap.datasets.readers.feature_files import FeatureTable, read_features
 from crossgap.datasets.tasks import Dataset
@@ -71,7 +72,11 @@ class Wanted:
     said: Mapping[str, Any]
 
     def config(
-        self, source: Encoder | FeatureTable, backbone: str | None, default_template: str
+        self,
+        source: Encoder | FeatureTable,
+        backbone: str | None,
+        default_template: str,
+        compute: Compute,
     ) -> EvaluationConfig:
         """Give the configuration for a model and a dataset with its template of prompts."""
         model = BACKBONES[backbone].encoder if backbone and BACKBONES[backbone].model else source.name
@@ -86,6 +91,7 @@ class Wanted:
                 snapshots=self.snapshots,
                 seed=self.seed,
                 engine=self.engine,
+                batch_size=compute.inverted_at_once(source.device),
             )
         )
         return changed_evaluation(
@@ -119,6 +125,7 @@ def answer(
     choose: str,
     cache: Path | None,
     smoke: bool,
+    compute: Compute,
 ) -> Answer:
     """Measure what a call asks for, and write rows and tables into ``out``.
 
@@ -130,6 +137,7 @@ def answer(
         choose: ``val``, or ``preset`` for published settings.
         cache: of features and inversions; default: in ``out``.
         smoke: mark rows as those of a smoke form.
+        compute: with what items are encoded and inverted.
 
     Raises:
         InputError: options that contradict each other, or what they name cannot be had.
@@ -165,7 +173,15 @@ def answer(
         "choose": choose,
     } | ({"smoke": True} if smoke else {})
     evaluation = _measure_all(
-        jobs, model, wanted, out=out, about=about, loaded=loaded, known=known, cache=cache or out / "features"
+        jobs,
+        model,
+        wanted,
+        out=out,
+        about=about,
+        loaded=loaded,
+        known=known,
+        cache=cache or out / "features",
+        compute=compute,
     )
     return Answer(evaluation, known, missing)
 
@@ -180,6 +196,7 @@ def _measure_all(
     loaded: Mapping[str, Dataset],
     known: str | None,
     cache: Path,
+    compute: Compute,
 ) -> Evaluation:
     """Measure every dataset that is not kept in ``out`` yet, and write rows and tables of them together.
 
@@ -190,16 +207,27 @@ def _measure_all(
     """
     templates = {name: test.default_template for name, test in loaded.items()}
     configs = {
-        name: wanted.config(source, known, template)
+        name: wanted.config(source, known, template, compute)
         for name, template in (templates or {"preset": INVERSION_TEMPLATE}).items()
     }
     evaluations = {name: asdict(config) for name, config in configs.items()}
     settings = {**about, "fingerprint": source.fingerprint, "evaluation": evaluations}
-    configs, document = claim(out, settings, configs)
-    provenance = _provenance(source.name, about["encoder"], settings, out)
+    processes = compute.processes
+    processes.check_same(
+        config_hash(settings), "the processes do not agree on what to measure: is it one command and model?"
+    )
+    document: dict[str, Any] = {}
+    for turn in (True, False):  # the others read what the first one finds or writes
+        with processes.alike():
+            if processes.first is turn:
+                configs, document = claim(out, settings, configs, processes)
+    provenance = _provenance(source.name, about["encoder"], settings, out if processes.first else None)
+    if not isinstance(source, FeatureTable):
+        batches = batches_in_words(compute.encoded_at_once(source.device), configs.values())
+        provenance = replace(provenance, batches=batches)
     parts = []
     for number, job in enumerate(jobs, start=1):
-        if len(jobs) > 1:
+        if len(jobs) > 1 and processes.first:
             print(f"dataset {number} of {len(jobs)}: {job.name}", file=sys.stderr)
         name = job.name if loaded else "preset"
         part = measure_once(
@@ -212,12 +240,15 @@ def _measure_all(
             on_val=about["choose"] == "val",
             provenance=provenance,
             cache=cache,
+            compute=compute,
         )
-        _say_reused(part, cache)
+        if processes.first:
+            _say_reused(part, cache)
         parts.append(part)
-    write_json(out / "evaluation.json", document)
     result = joined(parts)
-    result.write(out)
+    if processes.first:
+        write_json(out / "evaluation.json", document)
+        result.write(out)
     return result
 
 
@@ -262,10 +293,16 @@ def _check(source: Source, data: Data, wanted: Wanted) -> None:
         raise InputError(f"--preset paper reports the paper's splits: leave --split {data.split} out")
 
 
-def _provenance(name: str, encoder: str | None, settings: Mapping[str, Any], out: Path) -> Provenance:
+def batches_in_words(encoded: int, configs: Iterable[EvaluationConfig]) -> str:
+    """Say how many items are worked on side by side, which is what changes the last bits of numbers."""
+    inverted = {plan.config.batch_size for config in configs for plan in config.plans.values()}
+    return f"batch={encoded}" + "".join(f" inversion_batch={size}" for size in sorted(inverted))
+
+
+def _provenance(name: str, encoder: str | None, settings: Mapping[str, Any], out: Path | None) -> Provenance:
     """Say what is known of the model; of one trained here its settings and curves go along to ``out``."""
     run = trained_run(Path(encoder)) if encoder is not None else None
-    if run is not None:
+    if run is not None and out is not None:
         carry(run, out)
     return Provenance(
         study="evaluate, smoke" if settings.get("smoke") else "evaluate",

@@ -139,11 +139,12 @@ def preset_plans(
     snapshots: tuple[int, ...],
     seed: int,
     engine: Engine,
+    batch_size: int,
 ) -> dict[Target, InversionPlan]:
     """Make the plans of both directions; ``compared`` holds the values of a setting, none for its default."""
     plans: dict[Target, InversionPlan] = {}
     for into in get_args(Target):
-        config = replace(inversion_preset(name, into, schedule), seed=seed)
+        config = replace(inversion_preset(name, into, schedule), seed=seed, batch_size=batch_size)
         config = replace(config, steps=config.steps if steps is None else steps)
         plan = InversionPlan(
             config=config,

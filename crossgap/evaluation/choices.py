@@ -58,12 +58,12 @@ def choose_setting(
     if task is None or n_choices == 1:
         return ChosenSetting(plan.configs[0], plan.snapshots[-1], "preset"), []
     native = natives.of(task)
-    looked_at: list[Measured | Losses] = [measure(native)]
+    looked_at: list[Measured | Losses] = [measure(native, natives.ranked)]
     means: list[tuple[ChosenSetting, float]] = []
     for curve in curves(native, "oti" if into == "text" else "ovi", plan, inversions):
         looked_at.append(curve.losses)
         for step, scored in curve.points.items():
-            point = measure(scored)
+            point = measure(scored, natives.ranked)
             looked_at.append(point)
             if step > 0:
                 means.append((ChosenSetting(curve.config, step, "val"), float(point.values["mAP"].nanmean())))
@@ -98,7 +98,7 @@ def choose_strength(
         except InputError as error:  # more components than there are, no shared direction, ...
             impossible = error
             continue
-        values_Q = query_values(scored)["mAP"]
+        values_Q = query_values(scored, natives.ranked)["mAP"]
         tried.append(Tried(scored.made, "mAP", values_Q))
         means.append((strength, float(values_Q.nanmean())))
     if not means:

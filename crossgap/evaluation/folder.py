@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from crossgap.compute import Compute
 from crossgap.datasets.known.table import SPECS
 from crossgap.datasets.readers.feature_files import FeatureTable
 from crossgap.datasets.tasks import Dataset
@@ -20,6 +21,7 @@ from crossgap.evaluation.result import Evaluation
 from crossgap.evaluation.run import evaluate
 from crossgap.files import read_json, write_json
 from crossgap.inversion.config import Batch
+from crossgap.processes import ALONE, Processes
 from crossgap.progress import ItemProgress
 from crossgap.provenance import Provenance
 from crossgap.settings.same import check_same
@@ -44,6 +46,7 @@ def measure_once(
     on_val: bool,
     provenance: Provenance,
     cache: Path,
+    compute: Compute,
 ) -> Evaluation:
     """Measure a dataset and keep what was measured in ``folder``, or read what was kept there.
 
@@ -53,7 +56,7 @@ def measure_once(
         on_val: choose settings on split val, where there is one.
     """
     kept = Evaluation.read(folder, None if test is None else test.hash, settings_hash)
-    if kept is not None:
+    if not compute.processes.any(kept is None) and kept is not None:
         return kept
     test = test or job.tested()
     with ItemProgress() as progress:
@@ -65,13 +68,15 @@ def measure_once(
             provenance=provenance,
             cache=cache,
             progress=progress.start,
+            compute=compute,
         )
-    made.keep(folder, test.hash, settings_hash)
+    if compute.processes.first:
+        made.keep(folder, test.hash, settings_hash)
     return made
 
 
 def claim(
-    out: Path, settings: dict[str, Any], configs: Mapping[str, EvaluationConfig]
+    out: Path, settings: dict[str, Any], configs: Mapping[str, EvaluationConfig], processes: Processes = ALONE
 ) -> tuple[dict[str, EvaluationConfig], dict[str, Any]]:
     """Mark ``out`` as the folder of this evaluation, or go on in it, or add to it.
 
@@ -117,7 +122,7 @@ def claim(
         for name, config in kept.items()
     }
     document = {**given, "batches": json.loads(json.dumps(used))}
-    if not before:
+    if not before and processes.first:
         write_json(path, document)
     return kept, document
 

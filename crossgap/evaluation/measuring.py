@@ -12,6 +12,7 @@ from torch import Tensor
 
 from crossgap.datasets.tasks import Extra
 from crossgap.errors import InputError
+from crossgap.evaluation.features import Ranked
 from crossgap.evaluation.routes import INTRA
 from crossgap.evaluation.sides import Made, Sides
 from crossgap.metrics import misalignment
@@ -22,6 +23,7 @@ from crossgap.metrics.similarity import cosine_scores
 from crossgap.metrics.streaming import streamed_metrics
 
 KS = (1, 5, 10)
+ALONE = Ranked()
 # Scores held at once for what needs all pairs of a task: histograms and the separation of classes.
 DENSE = 1 << 26
 
@@ -61,34 +63,52 @@ class Skipped(NamedTuple):
     reason: str
 
 
-def measure(scored: Sides) -> Measured:
+def measure(scored: Sides, ranked: Ranked = ALONE) -> Measured:
     """Retrieve by cosine and measure each query; among items of one modality how classes separate, too.
 
-    Separation needs all pairs at once; it is left out along curves and of a random order.
+    Separation needs all pairs at once; it is left out along curves and of a random order. Processes share the
+    queries.
     """
     made = scored.made
-    values = query_values(scored)
+    values = query_values(scored, ranked)
     separated = made.selection != "curve" and made.task.kind in INTRA and made.route != "chance"
     return Measured(made, values, separation(scored) if separated else ())
 
 
-def query_values(scored: Sides) -> dict[str, Tensor]:
+def query_values(scored: Sides, ranked: Ranked = ALONE) -> dict[str, Tensor]:
     """Compute the metrics of a task for every query, and those that it reports beside the usual ones.
+
+    Processes share the blocks of queries, which are those of one process: the values are the same bits.
 
     Shape: metric -> (Q,), NaN for a query with nothing to find.
     """
+    processes = ranked.processes
+    with processes.alike():
+        own = _own_values(scored, ranked.device, share=(processes.rank, processes.size))
+        together_MQ = torch.stack(list(own.values()))
+    return dict(zip(own, processes.whole(together_MQ), strict=True))
+
+
+def _own_values(scored: Sides, device: torch.device, *, share: tuple[int, int]) -> dict[str, Tensor]:
+    """Compute the values of a share of the queries (:func:`streamed_metrics`); those of the others are 0."""
     extras = scored.made.task.extras
     values = streamed_metrics(
-        scored.query_QD, scored.gallery_GD, scored.relevance, ks=KS, past_r="mAP@R+1" in extras
+        scored.query_QD,
+        scored.gallery_GD,
+        scored.relevance,
+        ks=KS,
+        past_r="mAP@R+1" in extras,
+        device=device,
+        share=share,
     )
+    first, every = share
+    n_queries, block = len(scored.query_QD), max(1, DENSE // len(scored.gallery_GD))
     for name in (extra for extra in extras if extra in _OF_LISTS):
-        parts = []
-        block = max(1, DENSE // len(scored.gallery_GD))
-        for start in range(0, len(scored.query_QD), block):
+        values[name] = torch.zeros(n_queries, dtype=torch.float64)
+        for start in range(first * block, n_queries, every * block):
             rows = slice(start, start + block)
             scores_BG = cosine_scores(scored.query_QD[rows], scored.gallery_GD)
-            parts.append(_OF_LISTS[name](scores_BG, scored.relevance.rows(rows)))
-        values[name] = torch.cat(parts)
+            values[name][rows] = _OF_LISTS[name](scores_BG, scored.relevance.rows(rows)).double()
     return values
 
 

@@ -43,7 +43,7 @@ class Origin:
             pairs_seen=known.pairs_seen,
             config_hash=known.config_hash,
             encoder=self.fingerprint,
-            versions=versions(),
+            versions=f"{versions()} {known.batches}".rstrip(),
             commit=commit(),
             dataset=task.dataset,
             dataset_hash=task.dataset_hash,

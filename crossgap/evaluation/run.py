@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from crossgap.compute import DEFAULT, Compute
 from crossgap.datasets.probes import probe_tasks
 from crossgap.datasets.readers.feature_files import FeatureTable
 from crossgap.datasets.tasks import Dataset, Task
@@ -61,6 +62,7 @@ def evaluate(
     provenance: Provenance,
     cache: Path | None = None,
     progress: Progress | None = None,
+    compute: Compute = DEFAULT,
 ) -> Evaluation:
     """Measure ``source`` on the tasks of ``test``, choosing settings on ``val``.
 
@@ -69,6 +71,9 @@ def evaluate(
 
     In ``cache`` features and inversions are kept by what they depend on: a second call with the same model
     and plan encodes and inverts nothing and gives the same rows, the seconds those of the first.
+
+    Processes that share the work (``compute``) all make the same calls and get the same rows: they share what
+    is encoded, inverted and retrieved, and the first one writes into ``cache``.
     """
     progress = progress or silent
     origin = Origin(source.fingerprint, provenance)
@@ -77,12 +82,12 @@ def evaluate(
     results.add(left_out)
     kinds = {task.kind for task in tasks}
 
-    features = Features(source, cache, progress)
+    features = Features(source, cache, progress, compute)
     natives = Natives(features)
     wanted = needed_parts(config.routes, kinds)
     parts = fit_parts(source, test.fit, wanted, features.of, seed=config.seed)
 
-    inversions = None if isinstance(source, FeatureTable) else Inversions(source, cache, progress)
+    inversions = None if isinstance(source, FeatureTable) else Inversions(source, cache, progress, compute)
     settings: dict[Target, ChosenSetting] = {}
     for into, plan in config.plans.items():
         if inversions is not None and is_inverted_into(into, config.routes, kinds):
@@ -167,7 +172,7 @@ def measured(scored: Sides, draws: Sequence[Tensor], prepared: Prepared) -> tupl
     """
     task = scored.made.task
     if task.kind not in PROBES:
-        return measure(scored), []
+        return measure(scored, prepared.natives.ranked), []
     if task.kind == "class-mean" or scored.made.route == "chance":
         return by_class_mean(scored, draws), []
     chosen_on = validation_images(scored, prepared.val, prepared.natives, prepared.parts, prepared.strengths)
@@ -190,8 +195,10 @@ def route_records(
     if into not in prepared.settings:
         raise InputError(f"no plan says how to invert into {into}")
     config, chosen, plan = prepared.config, prepared.settings[into], prepared.config.plans[into]
+    ranked = prepared.natives.ranked
     if ROUTES[route].inversion != "curve":
-        yield measure(at_setting(native, route, chosen, plan, prepared.inversions, seed=config.seed))
+        scored = at_setting(native, route, chosen, plan, prepared.inversions, seed=config.seed)
+        yield measure(scored, ranked)
         return []
     placebo = "untrained_tokens" in config.routes and sides(native.made.task.kind)[0] != into
     shown = []
@@ -199,10 +206,10 @@ def route_records(
         yield curve.losses
         for step, scored in curve.points.items():
             if scored.made.route == route or placebo:
-                yield measure(scored)
+                yield measure(scored, ranked)
             if (curve.config, step) == (chosen.config, chosen.steps):
                 shown.append(scored.said(selection=chosen.selection))
-                yield measure(shown[-1])
+                yield measure(shown[-1], ranked)
     return shown
 
 

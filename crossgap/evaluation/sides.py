@@ -90,6 +90,7 @@ class Natives:
 
     def __init__(self, features: Features) -> None:
         self._features = features
+        self.ranked = features.ranked
         self._made: dict[tuple[str, str], Sides] = {}
 
     def of(self, task: Task) -> Sides:

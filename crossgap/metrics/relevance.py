@@ -80,12 +80,12 @@ class LabelRelevance:
             alone_Q = torch.tensor([not group for group in query_groups], dtype=torch.bool)
             self._ignored.append((query_Q.masked_fill(alone_Q, -1), gallery_G))
 
-    def rows(self, rows: slice) -> Relevance:
-        """Judge some queries against the whole gallery: masks (B, G)."""
-        relevant_BG = _equal(self._labels, rows)
+    def rows(self, rows: slice, device: torch.device | None = None) -> Relevance:
+        """Judge some queries against the whole gallery, on ``device``: masks (B, G)."""
+        relevant_BG = _equal(self._labels, rows, device)
         ignored_BG = torch.zeros_like(relevant_BG)
         for numbers in self._ignored:
-            ignored_BG |= _equal(numbers, rows)
+            ignored_BG |= _equal(numbers, rows, device)
         return Relevance(relevant_BG & ~ignored_BG, ignored_BG)
 
 
@@ -118,14 +118,14 @@ class ListedRelevance:
             relevant, ignored = (torch.tensor([place[name] for name in part]) for part in answers[query])
             self._places.append((relevant.long(), ignored.long()))
 
-    def rows(self, rows: slice) -> Relevance:
-        """Judge some queries against the whole gallery: masks (B, G)."""
+    def rows(self, rows: slice, device: torch.device | None = None) -> Relevance:
+        """Judge some queries against the whole gallery, on ``device``: masks (B, G)."""
         chosen = self._places[rows]
-        relevant_BG = torch.zeros(len(chosen), self.shape[1], dtype=torch.bool)
+        relevant_BG = torch.zeros(len(chosen), self.shape[1], dtype=torch.bool, device=device)
         ignored_BG = torch.zeros_like(relevant_BG)
         for row, (relevant, ignored) in enumerate(chosen):
-            relevant_BG[row, relevant] = True
-            ignored_BG[row, ignored] = True
+            relevant_BG[row, relevant.to(device)] = True
+            ignored_BG[row, ignored.to(device)] = True
         return Relevance(relevant_BG, ignored_BG)
 
 
@@ -192,9 +192,9 @@ def _numbered(queries: Sequence[str], gallery: Sequence[str]) -> tuple[Tensor, T
     return query_Q, gallery_G
 
 
-def _equal(numbers: tuple[Tensor, Tensor], rows: slice) -> Tensor:
+def _equal(numbers: tuple[Tensor, Tensor], rows: slice, device: torch.device | None) -> Tensor:
     query_Q, gallery_G = numbers
-    return query_Q[rows, None] == gallery_G[None, :]
+    return query_Q[rows, None].to(device) == gallery_G[None, :].to(device)
 
 
 def _check_side(

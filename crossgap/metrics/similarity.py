@@ -74,9 +74,12 @@ def unit_rows(values_ND: Tensor, *, what: str = "embeddings", first: int = 0) ->
     return scaled_ND / torch.linalg.vector_norm(scaled_ND, dim=1, keepdim=True)
 
 
-def unit_copy(values_ND: Tensor, dtype: torch.dtype, what: str) -> Tensor:
-    """Return :func:`unit_rows` of a matrix, made piece by piece: one copy, not three."""
-    made_ND = values_ND.new_empty(values_ND.shape, dtype=dtype)
+def unit_copy(values_ND: Tensor, dtype: torch.dtype, what: str, device: torch.device | None = None) -> Tensor:
+    """Return :func:`unit_rows` of a matrix, made piece by piece: one copy, not three, on ``device``.
+
+    The pieces are scaled where the matrix lies, so that a device gets the bits of the CPU.
+    """
+    made_ND = torch.empty(values_ND.shape, dtype=dtype, device=device or values_ND.device)
     for start in range(0, len(values_ND), _ROWS):
         piece = slice(start, start + _ROWS)
         made_ND[piece] = unit_rows(values_ND[piece].to(dtype), what=what, first=start)
@@ -100,8 +103,10 @@ def cosine_scores(query_QD: Tensor, gallery_GD: Tensor, *, chunk: int = 4096) ->
     return inner_products(*unit_sides(query_QD, gallery_GD), chunk=chunk)
 
 
-def unit_sides(query_QD: Tensor, gallery_GD: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both sides with unit rows, in float64 when both are, else in float32.
+def unit_sides(
+    query_QD: Tensor, gallery_GD: Tensor, device: torch.device | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return both sides with unit rows, in float64 when both are, else in float32, on ``device`` if given.
 
     Shape: (Q, D), (G, D) -> the same.
 
@@ -111,8 +116,8 @@ def unit_sides(query_QD: Tensor, gallery_GD: Tensor) -> tuple[Tensor, Tensor]:
     check_sides(query_QD, gallery_GD)
     double = query_QD.dtype == gallery_GD.dtype == torch.float64
     dtype = torch.float64 if double else torch.float32
-    gallery_GD = unit_copy(gallery_GD, dtype, "gallery")
-    return unit_copy(query_QD, dtype, "queries"), gallery_GD
+    gallery_GD = unit_copy(gallery_GD, dtype, "gallery", device)
+    return unit_copy(query_QD, dtype, "queries", device), gallery_GD
 
 
 def inner_products(query_QD: Tensor, gallery_GD: Tensor, *, chunk: int = 4096) -> Tensor:

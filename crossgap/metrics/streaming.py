@@ -13,7 +13,10 @@ from crossgap.metrics.relevance import Judgement
 from crossgap.metrics.retrieval import check_ks, metric_names
 from crossgap.metrics.similarity import inner_products, unit_sides
 
-_BYTES_A_SCORE = 16  # of scores, masks, places and what becomes of them, at their peak
+# of scores, masks, places and what becomes of them, at their peak; beside the CPU a sort keeps places too
+_BYTES_A_SCORE, _ON_A_DEVICE = 16, 48
+# bytes of a block: what a processor's cores are busy with, and what a GPU's are
+MEMORY, DEVICE_MEMORY = 1 << 29, 1 << 32
 
 
 def streamed_metrics(
@@ -23,14 +26,19 @@ def streamed_metrics(
     *,
     ks: Sequence[int] = (1, 5, 10),
     past_r: bool = False,
-    memory: int = 1 << 29,
+    memory: int | None = None,
+    device: torch.device | None = None,
+    share: tuple[int, int] = (0, 1),
 ) -> dict[str, Tensor]:
     """Compute :func:`crossgap.metrics.retrieval.retrieval_metrics` of cosine scores without holding them all.
 
     The same values as ``retrieval_metrics(cosine_scores(query_QD, gallery_GD), relevance)`` up to the
-    rounding of scores, in ``memory`` bytes beside the two sides and one normalised copy of them. Scores are
-    float32, or float64 where both sides are. Rows need not be unit rows. ``past_r`` adds ``mAP@R+1``
-    (:func:`crossgap.metrics.counting.counted_metrics`).
+    rounding of scores, in ``memory`` bytes (:data:`MEMORY`, :data:`DEVICE_MEMORY`) beside the two sides and
+    one normalised copy of them. That is on ``device``, by default where the queries are, and so are the
+    scores; values are on the CPU. Scores are float32, or float64 where both sides are. Rows need not be unit
+    rows. ``past_r`` adds ``mAP@R+1`` (:func:`crossgap.metrics.counting.counted_metrics`). Of ``share`` (k, n)
+    every n-th block of queries from the k-th on is looked at; the values of other queries are 0, so that n
+    shares add up to the whole.
 
     Shape: (Q, D), (G, D), relevance of (Q, G) -> metric name -> (Q,), float64, NaN for a query without
     relevant item. Unit: fraction. Range: [0, 1]; higher is better.
@@ -45,15 +53,19 @@ def streamed_metrics(
             f"relevance is of {relevance.shape[0]} queries and {relevance.shape[1]} gallery items, the "
             f"features are of {n_queries} and {n_gallery}"
         )
-    query_QD, gallery_GD = unit_sides(query_QD, gallery_GD)
+    query_QD, gallery_GD = unit_sides(query_QD, gallery_GD, device)
+    on_cpu = query_QD.device.type == "cpu"
+    memory = (MEMORY if on_cpu else DEVICE_MEMORY) if memory is None else memory
     names = [*metric_names(ks), *["mAP@R+1"] * past_r]
-    values = {name: query_QD.new_full((n_queries,), torch.nan, dtype=torch.float64) for name in names}
-    rows_at_once = max(1, memory // (_BYTES_A_SCORE * max(1, n_gallery)))
+    values = {name: torch.zeros(n_queries, dtype=torch.float64) for name in names}
+    rows_at_once = max(1, memory // ((_BYTES_A_SCORE if on_cpu else _ON_A_DEVICE) * max(1, n_gallery)))
     harmonic = harmonic_numbers(n_gallery, query_QD.device)
-    for start in range(0, n_queries, rows_at_once):
+    first, every = share
+    for start in range(first * rows_at_once, n_queries, every * rows_at_once):
         rows = slice(start, min(start + rows_at_once, n_queries))
         scores_BG = inner_products(query_QD[rows], gallery_GD)
-        found = counted_metrics(scores_BG, relevance.rows(rows), ks=ks, harmonic=harmonic, past_r=past_r)
+        judged = relevance.rows(rows, query_QD.device)
+        found = counted_metrics(scores_BG, judged, ks=ks, harmonic=harmonic, past_r=past_r)
         for name, found_B in found.items():
-            values[name][rows] = found_B
+            values[name][rows] = found_B.cpu()
     return values

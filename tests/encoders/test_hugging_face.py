@@ -412,7 +412,7 @@ def test_siglips_released_tokenizer_is_read_with_sentencepiece(kept: dict[str, P
             hard_vocab_limit=False,
         )
     encoder = load_encoder(str(own), device="cpu")
-    assert type(encoder._tokenizer.tokenizer).__name__ == "SiglipTokenizer"
+    assert type(encoder.tokenizer.tokenizer).__name__ == "SiglipTokenizer"
     processor = transformers.AutoProcessor.from_pretrained(own)
     ids = processor(
         text=TEXTS, padding="max_length", truncation=True, max_length=CONTEXT, return_tensors="pt"

@@ -374,7 +374,7 @@ def test_more_steps_read_and_tokenise_nothing_more(
 ) -> None:
     """Neither the host's reads of tensors nor calls of the tokenizer grow with the steps."""
     encoder = build("clip")
-    tokenizer, calls = encoder._tokenizer, Counter[str]()
+    tokenizer, calls = encoder.tokenizer, Counter[str]()
 
     def counted(*args: Any, **kwargs: Any) -> Tensor:
         calls["tokenizer"] += 1

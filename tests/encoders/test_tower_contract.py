@@ -211,7 +211,7 @@ def test_inversion_lowers_the_loss_or_is_refused(name: str, into: str) -> None:
 
 
 def test_half_precision_runs(encoder: OpenClipEncoder) -> None:
-    half = OpenClipEncoder(family_of(encoder).model(torch.float32), encoder._tokenizer, precision="bf16")
+    half = OpenClipEncoder(family_of(encoder).model(torch.float32), encoder.tokenizer, precision="bf16")
     prompt = half.prompt("a photo of {}", 1)
     assert half.encode_text_with(prompt, torch.zeros(1, 1, half.text_width)).dtype == torch.float32
     if not half.why_no_patches:
@@ -353,7 +353,7 @@ def test_a_folder_with_a_sentencepiece_tokenizer_loads(tmp_path: Path) -> None:
     model = open_clip.CustomTextCLIP(16, {**VIT}, {**text})
     write_checkpoint(tmp_path, model, config)
     encoder = load_encoder(str(tmp_path), device="cpu")
-    assert type(encoder._tokenizer).__name__ == "HFTokenizer"
+    assert type(encoder.tokenizer).__name__ == "HFTokenizer"
     ids = encoder.tokenize(["A photo, of a cat!"])
     assert torch.equal(ids, encoder.tokenize(["a photo of a cat"]))
     assert ids[0, -1] == 1

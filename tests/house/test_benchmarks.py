@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from benchmarks import memory, run
+from benchmarks.encoding import encoding, held_by
 from benchmarks.fidelity import Scale, fidelity
 from benchmarks.grid import grid
 from benchmarks.inversion import count_flops, speed
@@ -17,6 +18,7 @@ from benchmarks.machine import Timing, interleave, multiply_rate
 from benchmarks.readers import readers
 from benchmarks.retrieval import pairs, retrieval, scale
 from benchmarks.scenes import scenes
+from benchmarks.shared import retrieve, shared
 from benchmarks.tables import Table, shown
 from benchmarks.terms import terms
 from benchmarks.towers import runner
@@ -36,7 +38,7 @@ from tests.conftest import tiny_encoder
 def encoder_in(precision: Precision) -> OpenClipEncoder:
     dtype = torch.float64 if precision == "fp64" else torch.float32
     plain = tiny_encoder(dtype=dtype)
-    return OpenClipEncoder(plain.model, plain._tokenizer, precision=precision)
+    return OpenClipEncoder(plain.model, plain.tokenizer, precision=precision)
 
 
 def silent(_what: str) -> None:
@@ -64,6 +66,17 @@ def test_readers_are_measured_at_every_size() -> None:
         (name, count) for count in (12, 24) for name in ("class folders", "CSV", "tar", "CoOp list")
     ]
     assert all(float(str(row["load + encode, MiB"])) >= float(str(row["load, MiB"])) for row in table.rows)
+
+
+def test_encoding_is_measured_against_loops_that_give_the_same_features() -> None:
+    speed_of, memory_of = encoding(
+        {"small": 12}, held=(8, 12), rounds=1, workers=(1,), measure=held_by, progress=silent
+    )
+    assert [row["loop"] for row in speed_of.rows] == [
+        "waits, one thread", "DataLoader, 1 workers", "ours, 1 workers",
+    ]  # fmt: skip
+    assert "equal to the bit" in speed_of.note
+    assert [row["photos"] for row in memory_of.rows] == [8, 12]
 
 
 def test_each_way_of_loading_is_measured_at_every_size_and_number_of_workers() -> None:
@@ -165,6 +178,14 @@ def test_retrieval_and_training_run() -> None:
     assert timed.rows[-1]["metric"] == "all of them"
     assert float(timed.rows[-1]["s"]) >= max(float(row["s"]) for row in timed.rows[:-1])
     assert metrics.rows[0]["x loop"] == 1
+
+
+def test_shared_retrieval_is_measured_for_each_number_of_processes() -> None:
+    (table,) = shared(
+        4, 60, measure=lambda size, queries, gallery: retrieve(queries, gallery), progress=silent
+    )
+    assert [row["processes"] for row in table.rows] == [1, 2]
+    assert table.rows[1]["mAP - first's"] == 0
 
 
 def test_training_has_the_losses_of_a_plain_loop(tmp_path) -> None:

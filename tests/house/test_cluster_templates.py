@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ from tests.training_shards import write_shard
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TEMPLATES = sorted((ROOT / "examples" / "cluster").iterdir())
-BATCH = [path for path in TEMPLATES if path.suffix == ".sbatch"]
+MEASURING = [path for path in TEMPLATES if path.stem == "measure"]
+TRAINING = [path for path in TEMPLATES if path not in MEASURING]
+BATCH = [path for path in TRAINING if path.suffix == ".sbatch"]
 
 # what SLURM's commands do here: srun starts the command once for each of its nodes, all on this machine;
 # scancel without --batch signals the steps, not the script; scontrol lists hosts and notes what was requeued
@@ -74,7 +77,7 @@ def test_a_template_is_valid_shell_and_can_be_executed(template: Path) -> None:
 def test_every_option_of_the_templates_exists() -> None:
     known = {f"--{name.replace('_', '-')}" for name in inspect.signature(main).parameters}
     launcher, found = launcher_options(), 0
-    for template in TEMPLATES:
+    for template in TRAINING:
         shown = re.findall(
             r"^# +(?:sbatch|\S*one-node\.sh).*?(?:sbatch|one-node\.sh) (--.*)$", template.read_text(), re.M
         )
@@ -91,7 +94,39 @@ def test_every_option_of_the_templates_exists() -> None:
                 for option in starts[1:]:
                     assert not option.startswith("--") or re.search(rf"{option}\b", launcher), option
                 found += 1
-    assert found == len(TEMPLATES)
+    assert found == len(TRAINING)
+
+
+def test_every_option_in_the_heads_of_measuring_templates_exists() -> None:
+    for template in MEASURING:
+        calls = re.findall(r"^# +\S*.*measure\.(?:sh|sbatch) (\w+) (--.*)$", template.read_text(), re.M)
+        assert calls
+        for command, options in calls:
+            known = inspect.signature(import_module(f"crossgap.{command}").main).parameters
+            given = {word for word in options.split() if word.startswith("--")}
+            assert given <= {f"--{name.replace('_', '-')}" for name in known}, options
+
+
+@pytest.mark.parametrize("template", MEASURING, ids=lambda path: path.name)
+def test_a_measuring_template_starts_torchrun_with_the_command(
+    template: Path, tmp_path: Path, stand_ins: dict[str, str]
+) -> None:
+    python = tmp_path / "python"
+    python.write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$@"\n')
+    python.chmod(0o755)
+    given = {**stand_ins, "PYTHON": str(python), "PROCESSES": "3", "SLURM_JOB_NUM_NODES": "1"}
+    done = subprocess.run(
+        [str(template), "encode", "--dataset", "a folder"], capture_output=True, text=True, env=given
+    )
+    assert done.returncode == 0, done.stderr
+    words = done.stdout.splitlines()
+    assert words[:2] == ["-m", "torch.distributed.run"]
+    assert words[words.index("--nproc-per-node") + 1] == "3"
+    assert words[-4:] == ["-m", "crossgap.encode", "--dataset", "a folder"]
+    launcher = launcher_options()
+    for option in words[2:-4]:
+        assert not option.startswith("--") or re.search(rf"{option}\b", launcher), option
+    assert subprocess.run([str(template)], capture_output=True, env=given).returncode != 0
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)

@@ -16,7 +16,7 @@ from crossgap.command import run_command
 
 _ENCODER = {
     "encoder", "pretrained", "dataset", "data_root", "split", "limit", "max_bad", "max_pixels", "whole_texts",
-    "out", "device", "precision", "threads",
+    "out", "device", "precision", "threads", "workers", "batch_size",
 }  # fmt: skip
 _INVERSION = {
     "steps", "num_tokens", "snapshots", "template", "seed", "learning_rate", "weight_decay", "init_std",
@@ -25,7 +25,7 @@ _INVERSION = {
 OPTIONS = {
     "crossgap.encode": _ENCODER,
     "crossgap.invert": {
-        *_ENCODER, *_INVERSION, "into", "batch_size", "target_cosine", "schedule", "engine", "compiled",
+        *_ENCODER, *_INVERSION, "into", "target_cosine", "schedule", "engine", "compiled",
         "changes",
     },
     "crossgap.evaluate": {

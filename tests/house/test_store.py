@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -280,12 +280,13 @@ def test_only_finished_chunks_are_left_behind(tmp_path: Path) -> None:
 def rows(store: Store, made: list[int], *, stop: int = 10) -> dict[str, Tensor]:
     """Make rows in chunks of three, noting the places made; stop with an error at one of them."""
 
-    def make(part: range, tick: Tick) -> Mapping[str, Tensor]:
-        if stop in part:
-            raise InputError("stopped")
-        made.extend(part)
-        tick(len(part))
-        return {"values": VALUES_ND[part.start : part.stop]}
+    def make(parts: Sequence[range], tick: Tick) -> Iterator[Mapping[str, Tensor]]:
+        for part in parts:
+            if stop in part:
+                raise InputError("stopped")
+            made.extend(part)
+            tick(len(part))
+            yield {"values": VALUES_ND[part.start : part.stop]}
 
     return store.rows(IDS, make, name="rows", size=3, begin=lambda _done: lambda _more: None)
 

@@ -86,6 +86,42 @@ def test_streaming_is_the_same_as_all_scores_at_once(
         torch.testing.assert_close(found[name], values_Q, atol=1e-12, rtol=1e-12, equal_nan=True)
 
 
+def many(queries: int, gallery: int) -> tuple[torch.Tensor, torch.Tensor, LabelRelevance]:
+    generator = torch.Generator().manual_seed(2)
+    query_QD, gallery_GD = (torch.randn(count, 6, generator=generator) for count in (queries, gallery))
+    labels = [str(number % 5) for number in range(gallery)]
+    ids = [f"item-{number}" for number in range(gallery)]
+    judged = LabelRelevance(ids[:queries], ids, [*labels[: queries - 1], "nothing"], labels)
+    return query_QD, gallery_GD, judged
+
+
+@pytest.mark.parametrize("shares", [2, 3, 9])
+def test_shares_of_the_queries_add_up_to_the_whole(shares: int) -> None:
+    query_QD, gallery_GD, judged = many(17, 40)
+    memory = 16 * 40 * 3  # three queries at once: six blocks
+    whole = streamed_metrics(query_QD, gallery_GD, judged, memory=memory)
+    parts = [
+        streamed_metrics(query_QD, gallery_GD, judged, memory=memory, share=(number, shares))
+        for number in range(shares)
+    ]
+    for name, values_Q in whole.items():
+        filled = torch.stack([part[name] for part in parts])
+        assert int((filled.nan_to_num(1.0) != 0).sum(dim=0).max()) <= 1  # each query is in one share
+        assert torch.equal(filled.sum(dim=0).nan_to_num(-1.0), values_Q.nan_to_num(-1.0))
+    assert bool(whole["mAP"][16].isnan())
+
+
+def test_scores_are_ranked_on_another_device_than_the_features() -> None:
+    """On CUDA where there is some; else the path of a device that is named is the CPU's."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    query_QD, gallery_GD, judged = many(17, 40)
+    whole = streamed_metrics(query_QD, gallery_GD, judged)
+    found = streamed_metrics(query_QD, gallery_GD, judged, device=device)
+    for name, values_Q in whole.items():
+        assert found[name].device.type == "cpu"
+        torch.testing.assert_close(found[name], values_Q, atol=1e-6, rtol=1e-6, equal_nan=True)
+
+
 def test_blocks_of_relevance_are_the_whole_in_pieces() -> None:
     names = [f"i{number}" for number in range(7)]
     judged = LabelRelevance(names, names, list("aabbccd"), list("aabbccd"))

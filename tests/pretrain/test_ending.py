@@ -106,7 +106,7 @@ def test_processes_that_share_no_folder_are_refused(tmp_path: Path) -> None:
         "import sys\n"
         "from pathlib import Path\n"
         "from crossgap.command import run_command\n"
-        "from pretrain.processes import joined\n"
+        "from crossgap.processes import joined\n"
         "from pretrain.config import smoke\n"
         "from pretrain.recipes import RECIPES\n"
         "from pretrain.run import train\n"

@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 
 from crossgap.errors import InputError
 from crossgap.files import read_json, read_lines
-from pretrain.processes import ALONE, Processes, check_shares
+from crossgap.processes import ALONE, Processes
+from pretrain.processes import check_shares
 from tests.training_shards import write_shard
 
 ROOT = Path(__file__).resolve().parent.parent.parent
