@@ -83,7 +83,8 @@ def _by_torchrun(size: int, queries: int, gallery: int) -> Found:
 def retrieve(queries: int, gallery: int) -> Found:
     """Retrieve in this process, with others where torchrun started some."""
     query_QD, gallery_GD, relevance, _ = made(queries, gallery)
-    streamed_metrics(query_QD[:2], gallery_GD[:100], made(2, 100)[2])
+    few = min(100, gallery)
+    streamed_metrics(query_QD[:2], gallery_GD[:few], made(2, few)[2])
     with joined("cpu") as processes:
         gc.collect()
         resting = resident()

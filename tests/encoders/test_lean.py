@@ -380,7 +380,7 @@ def test_more_steps_read_and_tokenise_nothing_more(
         calls["tokenizer"] += 1
         return tokenizer(*args, **kwargs)
 
-    monkeypatch.setattr(encoder, "_tokenizer", counted)
+    monkeypatch.setattr(encoder, "tokenizer", counted)
     for name in ("tolist", "cpu", "numpy", "__bool__", "item"):
         original = getattr(Tensor, name)
 
