@@ -23,6 +23,7 @@ from rich.console import Console
 from benchmarks.rates import MACHINES, MODELS, Machine, Model
 from benchmarks.tables import Cell, Table
 from crossgap.command import run_command
+from crossgap.datasets.readers.stored import _stored_digest
 from crossgap.encoders.pixels import _AHEAD
 from crossgap.errors import InputError, check_known
 from crossgap.files import write_text
@@ -34,7 +35,7 @@ _FLOAT = 4  # bytes of a number
 _PIXELS = 3 * 224 * 224
 _ACTIVATIONS = 10  # tensors of positions x width that encoding holds at once
 _GIB, _MIB, _KIB = 2**30, 2**20, 2**10
-_TABLES = re.compile(r"(<!-- python -m benchmarks\.plan ?(.*?) -->\n).*?(<!-- end -->)", re.DOTALL)
+_TABLES = re.compile(r"(<!-- python -m benchmarks\.plan([^\n]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +65,12 @@ class Job:
     @property
     def batch(self) -> int:
         return min(self.images, self.machine.encoded)
+
+    @property
+    def digests(self) -> int:
+        """How often every file is read to be hashed: what exceeds the digests that are remembered, twice."""
+        remembered = _stored_digest.cache_info().maxsize
+        return 1 if remembered is None or self.images <= remembered else 2
 
     @property
     def features(self) -> int:
@@ -97,7 +104,7 @@ def seconds_of(job: Job) -> dict[Part, float]:
     blocks = _turns(job.queries, rows, job.devices)
     return {
         "start": rate["start"],
-        "digest": job.images * job.file_kib * _KIB / (rate["digest"] * _MIB),
+        "digest": job.digests * job.images * job.file_kib * _KIB / (rate["digest"] * _MIB),
         "decode": encoded / (job.workers * rate["decode"]),
         "encode": encoded / rate["encode"],
         "invert": _turns(job.queries, machine.inverted, job.devices) * job.steps * step,
@@ -190,13 +197,10 @@ def tables(jobs: list[Job]) -> list[Table]:
     sizes: list[dict[str, Cell]] = []
     for job in {job.images: job for job in jobs}.values():
         device, process, disk = device_bytes(job), process_bytes(job), disk_bytes(job)
-        held = {f"device: {part}": None if machine.shared_cores else n for part, n in device.items()}
+        held = {} if machine.shared_cores else {f"device: {part}": n for part, n in device.items()}
         held |= {f"{which} process": n for which, n in process.items()}
-        held |= {f"disk: {what}": n for what, n in disk.items()} | {
-            "images": job.images * job.file_kib * _KIB
-        }
-        gib = {name: None if n is None else n / _GIB for name, n in held.items()}
-        sizes.append({"images": f"{job.images:,}"} | {f"{name}, GiB": n for name, n in gib.items()})
+        held |= {f"disk: {what}": n for what, n in disk.items()} | {"files": job.images * job.file_kib * _KIB}
+        sizes.append({"images": f"{job.images:,}"} | {f"{name}, GiB": n / _GIB for name, n in held.items()})
     rates: list[dict[str, Cell]] = [
         {"rate": name, "value": rate.value, "unit": rate.unit, "from": rate.source}
         for name, rate in machine.rates_of(model, into).items()
@@ -234,8 +238,8 @@ def renewed(page: str) -> str:
         with contextlib.redirect_stdout(printed):
             code = run_command(main, [*shlex.split(found[2]), "--format", "md"])
         if code:
-            raise InputError(f"the page's command fails: python -m benchmarks.plan {found[2]}")
-        return f"{found[1]}\n{printed.getvalue()}\n{found[3]}"
+            raise InputError(f"the page's command fails: python -m benchmarks.plan{found[2]}")
+        return f"{found[1]}\n{printed.getvalue().strip()}\n\n{found[3]}"
 
     return _TABLES.sub(anew, page)
 
@@ -258,6 +262,8 @@ def main(
     score: float | None = None,
     digest: float | None = None,
     write: float | None = None,
+    least_step: float | None = None,
+    start: float | None = None,
     show: tuple[Literal["time", "size", "rates"], ...] = ("time", "size", "rates"),
     format: Literal["rich", "md"] = "rich",
     page: Path | None = None,
@@ -281,6 +287,8 @@ def main(
         score: million scores a second of a device.
         digest: MiB of files a second that a process reads and digests.
         write: MiB a second that the file system takes.
+        least_step: seconds that a step of inversion takes, however few are side by side.
+        start: seconds before the first image.
         show: which tables.
         format: for a terminal or, md, for a page.
         page: write the tables of this page anew instead, where it names their commands.
@@ -291,7 +299,7 @@ def main(
     kind = MACHINES[check_known(machine, MACHINES, "machine")]
     known = MODELS[check_known(model, MODELS, "model")]
     given = {"decode": decode, "encode": encode, "invert": invert, "score": score}
-    given |= {"digest": digest, "write": write}
+    given |= {"digest": digest, "write": write, "least step": least_step, "start": start}
     _check_positive({**given, "rankings": rankings, "file_kib": file_kib, "workers": workers, "steps": steps})
     _check_positive({"queries": queries, **{"images": min(images), "devices": min(devices)}})
     kind = kind.given({name: value for name, value in given.items() if value is not None})
@@ -324,7 +332,9 @@ def main(
 def _check_positive(given: dict[str, Any]) -> None:
     for name, value in given.items():
         if value is not None and not 0 < value < float("inf"):
-            raise InputError(f"--{name.replace('_', '-')} must be above 0 and finite, not {value}")
+            raise InputError(
+                f"--{name.replace('_', '-').replace(' ', '-')} must be above 0 and finite, not {value}"
+            )
 
 
 if __name__ == "__main__":

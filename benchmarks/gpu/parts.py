@@ -115,8 +115,8 @@ class Bench:
         on_cuda = self.device.type == "cuda"
         if warm:
             run()
-        gc.collect()
         if on_cuda:
+            gc.collect()  # what is no longer used would count as held
             torch.cuda.synchronize(self.device)
             torch.cuda.reset_peak_memory_stats(self.device)
         began = time.perf_counter()

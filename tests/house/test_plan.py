@@ -114,7 +114,7 @@ def test_parts_that_take_no_time_leave_the_start() -> None:
 
 
 def test_time_falls_with_devices_until_what_they_do_not_share_is_the_limit() -> None:
-    rates = {**ROUND, "digest": 1000.0, "write": 1000.0}
+    rates = {**ROUND, "digest": 1000.0, "write": 1000.0, "score": 1000.0}
     jobs = [job(images=1_000_000, devices=2**power, rates=rates) for power in range(12)]
     times = [total(each) for each in jobs]
     assert all(later <= earlier for earlier, later in pairwise(times))
@@ -125,6 +125,29 @@ def test_time_falls_with_devices_until_what_they_do_not_share_is_the_limit() -> 
     # where workers are too few, a faster device does not help
     starved = [job(workers=1, rates={**ROUND, "encode": rate}) for rate in (1e4, 1e6)]
     assert total(starved[1]) == pytest.approx(total(starved[0]), rel=0.01)
+
+
+def test_files_beyond_the_digests_that_are_remembered_are_read_twice() -> None:
+    within, beyond = (seconds_of(job(images=images))["digest"] / images for images in (2**21, 2**21 + 1))
+    assert beyond == pytest.approx(2 * within)
+
+
+def test_what_the_page_says_of_limits() -> None:
+    def limits(images: int, queries: int) -> list[str]:
+        return [
+            limit(job(images=images, queries=queries, devices=devices, workers=15, steps=150, file_kib=110.0))
+            for devices in (1, 8, 64)
+        ]
+
+    assert limits(1_000, 1_000) == ["start"] * 3
+    assert limits(100_000, 100_000) == ["invert", "invert", "digest"]
+    assert limits(10_000_000, 10_000_000) == ["score", "score", "digest"]
+    assert limits(10_000_000, 50_000) == ["decode", "digest", "digest"]
+    whole = process_bytes(job(images=10_000_000, queries=10_000_000))
+    assert (whole["first"] + 7 * whole["other"]) / 2**30 == pytest.approx(404, abs=0.5)
+    small, large = MODELS["ViT-B-32"], MODELS["ViT-L-14"]
+    assert large.encoded / small.encoded == pytest.approx(18.4, abs=0.05)
+    assert large.text.step(large.embed) / small.text.step(small.embed) == pytest.approx(2.25, abs=0.05)
 
 
 def test_whole_batches_are_shared_so_few_images_keep_few_devices_busy() -> None:
@@ -191,8 +214,10 @@ def test_every_rate_says_where_it_is_from() -> None:
 
 def test_the_command_takes_rates_and_refuses_what_is_none(capsys: pytest.CaptureFixture[str]) -> None:
     given = ["--images", "1000", "--devices", "1", "--format", "md"]
-    assert run_command(plan.main, [*given, "--decode", "321"]) == 0
-    assert "| decode | 321 | images/s a worker | given |" in capsys.readouterr().out
+    assert run_command(plan.main, [*given, "--decode", "321", "--least-step", "0.5"]) == 0
+    said = capsys.readouterr().out
+    assert "| decode | 321 | images/s a worker | given |" in said
+    assert "| least step | 0.500 | s | given |" in said
     for wrong in (["--decode", "0"], ["--machine", "tpu"], ["--model", "ViT"], ["--workers", "0"]):
         assert run_command(plan.main, [*given, *wrong]) == 2
     assert "ViT-B-32" in capsys.readouterr().err
