@@ -27,7 +27,7 @@ from analysis.sheets.columns import (
     spans,
     words,
 )
-from analysis.stats.evidence import Evidence, too_few_classes
+from analysis.stats.evidence import Evidence, deciding, too_few_classes
 from analysis.stats.power import EFFECTS
 from analysis.study import Study
 from analysis.typeset import ABSENT, Cell, Table, counted, interval, number, p_value
@@ -59,17 +59,35 @@ def level_words(results: Results) -> str:
     return f"{100 * results.bootstrap.level:g} %"
 
 
+# where on the page the numbers of a claim stand: its section
+_EVIDENCE = {1: "arms", 2: "headline", 3: "across", 4: "seeds", 5: "seeds"}
+
+
 def claims(results: Results) -> list[dict[str, Any]]:
-    """Give each claim with its verdict and the table of its statements."""
+    """Give each claim with its verdict, its effect in points and the table of its statements."""
     return [
         {
             "number": f"{claim.number}{MODALITY_LETTERS[claim.modality]}",
+            "row": claim.number,
+            "modality": f"{claim.modality}s",
             "title": claim.title,
+            "words": claim.words,
             "verdict": claim.verdict,
+            "size": _size(claim),
             "statements": statements(claim),
+            "see": _EVIDENCE[claim.number],
         }
         for claim in results.claims
     ]
+
+
+def _size(claim: Claim) -> Cell:
+    """Give the effect of a claim with the last of the intervals that decide."""
+    found = next(one.evidence for one in claim.statements if one.role == "effect")
+    if found is None:
+        return Cell(ABSENT)
+    low, high = deciding(found)[-1]
+    return Cell(number(100 * found.value, 2, signed=True), interval(100 * low, 100 * high, 2))
 
 
 def claims_in_files(results: Results, rule: str) -> list[Table]:
