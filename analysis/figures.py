@@ -41,9 +41,9 @@ _HEADLINE_CAPTION = (
     "model. Left, over the modality gap; right, beside controls that invert nothing. Bars: 95 % intervals."
 )
 _HEADLINE_READING = (
-    "The gap is how far the model's image and text embeddings lie apart. Bars are intervals over queries (up) "
-    "and over pairs (right). The controls are linear maps, on the same scale, means over seeds: an inversion "
-    "gain says little about misalignment where a control that inverts nothing gains as much."
+    "The gap is how far the model's image and text embeddings lie apart. Bars are intervals over queries "
+    "(up) and over pairs (right). The controls are linear maps, on the same scale, means over seeds: an "
+    "inversion gain says little about misalignment where a control that inverts nothing gains as much."
 )
 _SLOPE_READING = (
     " Dashed: least squares over the arms' means. The grey band turns that line about the models' mean gap "
@@ -83,7 +83,7 @@ def _histogram_caption(task: str, dataset: str) -> str:
 
 
 class Shown(NamedTuple):
-    """A figure: how it is drawn, the name of its files, and what it shows in words, as in :class:`Picture`."""
+    """A figure: how it is drawn, the name of its files, and its words as in :class:`Picture`."""
 
     draw: Draw
     name: str

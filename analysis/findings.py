@@ -103,8 +103,8 @@ def _exceeds(withins: Sequence[Within]) -> str:
         else:
             parts.append(f"{route} gains more in {more} and less in {less} of {arms} arms")
     return (
-        f"Against class-name PCA, a control that inverts nothing, {joined(parts)}; only what exceeds it speaks "
-        "for misalignment."
+        f"Against class-name PCA, a control that inverts nothing, {joined(parts)}; only what exceeds it "
+        "speaks for misalignment."
     )
 
 
@@ -113,9 +113,7 @@ def _changes(study: Study, results: Results, withins: Sequence[Within]) -> list[
     compared, correlated = [], []
     for within in withins:
         route, told, slope = within.where.route.upper(), _told(results, within), within.slope
-        if told is not None and told.empty:
-            compared.append(f"that of {route} is not compared: one seed tells no arms apart")
-        elif told is not None:
+        if len(told):
             sides = _sides(told)
             smaller, larger = int((sides < 0).sum()), int((sides > 0).sum())
             arms = counted(len(told), "arm")
@@ -127,6 +125,8 @@ def _changes(study: Study, results: Results, withins: Sequence[Within]) -> list[
             said = number(slope.spearman, 2, signed=True)
             correlated.append(f"{said} for {route} ({counted(slope.n_arms, 'arm')})")
     sentences = [f"Against the baseline's gain, {joined(compared)}"] * bool(compared)
+    if not compared and (results.contrasts["quantity"] == "gain").any():
+        sentences = ["With one seed no gain can be told from the baseline's"]
     sentences += [f"the rank correlation of gap and gain over arms is {joined(correlated)}"] * bool(
         correlated
     )
@@ -136,11 +136,11 @@ def _changes(study: Study, results: Results, withins: Sequence[Within]) -> list[
     return [f"{said[0].upper()}{said[1:]}."]
 
 
-def _told(results: Results, within: Within) -> pd.DataFrame | None:
-    """Select what arms change in the gain, of several seeds; None where no arm is compared."""
+def _told(results: Results, within: Within) -> pd.DataFrame:
+    """Select what arms change in the gain, of several seeds."""
     contrasts = results.contrasts
     changes = at(contrasts[contrasts["quantity"] == "gain"], within.where)
-    return changes[changes["n_seeds"] > 1] if len(changes) else None
+    return changes[changes["n_seeds"] > 1]
 
 
 def _sides(changes: pd.DataFrame) -> pd.Series:
@@ -178,7 +178,7 @@ def _gains(study: Study, within: Within) -> list[str]:
 
 def _arms_told(study: Study, results: Results, within: Within) -> list[str]:
     changes = _told(results, within)
-    if changes is None or changes.empty:
+    if changes.empty:
         return []
     sides = _sides(changes)
     verdicts = _Verdicts("is larger for", "is smaller for", "cannot be told from it for")

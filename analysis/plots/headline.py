@@ -30,7 +30,7 @@ from analysis.plots.style import (
     stem,
     theme,
 )
-from analysis.typeset import interval
+from analysis.typeset import counted, interval, number
 from crossgap.metrics.intervals import Bootstrap
 from crossgap.reading.route_values import route_difference
 from crossgap.vocabulary import ROUTE_WORDS
@@ -263,10 +263,11 @@ def _draw_models(
     if info.slope is not None and len(points):
         _draw_slope(axes, info.slope, points)
     labels = dict(zip(info.arms, info.labels, strict=True))
-    for row in points.itertuples():
-        told = f"gap {row.gap:.3f}{_span(row.gap_low, row.gap_high, 3)}"
-        gain = f"{row.gain:+.2f} points{_span(row.low, row.high)}, {row.n_queries:,} queries"
-        tell(axes, row.gap, row.gain, f"{labels[row.arm]}, seed {row.seed}: {told}, gain {gain}")
+    for row in points.to_dict("records"):
+        gap = f"gap {row['gap']:.3f}{_span(row['gap_low'], row['gap_high'], 3)}"
+        gain = f"gain {number(row['gain'], 2, signed=True)} points{_span(row['low'], row['high'])}"
+        words = f"{labels[row['arm']]}, seed {row['seed']}: {gap}, {gain}, {row['n_queries']:,} queries"
+        tell(axes, row["gap"], row["gain"], words)
     axes.set_title(f"{info.where.modality.capitalize()} retrieval: one point a model")
 
 
@@ -333,10 +334,12 @@ def _draw_controls(
         line = _point(list(positions), list(mine["gain"]), looks[arm], size if not dense else 0.6 * size)
         line.set_zorder(4 if size > 1 else 3)
         axes.add_line(line)
-        for place, row in zip(positions, mine.itertuples(), strict=True):
-            seeds = f"mean of {row.n_seeds} seeds" if row.n_seeds > 1 else "one seed"
-            words = f"{labels[arm]}, {ROUTE_WORDS[row.route].label}: gain {row.gain:+.2f} points"
-            tell(axes, place, row.gain, f"{words}{_span(row.low, row.high)}, {seeds}")
+        for place, row in zip(positions, mine.to_dict("records"), strict=True):
+            gain = f"gain {number(row['gain'], 2, signed=True)} points{_span(row['low'], row['high'])}"
+            seeds = counted(row["n_seeds"], "seed")
+            tell(
+                axes, place, row["gain"], f"{labels[arm]}, {ROUTE_WORDS[row['route']].label}: {gain}, {seeds}"
+            )
     axes.autoscale_view()
     if dense:
         for route, place in places.items():
