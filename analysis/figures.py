@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from analysis import responses
+from analysis.between import in_units
 from analysis.leading import factor_slopes, leading_first
 from analysis.plots.along import (
     dose_info,
@@ -268,6 +269,23 @@ def _seed_effects(study: Study, results: Results) -> Iterator[Shown]:
     )
 
 
+def _between(study: Study, results: Results) -> Iterator[Shown]:
+    if results.between.empty:
+        return
+    table = in_units(results.between)
+    several = table["study"].nunique() > 1
+    labels = [study.label(arm) + (f", {name}" if several else "") for arm, name in table["arm"]]
+    info = seed_effects_info(table.assign(label=labels), most=6)
+    yield Shown(
+        partial(draw_seed_effects, info),
+        "studies-compared",
+        f"Each study minus {study.parts[0].name}, arm by arm: dots are seeds that are paired, diamonds "
+        "means, with 95 % intervals over models and queries at once from three seeds on (of the gap and hit@1 over "
+        f"models alone).{_said(info.note)}{_left_out(info.left_out)}",
+        f"Differences between studies in {counted(len(info.quantities), 'quantity', 'quantities')}",
+    )
+
+
 def _doses(study: Study, measured: Measured) -> Iterator[Shown]:
     rungs = responses.ladders(study)
     points, summary = responses.along(measured.quantities, rungs, level=measured.bootstrap.level)
@@ -457,4 +475,4 @@ MORE = {
     "classes": _classes,
     "published_figure": _published,
 }
-OF_RESULTS = {"seeds": _seed_effects, "factorial": _factorial}
+OF_RESULTS = {"between": _between, "seeds": _seed_effects, "factorial": _factorial}

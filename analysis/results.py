@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 import pandas as pd
 
 from analysis import MARGIN, claims, effects, quantities, responses
+from analysis.between import between
 from analysis.leading import (
     POINTS,
     Headline,
@@ -94,7 +95,8 @@ class Results(Measured):
 
     ``effects`` is the one frame of effects that claims, sentences, tables and exports read; ``key_changes``
     each arm minus the baseline in the ``quantities``. ``factorial`` and ``importances`` are empty where the
-    arms are no crossing. ``margin`` is what counts as nothing, a fraction.
+    arms are no crossing. ``between`` compares studies that share the report. ``margin`` is what counts as
+    nothing, a fraction.
     """
 
     margin: float
@@ -105,6 +107,7 @@ class Results(Measured):
     factorial: pd.DataFrame
     importances: responses.Importances
     gaps: pd.DataFrame
+    between: pd.DataFrame
 
     @property
     def contrasts(self) -> pd.DataFrame:
@@ -181,6 +184,7 @@ def conclude(study: Study, measured: Measured, *, margin: float = MARGIN) -> Res
         factorial=responses.effects(study, measured.quantities, level=level),
         importances=responses.importances(study, measured.quantities),
         gaps=gap_values(measured.quoted_rows),
+        between=between(study, values, measured.queries, wheres, bootstrap=measured.bootstrap, margin=margin),
     )
 
 

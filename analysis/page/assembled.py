@@ -13,6 +13,7 @@ import jinja2
 from markupsafe import Markup
 
 from analysis import findings, limits
+from analysis.between import what_differs
 from analysis.claims import RULE
 from analysis.figures import Drawn
 from analysis.page.inline import Inliner
@@ -87,6 +88,7 @@ def sheets(study: Study, results: Results) -> Sheets:
         across=measured.across(study, results),
         gaps=measured.gaps(study, results),
         more={
+            "between": inferred.between(study, results),
             "seeds": [*inferred.over_native(study, results), *inferred.contrasts(study, results)],
             "power": inferred.power(study, results),
             "association": inferred.association(results),
@@ -126,6 +128,7 @@ def _context(study: Study, results: Results, tables: Sheets, drawn: Drawn) -> di
         "facts": _facts(study),
         "claims": inferred.claims(results),
         "rule": rule_of(results),
+        "differs": what_differs(study),
         "lead": findings.lead(study, results),
         "found": findings.found(study, results),
         "limits": limits.cannot_tell(study, results),

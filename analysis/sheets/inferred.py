@@ -155,6 +155,51 @@ def contrasts(study: Study, results: Results) -> list[Table]:
     return tables
 
 
+def between(study: Study, results: Results) -> list[Table]:
+    """Show each study minus the first, arm by arm: one table."""
+    rows = []
+    for row in results.between.to_dict("records"):
+        where = row["dataset"] if row["task"] in ("gap", "both ways") else f"{row['task']}, {row['dataset']}"
+        scale, digits, unit = (100, 2, "points") if row["unit"] == FRACTION else (1, 3, str(row["unit"]))
+        scaled = {name: scale * row[name] for name in ("estimate", *QUERIES, *OVER_SEEDS, *BOTH)}
+        rows.append(
+            {str(name): value for name, value in row.items()} | scaled
+            | {"label": study.label(row["arm"]), "what": NAMES.get(row["quantity"], row["quantity"]),
+               "where": where, "said": unit, "digits": digits,
+               "pairing": f"{row['n_seeds']} seeds, paired" if row["paired"] else "unpaired"}
+        )  # fmt: skip
+
+    def estimate(row: Row) -> Cell:
+        low, high = (row[bound] for bound in QUERIES)
+        size = f"{number(row['estimate'], row['digits'], signed=True)} {row['said']}"
+        return Cell(size, interval(low, high, row["digits"]))
+
+    def span(title: str, bounds: tuple[str, str]) -> Column:
+        return Column(
+            title, lambda row: Cell(interval(row[bounds[0]], row[bounds[1]], row["digits"]) or ABSENT)
+        )
+
+    columns = (
+        ARM,
+        words("minus", "reference_study"),
+        words("quantity", "what"),
+        words("on", "where"),
+        words("models", "pairing"),
+        Column("difference", estimate),
+        span("over seeds", OVER_SEEDS),
+        span("over both", BOTH),
+        p_values("p", "p"),
+        p_values("q", "q"),
+    )
+    note = (
+        f"Below the difference: {level_words(results)} interval over queries, classes resampled. Over seeds: "
+        "t, unpaired Welch's. Over both: from three seeds. Unpaired models of the same queries are paired by "
+        "query. p: of the interval over both; without one the larger of the tests over seeds and over "
+        "classes. q: Benjamini-Hochberg over this table."
+    )
+    return [sheet("Studies compared, arm by arm", columns, rows, note, text_columns=5)] if rows else []
+
+
 def _contrast_columns(unit: str, counted_up: str) -> list[Column]:
     scale, digits, said = (100, 2, "points") if unit == FRACTION else (1, 3, unit)
 
