@@ -280,8 +280,8 @@ def _between(study: Study, results: Results) -> Iterator[Shown]:
         partial(draw_seed_effects, info),
         "studies-compared",
         f"Each study minus {study.parts[0].name}, arm by arm: dots are seeds that are paired, diamonds "
-        "means, with 95 % intervals over models and queries at once from three seeds on (of the gap and hit@1 over "
-        f"models alone).{_said(info.note)}{_left_out(info.left_out)}",
+        "means, with 95 % intervals over models and queries at once from three seeds on (of the gap and "
+        f"hit@1 over models alone).{_said(info.note)}{_left_out(info.left_out)}",
         f"Differences between studies in {counted(len(info.quantities), 'quantity', 'quantities')}",
     )
 

@@ -112,5 +112,5 @@ def _of_classes(of_query: pd.Series) -> tuple[FloatArray, FloatArray]:
     """Add up values of queries by class, and count them."""
     by_class = of_query.groupby(level="query_class")
     sums_C: FloatArray = by_class.sum().to_numpy(np.float64)
-    counts_C: FloatArray = by_class.size().to_numpy(np.float64)
+    counts_C: FloatArray = by_class.size().to_numpy().astype(np.float64)
     return sums_C, counts_C

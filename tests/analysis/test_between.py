@@ -18,8 +18,8 @@ from analysis.study import Study, read_runs
 from crossgap.metrics.intervals import Bootstrap
 from tests.synthetic_study import SyntheticArm, SyntheticStudy, write_study
 
-FEW = Bootstrap(resamples=200)
-SEEDS = (0, 1, 2, 3)
+FEW = Bootstrap(resamples=50)
+SEEDS = (0, 1, 2)
 PLAIN = SyntheticStudy(
     arms=(
         SyntheticArm(name="baseline", label="Baseline", settings={"model": {"width": 96}}),
@@ -27,8 +27,10 @@ PLAIN = SyntheticStudy(
                      settings={"model": {"width": 96}}),
     ),
     seeds=SEEDS,
-    n_queries=160,
-    n_classes=40,
+    n_queries=80,
+    n_classes=20,
+    steps=(5, 25),
+    num_tokens=(1,),
     pictures=False,
 )  # fmt: skip
 
@@ -77,7 +79,7 @@ def test_a_known_difference_is_found_paired_by_seed_and_query(tmp_path: Path) ->
     assert row["queries_low"] > 0.03
     assert row["both_low"] > 0
     assert row["q"] < 0.05
-    assert (row["n_seeds"], row["n_queries"]) == (4, 159)
+    assert (row["n_seeds"], row["n_queries"]) == (3, 79)
     gap = table.loc[("centroid_distance", "")]
     assert gap["estimate"] == pytest.approx(-0.3)
     values = compute(study, FEW).values
@@ -105,7 +107,7 @@ def test_other_initialisations_are_compared_unpaired(tmp_path: Path) -> None:
 
 
 def test_other_seeds_are_compared_unpaired_and_nothing_is_found_where_nothing_is(tmp_path: Path) -> None:
-    same = changed(replace(PLAIN, seeds=(10, 11, 12, 13)), temperature=0.02)
+    same = changed(replace(PLAIN, seeds=(10, 11, 12)), temperature=0.02)
     table = rows(read(tmp_path, PLAIN, same))
     assert not table["paired"].any()
     for name in (("gain", "image"), ("gain", "text"), ("native", "image"), ("native", "text")):
@@ -170,7 +172,7 @@ def side(rng: np.random.Generator, classes: np.ndarray, n_seeds: int, mean: floa
 @pytest.mark.parametrize("shared", [True, False], ids=["same queries", "other queries"])
 def test_unpaired_intervals_cover_and_claim_as_they_say(shared: bool) -> None:
     rng = np.random.default_rng(0)
-    covered, claimed, times = 0, 0, 300
+    covered, claimed, times = 0, 0, 120
     for _ in range(times):
         effects = [np.repeat(rng.normal(0, 0.03, 30), 4) for _ in range(2)]
         change = np.repeat(rng.normal(0, 0.02, 30), 4)  # what the second side does to its classes
@@ -180,11 +182,11 @@ def test_unpaired_intervals_cover_and_claim_as_they_say(shared: bool) -> None:
             second = second.assign(query_id=second["query_id"] + 1000)
         found = gather_unpaired(first, second, bootstrap=Bootstrap(resamples=20))
         assert found is not None
-        covered += found.both_low <= 0.02 <= found.both_high
+        covered += found.both_low <= 0.02 and found.both_high >= 0.02
         nothing = gather_unpaired(first, second.assign(value=second["value"] - 0.02), bootstrap=FEW)
         claimed += nothing is not None and nothing.p < 0.05
-    assert 0.92 <= covered / times <= 0.99
-    assert claimed / times <= 0.075
+    assert covered / times >= 0.9
+    assert claimed / times <= 0.1
 
 
 def test_welch_is_that_of_scipy() -> None:
