@@ -207,7 +207,14 @@ def _within(
     here = at(queries, where)
     measured = at(mean_ap, where)
     headline = headline_info(
-        rows, queries, measured, where, study.labels, bootstrap=bootstrap, baseline=study.baseline
+        rows,
+        queries,
+        measured,
+        where,
+        study.labels,
+        bootstrap=bootstrap,
+        baseline=study.baseline,
+        ladders=responses.arms_by_ladder(study),
     )
     native = at(rows[(rows["route"] == "native") & (rows["metric"] == "mAP")], where)
     models = headline.points.merge(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -27,7 +27,6 @@ from analysis.plots.style import (
     legend_columns,
     new_figure,
     short,
-    stem,
     theme,
 )
 from analysis.typeset import counted, interval, number
@@ -72,6 +71,7 @@ class HeadlineInfo:
     ``points``: arm, seed, gap, gap_low, gap_high, gain, low, high, n_queries: one row a model.
     ``controls``: arm, route, gain, low, high, n_seeds: the inversion and the controls, mean over seeds.
     ``baseline``: the arm that is drawn larger (None: the study's first). ``slope``: a line to draw.
+    ``ladders``: arms that differ in the strength of one thing, by what that is.
     """
 
     where: Headline
@@ -81,6 +81,7 @@ class HeadlineInfo:
     controls: pd.DataFrame
     baseline: str | None = None
     slope: Slope | None = None
+    ladders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def gain_axis(self) -> str:
@@ -99,6 +100,7 @@ def headline_info(
     bootstrap: Bootstrap,
     baseline: str | None = None,
     slope: Slope | None = None,
+    ladders: Mapping[str, tuple[str, ...]] | None = None,
 ) -> HeadlineInfo:
     """Compute gain and gap of each model, and select the gains of the controls of each arm.
 
@@ -126,13 +128,14 @@ def headline_info(
         controls=controls[["arm", "route", "gain", "low", "high", "n_seeds"]],
         baseline=baseline,
         slope=slope,
+        ladders=ladders or {},
     )
 
 
 def groups(info: HeadlineInfo, all_arms: Sequence[str]) -> tuple[Group, ...]:
     """Decide what the legend names: each arm, or of many arms the ladders, or those at the edges.
 
-    The baseline comes first and stands alone. Arms whose labels differ in a last number are a ladder. Where
+    The baseline comes first and stands alone. Where
     ladders do not make the legend short, the arms with the extreme gains and gaps are named, and the others
     are one group without a name of its own.
     """
@@ -142,15 +145,13 @@ def groups(info: HeadlineInfo, all_arms: Sequence[str]) -> tuple[Group, ...]:
     others = [arm for arm in info.arms if arm != first]
     if len(info.arms) <= MOST_ARMS:
         return (*own, *(Group(labels[arm], (arm,)) for arm in others))
-    ladders: dict[str, list[str]] = {}
+    of_arm = {arm: name for name, members in info.ladders.items() for arm in members if arm in others}
+    named: dict[str, list[str]] = {}
     for arm in others:
-        ladders.setdefault(stem(labels[arm]), []).append(arm)
-    if 1 < len(ladders) <= min(MOST_GROUPS, 0.75 * len(others)):
-        found = (
-            Group(name if len(arms) > 1 else labels[arms[0]], tuple(arms), ladder=len(arms) > 1)
-            for name, arms in ladders.items()
-        )
-        return (*own, *found)
+        named.setdefault(of_arm.get(arm, labels[arm]), []).append(arm)
+    if len(named) <= min(MOST_GROUPS, 0.75 * len(others)):
+        lines = (Group(name, tuple(arms), ladder=len(arms) > 1) for name, arms in named.items())
+        return (*own, *lines)
     edges = edge_arms(info.points, others)
     rest = tuple(arm for arm in others if arm not in edges)
     return (*own, *(Group(labels[arm], (arm,)) for arm in edges), Group(f"{len(rest)} other arms", rest))

@@ -171,11 +171,6 @@ def spread(items: Sequence[Item], most: int) -> tuple[Item, ...]:
     return tuple(items[round(place * (len(items) - 1) / max(most - 1, 1))] for place in range(most))
 
 
-def stem(label: str) -> str:
-    """Cut the number off a label: what the arms of one ladder (weights, temperatures) have in common."""
-    return re.sub(r"[,:]?\s*(?:\bx|×|\bweight)?\s*[-−]?\d*\.?\d+$", "", label) or label
-
-
 def facet_shape(count: int) -> tuple[int, int]:
     """Choose rows and columns for ``count`` facets: at most four columns, few empty places."""
     columns = {0: 1, 1: 1, 2: 2, 3: 3, 4: 4, 5: 3, 6: 3, 9: 3}.get(count, 4)
