@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from analysis import responses
 from analysis.between import in_units
 from analysis.leading import factor_slopes, leading_first
+from analysis.pictures import Drawn, Picture, Shown
 from analysis.plots.along import (
     dose_info,
     draw_doses,
@@ -30,7 +29,7 @@ from analysis.plots.histograms import draw_histograms, histogram_infos
 from analysis.plots.neighbours import StripsInfo, draw_strips, strips_infos
 from analysis.plots.projection import draw_projection, projection_info
 from analysis.plots.published_figure import draw_published, published_info
-from analysis.plots.saving import Draw, Saver
+from analysis.plots.saving import Saver
 from analysis.plots.training import draw_losses, draw_temperatures, training_info
 from analysis.results import Measured, Results, Within
 from analysis.sheets.provenance import measures_published
@@ -52,26 +51,6 @@ _SLOPE_READING = (
 )
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A figure on the page: its file, and what it shows in words; the file may be written later.
-
-    ``reading``: how it is to be read, for whom the caption is not enough. ``narrow``: the figure as it is
-    drawn for a column, or a telephone.
-    """
-
-    path: Path
-    caption: str
-    alt: str
-    reading: str = ""
-    narrow: Path | None = None
-
-    @property
-    def anchor(self) -> str:
-        """Where the figure stands on the page."""
-        return f"figure-{self.path.stem}"
-
-
 def _histogram_caption(task: str, dataset: str) -> str:
     shares = "as shares of each kind of pair; one model an arm, its first seed."
     if task == "gap":
@@ -81,33 +60,6 @@ def _histogram_caption(task: str, dataset: str) -> str:
         f"features, {shares} Overlap alone does not show misalignment: models trained with an image-image "
         "loss overlap too, and centring moves the histograms without changing what is retrieved much."
     )
-
-
-class Shown(NamedTuple):
-    """A figure: how it is drawn, the name of its files, and its words as in :class:`Picture`."""
-
-    draw: Draw
-    name: str
-    caption: str
-    alt: str
-    reading: str = ""
-    narrow: Draw | None = None
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """The figures of a report: ``of_study`` by key of the page, ``within`` one entry a leading task, ``more``
-    by section of the page; of the nearest neighbours the page makes strips of its own."""
-
-    of_study: dict[str, list[Picture]]
-    within: list[dict[str, Picture | None]]
-    histograms: list[Picture]
-    strips: dict[str, list[StripsInfo]]
-    more: dict[str, list[Picture]]
-
-    def with_more(self, more: dict[str, list[Picture]]) -> Drawn:
-        """Add figures by section of the page."""
-        return replace(self, more={**self.more, **more})
 
 
 class Figures:

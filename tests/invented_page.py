@@ -8,8 +8,8 @@ from types import SimpleNamespace
 from typing import Any
 from xml.sax.saxutils import escape
 
-from analysis.figures import Picture
 from analysis.page.assembled import thumbnails
+from analysis.pictures import Picture
 from analysis.plots.neighbours import ROUTE_NAMES, Card, Strip, StripsInfo
 from analysis.typeset import Cell, Table
 from tests.synthetic_study import thumbnail

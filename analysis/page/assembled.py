@@ -15,8 +15,8 @@ from markupsafe import Markup
 from analysis import findings, limits
 from analysis.between import what_differs
 from analysis.claims import RULE
-from analysis.figures import Drawn
 from analysis.page.inline import Inliner
+from analysis.pictures import Drawn
 from analysis.plots.neighbours import ROUTE_NAMES, StripsInfo, decode
 from analysis.protocol import protocol, reproduce
 from analysis.results import Results
