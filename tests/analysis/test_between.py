@@ -12,7 +12,7 @@ import scipy.stats
 
 from analysis.between import between, what_differs
 from analysis.report import write_report
-from analysis.results import compute
+from analysis.results import Results, compute
 from analysis.stats.unpaired import gather_unpaired, welch
 from analysis.study import Study, read_runs
 from crossgap.metrics.intervals import Bootstrap
@@ -46,9 +46,14 @@ def read(tmp_path: Path, first: SyntheticStudy, second: SyntheticStudy) -> Study
     return read_runs(folders)
 
 
-def rows(study: Study) -> pd.DataFrame:
-    """Compute the comparison, by quantity and modality of the baseline."""
-    table = compute(study, FEW).between
+def joined(tmp_path: Path, first: SyntheticStudy, second: SyntheticStudy) -> Results:
+    """Compute the numbers of two studies that share a report."""
+    return compute(read(tmp_path, first, second), FEW)
+
+
+def rows(results: Results) -> pd.DataFrame:
+    """Select the comparison of the baselines, by quantity and modality."""
+    table = results.between
     return table[table["arm"].str.startswith("baseline")].set_index(["quantity", "modality"])
 
 
@@ -72,7 +77,8 @@ def test_what_differs_is_said_first_by_what_it_belongs_to(tmp_path: Path) -> Non
 def test_a_known_difference_is_found_paired_by_seed_and_query(tmp_path: Path) -> None:
     other = changed(PLAIN, gap=0.5, gain=0.07, temperature=0.02)
     study = read(tmp_path, PLAIN, replace(other, noise=0.05))
-    table = rows(study)
+    results = compute(study, FEW)
+    table = rows(results)
     assert table["paired"].all()
     row = table.loc[("gain", "image")]
     assert row["estimate"] == pytest.approx(0.05, abs=0.01)
@@ -82,7 +88,7 @@ def test_a_known_difference_is_found_paired_by_seed_and_query(tmp_path: Path) ->
     assert (row["n_seeds"], row["n_queries"]) == (3, 79)
     gap = table.loc[("centroid_distance", "")]
     assert gap["estimate"] == pytest.approx(-0.3)
-    values = compute(study, FEW).values
+    values = results.values
     gains = values[(values["quantity"] == "gain") & (values["task"] == "image-subgroup")]
     by_arm = gains.pivot(index="seed", columns="arm", values="value")
     plain = (by_arm["baseline (b)"] - by_arm["baseline (a)"]).mean()
@@ -92,13 +98,14 @@ def test_a_known_difference_is_found_paired_by_seed_and_query(tmp_path: Path) ->
 
 def test_other_initialisations_are_compared_unpaired(tmp_path: Path) -> None:
     study = read(tmp_path, PLAIN, changed(PLAIN, gain=0.07, settings={"model": {"width": 64}}))
-    table = rows(study)
+    results = compute(study, FEW)
+    table = rows(results)
     assert not table["paired"].any()
     row = table.loc[("gain", "image")]
     assert row["estimate"] == pytest.approx(0.05, abs=0.01)
     assert row["both_low"] > 0
     assert row["per_seed"] == ()
-    values = compute(study, FEW).values
+    values = results.values
     gaps = values[values["quantity"] == "centroid_distance"].set_index("arm")["value"]
     test = scipy.stats.ttest_ind(gaps["baseline (b)"], gaps["baseline (a)"], equal_var=False)
     gap = table.loc[("centroid_distance", "")]
@@ -108,7 +115,7 @@ def test_other_initialisations_are_compared_unpaired(tmp_path: Path) -> None:
 
 def test_other_seeds_are_compared_unpaired_and_nothing_is_found_where_nothing_is(tmp_path: Path) -> None:
     same = changed(replace(PLAIN, seeds=(10, 11, 12)), temperature=0.02)
-    table = rows(read(tmp_path, PLAIN, same))
+    table = rows(joined(tmp_path, PLAIN, same))
     assert not table["paired"].any()
     for name in (("gain", "image"), ("gain", "text"), ("native", "image"), ("native", "text")):
         row = table.loc[name]
@@ -117,10 +124,10 @@ def test_other_seeds_are_compared_unpaired_and_nothing_is_found_where_nothing_is
 
 
 def test_equal_studies_of_equal_seeds_differ_in_nothing(tmp_path: Path) -> None:
-    again = rows(read(tmp_path / "again", PLAIN, changed(PLAIN, temperature=0.02)))
+    again = rows(joined(tmp_path / "again", PLAIN, changed(PLAIN, temperature=0.02)))
     assert again["paired"].all()
     assert not (again["q"] < 0.05).any()
-    table = rows(read(tmp_path, PLAIN, replace(changed(PLAIN, temperature=0.02), draw=0)))
+    table = rows(joined(tmp_path, PLAIN, replace(changed(PLAIN, temperature=0.02), draw=0)))
     known = table.loc[[("gain", "image"), ("native", "text")]]
     assert (known["estimate"].abs() < 1e-12).all()  # the same numbers, whatever was called otherwise
     assert not (table["q"] < 0.05).any()
@@ -128,7 +135,7 @@ def test_equal_studies_of_equal_seeds_differ_in_nothing(tmp_path: Path) -> None:
 
 def test_one_seed_tells_no_studies_apart(tmp_path: Path) -> None:
     alone = replace(PLAIN, seeds=(0,))
-    table = rows(read(tmp_path, alone, changed(alone, gain=0.09, temperature=0.02)))
+    table = rows(joined(tmp_path, alone, changed(alone, gain=0.09, temperature=0.02)))
     assert table["p"].isna().all()
     assert table["q"].isna().all()
 
