@@ -85,6 +85,7 @@ def plain_context(*, names: str = "Invented", sheet: Table | None = None) -> dic
             arms=[arm],
         ),
         "facts": ["1 arm", f"{names} data"],
+        "differs": [],
         "lead": (names,),
         "found": [SimpleNamespace(topic=names, sentences=(names,))],
         "limits": [names],
@@ -119,6 +120,7 @@ def full_context(*, names: str = "Invented") -> dict[str, Any]:
     """Fill the optional keys too."""
     return {
         **plain_context(names=names),
+        "differs": [names],
         "claims": [
             claim(number, verdict, f"{names}, claim {number}") for number, verdict in enumerate(VERDICTS, 1)
         ],

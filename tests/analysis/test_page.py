@@ -119,7 +119,11 @@ def test_hostile_names_stay_text() -> None:
 def test_contents_list_the_sections_that_are_there(full: Tree) -> None:
     for tree in (full, Tree(render(plain_context()))):
         count = len(tree.all("section"))
-        links = [(found["href"], text) for found, text in tree.all("a") if found.get("class") != "skip"]
+        links = [
+            (found["href"], text)
+            for found, text in tree.all("a")
+            if found.get("class") not in ("skip", "see")
+        ]
         assert [href for href, _ in links[:count]] == [f"#{found['id']}" for found, _ in tree.all("section")]
         assert [text for _, text in links[:count]] == [text for _, text in tree.all("h2")]
 
