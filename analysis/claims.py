@@ -64,11 +64,12 @@ class Statement:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """One claim about one modality, its statements and what they come to."""
+    """One claim about one modality, its statements and what they come to; ``words`` say it of both."""
 
     number: int
     modality: str
     title: str
+    words: str
     statements: tuple[Statement, ...]
     verdict: Verdict = "not measured"
 
@@ -211,6 +212,7 @@ def _misaligned(parts: Parts, modality: str) -> Claim:
         number=1,
         modality=modality,
         title=f"Similarity among {partner} is misaligned in models trained across modalities",
+        words="Similarity is misaligned",
         statements=(
             Statement(
                 text="class-name PCA, which inverts nothing, retrieves better than native features",
@@ -243,6 +245,7 @@ def _crossing_helps(parts: Parts, modality: str, measured: Collection[str]) -> C
         number=2,
         modality=modality,
         title=f"Inverting the query, so that retrieval among {_PARTNER[modality]} crosses modalities, helps",
+        words="Inverting the query helps",
         statements=(
             Statement(
                 text=f"{route.upper()} retrieves better than native features",
@@ -272,6 +275,7 @@ def _crossing_hurts(parts: Parts, modality: str) -> Claim:
         number=3,
         modality=modality,
         title=f"Inverting {what} of zero-shot classification, so that it stays within a modality, hurts",
+        words="Inverting hurts zero-shot classification",
         statements=(
             Statement(
                 text=f"accuracy is lower with {what} inverted ({route.upper()})",
@@ -299,6 +303,7 @@ def _term_removes(parts: Parts, modality: str) -> Claim:
         number=4,
         modality=modality,
         title=f"{within.capitalize()} in training makes the gain of {route.upper()} smaller",
+        words="A term within the modality shrinks the gain",
         statements=(
             _shrinks(parts, modality, arms, missing),
             Statement(
@@ -322,6 +327,7 @@ def _closing_removes(parts: Parts, modality: str, values: pd.DataFrame) -> Claim
         number=5,
         modality=modality,
         title=f"Closing the modality gap makes the gain of {INVERSIONS[modality].upper()} smaller",
+        words="Closing the gap shrinks the gain",
         statements=(
             _shrinks(parts, modality, arms, missing),
             Statement(

@@ -106,7 +106,7 @@ def effects(
         *_to_baseline(values, by_query, wheres, baseline, bootstrap),
         *_answers(asked, queries, wheres, bootstrap),
     ]
-    table = pd.DataFrame([_finished(row, bootstrap, margin) for row in rows], columns=[*COLUMNS, *FURTHER])
+    table = pd.DataFrame([completed(row, bootstrap, margin) for row in rows], columns=[*COLUMNS, *FURTHER])
     compared = table["contrast"] == MINUS_BASELINE
     for family in (compared & (table["dataset"] != ""), compared & (table["dataset"] == "")):
         table.loc[family, "q"] = benjamini_hochberg(table.loc[family, "p"].to_numpy(float))
@@ -359,12 +359,20 @@ def _pairs(group: pd.DataFrame) -> tuple[tuple[Any, float], ...]:
     return tuple(zip(ordered["seed"].tolist(), ordered["value"].tolist(), strict=True))
 
 
-def _finished(row: dict[str, Any], bootstrap: Bootstrap, margin: float) -> dict[str, Any]:
-    """Complete a row by what its differences over seeds and its evidence over queries say."""
+def completed(row: dict[str, Any], bootstrap: Bootstrap, margin: float) -> dict[str, Any]:
+    """Complete a row by what its differences over seeds and its evidence over queries say.
+
+    Args:
+        row: its names, ``per_seed``, and perhaps ``evidence`` over queries and, of seeds that are not paired,
+            ``models``.
+    """
     evidence: Evidence | None = row.pop("evidence", None)
+    models: Paired | None = row.pop("models", None)
     differences = [value for _, value in row["per_seed"]]
-    if evidence is not None and not row["task"]:
-        models: Paired | None = evidence.models
+    if models is not None:
+        pass
+    elif evidence is not None and not row["task"]:
+        models = evidence.models
     else:
         models = paired_seeds(differences, level=bootstrap.level) if differences else None
     bounds = ("queries_low", "queries_high", "seeds_low", "seeds_high", "both_low", "both_high")

@@ -44,7 +44,8 @@ def frames(study: Study, results: Results) -> dict[str, pd.DataFrame]:
     arms minus the baseline, of each dataset and over datasets; ``power``: seeds that differences would need;
     ``slopes``: gain against gap on the leading tasks; ``measurements``: tasks by arm and route; ``gaps``;
     ``claims``: one row a statement; ``effects`` and ``importances`` of designed studies; ``over_datasets``
-    and, over seeds and queries of one dataset, ``over_native``: routes minus native.
+    and, over seeds and queries of one dataset, ``over_native``: routes minus native; ``between``: of several
+    studies, each minus the first.
     """
     by_metric = {"mAP": results.mean_ap, "hit@1": results.hit_at_1}
     measured = [table.assign(metric=name) for name, table in by_metric.items() if len(table)]
@@ -61,6 +62,7 @@ def frames(study: Study, results: Results) -> dict[str, pd.DataFrame]:
         "effects": results.factorial,
         "importances": results.importances.table,
         "over_datasets": _selected(effects.over_datasets_of(routes), OVER_DATASETS),
+        "between": results.between,
         "over_native": _selected(effects.of_one_dataset(routes[routes["n_seeds"] > 1]), OVER_NATIVE),
     }
     labels = {arm.name: arm.label for arm in study.arms}

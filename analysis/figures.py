@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from analysis import responses
-from analysis.leading import factor_slopes
+from analysis.between import in_units
+from analysis.leading import factor_slopes, leading_first
+from analysis.pictures import Drawn, Picture, Shown
 from analysis.plots.along import (
     dose_info,
     draw_doses,
@@ -27,41 +26,29 @@ from analysis.plots.front import draw_front, front_info
 from analysis.plots.headline import draw_headline
 from analysis.plots.heat_maps import draw_mention_and_steps, draw_surface, surface_info
 from analysis.plots.histograms import draw_histograms, histogram_infos
-from analysis.plots.neighbours import StripsInfo, draw_strips
+from analysis.plots.neighbours import StripsInfo, draw_strips, strips_infos
 from analysis.plots.projection import draw_projection, projection_info
 from analysis.plots.published_figure import draw_published, published_info
-from analysis.plots.saving import Draw, Saver
+from analysis.plots.saving import Saver
 from analysis.plots.training import draw_losses, draw_temperatures, draw_validation, training_info
-from analysis.results import Results, Within
+from analysis.results import Measured, Results, Within
 from analysis.sheets.provenance import measures_published
 from analysis.study import Study
 from analysis.typeset import counted, joined
 
 _HEADLINE_CAPTION = (
-    "One point a trained model. Up: the mAP points that inverting the query ({route}) adds on {task} "
-    "({dataset}, {split}). Right: how far the model's image and text embeddings lie apart. Bars are 95 % "
-    "intervals, over queries (up) and over pairs (right). Beside it, on the same scale, what linear "
-    "controls add: an inversion gain says little about misalignment where a control that inverts nothing "
-    "gains as much."
+    "Up: the mAP points that inverting the query ({route}) adds on {task} ({dataset}, {split}); one point a "
+    "model. Left, over the modality gap; right, beside controls that invert nothing. Bars: 95 % intervals."
 )
-_SLOPE_CAPTION = (
+_HEADLINE_READING = (
+    "The gap is how far the model's image and text embeddings lie apart. Bars are intervals over queries "
+    "(up) and over pairs (right). The controls are linear maps, on the same scale, means over seeds: an "
+    "inversion gain says little about misalignment where a control that inverts nothing gains as much."
+)
+_SLOPE_READING = (
     " Dashed: least squares over the arms' means. The grey band turns that line about the models' mean gap "
     "through the 95 % interval of its slope; of the line's height it says nothing, so it has no width there."
 )
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure on the page: its file, and what it shows in words; the file may be written later."""
-
-    path: Path
-    caption: str
-    alt: str
-
-    @property
-    def uri(self) -> str:
-        """The figure as a data URI."""
-        return f"data:image/svg+xml;base64,{base64.b64encode(self.path.read_bytes()).decode()}"
 
 
 def _histogram_caption(task: str, dataset: str) -> str:
@@ -75,53 +62,58 @@ def _histogram_caption(task: str, dataset: str) -> str:
     )
 
 
-class Shown(NamedTuple):
-    """A figure: how it is drawn, the name of its files, and what it shows in words."""
-
-    draw: Draw
-    name: str
-    caption: str
-    alt: str
-
-
 class Figures:
-    """Has figures drawn and saved as PNG, SVG and PDF, and hands the page what to embed."""
+    """Has figures drawn and saved, and hands the page what to embed."""
 
     def __init__(self, study: Study, folder: Path, saver: Saver) -> None:
         self.study = study
         self.folder = folder
         self.saver = saver
 
+    def of_measured(self, measured: Measured) -> Drawn:
+        """Draw all that needs no effects of arms."""
+        return Drawn(
+            of_study={name: self._pictures(figures(self.study)) for name, figures in OF_STUDY.items()},
+            within=[self._of_task(within) for within in measured.within],
+            histograms=self._pictures(_histograms(self.study, measured)),
+            strips=self._strips(measured),
+            more={name: self._pictures(figures(self.study, measured)) for name, figures in MORE.items()},
+        )
+
+    def of_results(self, results: Results) -> dict[str, list[Picture]]:
+        """Draw effects, by the section of the page; empty where there is nothing."""
+        return {name: self._pictures(figures(self.study, results)) for name, figures in OF_RESULTS.items()}
+
     def _pictures(self, shown: Iterable[Shown]) -> list[Picture]:
         return [self._picture(one) for one in shown]
 
     def _picture(self, shown: Shown) -> Picture:
         self.saver.save(shown.draw, self.folder, shown.name)
-        return Picture(self.folder / f"{shown.name}.svg", shown.caption, shown.alt)
+        narrow = None
+        if shown.narrow is not None:
+            narrow = self.folder / f"{shown.name}-column.svg"
+            self.saver.save(shown.narrow, self.folder, narrow.stem)
+        return Picture(self.folder / f"{shown.name}.svg", shown.caption, shown.alt, shown.reading, narrow)
 
-    def of_study(self) -> dict[str, list[Picture]]:
-        """Draw what needs no results, by the key of the page."""
-        return {name: self._pictures(figures(self.study)) for name, figures in OF_STUDY.items()}
-
-    def of_task(self, within: Within) -> dict[str, Picture | None]:
+    def _of_task(self, within: Within) -> dict[str, Picture | None]:
         """Draw what shows one leading task, by the key of the page; None where there is nothing."""
         return {
             name: next(iter(self._pictures(figures(self.study, within))), None)
             for name, figures in OF_TASK.items()
         }
 
-    def histograms(self, results: Results) -> list[Picture]:
-        """Draw the similarities of the leading tasks and the pairs of the gap."""
-        return self._pictures(_histograms(self.study, results))
-
-    def more(self, results: Results) -> dict[str, list[Picture]]:
-        """Draw what only some studies can show, by the section of the page; empty where there is nothing."""
-        return {name: self._pictures(figures(self.study, results)) for name, figures in MORE.items()}
-
-    def strips(self, info: StripsInfo) -> None:
-        """Save the nearest neighbours of a model; the page shows them as pictures of their own."""
-        name = _slug(f"neighbours-{info.task}-{info.arm}", info.dataset)
-        self.saver.save(partial(draw_strips, info), self.folder, name)
+    def _strips(self, measured: Measured) -> dict[str, list[StripsInfo]]:
+        """Group nearest neighbours by task; one arm's on the leading tasks are saved as figures too."""
+        leading = {within.where.task for within in measured.within}
+        first = self.study.baseline or self.study.arm_names[0]
+        by_task: dict[str, list[StripsInfo]] = {}
+        neighbours = leading_first(measured.wheres, self.study.neighbours)
+        for info in strips_infos(neighbours, self.study.labels):
+            if info.task in leading and info.arm == first:
+                name = _slug(f"neighbours-{info.task}-{info.arm}", info.dataset)
+                self.saver.save(partial(draw_strips, info), self.folder, name)
+            by_task.setdefault(f"{info.task} ({info.dataset})", []).append(info)
+        return by_task
 
 
 def _headline(study: Study, within: Within) -> Iterator[Shown]:
@@ -132,9 +124,10 @@ def _headline(study: Study, within: Within) -> Iterator[Shown]:
     yield Shown(
         partial(draw_headline, info, study.arm_names),
         _slug(f"misalignment-against-gap-{where.modality}", where.dataset),
-        _HEADLINE_CAPTION.format(route=route, task=where.task, dataset=where.dataset, split=where.split)
-        + (_SLOPE_CAPTION if info.slope is not None else ""),
+        _HEADLINE_CAPTION.format(route=route, task=where.task, dataset=where.dataset, split=where.split),
         f"{route} gain against modality gap for {counted(len(info.points), 'model')}, with controls",
+        _HEADLINE_READING + (_SLOPE_READING if info.slope is not None else ""),
+        partial(draw_headline, info, study.arm_names, column=True),
     )
 
 
@@ -207,9 +200,9 @@ def _projections(study: Study) -> Iterator[Shown]:
         )
 
 
-def _histograms(study: Study, results: Results) -> Iterator[Shown]:
+def _histograms(study: Study, measured: Measured) -> Iterator[Shown]:
     """Draw the similarities of the leading tasks and the pairs of the gap."""
-    leading = {"gap", *(within.where.task for within in results.within)}
+    leading = {"gap", *(within.where.task for within in measured.within)}
     for dataset in dict.fromkeys(study.histograms["dataset"]):
         for info in histogram_infos(study.histograms, dataset, study.labels):
             if info.task in leading:
@@ -236,9 +229,26 @@ def _seed_effects(study: Study, results: Results) -> Iterator[Shown]:
     )
 
 
-def _doses(study: Study, results: Results) -> Iterator[Shown]:
+def _between(study: Study, results: Results) -> Iterator[Shown]:
+    if results.between.empty:
+        return
+    table = in_units(results.between)
+    several = table["study"].nunique() > 1
+    labels = [study.label(arm) + (f", {name}" if several else "") for arm, name in table["arm"]]
+    info = seed_effects_info(table.assign(label=labels), most=6)
+    yield Shown(
+        partial(draw_seed_effects, info),
+        "studies-compared",
+        f"Each study minus {study.parts[0].name}, arm by arm: dots are seeds that are paired, diamonds "
+        "means, with 95 % intervals over models and queries at once from three seeds on (of the gap and "
+        f"hit@1 over models alone).{_said(info.note)}{_left_out(info.left_out)}",
+        f"Differences between studies in {counted(len(info.quantities), 'quantity', 'quantities')}",
+    )
+
+
+def _doses(study: Study, measured: Measured) -> Iterator[Shown]:
     rungs = responses.ladders(study)
-    points, summary = responses.along(results.quantities, rungs, level=results.bootstrap.level)
+    points, summary = responses.along(measured.quantities, rungs, level=measured.bootstrap.level)
     if points.empty:
         return
     info = dose_info(points, summary, study.labels)
@@ -252,10 +262,10 @@ def _doses(study: Study, results: Results) -> Iterator[Shown]:
     )
 
 
-def _ladders(study: Study, results: Results) -> Iterator[Shown]:
-    for within in results.within:
+def _ladders(study: Study, measured: Measured) -> Iterator[Shown]:
+    for within in measured.within:
         points, summary = responses.over_temperatures(
-            study, results.values, within.where, level=results.bootstrap.level
+            study, measured.values, within.where, level=measured.bootstrap.level
         )
         if points.empty:
             continue
@@ -272,11 +282,11 @@ def _ladders(study: Study, results: Results) -> Iterator[Shown]:
         )
 
 
-def _mention(study: Study, results: Results) -> Iterator[Shown]:
-    for within in results.within:
+def _mention(study: Study, measured: Measured) -> Iterator[Shown]:
+    for within in measured.within:
         where = within.where
         points, means = responses.over_mention(
-            study, results.values, where, within.gains, level=results.bootstrap.level
+            study, measured.values, where, within.gains, level=measured.bootstrap.level
         )
         if points.empty:
             continue
@@ -301,8 +311,8 @@ def _mention(study: Study, results: Results) -> Iterator[Shown]:
         )
 
 
-def _factors(study: Study, results: Results) -> Iterator[Shown]:
-    slopes = factor_slopes(results.quoted_rows)
+def _factors(study: Study, measured: Measured) -> Iterator[Shown]:
+    slopes = factor_slopes(measured.quoted_rows)
     for (dataset, split), here in slopes.groupby(["dataset", "split"], sort=False):
         info = factor_info(here, study.labels)
         yield Shown(
@@ -316,9 +326,9 @@ def _factors(study: Study, results: Results) -> Iterator[Shown]:
         )
 
 
-def _front(study: Study, results: Results) -> Iterator[Shown]:
+def _front(study: Study, measured: Measured) -> Iterator[Shown]:
     for modality in ("image", "text"):
-        models = responses.trade_offs(results.quantities, modality)
+        models = responses.trade_offs(measured.quantities, modality)
         if models.empty or models["arm"].nunique() < 3:
             continue
         info = front_info(
@@ -368,9 +378,9 @@ def _surfaces(study: Study, results: Results) -> Iterator[Shown]:
         )
 
 
-def _classes(study: Study, results: Results) -> Iterator[Shown]:
+def _classes(study: Study, measured: Measured) -> Iterator[Shown]:
     first = sorted(study.labels, key=lambda arm: arm != study.baseline)
-    for within in results.within:
+    for within in measured.within:
         where = within.where
         info = class_gain_info(within.query_gains, {arm: study.labels[arm] for arm in first})
         if not info.arms:
@@ -385,10 +395,10 @@ def _classes(study: Study, results: Results) -> Iterator[Shown]:
         )
 
 
-def _published(study: Study, results: Results) -> Iterator[Shown]:
+def _published(study: Study, measured: Measured) -> Iterator[Shown]:
     if not measures_published(study):
         return
-    ours = responses.beside_published(results.values, [within.where for within in results.within])
+    ours = responses.beside_published(measured.values, [within.where for within in measured.within])
     if ours.empty:
         return
     info = published_info(ours, study.labels)
@@ -419,11 +429,10 @@ OF_TASK = {"headline": _headline, "curves": _curves, "setting_curves": _setting_
 MORE = {
     "mention": _mention,
     "factors": _factors,
-    "seeds": _seed_effects,
     "dose": _doses,
     "ladder": _ladders,
     "front": _front,
-    "factorial": _factorial,
     "classes": _classes,
     "published_figure": _published,
 }
+OF_RESULTS = {"between": _between, "seeds": _seed_effects, "factorial": _factorial}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -9,9 +10,9 @@ import pandas as pd
 from analysis.effects import evidence_of
 from analysis.leading import at
 from analysis.results import Results, Within
-from analysis.stats.evidence import Evidence, deciding, side
+from analysis.stats.evidence import side
 from analysis.study import Study
-from analysis.typeset import counted, interval, joined, number, p_value, points, points_interval
+from analysis.typeset import counted, interval, joined, number, points, points_interval
 from crossgap.vocabulary import ROUTE_WORDS
 
 _REPORTED = "Mistretta et al. (ICLR 2025) report for CLIP"
@@ -32,66 +33,120 @@ class _Verdicts(NamedTuple):
     neither: str
 
 
-def found(study: Study, results: Results) -> list[Finding]:
-    """State what was found: gains, controls, the baseline, association with the gap, zero-shot."""
+def lead(study: Study, results: Results) -> tuple[str, ...]:
+    """Answer first: does inversion help, does it help more than its control, and what changes that.
+
+    Of several datasets the first of each modality counts.
+    """
     if results.quoted_rows.empty:
-        sentence = "No model has been evaluated yet: there is nothing to report but the state of the trials."
-        return [Finding("Nothing yet", (sentence,))]
-    findings = [_claims(results)] if results.claims else []
-    findings += [_within(study, results, within) for within in results.within]
-    if not findings:
-        sentence = (
+        return ("No model has been evaluated yet: there is nothing to report but the state of the trials.",)
+    first = {within.where.modality: within for within in reversed(results.within)}
+    if not first:
+        return (
             "No inverted queries were measured one by one on a task within one modality, so these data say "
-            "nothing of the inversion gain."
+            "nothing of the inversion gain.",
         )
-        findings.append(Finding("Inversion gain", (sentence,)))
+    withins = [first[modality] for modality in ("image", "text") if modality in first]
+    return (_helps(study, withins), _exceeds(withins), *_changes(study, results, withins))
+
+
+def found(study: Study, results: Results) -> list[Finding]:
+    """State what was found arm by arm: gains, controls, zero-shot."""
+    findings = [_within(study, results, within) for within in results.within]
     zero_shot = _zero_shot(study, results)
     if zero_shot:
         findings.append(Finding("Zero-shot classification, made intra-modal", tuple(zero_shot)))
     return findings
 
 
-def _claims(results: Results) -> Finding:
-    """Say in a sentence each what became of the claims; the rule and the numbers stand in their section."""
-    sentences = []
-    for claim in results.claims:
-        if claim.verdict == "not measured":
+def _helps(study: Study, withins: Sequence[Within]) -> str:
+    """Say what inverting the query does in the baseline, or in the first arm without one."""
+    parts, named = [], False
+    arm = _first_arm(study, withins)
+    for within in withins:
+        where = within.where
+        row = within.gains[within.gains["arm"] == arm].iloc[0]
+        size = f"{points(row['value'], 2, signed=True)} points {points_interval(row['low'], row['high'], 2)}"
+        reporters = "they report" if named else _REPORTED
+        relation = ", with too few query classes for an interval"
+        if pd.notna(row["low"]):
+            relation = ", which leaves open whether it helps"
+            if row["low"] > 0 or row["high"] < 0:
+                relation = f", {'as' if row['low'] > 0 else 'against what'} {reporters}"
+                named = True
+        parts.append(f"{size.strip()} on {where.task} ({where.route.upper()}){relation}")
+    whose = "the baseline's mAP" if arm == study.baseline else f"the mAP of {study.label(arm)}"
+    return f"Inverting the query changes {whose} by {', and by '.join(parts)}."
+
+
+def _first_arm(study: Study, withins: Sequence[Within]) -> str:
+    """Name the arm that stands for the study: the baseline, or the first that was measured everywhere."""
+    measured = set.intersection(*(set(within.gains["arm"]) for within in withins))
+    if study.baseline in measured:
+        return str(study.baseline)
+    return next(arm for arm in study.arm_names if arm in measured)
+
+
+def _exceeds(withins: Sequence[Within]) -> str:
+    """Say in how many arms the gain exceeds that of the control that inverts nothing."""
+    parts = []
+    for within in withins:
+        route, table = within.where.route.upper(), within.over_pca
+        if table.empty:
+            parts.append(f"{route} stands without that control, which was not measured")
             continue
-        effect = next(one for one in claim.statements if one.role == "effect")
-        found = effect.evidence
-        size = ""
-        if found is not None:
-            low, high = deciding(found)[-1]
-            bounds = points_interval(low, high, 2) or "without an interval"
-            size = f", {points(found.value, 2, signed=True)} points {bounds} over {_repeated(found)}"
-            if effect.verdict == "undecided" and not low <= 0 <= high:
-                size += f" (p {p_value(effect.p_holm)} by Holm)" if pd.notna(effect.p_holm) else ""
-        controls = [one for one in claim.statements if one.role == "control"]
-        parts = [
-            f"{words} {count}"
-            for words, count in (
-                ("supported", sum(one.verdict == "supported" for one in controls)),
-                ("contradicted", sum(one.verdict == "contradicted" for one in controls)),
-                ("undecided", sum(one.verdict == "undecided" for one in controls)),
-                ("not measured", sum(one.verdict == "not measured" for one in controls)),
-            )
-            if count
-        ]
-        sentences.append(
-            f"{claim.title}: {claim.verdict}. The effect, expected {effect.kind} zero{size}, is "
-            f"{effect.verdict}; of its controls, {joined(parts)}."
-        )
-    unmeasured = [claim.title for claim in results.claims if claim.verdict == "not measured"]
-    if unmeasured:
-        sentences.append(f"Not measured here: {'; '.join(unmeasured)}.")
-    return Finding("The claims, by the rule below", tuple(sentences))
+        more, less = int((table["low"] > 0).sum()), int((table["high"] < 0).sum())
+        arms = len(table)
+        if arms == 1:
+            told = "more than it" if more else "less than it" if less else "neither clearly more nor less"
+            parts.append(f"{route} gains {told}")
+        else:
+            parts.append(f"{route} gains more in {more} and less in {less} of {arms} arms")
+    return (
+        f"Against class-name PCA, a control that inverts nothing, {joined(parts)}; only what exceeds it "
+        "speaks for misalignment."
+    )
 
 
-def _repeated(found: Evidence) -> str:
-    """Name what the last of the deciding intervals lets vary."""
-    if found.models.n == 1:
-        return "the queries of one model"
-    return f"{found.models.n} models" + (" and queries" if pd.notna(found.both_low) else "")
+def _changes(study: Study, results: Results, withins: Sequence[Within]) -> list[str]:
+    """Compare gains with the baseline's by what decides of claims, and with the gap over arms."""
+    compared, correlated = [], []
+    for within in withins:
+        route, told, slope = within.where.route.upper(), _told(results, within), within.slope
+        if len(told):
+            sides = _sides(told)
+            smaller, larger = int((sides < 0).sum()), int((sides > 0).sum())
+            arms = counted(len(told), "arm")
+            said = f"smaller in {smaller} and larger in {larger} of {arms}"
+            if not smaller and not larger:
+                said = f"told apart in none of {arms}"
+            compared.append(f"that of {route} is {said}")
+        if slope.n_arms > 1 and pd.notna(slope.spearman):
+            said = number(slope.spearman, 2, signed=True)
+            correlated.append(f"{said} for {route} ({counted(slope.n_arms, 'arm')})")
+    sentences = [f"Against the baseline's gain, {joined(compared)}"] * bool(compared)
+    if not compared and (results.contrasts["quantity"] == "gain").any():
+        sentences = ["With one seed no gain can be told from the baseline's"]
+    sentences += [f"the rank correlation of gap and gain over arms is {joined(correlated)}"] * bool(
+        correlated
+    )
+    if not sentences:
+        return []
+    said = "; ".join(sentences)
+    return [f"{said[0].upper()}{said[1:]}."]
+
+
+def _told(results: Results, within: Within) -> pd.DataFrame:
+    """Select what arms change in the gain, of several seeds."""
+    contrasts = results.contrasts
+    changes = at(contrasts[contrasts["quantity"] == "gain"], within.where)
+    return changes[changes["n_seeds"] > 1]
+
+
+def _sides(changes: pd.DataFrame) -> pd.Series:
+    """Give the side of zero that the intervals of each change agree on."""
+    evidence = [evidence_of(row) for _, row in changes.iterrows()]
+    return pd.Series([side(one) if one else 0 for one in evidence], index=changes.index)
 
 
 def _within(study: Study, results: Results, within: Within) -> Finding:
@@ -100,40 +155,37 @@ def _within(study: Study, results: Results, within: Within) -> Finding:
         f"{where.modality.capitalize()} retrieval: {where.route.upper()} on {where.task} ({where.dataset})"
     )
     sentences = [
-        _gains(study, within),
-        *_baseline(study, results, within),
-        _against_pca(study, within),
+        *_gains(study, within),
+        *_arms_told(study, results, within),
+        *_against_pca(study, within),
         *_strongest_control(study, within),
-        *_association(within),
     ]
     return Finding(topic, tuple(sentences))
 
 
-def _gains(study: Study, within: Within) -> str:
+def _gains(study: Study, within: Within) -> list[str]:
     gains = within.gains
-    split = within.where.split
-    side = "On all items (no split)" if split == "all" else f"On the {split} split"
-    on = f"{side}, {counted(int(gains['n_queries'].max()), 'query', 'queries')}:"
     if len(gains) == 1:
-        row = gains.iloc[0]
-        size = f"{points(row['value'], 2, signed=True)} mAP points"
-        bounds = points_interval(row["low"], row["high"], 2)
-        return f"{on} inverting the query changed mAP by {size} {bounds}; {_zero_words(row)}."
+        return []  # said first on the page
     low, high = gains["value"].min(), gains["value"].max()
     verdicts = _Verdicts("is above zero for", "is below zero for", "includes zero for")
-    return (
-        f"{on} inverting the query changed mAP by {points(low, 2, signed=True)} to "
+    return [
+        f"Inverting the query changed mAP by {points(low, 2, signed=True)} to "
         f"{points(high, 2, signed=True)} points, depending on the arm. The gain's interval "
         f"{_sort_by_zero(study, gains, verdicts)}."
-    )
+    ]
 
 
-def _zero_words(row: pd.Series) -> str:
-    if pd.isna(row["low"]):
-        return "too few query classes for an interval"
-    if row["low"] > 0:
-        return "the interval is above zero"
-    return "the interval is below zero" if row["high"] < 0 else "the interval includes zero"
+def _arms_told(study: Study, results: Results, within: Within) -> list[str]:
+    changes = _told(results, within)
+    if changes.empty:
+        return []
+    sides = _sides(changes)
+    verdicts = _Verdicts("is larger for", "is smaller for", "cannot be told from it for")
+    return [
+        "Compared with the baseline's gain, over paired seeds and queries, the gain "
+        f"{_sort_by_zero(study, changes.assign(low=sides, high=sides), verdicts)}."
+    ]
 
 
 def _sort_by_zero(study: Study, frame: pd.DataFrame, verdicts: _Verdicts) -> str:
@@ -156,20 +208,14 @@ def _sort_by_zero(study: Study, frame: pd.DataFrame, verdicts: _Verdicts) -> str
     return joined(parts)
 
 
-def _against_pca(study: Study, within: Within) -> str:
-    route = within.where.route.upper()
-    if within.over_pca.empty:
-        return (
-            f"The class-name PCA control was not measured here: the gain of {route} stands without the "
-            "control that it has to exceed."
-        )
+def _against_pca(study: Study, within: Within) -> list[str]:
+    if len(within.over_pca) < 2:
+        return []
     verdicts = _Verdicts("is larger for", "is smaller for", "cannot be told from it for")
-    return (
-        "Class-name PCA, a linear projection that inverts nothing, is the control. Compared with the "
-        f"control's gain, that of {route} {_sort_by_zero(study, within.over_pca, verdicts)}. Only a gain "
-        "larger than the control's speaks for misalignment within the modality rather than for a more "
-        "class-like query."
-    )
+    return [
+        f"Compared with the gain of class-name PCA, that of {within.where.route.upper()} "
+        f"{_sort_by_zero(study, within.over_pca, verdicts)}."
+    ]
 
 
 def _strongest_control(study: Study, within: Within) -> list[str]:
@@ -193,52 +239,6 @@ def _strongest_control(study: Study, within: Within) -> list[str]:
     return [
         f"Of the controls that the figure shows ({compared}), {ROUTE_WORDS[route].words} {does}: {gain} "
         f"{whose}."
-    ]
-
-
-def _baseline(study: Study, results: Results, within: Within) -> list[str]:
-    if study.baseline is None or study.baseline not in set(within.gains["arm"]):
-        return []
-    sentences = []
-    row = within.gains[within.gains["arm"] == study.baseline].iloc[0]
-    if pd.notna(row["low"]):
-        relation = f"leaves open whether inversion helps as {_REPORTED}"
-        if row["low"] > 0:
-            relation = f"has the sign that {_REPORTED}"
-        elif row["high"] < 0:
-            relation = f"has the sign opposite to what {_REPORTED}"
-        size = f"{points(row['value'], 2, signed=True)} points {points_interval(row['low'], row['high'], 2)}"
-        sentences.append(f"The baseline's gain, {size}, {relation}.")
-    changes = at(results.contrasts[results.contrasts["quantity"] == "gain"], within.where)
-    if len(changes):
-        sentences.append(_changes(study, changes))
-    return sentences
-
-
-def _changes(study: Study, changes: pd.DataFrame) -> str:
-    """Compare the arms' gains with the baseline's by what decides of claims; one seed tells no arms apart."""
-    told = changes[changes["n_seeds"] > 1]
-    if told.empty:
-        return "With one seed nothing can be said of differences between the gains of arms."
-    evidence = [evidence_of(row) for _, row in told.iterrows()]
-    sides = [side(found) if found else 0 for found in evidence]
-    bounds = told.assign(low=sides, high=sides)  # the side of zero that the intervals agree on
-    verdicts = _Verdicts("is larger for", "is smaller for", "cannot be told from it for")
-    return (
-        "Compared with the baseline's gain, over paired seeds and queries, the gain "
-        f"{_sort_by_zero(study, bounds, verdicts)}."
-    )
-
-
-def _association(within: Within) -> list[str]:
-    slope, native = within.slope, within.gap_native
-    if slope.n_arms < 2 or pd.isna(slope.spearman):
-        return []
-    return [
-        f"Over the means of {slope.n_arms} arms, the rank correlation of gap and gain is "
-        f"{number(slope.spearman, 2, signed=True)}, and that of gap and native mAP "
-        f"{number(native.spearman, 2, signed=True)}. This describes these {slope.n_arms} arms and tests "
-        "nothing: what moves the gap moves other things too."
     ]
 
 

@@ -31,6 +31,15 @@ class Arm:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Part:
+    """One of the studies that share a report: ``arms``, its own names of them -> those in the report."""
+
+    name: str
+    arms: Mapping[str, str]
+    baseline: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Study:
     """Everything that a report draws from.
 
@@ -40,7 +49,7 @@ class Study:
     the training's configuration by arm, where it was written, and ``acts_on`` what each term of its objective
     acts on (image, text, both, across), where the training wrote that, and ``changed`` what it changed in its
     recipe (setting -> the recipe's value, its own). ``mode`` says how the arms were drawn
-    ("grid").
+    ("grid"). ``parts``: the studies that it was joined from, where there are several.
     """
 
     name: str
@@ -62,6 +71,7 @@ class Study:
     acts_on: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     changed: Mapping[str, Mapping[str, Sequence[Any]]] = field(default_factory=dict)
     title: str = ""
+    parts: tuple[Part, ...] = ()
 
     @property
     def heading(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 import pandas as pd
@@ -53,6 +54,12 @@ def at(frame: pd.DataFrame, where: Headline) -> pd.DataFrame:
         (frame["dataset"] == where.dataset) & (frame["split"] == where.split) & (frame["task"] == where.task)
     )
     return frame[here]
+
+
+def leading_first(wheres: Iterable[Headline], frame: pd.DataFrame) -> pd.DataFrame:
+    """Put the rows of the leading tasks first and leave the order as it is otherwise."""
+    leading = {where.task for where in wheres}
+    return frame.sort_values("task", key=lambda tasks: ~tasks.isin(leading), kind="stable")
 
 
 def of_headline(values: pd.DataFrame, where: Headline, quantity: str) -> pd.DataFrame:

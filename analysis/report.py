@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import tyro
 
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from analysis.study import Study
     from crossgap.metrics.intervals import Bootstrap
 
-Format = Literal["html", "md", "tex", "csv", "parquet"]
+Format = Literal["html", "md", "tex", "csv", "parquet", "pdf"]
+# the formats in which figures are written for each of the report's
+FIGURES: dict[str, tuple[str, ...]] = {"html": ("svg", "png"), "pdf": ("pdf",)}
 
 
 def write_report(
@@ -37,25 +39,27 @@ def write_report(
     from analysis.figures import Figures
     from analysis.page.assembled import files, page, sheets
     from analysis.plots.saving import Saver
-    from analysis.results import compute
+    from analysis.results import conclude, measure
     from analysis.typeset import latex, markdown
     from crossgap.files import check_writable, write_text
 
     written = []
-    html = "html" in formats
+    kinds = [kind for name in FIGURES if name in formats for kind in FIGURES[name]]
     check_writable(out)
-    for name, kinds in (("figures", {"html"}), ("tables", {"csv", "parquet"})):
-        if kinds.intersection(formats):
+    for name, needing in (("figures", set(FIGURES)), ("tables", {"csv", "parquet"})):
+        if needing.intersection(formats):
             check_writable(out / name)
-    with told("drawing figures"), Saver() as saver:
+    measured = measure(study, bootstrap)
+    with Saver(kinds) as saver:
         figures = Figures(study, out / "figures", saver)
-        # what needs no results is drawn while these are computed
-        drawn = figures.of_study() if html else {}
-        results = compute(study, bootstrap, margin=margin)
-        tables = sheets(study, results)
-        text = page(study, results, tables, figures, drawn) if html else ""
-    if html:
-        write_text(out / "report.html", text)
+        drawn = figures.of_measured(measured) if kinds else None  # beside what is computed now
+        results = conclude(study, measured, margin=margin)
+        with told("drawing figures"):
+            drawn = drawn and drawn.with_more(figures.of_results(results))
+            tables = sheets(study, results)
+            saver.finish()
+    if "html" in formats and drawn:
+        write_text(out / "report.html", page(study, results, tables, drawn))
         written.append(out / "report.html")
     for kind, typeset in (("md", markdown), ("tex", latex)):
         if kind in formats:
@@ -66,7 +70,7 @@ def write_report(
     for frames in KINDS:
         if frames in formats:
             written += write_frames(study, results, out / "tables", frames)
-    return written[0] if written else out
+    return written[0] if written else out / "figures"
 
 
 def main(
@@ -74,20 +78,20 @@ def main(
     /,
     *,
     out: Path | None = None,
-    format: Annotated[tuple[Format, ...], tyro.conf.arg(help="html, md, tex, csv, parquet: one or more")] = (
-        "html",
-    ),
+    format: Annotated[
+        tuple[Format, ...], tyro.conf.arg(help=f"{', '.join(get_args(Format))}: one or more")
+    ] = ("html",),
     margin: float = 100 * MARGIN,
     baseline: str | None = None,
     title: str | None = None,
     label: dict[str, str] | None = None,
 ) -> int:
-    """Write a report: one page with its figures, and the tables as Markdown, LaTeX, CSV or parquet.
+    """Write a report: one page with its figures, and tables as Markdown, LaTeX, CSV or parquet.
 
     Args:
         runs: study folders, or the --out folders of evaluations.
         out: folder for the report; default: 'report' inside the first run.
-        format: what to write.
+        format: what to write: the page (html) with its figures as SVG and PNG, tables, or figures as PDF.
         margin: points of mAP or accuracy that count as nothing in tests of equivalence; to be fixed before
             the results are looked at.
         baseline: what the other arms are compared with: an arm's name, its label, or the folder of its run;
@@ -101,7 +105,7 @@ def main(
     from crossgap.metrics.intervals import Bootstrap
 
     if not format:
-        raise InputError("--format needs at least one of html, md, tex, csv, parquet")
+        raise InputError(f"--format needs at least one of {', '.join(get_args(Format))}")
     if not 0 < margin < 100:
         raise InputError(f"--margin {margin:g}: a margin lies between 0 and 100 points")
     if runs:

@@ -86,6 +86,15 @@ def temperatures(study: Study) -> Ladder | None:
     return temperature_ladder(arms, study.configs, study.baseline) if study.baseline and arms else None
 
 
+def arms_by_ladder(study: Study) -> dict[str, tuple[str, ...]]:
+    """Name the arms beside the baseline of each ladder, by what they differ in the strength of."""
+    known = {f"+ {rung.name}": rung for rung in ladders(study)}
+    rung = temperatures(study)
+    if rung is not None:
+        known[rung.name] = rung
+    return {name: tuple(arm for arm in rung.doses if arm != study.baseline) for name, rung in known.items()}
+
+
 def along(
     quantities: Sequence[Quantity], rungs: Sequence[Ladder], *, level: float
 ) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import pandas as pd
 
 from analysis import MARGIN, claims, effects, quantities, responses
+from analysis.between import between
 from analysis.leading import (
     POINTS,
     Headline,
@@ -63,33 +64,50 @@ class Within:
     gap_native: Association
 
 
-@dataclass(frozen=True)
-class Results:
-    """The numbers of a report.
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What models show, each by itself: enough for nearly every figure, which are drawn while more follows.
 
-    ``values`` holds every quantity of every model, ``effects`` the one frame of effects that claims,
-    sentences, tables and exports read; ``quantities`` the few that describe a model and ``key_changes`` each
-    arm minus the baseline in them. ``factorial`` and ``importances`` are empty where the arms are no
-    crossing. ``margin`` is what counts as nothing, a fraction.
+    ``queries`` are the per-query values behind ``quoted_rows``. ``values`` holds every quantity of every
+    model, ``quantities`` the few that describe a model.
     """
 
     bootstrap: Bootstrap
-    margin: float
     quoted_rows: pd.DataFrame
-    within: tuple[Within, ...]
-    claims: tuple[claims.Claim, ...]
-    quantities: tuple[responses.Quantity, ...]
+    queries: pd.DataFrame
     values: pd.DataFrame
+    quantities: tuple[responses.Quantity, ...]
+    within: tuple[Within, ...]
+    mean_ap: pd.DataFrame
+    hit_at_1: pd.DataFrame
+    disagreement: float
+    rows_without_queries: int
+
+    @property
+    def wheres(self) -> list[Headline]:
+        """List the leading tasks."""
+        return [one.where for one in self.within]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results(Measured):
+    """The numbers of a report.
+
+    ``effects`` is the one frame of effects that claims, sentences, tables and exports read; ``key_changes``
+    each arm minus the baseline in the ``quantities``. ``factorial`` and ``importances`` are empty where the
+    arms are no crossing. ``between`` compares studies that share the report. ``margin`` is what counts as
+    nothing, a fraction.
+    """
+
+    margin: float
+    claims: tuple[claims.Claim, ...]
     effects: pd.DataFrame
     key_changes: pd.DataFrame
     power: pd.DataFrame
     factorial: pd.DataFrame
     importances: responses.Importances
-    mean_ap: pd.DataFrame
-    hit_at_1: pd.DataFrame
     gaps: pd.DataFrame
-    disagreement: float
-    rows_without_queries: int
+    between: pd.DataFrame
 
     @property
     def contrasts(self) -> pd.DataFrame:
@@ -104,7 +122,11 @@ class Results:
 
 def compute(study: Study, bootstrap: Bootstrap, *, margin: float = MARGIN) -> Results:
     """Compute the numbers of a report from the rows and per-query values of a study."""
-    level = bootstrap.level
+    return conclude(study, measure(study, bootstrap), margin=margin)
+
+
+def measure(study: Study, bootstrap: Bootstrap) -> Measured:
+    """Compute what each model shows, and the curves of the leading tasks."""
     with told("computing values of models"):
         rows = quoted(study.rows)
         queries = quoted_queries(study.per_query, rows)
@@ -120,37 +142,49 @@ def compute(study: Study, bootstrap: Bootstrap, *, margin: float = MARGIN) -> Re
     for number, where in enumerate(wheres, start=1):
         with told(f"computing {where.task} ({number} of {len(wheres)} leading tasks)"):
             within.append(_within(study, rows, queries, mean_ap, where, bootstrap))
+    return Measured(
+        bootstrap=bootstrap,
+        quoted_rows=rows,
+        queries=queries,
+        values=values,
+        quantities=key_quantities,
+        within=tuple(within),
+        mean_ap=mean_ap,
+        hit_at_1=hit_at_1,
+        disagreement=off,
+        rows_without_queries=without,
+    )
+
+
+def conclude(study: Study, measured: Measured, *, margin: float = MARGIN) -> Results:
+    """Compute what arms and routes change, and judge the claims by it."""
+    level, values = measured.bootstrap.level, measured.values
+    wheres = measured.wheres
     with told(f"computing effects of {len(study.arms)} arms"):
-        drafts = claims.drafts(study, values, _routes(mean_ap, wheres))
+        drafts = claims.drafts(study, values, _routes(measured.mean_ap, wheres))
         table = effects.effects(
             values,
-            queries,
+            measured.queries,
             wheres,
             study.baseline,
-            bootstrap=bootstrap,
+            bootstrap=measured.bootstrap,
             margin=margin,
             asked=claims.asked_by(drafts),
         )
-        slopes: dict[str, Slope] = {one.where.modality: one.slope for one in reversed(within)}
+        slopes: dict[str, Slope] = {one.where.modality: one.slope for one in reversed(measured.within)}
         contrasts = effects.of_one_dataset(effects.of(table, effects.MINUS_BASELINE))
+    known = {field.name: getattr(measured, field.name) for field in fields(Measured)}
     return Results(
-        bootstrap=bootstrap,
+        **known,
         margin=margin,
-        quoted_rows=rows,
-        within=tuple(within),
         claims=claims.judge(study, drafts, table, slopes, alpha=1 - level, margin=margin),
-        quantities=key_quantities,
-        values=values,
         effects=table,
-        key_changes=responses.differences(key_quantities, study.baseline, level=level),
+        key_changes=responses.differences(measured.quantities, study.baseline, level=level),
         power=price_in_seeds(contrasts[contrasts["unit"] == quantities.FRACTION], quantities.WHAT),
-        factorial=responses.effects(study, key_quantities, level=level),
-        importances=responses.importances(study, key_quantities),
-        mean_ap=mean_ap,
-        hit_at_1=hit_at_1,
-        gaps=gap_values(rows),
-        disagreement=off,
-        rows_without_queries=without,
+        factorial=responses.effects(study, measured.quantities, level=level),
+        importances=responses.importances(study, measured.quantities),
+        gaps=gap_values(measured.quoted_rows),
+        between=between(study, values, measured.queries, wheres, bootstrap=measured.bootstrap, margin=margin),
     )
 
 
@@ -173,7 +207,14 @@ def _within(
     here = at(queries, where)
     measured = at(mean_ap, where)
     headline = headline_info(
-        rows, queries, measured, where, study.labels, bootstrap=bootstrap, baseline=study.baseline
+        rows,
+        queries,
+        measured,
+        where,
+        study.labels,
+        bootstrap=bootstrap,
+        baseline=study.baseline,
+        ladders=responses.arms_by_ladder(study),
     )
     native = at(rows[(rows["route"] == "native") & (rows["metric"] == "mAP")], where)
     models = headline.points.merge(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.folder import BY_ARM, FRAMES, Arm, Study, concat, read_run
+from analysis.folder import BY_ARM, FRAMES, Arm, Part, Study, concat, read_run
 from crossgap.errors import InputError, check_known, naming
 from crossgap.reading.treatment import flat, treatment_hash
 
@@ -38,7 +38,9 @@ def read_runs(
     """
     if not folders:
         raise InputError("no run given: name a study folder or the --out folder of an evaluation")
-    studies = _one_arm_a_training(_short_names([read_run(folder) for folder in folders]))
+    read = _short_names([read_run(folder) for folder in folders])
+    studies = _one_arm_a_training(read)
+    names = [folder.name for folder in folders]
     if len(studies) > 1:
         names = _distinct_names(folders)
         clashes = _clashes(studies)
@@ -47,7 +49,7 @@ def read_runs(
             for study, name in zip(studies, names, strict=True)
         ]
     arms_of = {str(folder): study.arm_names for folder, study in zip(folders, studies, strict=True)}
-    whole = _joined(studies)
+    whole = replace(_joined(studies), parts=_parts(read, studies, names))
     if baseline is not None:
         whole = replace(whole, baseline=_arm_called(whole, arms_of, baseline, "--baseline"))
     elif whole.baseline is None and len(whole.arms) > 1:
@@ -55,6 +57,16 @@ def read_runs(
     named = {_arm_called(whole, arms_of, who, "--label"): label for who, label in (labels or {}).items()}
     arms = _told_apart(replace(arm, label=named.get(arm.name, arm.label)) for arm in whole.arms)
     return replace(whole, arms=arms, title=title or "")
+
+
+def _parts(read: Sequence[Study], studies: Sequence[Study], names: Sequence[str]) -> tuple[Part, ...]:
+    """Tell which arms came from which study, by their names there and here; runs of one model are none."""
+    if len(read) < 2 or not all(study.baseline for study in read):
+        return ()
+    return tuple(
+        Part(name=name, arms=dict(zip(own.arm_names, study.arm_names, strict=True)), baseline=study.baseline)
+        for name, own, study in zip(names, read, studies, strict=True)
+    )
 
 
 def _joined(studies: Sequence[Study]) -> Study:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-import base64
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from xml.sax.saxutils import escape
 
-from analysis.page.assembled import environment, thumbnails
+from analysis.page.assembled import thumbnails
+from analysis.pictures import Picture
 from analysis.plots.neighbours import ROUTE_NAMES, Card, Strip, StripsInfo
 from analysis.typeset import Cell, Table
 from tests.synthetic_study import thumbnail
 
-PIXEL = f"data:image/png;base64,{base64.b64encode(thumbnail((11, 90, 143))).decode()}"
+DISC = """<?xml version="1.0"?>
+<svg xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 10 10" xmlns="http://www.w3.org/2000/svg">
+ <metadata/><defs><style type="text/css">*{stroke-linejoin: round; stroke-linecap: butt}</style></defs>
+ <g id="figure_1"><defs><path id="m1" d="M 0 3.00000 C 1.65685 3 3 1.65685 3 0" style="stroke: none"/></defs>
+  <g><title>NAME, seed 0</title><use xlink:href="#m1" x="5" y="5.123456" style="fill: #0b5a8f"/></g>
+ </g>
+</svg>
+"""  # as matplotlib writes one
 VERDICTS = ("supported", "contradicted", "undecided", "not measured")
 PLACES = ("dose", "ladder", "front", "factorial", "classes", "published_figure", "seeds", "power",
           "over_datasets", "association", "importances")  # fmt: skip
@@ -31,11 +40,11 @@ def table(title: str = "Invented", rows: int = 2) -> Table:
     return Table(title, ("arm", "value"), tuple(body), "A note.")
 
 
-def picture(name: str) -> SimpleNamespace:
-    """Make a picture of one disc."""
-    return SimpleNamespace(
-        path=Path(f"{name}.svg"), caption=f"Caption of {name}.", alt=f"A disc for {name}", uri=PIXEL
-    )
+def picture(name: str, *, caption: str = "", alt: str = "", reading: str = "") -> Picture:
+    """Make a picture of one disc, whose point is called as the caption says."""
+    path = Path(tempfile.mkdtemp()) / f"{name}.svg"
+    path.write_text(DISC.replace("NAME", escape(caption or name)), encoding="utf-8")
+    return Picture(path, caption or f"Caption of {name}.", alt or f"A disc for {name}", reading)
 
 
 def claim(number: int, verdict: str, title: str = "A gap makes inversion gain") -> dict[str, Any]:
@@ -43,10 +52,15 @@ def claim(number: int, verdict: str, title: str = "A gap makes inversion gain") 
     row = (Cell("Baseline"), Cell("The gain is above the margin."), Cell("+1.2", "[0.3, 2.1]"), Cell(verdict))
     statements = Table("Statements", ("arm", "statement", "points", "verdict"), (row,), "", 2)
     return {
-        "number": number,
+        "number": f"{number}a",
+        "row": number,
+        "modality": "images",
         "title": title,
+        "words": title,
         "verdict": verdict,
+        "size": Cell("+1.20", "[0.30, 2.10]"),
         "statements": statements,
+        "see": "arms",
     }
 
 
@@ -58,7 +72,8 @@ def plain_context(*, names: str = "Invented", sheet: Table | None = None) -> dic
     strips = (Strip("native", card, (card, image)), Strip("oti", card, (image,)))
     info = StripsInfo("emoji", names, "baseline", names, 0, strips)
     arm = SimpleNamespace(name="baseline", label=names, description=names)
-    shown = SimpleNamespace(path=Path("a-long-file-name" * 6), caption=names, alt=names, uri=PIXEL)
+    pictures = iter(picture(f"{'a-long-file-name' * 6}-{place}", caption=names, alt=names, reading=names)
+                    for place in range(9))  # fmt: skip
     return {
         "study": SimpleNamespace(
             name=names,
@@ -70,23 +85,31 @@ def plain_context(*, names: str = "Invented", sheet: Table | None = None) -> dic
             arms=[arm],
         ),
         "facts": ["1 arm", f"{names} data"],
+        "differs": [],
+        "lead": (names,),
         "found": [SimpleNamespace(topic=names, sentences=(names,))],
         "limits": [names],
-        "level": "95 %",
         "glance": sheet,
         "within": [
-            {"headline": shown, "curves": shown, "setting_curves": None, "grid": sheet, "settings": sheet}
+            {
+                "title": names,
+                "headline": next(pictures),
+                "curves": next(pictures),
+                "setting_curves": None,
+                "grid": sheet,
+                "settings": sheet,
+            }
         ],
         "arms": [sheet],
         "baseline": [sheet],
         "across": [sheet],
         "gaps": [sheet],
-        "projections": [shown],
-        "histograms": [shown, shown],
+        "projections": [next(pictures)],
+        "histograms": [next(pictures), next(pictures)],
         "strips": {names: [info]},
         "thumbnails": thumbnails([info]),
         "routes": ROUTE_NAMES,
-        "training": [shown],
+        "training": [next(pictures)],
         "published": sheet,
         "provenance": [sheet],
         "logs": [(names, names)],
@@ -97,6 +120,7 @@ def full_context(*, names: str = "Invented") -> dict[str, Any]:
     """Fill the optional keys too."""
     return {
         **plain_context(names=names),
+        "differs": [names],
         "claims": [
             claim(number, verdict, f"{names}, claim {number}") for number, verdict in enumerate(VERDICTS, 1)
         ],
@@ -106,8 +130,3 @@ def full_context(*, names: str = "Invented") -> dict[str, Any]:
         "reproduce": [f"python -m ablations.sweep '{names}'", "python -m analysis.report runs/gap"],
         "protocol": [names],
     }
-
-
-def render(context: dict[str, Any]) -> str:
-    """Render the page."""
-    return environment().get_template("report.html.jinja").render(**context)

@@ -68,6 +68,7 @@ class SyntheticStudy:
     pictures: bool = True
     mode: str = "grid"
     noise: float = 0.04  # of an inverted query beside its native value
+    draw: int = 0  # another one has other noise
 
 
 def write_study(folder: Path, study: SyntheticStudy | None = None) -> Path:
@@ -113,7 +114,7 @@ def write_study(folder: Path, study: SyntheticStudy | None = None) -> Path:
 
 def write_run(folder: Path, study: SyntheticStudy, arm: SyntheticArm, seed: int) -> None:
     """Write what one evaluation leaves: rows.jsonl and the four tables."""
-    rng = np.random.default_rng([seed, *arm.name.encode()])
+    rng = np.random.default_rng([seed, *arm.name.encode(), *[study.draw] * bool(study.draw)])
     common = {
         "study": "synthetic",
         "arm": arm.name,

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jinja2
 from markupsafe import Markup
 
 from analysis import findings, limits
+from analysis.between import what_differs
 from analysis.claims import RULE
-from analysis.figures import Figures, Picture
-from analysis.plots.neighbours import ROUTE_NAMES, StripsInfo, decode, strips_infos
+from analysis.page.inline import Inliner
+from analysis.pictures import Drawn
+from analysis.plots.neighbours import ROUTE_NAMES, StripsInfo, decode
 from analysis.protocol import protocol, reproduce
 from analysis.results import Results
 from analysis.sheets import inferred, measured, provenance
@@ -41,17 +43,19 @@ class Sheets:
     provenance: list[Table]
 
 
-def page(
-    study: Study, results: Results, tables: Sheets, figures: Figures, drawn: dict[str, list[Picture]]
-) -> str:
-    """Write the page; its figures are drawn and saved on the way.
+def page(study: Study, results: Results, tables: Sheets, drawn: Drawn) -> str:
+    """Write the page, with the figures whose files lie there."""
+    return render(_context(study, results, tables, drawn))
 
-    Args:
-        drawn: the figures of the context that were drawn before.
-    """
-    context = _context(study, results, tables, figures) | drawn
-    figures.saver.finish()
-    return environment().get_template("report.html.jinja").render(**context)
+
+def render(context: Mapping[str, Any]) -> str:
+    """Fill the template."""
+    inliner = Inliner()
+    return (
+        environment()
+        .get_template("report.html.jinja")
+        .render(**context, inline=inliner.figure, shared=inliner.shared)
+    )
 
 
 def environment() -> jinja2.Environment:
@@ -84,6 +88,7 @@ def sheets(study: Study, results: Results) -> Sheets:
         across=measured.across(study, results),
         gaps=measured.gaps(study, results),
         more={
+            "between": inferred.between(study, results),
             "seeds": [*inferred.over_native(study, results), *inferred.contrasts(study, results)],
             "power": inferred.power(study, results),
             "association": inferred.association(results),
@@ -117,40 +122,39 @@ def rule_of(results: Results) -> str:
     return RULE.format(margin=100 * results.margin, alpha=1 - results.bootstrap.level)
 
 
-def _context(study: Study, results: Results, tables: Sheets, figures: Figures) -> dict[str, object]:
-    complete = int((study.trials["state"] == "complete").sum())
-    strips = _strips(study, results, figures)
+def _context(study: Study, results: Results, tables: Sheets, drawn: Drawn) -> dict[str, Any]:
     return {
         "study": study,
-        "facts": [
-            counted(len(study.arms), "arm"),
-            counted(len(study.seeds), "seed"),
-            f"{complete} of {counted(len(study.trials), 'model')} complete",
-            *dict.fromkeys(f"{name} data" for name in study.rows["dataset"]),
-        ],
+        "facts": _facts(study),
         "claims": inferred.claims(results),
         "rule": rule_of(results),
+        "differs": what_differs(study),
+        "lead": findings.lead(study, results),
         "found": findings.found(study, results),
         "limits": limits.cannot_tell(study, results),
-        "level": f"{100 * results.bootstrap.level:g} %",
         "glance": next(iter(tables.glance), None),
         "within": [
             {
-                **figures.of_task(within),
+                **pictures,
+                "title": f"{within.where.modality.capitalize()} retrieval: {within.where.task} "
+                f"({within.where.dataset})",
                 "grid": next(iter(grid), None),
                 "settings": settings,
             }
-            for within, grid, settings in zip(results.within, tables.grids, tables.settings, strict=True)
+            for within, pictures, grid, settings in zip(
+                results.within, drawn.within, tables.grids, tables.settings, strict=True
+            )
         ],
         "arms": tables.arms,
         "across": tables.across,
         "gaps": tables.gaps,
-        "histograms": figures.histograms(results),
-        "strips": strips,
-        "thumbnails": thumbnails(info for infos in strips.values() for info in infos),
+        **drawn.of_study,
+        "histograms": drawn.histograms,
+        "strips": drawn.strips,
+        "thumbnails": thumbnails(info for infos in drawn.strips.values() for info in infos),
         "routes": ROUTE_NAMES,
         "published": provenance.published(study),
-        "more_figures": figures.more(results),
+        "more_figures": drawn.more,
         "more_tables": tables.more,
         "protocol": protocol(results),
         "reproduce": reproduce(study),
@@ -162,16 +166,17 @@ def _context(study: Study, results: Results, tables: Sheets, figures: Figures) -
     }
 
 
-def _strips(study: Study, results: Results, figures: Figures) -> dict[str, list[StripsInfo]]:
-    """Group strips by task for the page; one arm's on the leading tasks become figures too."""
-    leading = {within.where.task for within in results.within}
-    first = study.baseline or study.arm_names[0]
-    by_task: dict[str, list[StripsInfo]] = {}
-    for info in strips_infos(measured.leading_first(results, study.neighbours), study.labels):
-        if info.task in leading and info.arm == first:
-            figures.strips(info)
-        by_task.setdefault(f"{info.task} ({info.dataset})", []).append(info)
-    return by_task
+def _facts(study: Study) -> list[str]:
+    """Say in four facts how much was run, and on what."""
+    complete = int((study.trials["state"] == "complete").sum())
+    datasets = list(dict.fromkeys(study.rows["dataset"]))
+    measured = ", ".join(datasets) if len(datasets) < 3 else counted(len(datasets), "dataset")
+    return [
+        counted(len(study.arms), "arm"),
+        counted(len(study.seeds), "seed"),
+        f"{complete} of {counted(len(study.trials), 'model')} complete",
+        *[f"measured on {measured}"] * bool(datasets),
+    ]
 
 
 class Thumbnail(NamedTuple):

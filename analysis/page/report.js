@@ -115,6 +115,15 @@
     of.forEach((_, section) => observer.observe(section));
   }
 
+  /** Open what is folded around the place that the address names. */
+  function reveal() {
+    const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    for (let fold = target?.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
+    target?.scrollIntoView();
+  }
+
+  addEventListener("hashchange", reveal);
+  if (location.hash) reveal();
   document.querySelectorAll(".sheet table").forEach(enhance);
   document.querySelectorAll(".scroll").forEach(hint);
   follow([...document.querySelectorAll("nav a")]);

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.leading import POINTS, Headline, curve_gains, settings
+from analysis.plots.hover import tell
 from analysis.plots.style import (
     DOUBLE,
     INK,
@@ -35,6 +36,7 @@ from analysis.plots.style import (
     spread,
     theme,
 )
+from analysis.typeset import counted, interval, number
 from crossgap.inversion.words import AXES, read_axes
 from crossgap.metrics.intervals import Bootstrap
 
@@ -223,6 +225,7 @@ def _draw(
                     line["steps"], line["value"], color=look.colour, marker=look.marker, linestyle=look.dash,
                     markersize=markersize,
                 )  # fmt: skip
+                _tell_line(axes, line, f"{panel.title}, {look.words}")
             axes.add_line(ring(list(panel.chosen["steps"]), list(panel.chosen["value"])))
             axes.axhline(0, color=INK, linewidth=0.7, zorder=1.5)
             axes.set_title(facet_title(panel.title, columns))
@@ -241,6 +244,13 @@ def _draw(
         ncols = legend_columns([str(handle.get_label()) for handle in handles], size[0])
         figure.legend(handles=handles, loc="outside upper center", ncols=ncols)
     return figure
+
+
+def _tell_line(axes: Axes, line: pd.DataFrame, name: str) -> None:
+    for row in line.to_dict("records"):
+        gain = f"{number(row['value'], 2, signed=True)} points {interval(row['low'], row['high'], 2)}".strip()
+        counts = f"{counted(row['steps'], 'step')}, {counted(row['n_seeds'], 'seed')}"
+        tell(axes, row["steps"], row["value"], f"{name}, {counts}: {gain}")
 
 
 def gain_axis(route: str, *, lines: int = 1) -> str:

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from analysis.plots.hover import tell
 from analysis.plots.style import (
     DOUBLE,
     INK,
@@ -29,7 +30,7 @@ from analysis.plots.style import (
     theme,
     wrapped,
 )
-from analysis.typeset import p_value
+from analysis.typeset import interval, number, p_value
 
 FEWEST = 3  # seeds for an interval that is drawn
 MANY, MOST_OF_MANY = 24, 4
@@ -120,6 +121,14 @@ def draw_seed_effects(info: SeedEffectsInfo) -> Figure:
             linestyle="", markeredgecolor="none", zorder=2,
         )  # fmt: skip
         _interval(axes, effects, effects["arm"].map(place).astype(float), "value", main)
+        named = dict(zip(info.arms, info.labels, strict=True))
+        for row in dots.to_dict("records"):
+            words = f"{named[row['arm']]}, seed {row['seed']}: {number(row['value'], 3, signed=True)}"
+            tell(axes, row["value"], place[row["arm"]] + 0.27, words)
+        for row in effects.to_dict("records"):
+            bounds = interval(row["low"], row["high"])
+            words = f"{named[row['arm']]}: mean {number(row['value'], 3, signed=True)} {bounds}"
+            tell(axes, row["value"], place[row["arm"]], words.strip())
 
     with theme():
         figure = new_figure(width, min(height, _TALLEST) + (-(-count // columns) - 1) * (height - 0.4))

@@ -16,8 +16,10 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from analysis.plots.hover import tell
 from analysis.plots.place import Tag, place_tags
 from analysis.plots.style import DOUBLE, INK, QUIET, new_figure, theme, wrapped
+from analysis.typeset import number
 
 FloatArray = npt.NDArray[np.float64]
 _SAMPLES = 40  # along each line that names should not cover
@@ -163,6 +165,9 @@ def draw_front(info: FrontInfo) -> Figure:
                 markeredgecolor=edge, markersize=6 if row["on_front"] else 4.2, linestyle="",
                 markeredgewidth=1.0 if row["on_front"] else 0.6, zorder=4 if row["on_front"] else 3,
             )  # fmt: skip
+        for row in means.to_dict("records"):
+            reached = f"{info.x} {number(row['x'], 2)}, {info.y} {number(row['y'], 2)}"
+            tell(axes, row["x"], row["y"], f"{row['label']}: {reached}, gap {number(row['colour'])}")
         axes.margins(x=0.14, y=0.08)
         axes.set(xlabel=wrapped(info.x, 70), ylabel=wrapped(info.y, 40))
         seaborn.despine(ax=axes)

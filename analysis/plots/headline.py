@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -14,20 +14,22 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.leading import CONTROLS, POINTS, Headline, added_to_native, at, model_gaps
+from analysis.plots.hover import tell
 from analysis.plots.place import Tag, place_tags
 from analysis.plots.style import (
     DOUBLE,
     INK,
     QUIET,
+    SINGLE,
     SMALLEST,
     ArmStyle,
     arm_styles,
     legend_columns,
     new_figure,
     short,
-    stem,
     theme,
 )
+from analysis.typeset import counted, interval, number
 from crossgap.metrics.intervals import Bootstrap
 from crossgap.reading.route_values import route_difference
 from crossgap.vocabulary import ROUTE_WORDS
@@ -36,6 +38,7 @@ GAP_STEP = 0.1  # of the gap, for which slopes are told here and in their table
 GAP_AXIS = (
     "Modality gap: distance between the centroids\nof image and text embeddings (unit vectors; 0 = none)"
 )
+GAP_AXIS_COLUMN = "Modality gap: distance between the centroids\nof image and text embeddings (0 = none)"
 MOST_ARMS = 12  # that a legend of arms and bars side by side can hold
 MOST_GROUPS = 20
 
@@ -68,6 +71,7 @@ class HeadlineInfo:
     ``points``: arm, seed, gap, gap_low, gap_high, gain, low, high, n_queries: one row a model.
     ``controls``: arm, route, gain, low, high, n_seeds: the inversion and the controls, mean over seeds.
     ``baseline``: the arm that is drawn larger (None: the study's first). ``slope``: a line to draw.
+    ``ladders``: arms that differ in the strength of one thing, by what that is.
     """
 
     where: Headline
@@ -77,6 +81,7 @@ class HeadlineInfo:
     controls: pd.DataFrame
     baseline: str | None = None
     slope: Slope | None = None
+    ladders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def gain_axis(self) -> str:
@@ -95,6 +100,7 @@ def headline_info(
     bootstrap: Bootstrap,
     baseline: str | None = None,
     slope: Slope | None = None,
+    ladders: Mapping[str, tuple[str, ...]] | None = None,
 ) -> HeadlineInfo:
     """Compute gain and gap of each model, and select the gains of the controls of each arm.
 
@@ -122,13 +128,14 @@ def headline_info(
         controls=controls[["arm", "route", "gain", "low", "high", "n_seeds"]],
         baseline=baseline,
         slope=slope,
+        ladders=ladders or {},
     )
 
 
 def groups(info: HeadlineInfo, all_arms: Sequence[str]) -> tuple[Group, ...]:
     """Decide what the legend names: each arm, or of many arms the ladders, or those at the edges.
 
-    The baseline comes first and stands alone. Arms whose labels differ in a last number are a ladder. Where
+    The baseline comes first and stands alone. Where
     ladders do not make the legend short, the arms with the extreme gains and gaps are named, and the others
     are one group without a name of its own.
     """
@@ -138,15 +145,13 @@ def groups(info: HeadlineInfo, all_arms: Sequence[str]) -> tuple[Group, ...]:
     others = [arm for arm in info.arms if arm != first]
     if len(info.arms) <= MOST_ARMS:
         return (*own, *(Group(labels[arm], (arm,)) for arm in others))
-    ladders: dict[str, list[str]] = {}
+    of_arm = {arm: name for name, members in info.ladders.items() for arm in members if arm in others}
+    named: dict[str, list[str]] = {}
     for arm in others:
-        ladders.setdefault(stem(labels[arm]), []).append(arm)
-    if 1 < len(ladders) <= min(MOST_GROUPS, 0.75 * len(others)):
-        found = (
-            Group(name if len(arms) > 1 else labels[arms[0]], tuple(arms), ladder=len(arms) > 1)
-            for name, arms in ladders.items()
-        )
-        return (*own, *found)
+        named.setdefault(of_arm.get(arm, labels[arm]), []).append(arm)
+    if len(named) <= min(MOST_GROUPS, 0.75 * len(others)):
+        lines = (Group(name, tuple(arms), ladder=len(arms) > 1) for name, arms in named.items())
+        return (*own, *lines)
     edges = edge_arms(info.points, others)
     rest = tuple(arm for arm in others if arm not in edges)
     return (*own, *(Group(labels[arm], (arm,)) for arm in edges), Group(f"{len(rest)} other arms", rest))
@@ -166,36 +171,46 @@ def _baseline(info: HeadlineInfo, all_arms: Sequence[str]) -> str:
     return info.baseline if info.baseline is not None else next(iter(all_arms), "")
 
 
-def draw_headline(info: HeadlineInfo, all_arms: Sequence[str]) -> Figure:
+def draw_headline(info: HeadlineInfo, all_arms: Sequence[str], *, column: bool = False) -> Figure:
     """Draw gain over gap, one point a model, and beside it the controls on the same scale.
 
     Up to twelve arms have a colour, a marker and a line of the legend each; of more arms see :func:`groups`.
+
+    Args:
+        column: one above the other, as wide as a column of a journal.
     """
     shown = groups(info, all_arms)
     dense = len(info.arms) > MOST_ARMS
     looks = _looks(info, shown, all_arms, dense=dense)
     sizes = {arm: 1.6 if arm == _baseline(info, all_arms) else 1.0 for arm in info.arms}
     with theme():
+        width = SINGLE if column else DOUBLE
         names = [short(group.label, 52) for group in shown]
-        ncols = legend_columns(names, DOUBLE) if names else 1
+        ncols = legend_columns(names, width) if names else 1
         height = 2.8 if len(info.points) == 1 else 3.25  # one point needs little room
-        figure = new_figure(DOUBLE, height + 0.145 * (-(-len(names) // ncols)))
-        left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1.2, 1])
-        _draw_models(left, info, shown, looks, sizes, dense=dense)
-        _draw_controls(right, info, shown, looks, sizes, dense=dense)
-        for axes in (left, right):
+        figure = new_figure(width, height * (1.5 if column else 1) + 0.145 * (-(-len(names) // ncols)))
+        if column:
+            models, controls = figure.subplots(2, 1, sharey=True)
+        else:
+            models, controls = figure.subplots(1, 2, sharey=True, width_ratios=[1.2, 1])
+        _draw_models(models, info, shown, looks, sizes, dense=dense)
+        _draw_controls(controls, info, shown, looks, sizes, dense=dense)
+        for axes in (models, controls):
             axes.axhline(0, color=INK, linewidth=0.8, zorder=1.5)
             seaborn.despine(ax=axes, left=True)
-        left.set_ylabel(info.gain_axis)
-        right.set_ylabel("Gain over native, in mAP points")
-        right.tick_params(labelleft=True)
+        models.set_xlabel(GAP_AXIS_COLUMN if column else GAP_AXIS)
+        models.set_ylabel(info.gain_axis)
+        controls.set_ylabel(
+            "Gain over native,\nin mAP points" if column else "Gain over native, in mAP points"
+        )
+        controls.tick_params(labelleft=True)
         handles = [
             _point([], [], looks[group.arms[0]], sizes[group.arms[0]], joined=group.ladder) for group in shown
         ]
         if handles:
             figure.legend(handles, names, loc="outside lower center", ncols=ncols)
         if dense and not any(group.ladder for group in shown):
-            _tag_edges(figure, left, info, shown)
+            _tag_edges(figure, models, info, shown)
     return figure
 
 
@@ -248,7 +263,12 @@ def _draw_models(
     axes.set_xlim(*_gap_limits(points))
     if info.slope is not None and len(points):
         _draw_slope(axes, info.slope, points)
-    axes.set_xlabel(GAP_AXIS)
+    labels = dict(zip(info.arms, info.labels, strict=True))
+    for row in points.to_dict("records"):
+        gap = f"gap {row['gap']:.3f}{_span(row['gap_low'], row['gap_high'], 3)}"
+        gain = f"gain {number(row['gain'], 2, signed=True)} points{_span(row['low'], row['high'])}"
+        words = f"{labels[row['arm']]}, seed {row['seed']}: {gap}, {gain}, {row['n_queries']:,} queries"
+        tell(axes, row["gap"], row["gain"], words)
     axes.set_title(f"{info.where.modality.capitalize()} retrieval: one point a model")
 
 
@@ -301,6 +321,7 @@ def _draw_controls(
     routes = [route for route in (info.where.route, *CONTROLS) if route in measured]
     places = {route: float(place) for place, route in enumerate(routes)}
     arms = [arm for group in shown for arm in group.arms]
+    labels = dict(zip(info.arms, info.labels, strict=True))
     offsets = np.linspace(-0.34, 0.34, len(arms)) if len(arms) > 1 else np.zeros(1)
     for arm, offset in zip(arms, offsets, strict=False):
         mine = info.controls[info.controls["arm"] == arm]
@@ -314,6 +335,12 @@ def _draw_controls(
         line = _point(list(positions), list(mine["gain"]), looks[arm], size if not dense else 0.6 * size)
         line.set_zorder(4 if size > 1 else 3)
         axes.add_line(line)
+        for place, row in zip(positions, mine.to_dict("records"), strict=True):
+            gain = f"gain {number(row['gain'], 2, signed=True)} points{_span(row['low'], row['high'])}"
+            seeds = counted(row["n_seeds"], "seed")
+            tell(
+                axes, place, row["gain"], f"{labels[arm]}, {ROUTE_WORDS[row['route']].label}: {gain}, {seeds}"
+            )
     axes.autoscale_view()
     if dense:
         for route, place in places.items():
@@ -330,6 +357,12 @@ def _draw_controls(
     axes.grid(visible=False, axis="x")
     axes.set_xlabel("How the query was made (bar: median of arms)" if dense else "How the query was made")
     axes.set_title("Beside controls: means over seeds")
+
+
+def _span(low: float, high: float, digits: int = 2) -> str:
+    """Write an interval behind its value; nothing where there is none."""
+    said = interval(low, high, digits)
+    return said and f" {said}"
 
 
 def _reach(frame: pd.DataFrame, value: str, low: str, high: str) -> np.ndarray:

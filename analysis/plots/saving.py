@@ -7,14 +7,14 @@ import multiprocessing
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import TracebackType
 
 from matplotlib.figure import Figure
 
-from analysis.plots.style import save_figure
+from analysis.plots.style import KINDS, save_figure
 
 Draw = Callable[[], Figure]
 
@@ -25,9 +25,13 @@ class Saver:
     Most of a report's time goes into figures, which need nothing of each other: on Linux each is drawn by a
     forked process, which has what it draws without being sent it. Elsewhere, and on one core, each is drawn
     at once, with the same bytes.
+
+    Args:
+        kinds: formats to write each in.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kinds: Sequence[str] = KINDS) -> None:
+        self._kinds = tuple(kinds)
         cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
         self._most = cores if cores > 1 else 0
         self._running: list[BaseProcess] = []
@@ -50,18 +54,18 @@ class Saver:
             self._wait(quiet=quiet)
 
     def save(self, draw: Draw, folder: Path, name: str) -> None:
-        """Write the figure that ``draw`` gives as ``name`` in all formats, now or by the end.
+        """Write the figure that ``draw`` gives as ``name`` in each format, now or by the end.
 
         Raises:
             OSError: this or an earlier figure could not be written.
         """
         if not self._most:
-            _draw_and_save(draw, folder, name)
+            _draw_and_save(draw, folder, name, self._kinds)
             return
         while len(self._running) >= self._most:
             self._wait()
         process = multiprocessing.get_context("fork").Process(
-            target=_draw_in_child, args=(draw, folder, name), name=name
+            target=_draw_in_child, args=(draw, folder, name, self._kinds), name=name
         )
         with warnings.catch_warnings():  # newer Pythons warn of threads: the child touches none of them
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -75,10 +79,10 @@ class Saver:
             raise OSError(f"figure {process.name} could not be drawn and written; see the error above")
 
 
-def _draw_in_child(draw: Draw, folder: Path, name: str) -> None:
+def _draw_in_child(draw: Draw, folder: Path, name: str, kinds: Sequence[str]) -> None:
     gc.disable()  # a process of seconds: looking through all that the parent has costs more than it frees
-    _draw_and_save(draw, folder, name)
+    _draw_and_save(draw, folder, name, kinds)
 
 
-def _draw_and_save(draw: Draw, folder: Path, name: str) -> None:
-    save_figure(draw(), folder, name)
+def _draw_and_save(draw: Draw, folder: Path, name: str, kinds: Sequence[str]) -> None:
+    save_figure(draw(), folder, name, kinds)

@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from analysis.plots.hover import with_titles
 from crossgap.files import atomic_path
 
 MARKERS = ("o", "s", "^", "D", "v", "<", ">", "p", "P", "h", "X")
@@ -170,11 +171,6 @@ def spread(items: Sequence[Item], most: int) -> tuple[Item, ...]:
     return tuple(items[round(place * (len(items) - 1) / max(most - 1, 1))] for place in range(most))
 
 
-def stem(label: str) -> str:
-    """Cut the number off a label: what the arms of one ladder (weights, temperatures) have in common."""
-    return re.sub(r"[,:]?\s*(?:\bx|×|\bweight)?\s*[-−]?\d*\.?\d+$", "", label) or label
-
-
 def facet_shape(count: int) -> tuple[int, int]:
     """Choose rows and columns for ``count`` facets: at most four columns, few empty places."""
     columns = {0: 1, 1: 1, 2: 2, 3: 3, 4: 4, 5: 3, 6: 3, 9: 3}.get(count, 4)
@@ -212,9 +208,10 @@ def hide_spare(grid: npt.NDArray[np.object_], count: int) -> None:
 
 def freeze(figure: Figure) -> Figure:
     """Compute the layout once and keep it, so that saving in several formats does not compute it again."""
-    if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
+    engine = figure.get_layout_engine()
+    if isinstance(engine, ConstrainedLayoutEngine):
         with theme():
-            figure.draw_without_rendering()
+            engine.execute(figure)
         figure.set_layout_engine("none")
     return figure
 
@@ -236,12 +233,12 @@ def figure_bytes(figure: Figure, kind: str) -> bytes:
         else:
             FigureCanvasAgg(figure).print_png(buffer, metadata=_METADATA[kind])
     figure.set_dpi(dpi)  # the vector formats leave their own
-    return buffer.getvalue()
+    return with_titles(buffer.getvalue()) if kind == "svg" else buffer.getvalue()
 
 
-def save_figure(figure: Figure, folder: Path, name: str) -> dict[str, bytes]:
-    """Write ``name`` in all formats into ``folder``, each atomically; return their contents."""
-    contents = {kind: figure_bytes(figure, kind) for kind in KINDS}
+def save_figure(figure: Figure, folder: Path, name: str, kinds: Sequence[str] = KINDS) -> dict[str, bytes]:
+    """Write ``name`` in each of ``kinds`` into ``folder``, each atomically; return their contents."""
+    contents = {kind: figure_bytes(figure, kind) for kind in kinds}
     for kind, content in contents.items():
         with atomic_path(folder / f"{name}.{kind}") as temporary:
             temporary.write_bytes(content)

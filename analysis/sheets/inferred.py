@@ -27,7 +27,7 @@ from analysis.sheets.columns import (
     spans,
     words,
 )
-from analysis.stats.evidence import Evidence, too_few_classes
+from analysis.stats.evidence import Evidence, deciding, too_few_classes
 from analysis.stats.power import EFFECTS
 from analysis.study import Study
 from analysis.typeset import ABSENT, Cell, Table, counted, interval, number, p_value
@@ -59,17 +59,35 @@ def level_words(results: Results) -> str:
     return f"{100 * results.bootstrap.level:g} %"
 
 
+# where on the page the numbers of a claim stand: its section
+_EVIDENCE = {1: "arms", 2: "headline", 3: "across", 4: "seeds", 5: "seeds"}
+
+
 def claims(results: Results) -> list[dict[str, Any]]:
-    """Give each claim with its verdict and the table of its statements."""
+    """Give each claim with its verdict, its effect in points and the table of its statements."""
     return [
         {
             "number": f"{claim.number}{MODALITY_LETTERS[claim.modality]}",
+            "row": claim.number,
+            "modality": f"{claim.modality}s",
             "title": claim.title,
+            "words": claim.words,
             "verdict": claim.verdict,
+            "size": _size(claim),
             "statements": statements(claim),
+            "see": _EVIDENCE[claim.number],
         }
         for claim in results.claims
     ]
+
+
+def _size(claim: Claim) -> Cell:
+    """Give the effect of a claim with the last of the intervals that decide."""
+    found = next(one.evidence for one in claim.statements if one.role == "effect")
+    if found is None:
+        return Cell(ABSENT)
+    low, high = deciding(found)[-1]
+    return Cell(number(100 * found.value, 2, signed=True), interval(100 * low, 100 * high, 2))
 
 
 def claims_in_files(results: Results, rule: str) -> list[Table]:
@@ -135,6 +153,51 @@ def contrasts(study: Study, results: Results) -> list[Table]:
         note = _contrast_note(results, over_datasets=not dataset)
         tables.append(sheet(f"{name} ({where})", columns, by_arm(study, group), note))
     return tables
+
+
+def between(study: Study, results: Results) -> list[Table]:
+    """Show each study minus the first, arm by arm: one table."""
+    rows = []
+    for row in results.between.to_dict("records"):
+        where = row["dataset"] if row["task"] in ("gap", "both ways") else f"{row['task']}, {row['dataset']}"
+        scale, digits, unit = (100, 2, "points") if row["unit"] == FRACTION else (1, 3, str(row["unit"]))
+        scaled = {name: scale * row[name] for name in ("estimate", *QUERIES, *OVER_SEEDS, *BOTH)}
+        rows.append(
+            {str(name): value for name, value in row.items()} | scaled
+            | {"label": study.label(row["arm"]), "what": NAMES.get(row["quantity"], row["quantity"]),
+               "where": where, "said": unit, "digits": digits,
+               "pairing": f"{row['n_seeds']} seeds, paired" if row["paired"] else "unpaired"}
+        )  # fmt: skip
+
+    def estimate(row: Row) -> Cell:
+        low, high = (row[bound] for bound in QUERIES)
+        size = f"{number(row['estimate'], row['digits'], signed=True)} {row['said']}"
+        return Cell(size, interval(low, high, row["digits"]))
+
+    def span(title: str, bounds: tuple[str, str]) -> Column:
+        return Column(
+            title, lambda row: Cell(interval(row[bounds[0]], row[bounds[1]], row["digits"]) or ABSENT)
+        )
+
+    columns = (
+        ARM,
+        words("minus", "reference_study"),
+        words("quantity", "what"),
+        words("on", "where"),
+        words("models", "pairing"),
+        Column("difference", estimate),
+        span("over seeds", OVER_SEEDS),
+        span("over both", BOTH),
+        p_values("p", "p"),
+        p_values("q", "q"),
+    )
+    note = (
+        f"Below the difference: {level_words(results)} interval over queries, classes resampled. Over seeds: "
+        "t, unpaired Welch's. Over both: from three seeds. Unpaired models of the same queries are paired by "
+        "query. p: of the interval over both; without one the larger of the tests over seeds and over "
+        "classes. q: Benjamini-Hochberg over this table."
+    )
+    return [sheet("Studies compared, arm by arm", columns, rows, note, text_columns=5)] if rows else []
 
 
 def _contrast_columns(unit: str, counted_up: str) -> list[Column]:

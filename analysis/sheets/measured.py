@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.leading import at
+from analysis.leading import at, leading_first
 from analysis.results import Results, Within
 from analysis.sheets.columns import (
     ARM,
@@ -120,12 +120,6 @@ def _glance_within(results: Results, within: Within, name: str, several: bool) -
     return columns
 
 
-def leading_first(results: Results, frame: pd.DataFrame) -> pd.DataFrame:
-    """Put the rows of the leading tasks first and leave the order as it is otherwise."""
-    leading = {within.where.task for within in results.within}
-    return frame.sort_values("task", key=lambda tasks: ~tasks.isin(leading), kind="stable")
-
-
 def arms(study: Study, results: Results) -> list[Table]:
     """Show every task within one modality: each arm and route with intervals and its difference to native."""
     within = results.mean_ap[~results.mean_ap["task"].map(is_cross_modal).astype(bool)]
@@ -135,7 +129,7 @@ def arms(study: Study, results: Results) -> list[Table]:
     )
     return [
         _by_route(study, group, "mAP (%)", note)
-        for _, group in leading_first(results, within).groupby(SIDE, sort=False)
+        for _, group in leading_first(results.wheres, within).groupby(SIDE, sort=False)
     ]
 
 
@@ -238,7 +232,7 @@ def gaps(study: Study, results: Results) -> list[Table]:
         shown = group[group["route"].isin(["native", "oti", "ovi"])]
         shown = shown.assign(task=shown["metric"].str.removeprefix(f"{OVERLAP} "))
         shown["column"] = [f"{row['task']}, {ROUTE.cell(row).text}" for row in records(shown)]
-        names = {column: column for column in dict.fromkeys(leading_first(results, shown)["column"])}
+        names = {column: column for column in dict.fromkeys(leading_first(results.wheres, shown)["column"])}
         note = (
             "Over all pairs of query and gallery item: the chance that a pair of one class is more "
             "similar than a pair of two classes. .5 is chance, 1 a clean separation. Unchanged by any "

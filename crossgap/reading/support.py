@@ -46,6 +46,7 @@ CLASS_METHODS = {
 }
 
 
+@functools.cache  # a report asks the same of hundreds of effects
 def supported(method: str, n_seeds: int) -> bool:
     """Tell whether a method does what it promises with this many seeds in every simulated scenario.
 
@@ -61,6 +62,7 @@ def supported(method: str, n_seeds: int) -> bool:
     return _within(rows, least_coverage=LEAST_COVERAGE, most_errors=MOST_ERRORS)
 
 
+@functools.cache
 def supported_classes(method: str, n_classes: int) -> bool:
     """Tell whether a method is no more than .05 off its nominal level with this many classes of queries.
 

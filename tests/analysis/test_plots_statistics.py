@@ -20,7 +20,7 @@ from analysis.plots.histograms import histogram_infos
 from analysis.plots.neighbours import Card, Strip, StripsInfo, draw_strips
 from analysis.plots.place import Tag, place_tags
 from analysis.plots.published_figure import change, draw_published, published_info
-from analysis.plots.style import KINDS, SINGLE, figure_bytes, new_figure, short, spread, stem, theme, wrapped
+from analysis.plots.style import KINDS, SINGLE, figure_bytes, new_figure, short, spread, theme, wrapped
 from analysis.plots.training import Course, TrainingInfo, courses
 from crossgap.vocabulary import PUBLISHED, Published
 from tests.analysis.test_plots import words
@@ -49,6 +49,8 @@ def test_a_legend_names_arms_ladders_or_the_edges() -> None:
         **{f"t{t}": f"temperature {t}" for t in (1, 2, 3)},
     }
     many = headline(labels, [(arm, 0, 0.1 * place, place) for place, arm in enumerate(labels)])
+    kinds = {f"+ {kind}": tuple(f"{kind}{x}" for x in (0.25, 1, 4)) for kind in ("MMD", "CORAL", "CUA")}
+    many = replace(many, ladders=kinds | {"temperature": ("t1", "t2", "t3")})
     assert groups(many, list(labels)) == (
         Group("CLIP, temperature .01 (baseline)", ("base",)),
         Group("+ MMD", ("MMD0.25", "MMD1", "MMD4"), ladder=True),
@@ -56,6 +58,9 @@ def test_a_legend_names_arms_ladders_or_the_edges() -> None:
         Group("+ CUA", ("CUA0.25", "CUA1", "CUA4"), ladder=True),
         Group("temperature", ("t1", "t2", "t3"), ladder=True),
     )
+    assert not any(
+        group.ladder for group in groups(replace(many, ladders={}), list(labels))
+    )  # no words are read
     names = {f"n{place}": f"name {chr(97 + place)}" for place in range(20)}
     others = headline(names, [(arm, 0, 0.01 * place, -place) for place, arm in enumerate(names)])
     shown = groups(others, list(names))
@@ -74,15 +79,6 @@ def test_headline_draws_missing_gaps_and_bounds_and_the_slope_that_it_is_given()
     bounded = draw_headline(replace(info, slope=Slope(1.1, 1.0, -1.9, 4.0)), ["a", "b"])
     assert "slope: +0.11 [−0.19, 0.40] points for .1 more gap" in words(bounded)
     assert "slope" not in words(draw_headline(info, ["a", "b"]))
-
-
-def test_arms_of_one_ladder_have_one_stem() -> None:
-    assert stem("+ centroid penalty, x 0.25") == "+ centroid penalty"
-    assert stem("+ image-image, weight 2") == "+ image-image"
-    assert stem("temperature 0.04") == "temperature"
-    assert stem("label smoothing .1, x 4") == "label smoothing .1"
-    assert stem("baseline, 125 steps") == "baseline, 125 steps"
-    assert stem("7") == "7"
 
 
 def test_labels_are_cut_in_their_middle_and_broken_in_lines() -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from analysis.page.assembled import render
 from analysis.typeset import Cell, Table
 from tests.chromium import Chromium, Tab
-from tests.invented_page import full_context, hostile, plain_context, render
+from tests.invented_page import full_context, hostile, plain_context
 from tests.synthetic_study import write_study
 
 pytestmark = pytest.mark.system
@@ -63,13 +66,15 @@ def test_the_page_is_whole_quiet_and_no_wider_than_the_window(
         inner: innerWidth,
         wide: document.documentElement.scrollWidth,
         sideways: (scrollTo(500, 0), scrollX),
-        images: document.images.length,
-        broken: [...document.images].filter(image => !image.complete || !image.naturalWidth).length,
-        nameless: [...document.images].filter(image => !image.alt.trim()).length
-            + document.querySelectorAll('svg[role=img]:not([aria-label])').length,
-        thumbnails: document.querySelectorAll('svg[role=img]').length,
-        blank: [...document.querySelectorAll('details[open] svg[role=img]')].filter(
-            shown => !shown.querySelector('use').getBBox().width).length,
+        figures: document.querySelectorAll('svg.drawn').length,
+        lost: [...document.querySelectorAll('svg.drawn use')].filter(
+            use => !document.querySelector(use.getAttribute('href'))).length,
+        unclipped: [...document.querySelectorAll('svg.drawn [clip-path]')].filter(
+            part => !document.querySelector(part.getAttribute('clip-path').slice(4, -1))).length,
+        nameless: document.querySelectorAll('svg[role=img]:not([aria-label])').length,
+        thumbnails: document.querySelectorAll('svg[role=img]:not(.drawn)').length,
+        blank: [...document.querySelectorAll('svg[role=img]')].filter(shown => shown.checkVisibility())
+            .filter(shown => !shown.getBBox().width || !shown.querySelector('use').getBBox().width).length,
         rows: [...document.querySelectorAll('tbody tr')].filter(row => !row.offsetHeight).length,
         buttons: document.querySelectorAll('th button').length,
         filters: document.querySelectorAll('input').length,
@@ -77,9 +82,8 @@ def test_the_page_is_whole_quiet_and_no_wider_than_the_window(
     assert seen["inner"] == width
     assert seen["wide"] <= width
     assert seen["sideways"] == 0
-    assert seen["images"] >= 5
-    assert seen["broken"] == 0
-    assert seen["nameless"] == 0
+    assert seen["figures"] >= 5
+    assert seen["lost"] == seen["unclipped"] == seen["nameless"] == 0
     assert seen["thumbnails"] >= 2
     assert seen["blank"] == 0
     assert seen["rows"] == 0  # every row is shown
@@ -87,6 +91,76 @@ def test_the_page_is_whole_quiet_and_no_wider_than_the_window(
     assert seen["filters"] == 0 or scripts
     assert tab.problems() == []
     assert tab.requests() == []
+
+
+def test_the_first_screen_shows_the_figure_the_verdicts_and_three_sentences(
+    chromium: Chromium, folder: Path
+) -> None:
+    tab = chromium.open((folder / "study.html").as_uri(), width=1280, height=900)
+    places = tab.evaluate("""[document.querySelector('h1'), document.querySelector('.facts'),
+        [...document.querySelectorAll('#headline svg')].find(one => one.checkVisibility()),
+        document.querySelector('.verdicts'), ...document.querySelectorAll('.short li')]
+        .map(one => one.getBoundingClientRect()).map(place => [place.top, place.bottom, place.width])""")
+    assert len(places) == 3 + 1 + 3
+    assert all(0 <= top < bottom <= 900 and wide > 100 for top, bottom, wide in places)
+    assert [top for top, _, _ in places[1:]] == sorted(top for top, _, _ in places[1:])  # in this order
+    assert places[2][2] > 600  # the figure is large
+
+
+def test_on_a_telephone_the_figure_comes_first_in_a_form_that_can_be_read(
+    chromium: Chromium, folder: Path
+) -> None:
+    tab = chromium.open((folder / "study.html").as_uri(), width=390, height=800)
+    seen = tab.evaluate("""(() => {
+        const shown = [...document.querySelectorAll('#headline svg')].filter(one => one.checkVisibility());
+        const first = document.querySelector('main .picture, main table, main p, main li');
+        const place = shown[0].getBoundingClientRect();
+        return {
+            shown: shown.length,
+            first: first.contains(shown[0]),
+            top: place.top,
+            wide: place.width,
+            taller: place.height > place.width,
+            text: place.width / shown[0].viewBox.baseVal.width,
+        };
+    })()""")
+    assert seen["shown"] == 1
+    assert seen["first"]
+    assert seen["top"] < 400
+    assert seen["wide"] <= 390
+    assert seen["taller"]
+    assert seen["text"] > 1.2  # 8 points are more than 9 pixels
+
+
+def test_a_point_says_its_arm_seed_and_numbers(chromium: Chromium, folder: Path) -> None:
+    tab = chromium.open((folder / "study.html").as_uri(), width=1280)
+    titles = tab.evaluate("""[...document.querySelectorAll('#headline .roomy title')].map(title => {
+        const spot = title.parentElement.querySelector('use').getBoundingClientRect();
+        const found = document.elementFromPoint(spot.x + spot.width / 2, spot.y + spot.height / 2);
+        return [title.textContent, found.closest('g:has(> title)') !== null];
+    })""")
+    words = [text for text, _ in titles]
+    assert all(reached for _, reached in titles)
+    for arm in ("Baseline", "Narrow gap"):
+        for seed in (0, 1):
+            assert any(
+                re.fullmatch(
+                    rf"{arm}, seed {seed}: gap \d\.\d+ \[.+\], gain [+−]?\d+\.\d\d points \[.+\], 39 queries",
+                    one,
+                )
+                for one in words
+            )
+    assert any(re.fullmatch(r"Baseline, class-name PCA: gain .+, 2 seeds", one) for one in words)
+
+
+def test_a_link_to_a_claim_opens_what_it_leads_to(chromium: Chromium, folder: Path) -> None:
+    for scripts in (True, False):
+        tab = chromium.open((folder / "study.html").as_uri(), width=1280, scripts=scripts)
+        tab.evaluate("document.querySelector('a[href=\"#claim-2b\"]').click()")
+        time.sleep(0.5)  # it scrolls there; a page without scripts cannot be asked to wait
+        seen = tab.evaluate("""(target => [target.checkVisibility(),
+            document.querySelector('#claim-1a').checkVisibility()])(document.querySelector('#claim-2b'))""")
+        assert seen == [True, False]
 
 
 def test_a_script_that_is_not_ours_is_refused_and_seen(chromium: Chromium, folder: Path) -> None:
@@ -102,7 +176,7 @@ def tab(chromium: Chromium, folder: Path, width: int) -> Tab:
     return chromium.open((folder / "table.html").as_uri(), width=width)
 
 
-TABLE = "document.querySelector('#headline .sheet table')"
+TABLE = "document.querySelector('#glance .sheet table')"
 
 
 def column(tab: Tab, place: int) -> list[str]:
