@@ -8,6 +8,8 @@ from types import SimpleNamespace
 from typing import Any
 from xml.sax.saxutils import escape
 
+import pandas as pd
+
 from analysis.page.assembled import thumbnails
 from analysis.pictures import Picture
 from analysis.plots.neighbours import ROUTE_NAMES, Card, Strip, StripsInfo
@@ -76,6 +78,7 @@ def plain_context(*, names: str = "Invented", sheet: Table | None = None) -> dic
                     for place in range(9))  # fmt: skip
     return {
         "study": SimpleNamespace(
+            rows=pd.DataFrame({"value": [0.5]}),
             name=names,
             heading=names,
             description=names,
