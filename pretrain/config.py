@@ -12,7 +12,7 @@ from crossgap.datasets.scenes.options import SceneOptions, is_scenes
 from crossgap.errors import InputError, check_known, check_seed
 from pretrain.settings import AugmentConfig, ModelConfig, ObjectiveConfig
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "auto"]
 Schedule = Literal["cosine", "constant"]
 Loading = Literal["memory", "indexed", "resampled"]
 Tower = Literal["image", "text"]
@@ -32,7 +32,8 @@ class TrainConfig:
     name, whatever the spelling, as is ``validation``; ``batch_size`` counts pairs; ``learning_rate`` is the
     peak, reached after ``warmup_steps`` (at most half of ``steps``) and left on a half cosine down to 0, or
     kept; ``gradient_clip`` bounds the norm of the gradient (None: not at all); ``threads`` is torch's number
-    of CPU threads (None: as it is); ``precision`` ``bf16`` runs the towers under autocast; ``stored_size`` is
+    of CPU threads (None: as it is); ``precision`` ``bf16`` runs the towers under autocast,
+    ``auto`` where that is faster here (a probe decides before the first step); ``stored_size`` is
     the side in pixels of the images kept in memory, from which views are cropped; ``limit`` trains on the
     first so many pairs, also of scenes that have no end; ``extra_augment`` is how views after the first are
     made (None: as the first); ``semantics`` is a file of caption embeddings (None: made from the captions'

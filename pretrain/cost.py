@@ -73,9 +73,10 @@ def step_cost(config: TrainConfig) -> Cost:
 
 def in_words(config: TrainConfig, cost: Cost) -> str:
     """Say what a run costs: parameters, operations, memory, and hours on some GPUs."""
+    precision = "fp32" if config.precision == "auto" else config.precision  # the slower one may be taken
     hours = ", ".join(
         f"{_duration(config.steps * cost.operations / (SHARE_OF_PEAK * peak))} on one {name}"
-        for name, peak in PEAKS[config.precision].items()
+        for name, peak in PEAKS[precision].items()
     )
     at_once = config.batch_size // config.accumulate
     return "\n".join(
@@ -87,7 +88,7 @@ def in_words(config: TrainConfig, cost: Cost) -> str:
             f"{_scaled(cost.kept, 1024, 'B')} for weights, gradients and moments, "
             f"{_scaled(cost.activations, 1024, 'B')} for activations of {at_once:,} pairs",
             f"time:        {config.steps:,} steps, {config.steps * config.batch_size:,} pairs: {hours}, at "
-            f"{100 * SHARE_OF_PEAK:.0f} % of its peak in {config.precision}",
+            f"{100 * SHARE_OF_PEAK:.0f} % of its peak in {precision}",
             f"Counted on {max(_PAIRS)} pairs with captions of {CAPTION_TOKENS} tokens and extended by "
             "arithmetic: a training that waits for its data takes longer. Nothing was trained.",
         ]

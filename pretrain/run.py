@@ -9,12 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import torch
 
 from crossgap.datasets.bad import BadSamples
 from crossgap.datasets.scenes.options import SceneOptions, is_scenes
+from crossgap.encoders.devices import resolve_device, time_of_bf16
 from crossgap.errors import InputError
 from crossgap.files import read_json, read_lines, write_json
 from crossgap.processes import ALONE, Processes
@@ -23,7 +24,7 @@ from crossgap.provenance import commit, config_hash, versions
 from crossgap.settings.same import check_same
 from crossgap.settings.strict import hints_of
 from pretrain.checkpoint import Checkpoint, find_checkpoint, remove_leftovers
-from pretrain.config import TrainConfig
+from pretrain.config import Precision, TrainConfig
 from pretrain.cost import memory_named
 from pretrain.data.pairs import TrainingPairs, load_pairs, shards_of
 from pretrain.data.resampled import ShardStream, readers_named
@@ -38,6 +39,8 @@ from pretrain.terms import TERMS
 from pretrain.tracking import open_trackers, tracker_packages
 from pretrain.update import NonFiniteLoss
 from pretrain.validation import check_validation
+
+_WORTH_BF16 = 2 / 3  # of the time in fp32, at most: factors have to be cast
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +87,8 @@ def train(
         if processes.first and config.validation is not None:
             with told(f"reading {config.validation}, split val"):
                 check_validation(config.validation)
+    if config.precision == "auto":
+        config = replace(config, precision=_faster_precision(config, out, processes))
     folder = out / "checkpoints"
     found = find_checkpoint(folder, warn if processes.first else lambda damage: None)
     # without a checkpoint there is nothing to go on with: a run that never got that far may be replaced
@@ -189,6 +194,26 @@ def open_data(
     )
 
 
+def _faster_precision(config: TrainConfig, out: Path, processes: Processes) -> Precision:
+    """Choose bf16 where its products take at most two thirds of the time.
+
+    A run goes on with what it began with. Of several processes the first decides.
+    """
+    path = out / "config.json"
+    if path.exists():
+        kept: Precision = read_json(path).get("config", {}).get("precision", "fp32")
+        return kept
+    with _threads(config.threads):
+        ratio = time_of_bf16(resolve_device(processes.device or config.device)) if processes.first else 1.0
+    precision: Precision = "bf16" if processes.any(processes.first and ratio <= _WORTH_BF16) else "fp32"
+    if processes.first:
+        print(
+            f"precision {precision}: a product in bf16 takes {ratio:.2f} of the time in fp32 here",
+            file=sys.stderr,
+        )
+    return precision
+
+
 def warn(what: str) -> None:
     """Tell a user what went otherwise than planned."""
     print(f"warning: {what}", file=sys.stderr)
@@ -233,8 +258,12 @@ def _unknown_settings(config: Mapping[str, Any], kind: type = TrainConfig, path:
     for name, value in config.items():
         hint = known.get(name)
         parts = [part for part in (hint, *get_args(hint)) if isinstance(part, type) and is_dataclass(part)]
-        if parts and isinstance(value, Mapping):
-            strangers += _unknown_settings(value, parts[0], f"{path}{name}.")
+        if not (parts and isinstance(value, Mapping)):
+            continue
+        named = get_origin(hint) is dict  # its keys are names that the user gives
+        of_each = {f"{path}{name}.{key}.": entry for key, entry in value.items()} if named else {}
+        for where, entry in (of_each or {f"{path}{name}.": value}).items():
+            strangers += _unknown_settings(entry, parts[0], where)
     return strangers
 
 

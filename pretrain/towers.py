@@ -16,8 +16,11 @@ import torch.nn.functional as F
 from open_clip import CLIP
 from open_clip.transformer import ResidualAttentionBlock, Transformer, VisionTransformer
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
+# (..., I), weight (O, I), bias (O,) -> (..., O)
+Linear = Callable[[Tensor, Tensor, Tensor], Tensor]
 # what a view of a caption multiplies the states of a place of the tower with: (T, W), or (B, W) in the last
 # block
 Dropout = Callable[[int, Tensor], Tensor]
@@ -62,12 +65,13 @@ def encode_images(model: CLIP, pixels_BCHW: Tensor) -> Tensor:
     return F.normalize(image_states(model.visual, pixels_BCHW) @ model.visual.proj, dim=-1)
 
 
-def image_states(visual: VisionTransformer, pixels_BCHW: Tensor) -> Tensor:
-    """Give what the image tower projects into the embedding, (B, W)."""
+def image_states(visual: VisionTransformer, pixels_BCHW: Tensor, *, linear: Linear = F.linear) -> Tensor:
+    """Give what the image tower projects, (B, W); ``linear`` makes the products of its blocks."""
     states_BLW = visual._embeds(pixels_BCHW)
     for block in visual.transformer.resblocks[:-1]:
-        states_BLW = _through(visual.transformer, _image_block, block, states_BLW)
-    states_BW: Tensor = visual.ln_post(_class_token_block(visual.transformer.resblocks[-1], states_BLW))
+        states_BLW = _through(visual.transformer, _image_block, block, states_BLW, linear)
+    last = visual.transformer.resblocks[-1]
+    states_BW: Tensor = visual.ln_post(_class_token_block(last, states_BLW, linear))
     return states_BW
 
 
@@ -86,7 +90,12 @@ def encode_text(model: CLIP, text: PackedText, table_VW: Tensor) -> Tensor:
 
 
 def text_states(
-    model: CLIP, text: PackedText, table_VW: Tensor, dropout: Dropout = lambda place, states: states
+    model: CLIP,
+    text: PackedText,
+    table_VW: Tensor,
+    dropout: Dropout = lambda place, states: states,
+    *,
+    linear: Linear = F.linear,
 ) -> Tensor:
     """Give what the text tower projects into the embedding, (B, W).
 
@@ -96,15 +105,16 @@ def text_states(
         table_VW: token embeddings.
         dropout: applied to the embeddings (place 0) and to what each block adds by attention and by its MLP
             (places 1 and 2 of the first block, 3 and 4 of the second, ...); by default nothing.
+        linear: makes the products of the blocks.
     """
     states_TW = F.embedding(text.tokens_T, table_VW)
     states_TW = dropout(0, states_TW + F.embedding(text.positions_T, model.positional_embedding))
     *blocks, last = model.transformer.resblocks
     for index, block in enumerate(blocks):
         place = _Place(dropout, 2 * index + 1)
-        states_TW = _through(model.transformer, _text_block, block, states_TW, text, place)
+        states_TW = _through(model.transformer, _text_block, block, states_TW, text, place, linear)
     states_BW: Tensor = model.ln_final(
-        _end_of_text_block(last, states_TW, text, _Place(dropout, 2 * len(blocks) + 1))
+        _end_of_text_block(last, states_TW, text, _Place(dropout, 2 * len(blocks) + 1), linear)
     )
     return states_BW
 
@@ -130,42 +140,43 @@ def _through(transformer: Transformer, block: Callable[..., Tensor], *inputs: An
     return block(*inputs)
 
 
-def _image_block(block: ResidualAttentionBlock, states_BLW: Tensor) -> Tensor:
+def _image_block(block: ResidualAttentionBlock, states_BLW: Tensor, linear: Linear) -> Tensor:
     batch, length, _ = states_BLW.shape
-    query, key, value = _heads(_project(block, states_BLW, 0, 3), (batch, length), 3, block.attn.num_heads)
+    projected = _project(block, block.ln_1(states_BLW), 0, 3, linear)
+    query, key, value = _heads(projected, (batch, length), 3, block.attn.num_heads)
     mixed = F.scaled_dot_product_attention(query, key, value)
-    return _finish(block, states_BLW, mixed.transpose(1, 2).flatten(2))
+    return _finish(block, states_BLW, mixed.transpose(1, 2).flatten(2), _NO_DROPOUT, linear)
 
 
-def _class_token_block(block: ResidualAttentionBlock, states_BLW: Tensor) -> Tensor:
+def _class_token_block(block: ResidualAttentionBlock, states_BLW: Tensor, linear: Linear) -> Tensor:
     batch, length, _ = states_BLW.shape
     normed_BLW = block.ln_1(states_BLW)
-    return _one_query(
-        block, normed_BLW[:, 0], _linear(block, normed_BLW, 1, 3), states_BLW[:, 0], (batch, length), None
-    )
+    keys_values = _project(block, normed_BLW, 1, 3, linear)
+    grid = (batch, length)
+    return _one_query(block, normed_BLW[:, 0], keys_values, states_BLW[:, 0], grid, None, _NO_DROPOUT, linear)
 
 
 def _text_block(
-    block: ResidualAttentionBlock, states_TW: Tensor, text: PackedText, dropped: _Place
+    block: ResidualAttentionBlock, states_TW: Tensor, text: PackedText, dropped: _Place, linear: Linear
 ) -> Tensor:
     grid = (len(text.lengths_B), text.longest)
-    padded = _pad(_project(block, states_TW, 0, 3), text)
+    padded = _pad(_project(block, block.ln_1(states_TW), 0, 3, linear), text)
     query, key, value = _heads(padded, grid, 3, block.attn.num_heads)
     mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
     mixed_TW = mixed.transpose(1, 2).reshape(-1, states_TW.shape[-1]).index_select(0, text.cells_T)
-    return _finish(block, states_TW, mixed_TW, dropped)
+    return _finish(block, states_TW, mixed_TW, dropped, linear)
 
 
 def _end_of_text_block(
-    block: ResidualAttentionBlock, states_TW: Tensor, text: PackedText, dropped: _Place
+    block: ResidualAttentionBlock, states_TW: Tensor, text: PackedText, dropped: _Place, linear: Linear
 ) -> Tensor:
     grid = (len(text.lengths_B), text.longest)
     normed_TW = block.ln_1(states_TW)
-    padded = _pad(_linear(block, normed_TW, 1, 3), text)
+    padded = _pad(_project(block, normed_TW, 1, 3, linear), text)
     inside_BL = torch.arange(text.longest, device=text.lengths_B.device) < text.lengths_B[:, None]
     last_BW = normed_TW.index_select(0, text.last_B)
     ends_BW = states_TW.index_select(0, text.last_B)
-    return _one_query(block, last_BW, padded, ends_BW, grid, inside_BL, dropped)
+    return _one_query(block, last_BW, padded, ends_BW, grid, inside_BL, dropped, linear)
 
 
 def _one_query(
@@ -175,27 +186,24 @@ def _one_query(
     states_BW: Tensor,
     grid: tuple[int, int],
     inside_BL: Tensor | None,
-    dropped: _Place = _NO_DROPOUT,
+    dropped: _Place,
+    linear: Linear,
 ) -> Tensor:
     """Run a block for one query a row; ``keys_values`` are projected and laid out on the (B, L) grid."""
-    (query,) = _heads(_linear(block, normed_BW, 0, 1), (grid[0], 1), 1, block.attn.num_heads)
+    (query,) = _heads(_project(block, normed_BW, 0, 1, linear), (grid[0], 1), 1, block.attn.num_heads)
     key, value = _heads(keys_values, grid, 2, block.attn.num_heads)
     scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
     if inside_BL is not None:
         scores = scores.masked_fill(~inside_BL[:, None, None, :], -torch.inf)
     mixed_BW = (scores.softmax(-1) @ value).flatten(1)
-    return _finish(block, states_BW, mixed_BW, dropped)
+    return _finish(block, states_BW, mixed_BW, dropped, linear)
 
 
-def _project(block: ResidualAttentionBlock, states: Tensor, first: int, end: int) -> Tensor:
-    return _linear(block, block.ln_1(states), first, end)
-
-
-def _linear(block: ResidualAttentionBlock, normed: Tensor, first: int, end: int) -> Tensor:
+def _project(block: ResidualAttentionBlock, normed: Tensor, first: int, end: int, linear: Linear) -> Tensor:
     """Apply the thirds ``first`` to ``end`` of the query, key and value projection."""
     width = normed.shape[-1]
     rows = slice(first * width, end * width)
-    return F.linear(normed, block.attn.in_proj_weight[rows], block.attn.in_proj_bias[rows])
+    return linear(normed, block.attn.in_proj_weight[rows], block.attn.in_proj_bias[rows])
 
 
 def _heads(projected: Tensor, grid: tuple[int, int], parts: int, heads: int) -> tuple[Tensor, ...]:
@@ -210,7 +218,40 @@ def _pad(packed: Tensor, text: PackedText) -> Tensor:
 
 
 def _finish(
-    block: ResidualAttentionBlock, states: Tensor, mixed: Tensor, dropped: _Place = _NO_DROPOUT
+    block: ResidualAttentionBlock, states: Tensor, mixed: Tensor, dropped: _Place, linear: Linear
 ) -> Tensor:
-    states = states + dropped.dropout(dropped.first, block.attn.out_proj(mixed))
-    return states + dropped.dropout(dropped.first + 1, block.mlp(block.ln_2(states)))
+    out, mlp = block.attn.out_proj, block.mlp
+    states = states + dropped.dropout(dropped.first, linear(mixed, out.weight, out.bias))
+    hidden = mlp.gelu(linear(block.ln_2(states), mlp.c_fc.weight, mlp.c_fc.bias))
+    added = linear(hidden, mlp.c_proj.weight, mlp.c_proj.bias)
+    return states + dropped.dropout(dropped.first + 1, added)
+
+
+def narrow_linear(x: Tensor, weight_OI: Tensor, bias_O: Tensor) -> Tensor:
+    """Multiply by a weight in bfloat16, forward and backward; what goes in and comes out is float32.
+
+    Factors are rounded once each and products summed in float32, as on tensor cores. Unlike autocast it
+    leaves all between products (norms, attention, activations, sums) in float32, where a CPU is no slower
+    than in bfloat16, and its factors for the backward pass take half the memory.
+
+    Shape: (..., I), (O, I), (O,) -> (..., O).
+    """
+    narrow: Tensor = _NarrowLinear.apply(x, weight_OI, bias_O)
+    return narrow
+
+
+class _NarrowLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight_OI: Tensor, bias_O: Tensor) -> Tensor:
+        x_NI, narrow_OI = x.flatten(0, -2).bfloat16(), weight_OI.bfloat16()
+        ctx.save_for_backward(x_NI, narrow_OI)
+        return (F.linear(x_NI, narrow_OI).float() + bias_O).view(*x.shape[:-1], -1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x_NI, narrow_OI = ctx.saved_tensors
+        grad_NO = grad.flatten(0, -2)
+        narrow_NO = grad_NO.bfloat16()
+        to_x = (narrow_NO @ narrow_OI).float().view(*grad.shape[:-1], -1)
+        return to_x, (narrow_NO.T @ x_NI).float(), grad_NO.sum(0)

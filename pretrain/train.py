@@ -127,7 +127,7 @@ def main(
         term_gradients: log the norm of each term's own gradient.
         seed: of initialisation, order and views.
         device: auto, cpu, cuda, ...
-        precision: fp32, or bf16 (autocast).
+        precision: fp32, bf16 (autocast), or auto: what a probe of the device finds faster.
         threads: of torch on the CPU.
         smoke: shrink the run to its smallest form first.
         dry_run: say what the run costs, in operations, memory and hours on some GPUs, and train nothing.

@@ -108,6 +108,12 @@ class Study:
                 f"study {self.name!r}: mode {self.mode!r} compares the points that it draws with the baseline"
                 " alone; give no other arms, or make it a grid and ask for the mode by --mode"
             )
+        for arm in self.arms:
+            if arm.train.precision == "auto":
+                raise InputError(
+                    f"study {self.name!r}, arm {arm.name!r}: precision 'auto' would make numbers "
+                    "depend on the machine; name fp32 or bf16"
+                )
         check_axes(self.axes, self.arm(self.baseline).train, self.evaluation)
         if self.dataset == AS_TRAINED:
             self._check_worlds()

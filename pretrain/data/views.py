@@ -17,7 +17,15 @@ from pretrain.architectures.patch_dropout import PatchDropout
 from pretrain.data.batches import Batch, Captions
 from pretrain.data.streams import stream
 from pretrain.terms.views import VIEWS, Tower, View, Views
-from pretrain.towers import Dropout, PackedText, image_states, pack_text, text_states
+from pretrain.towers import (
+    Dropout,
+    Linear,
+    PackedText,
+    image_states,
+    narrow_linear,
+    pack_text,
+    text_states,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +38,7 @@ class Embedder:
         teacher: averaged image tower, where a term has a teacher.
         text_dropout: probability of dropout in views that have it.
         seed: of dropout; a row's mask depends on (seed, step, row) alone.
-        bf16: run the towers under autocast.
+        bf16: run the towers under autocast; on a CPU make the products of their blocks in bfloat16 alone.
         mean, std: of the colours, that the image tower expects.
         compiled: run the towers through ``torch.compile``.
     """
@@ -55,7 +63,7 @@ class Embedder:
             if view.tower == "given":
                 views[name] = batch.given[view.part].to(device)
                 continue
-            with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+            with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16 and not self._narrow):
                 key = (view.part, view.tower)
                 if key not in states:
                     states[key] = self._states(batch, view, step)
@@ -66,6 +74,15 @@ class Embedder:
                     embedded = F.normalize(embedded, dim=-1)
             views[name] = embedded.float() if embedded.dtype == torch.bfloat16 else embedded
         return views
+
+    @property
+    def _narrow(self) -> bool:
+        """Whether products alone are in bf16: on a CPU, where autocast costs more than it saves."""
+        return self.bf16 and self.table_VW.device.type == "cpu"
+
+    @property
+    def _linear(self) -> Linear:
+        return narrow_linear if self._narrow else F.linear
 
     def _project(self, states: Tensor, tower: Tower) -> Tensor:
         projection: Tensor = self.model.visual.proj if tower == "image" else self.model.text_projection
@@ -86,7 +103,7 @@ class Embedder:
         return states.unflatten(0, pixels.shape[:-3])
 
     def _image_states(self, visual: VisionTransformer, pixels_BCHW: Tensor) -> Tensor:
-        return self._tower(image_states)(visual, pixels_BCHW)
+        return self._tower(image_states)(visual, pixels_BCHW, linear=self._linear)
 
     def _colours(self, pixels_BCHW: Tensor) -> Tensor:
         colours = torch.tensor([list(self.mean), list(self.std)], device=pixels_BCHW.device)
@@ -97,8 +114,9 @@ class Embedder:
     def _text_states(self, captions: Captions, first_row: int, tower: Tower, step: int) -> Tensor:
         text = pack_text(captions.ids_BL, captions.lengths_B).to(self.table_VW.device)
         if tower == "text":
-            return self._tower(text_states)(self.model, text, self.table_VW)
-        return text_states(self.model, text, self.table_VW, self._dropout(text, first_row, step))
+            return self._tower(text_states)(self.model, text, self.table_VW, linear=self._linear)
+        dropout = self._dropout(text, first_row, step)
+        return text_states(self.model, text, self.table_VW, dropout, linear=self._linear)
 
     def _tower(self, states: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return _compiled(states) if self.compiled else states

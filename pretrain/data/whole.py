@@ -43,6 +43,10 @@ class WholeEmbedder(Embedder):
     def _project(self, states: Tensor, tower: Tower) -> Tensor:
         return project_image(self.model.visual, states) if tower == "image" else states
 
+    @property
+    def _narrow(self) -> bool:
+        return False
+
     def _tower(self, states: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return states
 

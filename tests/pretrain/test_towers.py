@@ -4,10 +4,11 @@ import open_clip
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from pretrain.model import build_model
 from pretrain.settings import ModelConfig
-from pretrain.towers import PackedText, encode_images, encode_text, pack_text
+from pretrain.towers import Linear, PackedText, encode_images, encode_text, narrow_linear, pack_text
 
 CONFIG = ModelConfig(width=24, layers=3, heads=2, embed_dim=16, context_length=12)
 CAPTIONS = ["cat", "a photo of a red apple", "", "one two three four five six seven eight nine ten eleven"]
@@ -88,3 +89,24 @@ def test_a_caption_does_not_depend_on_its_neighbours(model: open_clip.CLIP) -> N
     alone = encode_text(model, packed(CAPTIONS[:1])[1], model.token_embedding.weight)
     among = encode_text(model, packed(CAPTIONS)[1], model.token_embedding.weight)
     assert torch.allclose(alone[0], among[0], atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (2, 3, 5)])
+def test_a_narrow_product_rounds_its_factors_and_nothing_else(shape: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, weight, bias = (torch.randn(s, generator=generator) for s in (shape, (4, 5), (4,)))
+    wanted = torch.randn((*shape[:-1], 4), generator=generator)
+
+    def gradients(linear: Linear, dtype: torch.dtype, rounded: bool) -> list[Tensor]:
+        given = [part.bfloat16() if rounded else part for part in (x, weight)]
+        leaves = [part.to(dtype).requires_grad_() for part in (*given, bias)]
+        upstream = wanted.bfloat16().to(dtype) if rounded else wanted.to(dtype)
+        made = linear(*leaves)
+        return [made.detach(), *torch.autograd.grad(made, leaves, upstream)]
+
+    narrow = gradients(narrow_linear, torch.float32, False)
+    assert {part.dtype for part in narrow} == {torch.float32}
+    exact = gradients(F.linear, torch.float64, True)
+    for ours, theirs in zip(narrow[:-1], exact[:-1], strict=True):
+        torch.testing.assert_close(ours.double(), theirs, rtol=2**-7, atol=2**-7)
+    assert torch.equal(narrow[-1], wanted.flatten(0, -2).sum(0))  # of the bias, which is not rounded

@@ -19,6 +19,8 @@ from open_clip.transformer import QuickGELU
 from safetensors.torch import load_file, save_file
 from torch._dynamo.utils import counters
 
+from ablations.study.named import STUDIES
+from crossgap.encoders.devices import time_of_bf16
 from crossgap.encoders.loading import load_encoder
 from crossgap.errors import InputError
 from crossgap.files import read_json, read_lines
@@ -345,3 +347,35 @@ def test_a_run_killed_while_it_writes_a_checkpoint_ends_with_the_same_bits(
         for out in (whole, killed)
     )
     assert ours == theirs
+
+
+# ------------------------------------------------------------------------------------------------ precision
+
+
+def test_auto_takes_what_a_probe_finds_faster_and_stays_with_it(
+    shard: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def kept() -> str:
+        return str(read_json(tmp_path / "config.json")["config"]["precision"])
+
+    monkeypatch.setattr("pretrain.run.time_of_bf16", lambda device: 0.5)
+    asked = config(shard, steps=2, precision="auto", checkpoint_every=2)
+    train(asked, tmp_path, progress=False)
+    assert kept() == "bf16"
+    assert "precision bf16: a product in bf16 takes 0.50 of the time in fp32 here" in capsys.readouterr().err
+    monkeypatch.setattr("pretrain.run.time_of_bf16", lambda device: 3.0)
+    train(asked, tmp_path, progress=False)  # there already, in another precision than the probe would choose
+    assert kept() == "bf16"
+    train(asked, tmp_path / "slow", progress=False)
+    assert read_json(tmp_path / "slow" / "config.json")["config"]["precision"] == "fp32"
+
+
+def test_the_probe_times_products_of_both_kinds() -> None:
+    assert 0 < time_of_bf16(torch.device("cpu")) < 1000
+
+
+def test_a_study_names_its_precision() -> None:
+    study = STUDIES["demo"]("emoji")
+    arms = tuple(replace(arm, train=replace(arm.train, precision="auto")) for arm in study.arms)
+    with pytest.raises(InputError, match="arm 'baseline': precision 'auto' would make numbers depend on the"):
+        replace(study, arms=arms)
