@@ -42,8 +42,8 @@ _TABLES = re.compile(r"(<!-- python -m benchmarks\.plan([^\n]*?) -->\n).*?(<!-- 
 class Job:
     """So many images and queries, on so many devices of a machine's kind, by a model.
 
-    ``rates`` are of :class:`Machine`, some of them perhaps replaced. ``workers`` decode for each device.
-    ``rankings`` is how often each query is ranked: native and inverted are two.
+    Rates are the machine's. ``workers`` decode for each device, ``queries`` are inverted and ranked,
+    ``rankings`` times each: native and inverted are two.
     """
 
     images: int
@@ -301,7 +301,8 @@ def main(
     given = {"decode": decode, "encode": encode, "invert": invert, "score": score}
     given |= {"digest": digest, "write": write, "least step": least_step, "start": start}
     _check_positive({**given, "rankings": rankings, "file_kib": file_kib, "workers": workers, "steps": steps})
-    _check_positive({"queries": queries, **{"images": min(images), "devices": min(devices)}})
+    _check_positive({"queries": queries, "images": min(images, default=0)})
+    _check_positive({"devices": min(devices, default=0)})
     kind = kind.given({name: value for name, value in given.items() if value is not None})
     first = Job(
         images=images[0],

@@ -69,7 +69,7 @@ class Size:
 WHOLE = Size(
     tower="ViT-B-32",
     photos=(512, 64, 256),
-    repeats=8,
+    repeats=16,
     inverted={"text": (64, (10, 50, 150)), "image": (8, (10, 30))},
     retrieved=(200, 5_000, 200_000),
     training=5,
@@ -143,7 +143,7 @@ def encoding(bench: Bench) -> Iterator[Step]:
         if name == "CPU":
             return Row("", spent, count, peak)
         agrees = f"1 - cosine {_apart(kept[name][:checked], kept['CPU'])}"
-        if name == "1 worker ahead":
+        if name == "1 worker ahead" and "waits for images" in kept:
             same = torch.equal(kept[name], kept["waits for images"])
             agrees += ", the waiting loop's bits" if same else ", NOT the waiting loop's bits"
         return Row(agrees, spent, count, peak)

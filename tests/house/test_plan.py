@@ -218,7 +218,13 @@ def test_the_command_takes_rates_and_refuses_what_is_none(capsys: pytest.Capture
     said = capsys.readouterr().out
     assert "| decode | 321 | images/s a worker | given |" in said
     assert "| least step | 0.500 | s | given |" in said
-    for wrong in (["--decode", "0"], ["--machine", "tpu"], ["--model", "ViT"], ["--workers", "0"]):
+    for wrong in (
+        ["--decode", "0"],
+        ["--machine", "tpu"],
+        ["--model", "ViT"],
+        ["--workers", "0"],
+        ["--devices"],
+    ):
         assert run_command(plan.main, [*given, *wrong]) == 2
     assert "ViT-B-32" in capsys.readouterr().err
 
