@@ -92,7 +92,7 @@ class Figures:
         narrow = None
         if shown.narrow is not None:
             narrow = self.folder / f"{shown.name}-column.svg"
-            self.saver.save(shown.narrow, self.folder, narrow.stem)
+            self.saver.save(shown.narrow, self.folder, narrow.stem, only="svg")
         return Picture(self.folder / f"{shown.name}.svg", shown.caption, shown.alt, shown.reading, narrow)
 
     def _of_task(self, within: Within) -> dict[str, Picture | None]:

@@ -53,19 +53,25 @@ class Saver:
         while self._running:
             self._wait(quiet=quiet)
 
-    def save(self, draw: Draw, folder: Path, name: str) -> None:
+    def save(self, draw: Draw, folder: Path, name: str, *, only: str | None = None) -> None:
         """Write the figure that ``draw`` gives as ``name`` in each format, now or by the end.
+
+        Args:
+            only: the one format that is wanted, where it is among them.
 
         Raises:
             OSError: this or an earlier figure could not be written.
         """
+        kinds = tuple(kind for kind in self._kinds if only in (None, kind))
+        if not kinds:
+            return
         if not self._most:
-            _draw_and_save(draw, folder, name, self._kinds)
+            _draw_and_save(draw, folder, name, kinds)
             return
         while len(self._running) >= self._most:
             self._wait()
         process = multiprocessing.get_context("fork").Process(
-            target=_draw_in_child, args=(draw, folder, name, self._kinds), name=name
+            target=_draw_in_child, args=(draw, folder, name, kinds), name=name
         )
         with warnings.catch_warnings():  # newer Pythons warn of threads: the child touches none of them
             warnings.simplefilter("ignore", DeprecationWarning)
