@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import ttest_1samp
 
 from analysis.designs import changes, mention_lines
 from analysis.leading import Headline, factor_slopes
@@ -20,6 +21,7 @@ from analysis.responses import over_mention, over_mention_and_steps
 from analysis.study import Arm, Study, read_runs
 from crossgap.files import read_json, write_json
 from tests.synthetic_study import SyntheticStudy, write_study
+from tools.shared_information import _table
 
 WHERE = Headline("image", "as trained", "test", "image-object", "oti")
 MENTIONS = (0.0, 0.3, 1.0)
@@ -218,3 +220,18 @@ def test_options_of_a_world_are_settings_of_a_run(tmp_path: Path) -> None:
     configs = read_runs([folder]).configs
     assert configs["narrow"]["data"] == {"mention": 0.6, "objects": 100}
     assert changes(configs, "baseline")["narrow"]["data.mention"] == 0.6
+
+
+def test_the_ends_of_a_line_differ_by_a_mean_with_its_interval_over_seeds() -> None:
+    cells = [("a", 0, 1.0), ("a", 1, 2.0), ("b", 0, 4.0), ("b", 1, 4.0)]
+    frame = pd.DataFrame(
+        {"line": line, "seed": seed, "mention": mention, "value": start - mention * (2 + seed)}
+        for line, seed, start in cells
+        for mention in (0.0, 0.5, 1.0)
+    )
+    head, _, a, b, over = _table(frame).splitlines()
+    assert head == "| line | 0 | 0.5 | 1 | 1 minus 0 |"
+    low, high = ttest_1samp([-2.0, -3.0], 0).confidence_interval(0.95)
+    assert a == f"| a | 1.50 | 0.25 | -1.00 | -2.50 [{low:+.2f}, {high:+.2f}] |"
+    assert b.startswith("| b | 4.00 | 2.75 | 1.50 | -2.50 [")
+    assert over == "| over lines | | | | -2.50 [-2.50, -2.50] |"
