@@ -24,7 +24,7 @@ from crossgap.provenance import commit, config_hash, versions
 from crossgap.settings.same import check_same
 from crossgap.settings.strict import hints_of
 from pretrain.checkpoint import Checkpoint, find_checkpoint, remove_leftovers
-from pretrain.config import Precision, TrainConfig
+from pretrain.config import TrainConfig
 from pretrain.cost import memory_named
 from pretrain.data.pairs import TrainingPairs, load_pairs, shards_of
 from pretrain.data.resampled import ShardStream, readers_named
@@ -87,8 +87,7 @@ def train(
         if processes.first and config.validation is not None:
             with told(f"reading {config.validation}, split val"):
                 check_validation(config.validation)
-    if config.precision == "auto":
-        config = replace(config, precision=_faster_precision(config, out, processes))
+    config = _with_precision(config, out, processes)
     folder = out / "checkpoints"
     found = find_checkpoint(folder, warn if processes.first else lambda damage: None)
     # without a checkpoint there is nothing to go on with: a run that never got that far may be replaced
@@ -194,24 +193,26 @@ def open_data(
     )
 
 
-def _faster_precision(config: TrainConfig, out: Path, processes: Processes) -> Precision:
-    """Choose bf16 where its products take at most two thirds of the time.
+def _with_precision(config: TrainConfig, out: Path, processes: Processes) -> TrainConfig:
+    """Put in the place of ``auto`` bf16 where its products take at most two thirds of the time, else fp32.
 
     A run goes on with what it began with. Of several processes the first decides.
     """
+    if config.precision != "auto":
+        return config
     path = out / "config.json"
     if path.exists():
-        kept: Precision = read_json(path).get("config", {}).get("precision", "fp32")
-        return kept
+        return replace(config, precision=read_json(path).get("config", {}).get("precision", "fp32"))
     with _threads(config.threads):
         ratio = time_of_bf16(resolve_device(processes.device or config.device)) if processes.first else 1.0
-    precision: Precision = "bf16" if processes.any(processes.first and ratio <= _WORTH_BF16) else "fp32"
+    faster = processes.any(processes.first and ratio <= _WORTH_BF16)
+    chosen = replace(config, precision="bf16" if faster else "fp32")
     if processes.first:
         print(
-            f"precision {precision}: a product in bf16 takes {ratio:.2f} of the time in fp32 here",
+            f"precision {chosen.precision}: a product in bf16 takes {ratio:.2f} of the time in fp32 here",
             file=sys.stderr,
         )
-    return precision
+    return chosen
 
 
 def warn(what: str) -> None:

@@ -95,7 +95,7 @@ def _count(scores_BG: Tensor, relevance: Relevance) -> _Runs:
     mark_BR = scores_BG.new_full((n_rows, most + 1), torch.inf)
     mark_BR[row_P, place_P] = scores_BG[row_P, item_P]
     mark_BR = mark_BR.sort(dim=1).values
-    sorted_BG = ascending(scores_BG.masked_fill(relevance.ignored_QG.to(device), -torch.inf))
+    sorted_BG = _ascending(scores_BG.masked_fill(relevance.ignored_QG.to(device), -torch.inf))
     left_BR, right_BR = (torch.searchsorted(sorted_BG, mark_BR, right=right) for right in (False, True))
 
     opens_BR = torch.ones_like(mark_BR, dtype=torch.bool)
@@ -110,7 +110,7 @@ def _count(scores_BG: Tensor, relevance: Relevance) -> _Runs:
     return _Runs(n_items - right_BR, size_BR, relevant_BR, before_BR, number_B)
 
 
-def ascending(scores_BG: Tensor) -> Tensor:
+def _ascending(scores_BG: Tensor) -> Tensor:
     """Sort rows, of CPU tensors in place: numpy's sort of bare numbers is many times torch's there."""
     if scores_BG.device.type != "cpu":
         return scores_BG.sort(dim=1).values
