@@ -129,7 +129,7 @@ def test_a_measuring_template_starts_torchrun_with_the_command(
     assert subprocess.run([str(template)], capture_output=True, env=given).returncode != 0
 
 
-@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
+@pytest.mark.parametrize("template", TRAINING, ids=lambda path: path.name)
 def test_a_template_shows_a_recipe_of_its_size_with_the_options_that_it_gives(template: Path) -> None:
     (name,) = re.findall(r"^# .*--recipe (\S+)", template.read_text(), re.M)
     (words,) = (words for words in commands(template) if "pretrain.train" in words)

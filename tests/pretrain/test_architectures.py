@@ -19,6 +19,7 @@ from crossgap.encoders.loading import load_encoder
 from crossgap.errors import InputError
 from crossgap.files import read_json, read_lines
 from crossgap.inversion import InversionConfig, invert
+from crossgap.processes import ALONE
 from pretrain.architectures import named
 from pretrain.architectures.named import read_architecture
 from pretrain.architectures.patch_dropout import PatchDropout
@@ -26,7 +27,6 @@ from pretrain.config import TrainConfig
 from pretrain.data.tokens import clip_tokens, tokens_of
 from pretrain.labels import changes_of_recipe, label_of
 from pretrain.loop import Run
-from pretrain.processes import ALONE
 from pretrain.run import open_data, train
 from pretrain.settings import ModelConfig, ObjectiveConfig
 from pretrain.start import start_model
