@@ -80,24 +80,16 @@ def arm_saying(mention: float, name: str, label: str) -> Arm:
     return varied_arm("baseline", name, label, {"data.mention": mention}, "scenes")
 
 
-def arm_of_information(recipe: str, mention: float, term: bool) -> Arm:
-    """Make a cell of the study of information."""
+def arm_at_mention(recipe: str, mention: float, *, image_image: bool = False) -> Arm:
+    """Make an arm of a recipe, with the image-image term if asked, on scenes whose captions say so much."""
     settings: dict[str, Value] = {
         "data.mention": mention,
-        **({"objective.weights.image_ntxent": 1.0} if term else {}),
+        **({"objective.weights.image_ntxent": 1.0} if image_image else {}),
     }
-    changed = [recipe] * (recipe != "baseline") + ["image-image"] * term
-    labels = [RECIPES[recipe].label] * (recipe != "baseline") + [RECIPES["image-image"].label] * term
+    changed = [recipe] * (recipe != "baseline") + ["image-image"] * image_image
+    labels = [RECIPES[recipe].label] * (recipe != "baseline") + [RECIPES["image-image"].label] * image_image
     name = "-".join((f"says-{100 * mention:03.0f}", *changed))
     return varied_arm(recipe, name, ", ".join((saying(mention), *labels)), settings, "scenes")
-
-
-def arm_of_recipe_saying(recipe: str, mention: float) -> Arm:
-    """Make an arm of a recipe on scenes whose captions name each factor but the object with a probability."""
-    name, label = f"says-{100 * mention:03.0f}", saying(mention)
-    if recipe != "baseline":
-        name, label = f"{name}-{recipe}", f"{label}, {RECIPES[recipe].label}"
-    return varied_arm(recipe, name, label, {"data.mention": mention}, "scenes")
 
 
 def saying(mention: float) -> str:

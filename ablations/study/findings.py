@@ -9,8 +9,8 @@ from ablations.study.arms import (
     ROUTES,
     WORLDS,
     World,
+    arm_at_mention,
     arm_of,
-    arm_of_recipe_saying,
     plans_of_the_demo,
     shortened,
     varied_arm,
@@ -52,7 +52,7 @@ def findings(data: World = "scenes") -> Study:
             varied_arm("text-text", "texts-alone", "text-text alone", {"objective.weights.clip": 0.0}, data),
             description="NT-Xent between two captions and no CLIP loss: the image tower stays untrained",
         )
-        elsewhere = [arm_of_recipe_saying(recipe, mention) for mention in (0.0, 1.0) for recipe in CROSSED]
+        elsewhere = [arm_at_mention(recipe, mention) for mention in (0.0, 1.0) for recipe in CROSSED]
         arms = [shortened(arm, 2 / 3) for arm in (*at_each, texts, *elsewhere)]
     else:
         arms = [arm_of(recipe, data) for recipe in ON_EMOJI]

@@ -14,9 +14,9 @@ from ablations.study.arms import (
     TEMPLATES,
     WORLDS,
     World,
+    arm_at_mention,
     arm_at_temperature,
     arm_of,
-    arm_of_information,
     arm_saying,
     arm_times,
     fast_plan,
@@ -100,7 +100,9 @@ def information(data: World = "scenes") -> Study:
         )
     crossed = [("baseline", False), ("learnable", False), ("baseline", True), ("learnable", True)]
     arms = {
-        mention: [shortened(arm_of_information(recipe, mention, term), 2 / 3) for recipe, term in crossed]
+        mention: [
+            shortened(arm_at_mention(recipe, mention, image_image=term), 2 / 3) for recipe, term in crossed
+        ]
         for mention in MENTIONS
     }
     baseline = arms[0.3][0]
