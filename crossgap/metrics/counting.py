@@ -10,13 +10,13 @@ follows exactly.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from crossgap.metrics.relevance import Relevance
+from crossgap.sorting import sort_rows
 
 
 class _Runs(NamedTuple):
@@ -95,7 +95,7 @@ def _count(scores_BG: Tensor, relevance: Relevance) -> _Runs:
     mark_BR = scores_BG.new_full((n_rows, most + 1), torch.inf)
     mark_BR[row_P, place_P] = scores_BG[row_P, item_P]
     mark_BR = mark_BR.sort(dim=1).values
-    sorted_BG = _ascending(scores_BG.masked_fill(relevance.ignored_QG.to(device), -torch.inf))
+    sorted_BG = sort_rows(scores_BG.masked_fill(relevance.ignored_QG.to(device), -torch.inf))
     left_BR, right_BR = (torch.searchsorted(sorted_BG, mark_BR, right=right) for right in (False, True))
 
     opens_BR = torch.ones_like(mark_BR, dtype=torch.bool)
@@ -108,22 +108,6 @@ def _count(scores_BG: Tensor, relevance: Relevance) -> _Runs:
     before_BR = (number_B[:, None] - place_R - relevant_BR).clamp_min(0)
     size_BR = torch.where(opens_BR, right_BR - left_BR, 0)
     return _Runs(n_items - right_BR, size_BR, relevant_BR, before_BR, number_B)
-
-
-def _ascending(scores_BG: Tensor) -> Tensor:
-    """Sort rows, of CPU tensors in place: numpy's sort of bare numbers is many times torch's there."""
-    if scores_BG.device.type != "cpu":
-        return scores_BG.sort(dim=1).values
-    array = scores_BG.numpy()
-    threads = min(torch.get_num_threads(), len(array))
-    if threads < 2:
-        array.sort(axis=1)
-        return scores_BG
-    parts = [array[first::threads] for first in range(threads)]
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(lambda part: part.sort(axis=1), parts):
-            pass
-    return scores_BG
 
 
 def _miss(runs: _Runs, k: int) -> Tensor:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from crossgap.errors import InputError
 from crossgap.metrics.relevance import Relevance
 from crossgap.metrics.similarity import answer, check_sides
+from crossgap.sorting import sort_rows
 
 
 def same_other_auc(scores_QG: Tensor, relevance: Relevance) -> Tensor:
@@ -33,7 +33,7 @@ def same_other_auc(scores_QG: Tensor, relevance: Relevance) -> Tensor:
     """
     same_N, other_M = _same_and_other(scores_QG, relevance, "same_other_auc")
     # both sorted: what is looked up one after the other then lies side by side
-    same_N, other_M = (_sorted(part) for part in (same_N, other_M))
+    same_N, other_M = (sort_rows(part.detach()[None])[0] for part in (same_N, other_M))
     below = torch.searchsorted(other_M, same_N).sum()
     not_above = torch.searchsorted(other_M, same_N, right=True).sum()
     # counted in whole numbers, hence exact however many pairs there are
@@ -153,10 +153,3 @@ def _same_and_other(scores_QG: Tensor, relevance: Relevance, what: str) -> tuple
             "other-class pairs: take a set with two classes, one of them with two items"
         )
     return same_N, other_M
-
-
-def _sorted(values_N: Tensor) -> Tensor:
-    """Sort values; numpy's sort of bare numbers is many times torch's on a CPU."""
-    if values_N.device.type != "cpu":
-        return values_N.sort().values
-    return torch.from_numpy(np.sort(values_N.detach().numpy()))
