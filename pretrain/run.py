@@ -205,7 +205,7 @@ def _with_precision(config: TrainConfig, out: Path, processes: Processes) -> Tra
         return replace(config, precision=read_json(path).get("config", {}).get("precision", "fp32"))
     with _threads(config.threads):
         ratio = time_of_bf16(resolve_device(processes.device or config.device)) if processes.first else 1.0
-    faster = processes.any(processes.first and ratio <= _WORTH_BF16)
+    faster = processes.told(ratio <= _WORTH_BF16)
     chosen = replace(config, precision="bf16" if faster else "fp32")
     if processes.first:
         print(
@@ -261,9 +261,10 @@ def _unknown_settings(config: Mapping[str, Any], kind: type = TrainConfig, path:
         parts = [part for part in (hint, *get_args(hint)) if isinstance(part, type) and is_dataclass(part)]
         if not (parts and isinstance(value, Mapping)):
             continue
-        named = get_origin(hint) is dict  # its keys are names that the user gives
-        of_each = {f"{path}{name}.{key}.": entry for key, entry in value.items()} if named else {}
-        for where, entry in (of_each or {f"{path}{name}.": value}).items():
+        within = {f"{path}{name}.": value}
+        if get_origin(hint) is dict:  # its keys are names that the user gives
+            within = {f"{path}{name}.{key}.": entry for key, entry in value.items()}
+        for where, entry in within.items():
             strangers += _unknown_settings(entry, parts[0], where)
     return strangers
 

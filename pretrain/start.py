@@ -59,8 +59,7 @@ class Start(NamedTuple):
     @property
     def image_size(self) -> int:
         """Side in pixels of what the image tower takes."""
-        size = self.model_cfg["vision_cfg"].get("image_size", 224)  # open_clip's default
-        return int(size if isinstance(size, int) else size[0])
+        return _image_size(self.model_cfg)
 
     @property
     def context_length(self) -> int:
@@ -166,8 +165,7 @@ def _random(config: TrainConfig) -> Start:
         config.architecture, image_size=config.image_size, context_length=config.context_length
     )
     model = build_architecture(architecture, seed=config.seed)
-    size = architecture.model_cfg["vision_cfg"].get("image_size", 224)
-    size = size if isinstance(size, int) else size[0]
+    size = _image_size(architecture.model_cfg)
     try:
         with torch.no_grad():
             model.eval().visual(torch.zeros(1, 3, size, size))
@@ -221,6 +219,11 @@ def _start(encoder: OpenClipEncoder, model_cfg: dict[str, Any], notes: tuple[str
     widths = Widths(states_BW.shape[1], encoder.embed_dim, encoder.embed_dim)
     said = f"{encoder.name} runs its own forward pass, not the packed one: {reason}"
     return Start(model, model_cfg, preprocess_cfg, tokens, widths, reason, (*notes, said))
+
+
+def _image_size(model_cfg: Mapping[str, Any]) -> int:
+    size = model_cfg["vision_cfg"].get("image_size", 224)  # open_clip's default
+    return int(size if isinstance(size, int) else size[0])
 
 
 def _packed_widths(model: CLIP) -> Widths:
