@@ -232,13 +232,6 @@ def test_a_training_cannot_become_shorter_than_it_is(tmp_path: Path, shard: str)
 # evaluations that are added to
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("train") / "run"
-    training.main(smoke=True, out=out)
-    return out
-
-
 def evaluated(model: Path, out: Path, *more: str) -> int:
     fast = ["--dataset", "emoji", "--limit", "12", "--steps", "3", "--threads", "1"]
     given = ["--encoder", str(model), "--out", str(out), "--choose", "preset", *fast, *more]

@@ -21,20 +21,12 @@ from crossgap import encode, evaluate, invert
 from crossgap.command import run_command
 from crossgap.files import read_json
 from crossgap.records import read_rows, read_table
-from pretrain import train as training
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
 SECONDS = 30  # that may pass between the death of a process and the end of all; a busy machine is slow
 SAME = ("--threads", "1", "--device", "cpu")
 COMMANDS = {"encode": encode.main, "invert": invert.main, "evaluate": evaluate.main}
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("model") / "run"
-    training.main(smoke=True, out=out)
-    return out
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +120,8 @@ def of_rank(rank: int, launcher: int) -> int:
 
 
 MEET = """
+import sys
+
 import torch
 from crossgap.errors import InputError
 from crossgap.processes import joined
@@ -154,7 +148,7 @@ with joined("cpu") as processes:
     try:
         processes.check_same(str(processes.rank), "they differ")
     except InputError as error:
-        print(error)
+        sys.stdout.write(f"{error}\\n")  # in one piece: print writes the end of the line by itself
 """
 
 

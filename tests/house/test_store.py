@@ -23,7 +23,6 @@ from crossgap.errors import InputError
 from crossgap.files import read_json
 from crossgap.progress import Tick
 from crossgap.store import Chunk, Store, join, open_store
-from pretrain import train as training
 
 SETTINGS = {"learning_rate": 0.02, "threads": 1}
 INVERT: dict[str, Any] = {
@@ -32,13 +31,6 @@ INVERT: dict[str, Any] = {
 }  # fmt: skip
 IDS = tuple(f"item/{number}" for number in range(10))
 VALUES_ND = torch.randn(10, 4, generator=torch.Generator().manual_seed(0))
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("model") / "run"
-    training.main(smoke=True, out=out)
-    return out
 
 
 @pytest.fixture(scope="module")
