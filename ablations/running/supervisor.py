@@ -100,9 +100,11 @@ class Supervisor:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["ablations.running.warm", self.work.__module__])
         self._looked = time.monotonic()
+        self._warm = False
 
     def start(self, spec: TrialSpec) -> Running:
         """Start a trial on a free device of the pool."""
+        self._wait_for_the_server()
         taken = [running.device for running in self.running]
         free = [device for device in self.devices if device not in taken]
         device = free[0] if free else None
@@ -112,6 +114,14 @@ class Supervisor:
         running = Running(spec, process, device, time.monotonic())
         self.running.append(running)
         return running
+
+    def _wait_for_the_server(self) -> None:
+        """Wait until trials can be forked: what it loads takes seconds, which are no trial's own."""
+        if not self._warm:
+            first = self._context.Process(target=_nothing)
+            first.start()
+            first.join()
+            self._warm = True
 
     def ended(self, timeout: float) -> list[Running]:
         """Wait for trials to end, at most so many seconds, and hold the others to their limits."""
@@ -164,6 +174,10 @@ class Supervisor:
             elif memory is not None and (held := _gibibytes(running.process.pid)) > memory:
                 running.ended_for = f"it held {held:.2f} GiB, more than --memory-limit {memory:g}"
                 _signal(running, signal.SIGKILL)
+
+
+def _nothing() -> None:
+    """Return: a process that ends as soon as its server forks it."""
 
 
 def _gibibytes(pid: int | None) -> float:
