@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jinja2
 from markupsafe import Markup
 
-from analysis import findings, limits
+from analysis import limits, sentences
 from analysis.between import what_differs
 from analysis.claims import RULE
 from analysis.page.inline import Inliner
@@ -129,8 +129,8 @@ def _context(study: Study, results: Results, tables: Sheets, drawn: Drawn) -> di
         "claims": inferred.claims(results),
         "rule": rule_of(results),
         "differs": what_differs(study),
-        "lead": findings.lead(study, results),
-        "found": findings.found(study, results),
+        "lead": sentences.lead(study, results),
+        "found": sentences.found(study, results),
         "limits": limits.cannot_tell(study, results),
         "glance": next(iter(tables.glance), None),
         "within": [

@@ -14,10 +14,10 @@ import pandas as pd
 import pytest
 
 from analysis.export import frames
-from analysis.findings import found, lead
 from analysis.limits import cannot_tell
 from analysis.report import main, write_report
 from analysis.results import compute
+from analysis.sentences import found, lead
 from analysis.sheets.inferred import power
 from analysis.sheets.measured import glance
 from analysis.sheets.provenance import published
