@@ -113,6 +113,19 @@ def effects(
     return table
 
 
+def answers(
+    asked: Sequence[Asked], queries: pd.DataFrame, wheres: Sequence[Headline], *, bootstrap: Bootstrap
+) -> dict[Asked, Evidence | None]:
+    """Bound each difference that is asked for, and nothing else; None of one without a measurement.
+
+    Args:
+        queries: quoted per-query values.
+        wheres: the tasks that count as leading.
+    """
+    rows = _answers(asked, queries, wheres, bootstrap)
+    return {question: row["evidence"] for question, row in zip(dict.fromkeys(asked), rows, strict=True)}
+
+
 def of(table: pd.DataFrame, contrast: str) -> pd.DataFrame:
     """Select the rows of one contrast."""
     return table[table["contrast"] == contrast].reset_index(drop=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,19 @@ def read_runs(
     named = {_arm_called(whole, arms_of, who, "--label"): label for who, label in (labels or {}).items()}
     arms = _told_apart(replace(arm, label=named.get(arm.name, arm.label)) for arm in whole.arms)
     return replace(whole, arms=arms, title=title or "")
+
+
+def of_arms(study: Study, arms: Collection[str]) -> Study:
+    """Leave out all arms but these."""
+    frames: dict[str, Any] = {name: getattr(study, name) for name in FRAMES}
+    for name, frame in frames.items():
+        if "arm" in frame:
+            frames[name] = frame[frame["arm"].isin(arms)].reset_index(drop=True)
+    by_arm: dict[str, Any] = {
+        kind: {arm: known for arm, known in getattr(study, kind).items() if arm in arms} for kind in BY_ARM
+    }
+    kept = tuple(arm for arm in study.arms if arm.name in arms)
+    return replace(study, arms=kept, **by_arm, **frames)
 
 
 def _parts(read: Sequence[Study], studies: Sequence[Study], names: Sequence[str]) -> tuple[Part, ...]:

@@ -19,6 +19,7 @@ from ablations.running.ledger import cell_params, suggest_cell
 from ablations.study.named import STUDIES, demo
 from ablations.study.smoke import smoke
 from ablations.study.study import Study
+from analysis.findings.kept import keep, restore
 from crossgap.errors import InputError
 from crossgap.files import read_lines
 from tests.bad_trials import processes_with
@@ -313,3 +314,17 @@ def test_a_database_of_ones_own_is_shared_and_needs_no_folder_to_itself(whole: P
     assert result.returncode == 0, result.stderr
     assert "1 of 1 trials complete" in result.stdout
     assert rows(whole.parent / "database") == [row for row in rows(whole) if row["arm"] == "baseline"]
+
+
+def test_a_study_that_was_kept_and_restored_has_nothing_left_to_do(whole: Path, tmp_path: Path) -> None:
+    keep(whole, tmp_path / "kept")
+    restore(tmp_path / "kept", tmp_path / "elsewhere")
+    result = run(tmp_path / "elsewhere", "--trials", "2")
+    assert result.returncode == 0, result.stderr
+    assert "2 of 2 trials complete" in result.stdout
+    assert "started" not in result.stderr
+    assert not list(tmp_path.glob("elsewhere/trials/*/checkpoints"))
+    few = [row for row in rows(tmp_path / "elsewhere") if row["metric"] == "mAP"]
+    known = {json.dumps(row, sort_keys=True) for row in rows(whole)}
+    assert few
+    assert {json.dumps(row, sort_keys=True) for row in few} <= known

@@ -14,7 +14,7 @@ from tools.layout import MARKS, MOST, PAGE, import_cycles, modules, picture, siz
 ROOT = Path(__file__).resolve().parent.parent.parent
 COMMANDS = (
     "crossgap.encode", "crossgap.invert", "crossgap.evaluate", "crossgap.datasets", "pretrain.train",
-    "pretrain.prepare", "ablations.sweep", "ablations.runs", "analysis.report",
+    "pretrain.prepare", "ablations.sweep", "ablations.runs", "analysis.report", "analysis.findings",
 )  # fmt: skip
 # what is longer than others for a reason: what it is
 LONGER: dict[str, str] = {}

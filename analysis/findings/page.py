@@ -1,0 +1,164 @@
+"""The page of findings and its tables, from the answers alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import jinja2
+
+from analysis.claims import RULE, Claim, Statement
+from analysis.findings.questions import Answer, Findings
+from analysis.leading import POINTS
+from analysis.sheets.inferred import claims_in_files
+from analysis.stats.association import Slope
+from analysis.stats.evidence import Evidence, deciding
+from analysis.typeset import ABSENT, Cell, Table, counted, interval, markdown, number, p_value
+from crossgap.vocabulary import ROUTE_WORDS
+
+TEMPLATE = "findings.md.jinja"
+MODALITIES = ("image", "text")
+QUESTIONS = {
+    "Q6": "does the gain follow what captions leave out? (p by Holm, with Q9)",
+    "Q8": "which map without training gives the same as inversion? (p: q by Benjamini-Hochberg)",
+    "Q9": "does crossing hurt nowhere, where captions always name everything? (p by Holm, with Q6)",
+}
+ALPHA = 0.05
+MARKS = {"supported": "✔", "contradicted": "✘", "undecided": "?", "not measured": "–"}
+Worlds = Mapping[str, Findings]
+
+
+def page(worlds: Worlds) -> str:
+    """Fill the template of the page; every number in it comes from the answers."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=False,  # noqa: S701 - Markdown, of names and numbers that this study's definition fixes
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "effect": effect_words,
+        "size": size,
+        "mark": marked,
+        "slope": slope_words,
+        "route": route_words,
+    }
+    return environment.get_template(TEMPLATE).render(
+        worlds=worlds,
+        verdicts=markdown([verdicts(worlds)]).partition("\n\n")[2],
+        models=sum(counts(found)[0] for found in worlds.values()),
+        failed=[line for found in worlds.values() for line in failures(found)],
+        counts=counts,
+        **worlds,
+    )
+
+
+def tables(worlds: Worlds) -> str:
+    """Write every statement, effect and map of the study as Markdown tables."""
+    return markdown([table for name, found in worlds.items() for table in _tables(name, found)])
+
+
+def verdicts(worlds: Worlds) -> Table:
+    """Put the verdict of each question beside its number, a column a world and modality."""
+    columns = [(name, modality) for name in worlds for modality in MODALITIES]
+    rows = []
+    for number_ in sorted({claim.number for found in worlds.values() for claim in found.results.claims}):
+        cells, words = [], ""
+        for name, modality in columns:
+            claim = worlds[name].claim(number_, modality)
+            words = claim.words
+            cells.append(Cell(f"{MARKS[claim.verdict]} {effect_words(claim)}"))
+        rows.append((Cell(f"{number_}. {words}"), *cells))
+    return Table(
+        title="Verdicts",
+        columns=("the paper's claim", *(f"{name}, {modality}s" for name, modality in columns)),
+        rows=tuple(rows),
+    )
+
+
+def effect_words(claim: Claim) -> str:
+    """Say the effect of a claim in points, and what decided where it is not the effect itself."""
+    effect = next(one for one in claim.statements if one.role == "effect")
+    said = size(effect) if effect.evidence else "not measured"
+    against = [one for one in claim.statements if one.role == "control" and one.verdict == claim.verdict]
+    if claim.verdict != effect.verdict and against:
+        said += f", but {against[0].text}: {MARKS[against[0].verdict]}"
+        said += f" {size(against[0])}" if against[0].evidence else ""
+    return said
+
+
+def size(one: Statement | Answer | Evidence | None) -> str:
+    """Write an effect in points with the interval that decides: +1.9 [1.2, 2.6]."""
+    evidence = one.evidence if isinstance(one, Statement | Answer) else one
+    if evidence is None:
+        return "not measured"
+    low, high = deciding(evidence)[0]
+    bounds = interval(POINTS * low, POINTS * high, 1)
+    return f"{number(POINTS * evidence.value, 1, signed=True)} {bounds}".strip()
+
+
+def marked(verdict: str) -> str:
+    """Put the mark of a verdict before its word."""
+    return f"{MARKS[verdict]} {verdict}"
+
+
+def slope_words(slope: Slope) -> str:
+    """Write a partial correlation with its interval and the number of arms."""
+    said = f"{number(slope.partial, 2, signed=True)} {interval(slope.partial_low, slope.partial_high, 2)}"
+    return f"{said.strip()} over {counted(slope.n_arms, 'arm')}"
+
+
+def counts(found: Findings) -> tuple[int, int, int]:
+    """Count models that were measured, arms and seeds."""
+    trials = found.study.trials
+    return int((trials["state"] == "complete").sum()), len(found.study.arms), len(found.study.seeds)
+
+
+def failures(found: Findings) -> list[str]:
+    """Name the trials that failed, with the reason."""
+    trials = found.study.trials
+    failed = trials[trials["state"] == "failed"]
+    return [f"{row['arm']}, seed {row['seed']}: {row['reason']}" for row in failed.to_dict("records")]
+
+
+def _tables(name: str, found: Findings) -> Iterator[Table]:
+    for table in claims_in_files(
+        found.results, RULE.format(margin=POINTS * found.results.margin, alpha=ALPHA)
+    ):
+        yield replace(table, title=f"{name.capitalize()}: {table.title}")
+    for question, title in QUESTIONS.items():
+        answers = found.to(question)
+        if answers:
+            yield Table(
+                title=f"{name.capitalize()}: {title}",
+                columns=("of", "effect", "about", "verdict", "points", "p", "seeds", "classes"),
+                rows=tuple(
+                    (
+                        Cell(route_words(one.about)),
+                        Cell(one.of),
+                        Cell(f"{one.modality}s"),
+                        Cell(one.verdict),
+                        *_numbers(one),
+                    )
+                    for one in answers
+                ),
+                text_columns=4,
+            )
+
+
+def route_words(about: str) -> str:
+    """Give the words of a route; what is none stays as it is."""
+    return ROUTE_WORDS[about].words if about in ROUTE_WORDS else about
+
+
+def _numbers(one: Answer) -> tuple[Cell, ...]:
+    if one.evidence is None:
+        return (Cell(ABSENT),) * 4
+    said = ABSENT if math.isnan(one.p) else p_value(one.p)
+    return (
+        Cell(size(one)), Cell(said), Cell(str(one.evidence.models.n)), Cell(str(one.evidence.n_classes))
+    )  # fmt: skip
