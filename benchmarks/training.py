@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from open_clip import SimpleTokenizer
@@ -15,6 +16,7 @@ from open_clip.loss import ClipLoss
 from torch import Tensor, nn
 
 from benchmarks.machine import interleave, seconds
+from benchmarks.products import products
 from benchmarks.tables import Table
 from crossgap.datasets.emoji import embedded_shards
 from crossgap.datasets.readers.image_formats import decode_image
@@ -45,10 +47,14 @@ def training(
         context_length=CONTEXT,
         limit=config.limit,
     )
-    run = Run(config, scratch, pairs, None, time.perf_counter())
+    run = Run(config, scratch / "fp32", pairs, None, time.perf_counter())
+    narrow, cast = (
+        Run(replace(config, precision="bf16"), scratch / name, pairs, None, time.perf_counter())
+        for name in ("bf16", "autocast")
+    )
     assert isinstance(run.batches, Batches)
     plain = _PlainLoop(config, run.batches)
-    losses: dict[str, list[float]] = {"plain": [], "ours": []}
+    losses: dict[str, list[float]] = {"plain": [], "fp32": [], "bf16": [], "autocast": []}
 
     def some(advance: Callable[[], float], name: str) -> Callable[[], float]:
         def updates() -> None:
@@ -56,15 +62,27 @@ def training(
 
         return lambda: seconds(updates)
 
-    def ours() -> float:
-        run.advance()
-        return run.loss.total.item()
+    def advance(ours: Run) -> float:
+        ours.advance()
+        return ours.loss.total.item()
 
-    loops = {"plain": some(plain.advance, "plain"), "ours": some(ours, "ours")}
+    def by_autocast() -> float:
+        with patch.object(Embedder, "_narrow", False):
+            return advance(cast)
+
+    loops = {
+        "plain": some(plain.advance, "plain"),
+        "fp32": some(lambda: advance(run), "fp32"),
+        "bf16": some(lambda: advance(narrow), "bf16"),
+        "autocast": some(by_autocast, "autocast"),
+    }
     for loop in loops.values():  # what is allocated in the first steps
         loop()
     times = interleave(loops, rounds)
-    off = max(abs(a - b) / a for a, b in zip(losses["plain"], losses["ours"], strict=True))
+    off = {
+        name: max(abs(a - b) / a for a, b in zip(losses["plain"], curve, strict=True))
+        for name, curve in losses.items()
+    }
     pairs_a_round = steps * config.batch_size
     rows = [
         {
@@ -73,16 +91,19 @@ def training(
             "least": pairs_a_round / max(timing.rounds),
             "most": pairs_a_round / min(timing.rounds),
             "x plain": times["plain"].over(timing),
+            "x fp32": times["fp32"].over(timing),
+            "loss off": off[name],
         }
         for name, timing in times.items()
     ]
     note = (
         f"Plain decodes images and tokenises captions anew each step, pads to {CONTEXT} tokens, runs "
         f"open_clip's towers and updates all {VOCABULARY:,} rows of the token table. Views are drawn alike. "
-        f"Losses of {len(losses['ours'])} steps differ by at most {off:.1e} of theirs."
+        f"Loss off: how far losses of {len(losses['fp32'])} steps lie from the plain loop's, of theirs. "
+        "bf16 makes products alone in bfloat16; autocast, which a GPU runs, casts all that it knows."
     )
     speed = Table(title=f"Training, batch {config.batch_size}, context {CONTEXT}", rows=rows, note=note)
-    return [speed, _shares(run, profiled)]
+    return [speed, _shares(run, profiled), _floor(run, times["fp32"].median / steps)]
 
 
 class _PlainLoop:
@@ -136,6 +157,21 @@ class _PlainLoop:
         view = random_view(torch.stack(decoded), config.model.image_size, config.augment, generator)
         mean, std = (torch.tensor(config.model.preprocess[name])[:, None, None] for name in ("mean", "std"))
         return (view - mean) / std
+
+
+def _floor(run: Run, step: float) -> Table:
+    """Say what of a step in fp32 is products, at the rate that these shapes reach by themselves."""
+    operations, alone = products(run.advance)
+    row = {
+        "GFLOP a step": operations / 1e9,
+        "ms a step": 1000 * step,
+        "ms of products alone": 1000 * alone,
+        "GFLOP/s of these": operations / alone / 1e9,
+        "share": alone / step,
+        "x at most": step / alone,
+    }
+    note = "x at most: a step that did nothing but its products, each as fast as it runs by itself."
+    return Table(title="How much faster a step in fp32 could be", rows=[row], note=note)
 
 
 def _shares(run: Run, steps: int) -> Table:

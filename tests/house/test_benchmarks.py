@@ -15,6 +15,7 @@ from benchmarks.grid import grid
 from benchmarks.inversion import count_flops, speed
 from benchmarks.loading import cost, loading
 from benchmarks.machine import Timing, interleave, multiply_rate
+from benchmarks.products import products
 from benchmarks.readers import readers
 from benchmarks.retrieval import pairs, retrieval, scale
 from benchmarks.scenes import scenes
@@ -189,14 +190,31 @@ def test_shared_retrieval_is_measured_for_each_number_of_processes() -> None:
 
 
 def test_training_has_the_losses_of_a_plain_loop(tmp_path) -> None:
-    speed, shares = training(tmp_path, config=smoke(RECIPES["baseline"]()), steps=2, rounds=2, profiled=2)
-    assert [row["loop"] for row in speed.rows] == ["plain", "ours"]
-    assert speed.rows[0]["x plain"] == 1
-    assert "Losses of 6 steps differ" in speed.note
-    assert float(speed.note.split()[-3]) < 1e-5
+    smallest = smoke(RECIPES["baseline"]())
+    speed, shares, floor = training(tmp_path, config=smallest, steps=2, rounds=2, profiled=2)
+    assert [row["loop"] for row in speed.rows] == ["plain", "fp32", "bf16", "autocast"]
+    assert speed.rows[0]["x plain"] == speed.rows[1]["x fp32"] == 1
+    assert "losses of 6 steps" in speed.note
+    off = [float(str(row["loss off"])) for row in speed.rows]
+    assert off[0] == 0
+    assert off[1] < 1e-5 < min(off[2:])
+    assert max(off) < 0.05
+    assert float(str(floor.rows[0]["ms of products alone"])) > 0
     assert sum(float(str(row["share"])) for row in shares.rows) == pytest.approx(1)
     assert all(float(str(row["share"])) > 0 for row in shares.rows)
     assert Embedder.__call__.__name__ == "__call__"
+
+
+def test_products_are_counted_and_timed_in_their_shapes() -> None:
+    x, weight = torch.randn(64, 32), torch.randn(16, 32, requires_grad=True)
+
+    def step() -> None:
+        for _ in range(3):
+            (x @ weight.T).sum().backward()
+
+    operations, alone = products(step, repeats=2)
+    assert operations == 3 * 2 * (2 * 64 * 32 * 16)  # forward, and backward to the weight alone
+    assert 0 < alone < 1
 
 
 def test_terms_are_timed_against_the_baseline(tmp_path) -> None:
