@@ -82,6 +82,14 @@ def test_the_example_of_inversion_beside_maps_has_models_of_claims() -> None:
     assert study.evaluation.plans == whole.evaluation.plans
 
 
+def test_the_example_of_precisions_differs_in_nothing_else() -> None:
+    study = read_study(EXAMPLES / "precision.py")
+    fp32, bf16 = study.arms
+    assert fp32 == STUDIES["demo"]().arm("baseline")
+    assert bf16.train == replace(fp32.train, precision="bf16")
+    assert len(study.seeds) == 5
+
+
 @pytest.mark.parametrize(
     "name", ["joint.toml", "part_of_map.py", "schedules.yaml", "weights.py", "weights.toml"]
 )
