@@ -165,6 +165,7 @@ def test_grid_compares_twelve_settings() -> None:
         progress=silent,
     )
     assert times.rows[0]["rows a step in the grid"] == 36
+    assert float(str(times.rows[0]["its products alone / runs"])) > 0
     assert len(differences.rows) == 6
     assert all(float(str(row["float64, largest difference"])) < 1e-8 for row in differences.rows)
 
