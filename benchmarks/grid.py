@@ -95,8 +95,8 @@ def grid(
             rows=rows,
             note=f"Learning rates {_LEARNING_RATES}, pseudo-tokens {_TOKEN_COUNTS}, snapshots at {looks}; "
             f"median of {rounds} interleaved rounds. A batch is of items, in the grid under each setting. "
-            "The last column is the least that the grid could reach: its matrix products and attentions, each "
-            "as fast as it runs by itself.",
+            "The last column is the least that the grid could reach: its products and attentions, each as "
+            "fast as it runs by itself.",
         ),
         Table(
             title=f"{title}: differences",
