@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -23,7 +22,7 @@ from rich.text import Text
 from ablations.objectives import OBJECTIVES
 from crossgap.command import run_commands
 from crossgap.errors import InputError, check_known
-from crossgap.files import atomic_path, read_json, read_lines, read_object
+from crossgap.files import LOCK, RESULT, HeldError, atomic_path, claimed, read_json, read_lines, read_object
 from crossgap.reading.setting_columns import with_inversion, with_inversions, with_settings
 from crossgap.reading.treatment import configuration
 from crossgap.records import read_rows
@@ -88,7 +87,7 @@ def show(folder: Annotated[Path, tyro.conf.Positional], trial: Annotated[str, ty
     trials = _trials(_study(folder))
     check_known(trial, trials, f"trial of {folder}")
     place = folder / "trials" / trial
-    files = [place / name for name in ("config.json", "result.json")]
+    files = [place / name for name in ("config.json", RESULT)]
     shown = {path.stem: read_json(path) if path.exists() else None for path in files}
     about = {name: trials[trial].get(name, "") for name in ("label", "description")}
     print(json.dumps({**about, "state": _state(place)[0], **shown}, indent=2))
@@ -116,9 +115,9 @@ def _state(trial: Path) -> tuple[str, str, str, str]:
     metrics = trial / "metrics.jsonl"
     lines = read_lines(metrics) if metrics.exists() else []
     step = str(lines[-1]["step"]) if lines else "-"
-    if not (trial / "result.json").exists():
+    if not (trial / RESULT).exists():
         return _unfinished(trial, lines[-1]["step"] if lines else 0), step, "-", "-"
-    result = read_json(trial / "result.json")
+    result = read_json(trial / RESULT)
     if result["state"] != "complete":
         return f"{result['state']}: {result['reason']}", step, "-", "-"
     values = (result["objectives"][name] for name in ("intra_modal", "gap"))
@@ -128,13 +127,12 @@ def _state(trial: Path) -> tuple[str, str, str, str]:
 
 def _unfinished(trial: Path, step: int) -> str:
     """Say of a trial without a result whether it runs, on this machine or by a lock that is seen here."""
-    lock = trial / ".lock"
-    if not lock.exists():
+    if not (trial / LOCK).exists():
         return "not started"
     try:
-        with FileLock(lock, timeout=0):
+        with claimed(trial):
             return f"interrupted at step {step}" if step else "interrupted before its first step"
-    except Timeout:
+    except HeldError:
         return "running"
 
 

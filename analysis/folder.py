@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from crossgap.errors import InputError
-from crossgap.files import read_json, read_lines, read_object
+from crossgap.files import RESULT, read_json, read_lines, read_object
 from crossgap.reading.setting_columns import with_inversion
 from crossgap.reading.treatment import configuration
 from crossgap.records import TABLES, numeric, read_rows, read_table
@@ -262,10 +262,10 @@ def _arms(document: Any, path: Path) -> tuple[Arm, ...]:
 def _trial(arm: str, seed: int, folder: Path) -> tuple[object, ...]:
     if not folder.is_dir():
         return (arm, seed, "missing", "not started", None, None, "")
-    if not (folder / "result.json").exists():
+    if not (folder / RESULT).exists():
         reason = "running or interrupted: no result yet"
         return (arm, seed, "unfinished", reason, _last_step(folder), None, "")
-    result = read_object(folder / "result.json")
+    result = read_object(folder / RESULT)
     state = str(result.get("state", "unfinished"))
     seconds = result.get("seconds", result.get("train_seconds"))
     if state == "complete" and not (folder / "rows.jsonl").exists():

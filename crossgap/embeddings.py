@@ -11,8 +11,6 @@ from itertools import chain
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -22,9 +20,9 @@ from crossgap.encoders.open_clip import OpenClipEncoder
 from crossgap.encoders.pixels import Preparation, WholePreprocessing, batches_of, pixels_ahead
 from crossgap.encoders.protocol import Encoder
 from crossgap.errors import InputError
-from crossgap.files import atomic_path
 from crossgap.progress import shared
 from crossgap.provenance import config_hash
+from crossgap.tensor_files import load_tensors, save_tensors
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,8 +73,7 @@ class Embeddings:
         names = {"ids": json.dumps(self.ids), "labels": json.dumps(self.labels)}
         if self.groups:
             names["groups"] = json.dumps(self.groups)
-        with atomic_path(path) as temporary:
-            save_file({"values": self.values.cpu().contiguous()}, temporary, metadata={**about, **names})
+        save_tensors(path, {"values": self.values}, {**about, **names})
 
     @classmethod
     def load(cls, path: Path) -> Embeddings:
@@ -86,19 +83,17 @@ class Embeddings:
             InputError: no such file, damaged, or without the metadata of embeddings.
         """
         try:
-            with safe_open(path, framework="pt") as file:
-                about = file.metadata() or {}
-                values = file.get_tensor("values")
+            tensors, about = load_tensors(path)
             return cls(
                 ids=tuple(json.loads(about["ids"])),
-                values=values,
+                values=tensors["values"],
                 labels=tuple(json.loads(about["labels"])),
                 modality=about["modality"],
                 encoder=about["encoder"],
                 source=about["source"],
                 groups=tuple(json.loads(about.get("groups", "[]"))),
             )
-        except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+        except (KeyError, json.JSONDecodeError) as error:
             raise InputError(f"{path}: not a file of embeddings ({type(error).__name__}: {error})") from error
 
 

@@ -12,8 +12,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from filelock import FileLock, Timeout
+
 from crossgap.errors import InputError
 from crossgap.names import is_text
+
+RESULT = "result.json"  # of any run: written last, so that what has it is finished
+LOCK = ".lock"  # of a folder that one process at a time writes into
+
+
+class HeldError(Exception):
+    """A folder that another live process holds."""
 
 
 def check_writable(folder: Path) -> None:
@@ -51,6 +60,24 @@ def check_place(folder: Path) -> None:
         raise InputError(f"--out {folder}: {what}, expected a folder; choose another place")
     if not os.access(place, os.W_OK | os.X_OK):
         raise InputError(f"--out {folder}: {place} cannot be written to; choose another place")
+
+
+@contextlib.contextmanager
+def claimed(folder: Path, *, wait: float = 0) -> Iterator[None]:
+    """Hold a folder as its only writer: for as long as this process lives, at most.
+
+    Raises:
+        HeldError: another live process holds it still after ``wait`` seconds.
+    """
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=wait)
+    except Timeout as error:
+        raise HeldError(f"{folder} is held by another live process") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextlib.contextmanager

@@ -12,7 +12,6 @@ nor on how many processes share the work, each of which writes the chunks that i
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import shutil
 import sys
@@ -22,19 +21,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save, save_file
 from torch import Tensor
 
 from crossgap.errors import InputError
-from crossgap.files import atomic_path, read_json, remove_torn, write_json
+from crossgap.files import RESULT, HeldError, claimed, read_json, remove_torn, write_json
 from crossgap.processes import ALONE, Processes
 from crossgap.progress import Tick, shared
 from crossgap.provenance import commit, config_hash, versions
 from crossgap.settings.same import check_same
+from crossgap.tensor_files import load_tensors, save_tensors
 
-_SETTINGS, _CHUNKS, _RESULT, _LOCK = "settings.json", "chunks", "result.json", ".lock"
+_SETTINGS, _CHUNKS = "settings.json", "chunks"
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +43,7 @@ class Chunk:
 
     def save(self, path: Path) -> None:
         """Write the chunk with its ids and a checksum, atomically."""
-        about = {"ids": json.dumps(self.ids), "sha256": _digest(self.ids, self.tensors)}
-        with atomic_path(path) as temporary:
-            save_file(self.tensors, temporary, metadata=about)
+        save_tensors(path, self.tensors, {"ids": json.dumps(self.ids)})
 
     @classmethod
     def load(cls, path: Path) -> Chunk:
@@ -57,20 +52,11 @@ class Chunk:
         Raises:
             InputError: it is damaged: cut off, overwritten, or not such a file at all.
         """
+        tensors, about = load_tensors(path)
         try:
-            with safe_open(path, framework="pt") as file:
-                about = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
-            chunk = cls(tuple(json.loads(about["ids"])), tensors)
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            return cls(tuple(json.loads(about["ids"])), tensors)
+        except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path}: damaged ({type(error).__name__}: {error})") from error
-        if about.get("sha256") != _digest(chunk.ids, chunk.tensors):
-            raise InputError(f"{path}: damaged (the checksum differs)")
-        return chunk
-
-
-def _digest(ids: Sequence[str], tensors: dict[str, Tensor]) -> str:
-    return hashlib.sha256(json.dumps(list(ids)).encode() + save(tensors)).hexdigest()
 
 
 def join(chunks: Sequence[Chunk], ids: Sequence[str]) -> dict[str, Tensor]:
@@ -159,7 +145,7 @@ class Store:
         It is for the process that got the rows.
         """
         about = {"settings": self._settings, **about, "versions": versions(), "commit": commit()}
-        write_json(self._out / _RESULT, about)
+        write_json(self._out / RESULT, about)
         shutil.rmtree(self._out / _CHUNKS, ignore_errors=True)
 
     def _record_settings(self) -> None:
@@ -221,14 +207,14 @@ def _held(out: Path, given: Mapping[str, Any]) -> Iterator[bool]:
     ours = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(out / _LOCK, timeout=0):
+        with claimed(out):
             remove_torn(out)
             try:
                 yield _finished(out, given)  # asked again: another process may have finished since
             finally:
                 if ours and not _visible(out):
                     shutil.rmtree(out)
-    except Timeout as error:
+    except HeldError as error:
         raise InputError(
             f"another process is writing to {out}; wait for it or choose another --out"
         ) from error
@@ -240,7 +226,7 @@ def _finished(out: Path, settings: Mapping[str, Any]) -> bool:
         check_same(out, recorded["settings"], settings)
     elif recorded is not None or _visible(out):
         raise InputError(f"{out} holds other things than this command's results; choose another --out")
-    if not (out / _RESULT).exists():
+    if not (out / RESULT).exists():
         return False
     shutil.rmtree(out / _CHUNKS, ignore_errors=True)  # killed between its result and their removal
     return True

@@ -17,7 +17,7 @@ from crossgap.datasets.bad import BadSamples
 from crossgap.datasets.scenes.options import SceneOptions, is_scenes
 from crossgap.encoders.devices import resolve_device, time_of_bf16
 from crossgap.errors import InputError
-from crossgap.files import read_json, read_lines, write_json
+from crossgap.files import RESULT, read_json, read_lines, write_json
 from crossgap.processes import ALONE, Processes
 from crossgap.progress import told
 from crossgap.provenance import commit, config_hash, versions
@@ -281,7 +281,7 @@ def _record_config(
             )
         if recorded["config"]["steps"] == config.steps:
             return
-        (out / "result.json").unlink(missing_ok=True)  # of the shorter run, which this one goes on with
+        (out / RESULT).unlink(missing_ok=True)  # of the shorter run, which this one goes on with
     write_json(
         out / "config.json",
         {
@@ -339,7 +339,7 @@ def train_and_say(config: TrainConfig, folder: Path, processes: Processes, track
         raise
     if not processes.first:
         return
-    path = folder / "result.json"
+    path = folder / RESULT
     if path.exists():
         print(f"{folder}: already finished")
         return

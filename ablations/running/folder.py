@@ -10,17 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from ablations.running.spec import TrialSpec, result_of, trial_folder, write_failure
 from ablations.running.storage import MOST_RETRIES
 from ablations.study.axes import Settings
 from ablations.study.study import Study
 from crossgap.errors import InputError
-from crossgap.files import read_json, write_json, write_text
+from crossgap.files import HeldError, claimed, read_json, write_json, write_text
 
 STUDY = "study.json"
-_LOCK = ".lock"
 _COORDINATOR = ".coordinator.json"
 _ATTEMPTS = "attempts.json"
 
@@ -35,10 +32,10 @@ def held(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     about = folder / _COORDINATOR
     try:
-        with FileLock(folder / _LOCK, timeout=0):
+        with claimed(folder):
             write_json(about, {"pid": os.getpid(), "host": socket.gethostname()})
             yield
-    except Timeout as error:
+    except HeldError as error:
         other = read_json(about) if about.exists() else {}
         who = f"process {other.get('pid', '?')} on {other.get('host', 'an unknown machine')}"
         raise InputError(
@@ -70,7 +67,7 @@ def held_for_a_moment(folder: Path, *, shared: bool) -> Iterator[None]:
     if not shared:
         yield
         return
-    with FileLock(folder / _LOCK, timeout=120):
+    with claimed(folder, wait=120):
         yield
 
 

@@ -10,11 +10,8 @@ from ablations.search import Split
 from ablations.study.own_terms import NO_OWN_TERMS, OwnTerms
 from ablations.study.study import Arm
 from crossgap.evaluation.plan import EvaluationConfig
-from crossgap.files import read_json, write_json
+from crossgap.files import RESULT, read_json, write_json
 from pretrain.config import TrainConfig
-
-RESULT = "result.json"
-
 
 LOG = "log.txt"
 

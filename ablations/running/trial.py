@@ -10,10 +10,9 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
 from ablations.objectives import OBJECTIVES, objective_values
-from ablations.running.spec import ERROR, RESULT, TrialSpec, result_of, write_failure
+from ablations.running.spec import ERROR, TrialSpec, result_of, write_failure
 from ablations.running.stages import (
     Stages,
     evaluation_key,
@@ -29,7 +28,7 @@ from crossgap.encoders.loading import load_encoder
 from crossgap.errors import InputError
 from crossgap.evaluation.changed_plans import single_settings
 from crossgap.evaluation.run import evaluate
-from crossgap.files import remove_torn, write_json, write_text
+from crossgap.files import RESULT, HeldError, claimed, remove_torn, write_json, write_text
 from crossgap.provenance import Provenance, config_hash
 from pretrain.config import TrainConfig
 from pretrain.run import TrainResult, train
@@ -49,10 +48,10 @@ def run_trial(spec: TrialSpec) -> None:
     """
     spec.folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(spec.folder / ".lock", timeout=60):
+        with claimed(spec.folder, wait=60):
             _run_alone(spec)
-    except Timeout:
-        print(f"{spec.folder} is held by another live process", flush=True)
+    except HeldError as held:
+        print(held, flush=True)
         sys.exit(BUSY)
 
 

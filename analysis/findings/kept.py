@@ -19,14 +19,14 @@ import pandas as pd
 from analysis.folder import Study, read_run
 from analysis.leading import headlines
 from crossgap.errors import InputError
-from crossgap.files import atomic_path, read_json, write_text
+from crossgap.files import RESULT, atomic_path, read_json, write_text
 from crossgap.reading.quoting import quoted, quoted_queries
 from crossgap.records import TABLES, write_table
 from crossgap.vocabulary import INVERSIONS, is_cross_modal
 
 STUDY = "study.json"
 # of a trial: what says how it ended, what it was trained as, and how it was measured
-_TEXTS = ("result.json", "config.json", "evaluation.json")
+_TEXTS = (RESULT, "config.json", "evaluation.json")
 _ROUTES = ("native", *INVERSIONS.values(), "class_pca")  # of every arm; of the baseline all routes
 _TABLES = ("trials", "rows", "classes")
 _MEANS = [column for column in TABLES["per_query"] if column not in ("query_id", "value")]
@@ -82,7 +82,7 @@ def restore(folder: Path, run: Path) -> int:
         for trial, files in texts.groupby("trial", sort=False):
             target = run / "trials" / str(trial)
             count += 1
-            if (target / "result.json").exists():
+            if (target / RESULT).exists():
                 continue
             arm = str(trial).removesuffix(f"-s{seed}")
             mine = rows[rows["arm"] == arm].assign(seed=seed)
@@ -92,7 +92,7 @@ def restore(folder: Path, run: Path) -> int:
                 write_table(target, "per_query", queries[queries["arm"] == arm])
                 for name in ("neighbours", "projection", "histograms"):
                     write_table(target, name, pd.DataFrame(columns=list(TABLES[name])))
-            ordered = sorted(files.itertuples(), key=lambda file: file.file == "result.json")
+            ordered = sorted(files.itertuples(), key=lambda file: file.file == RESULT)
             for file in ordered:  # the result last: with it a trial is finished
                 write_text(target / str(file.file), str(file.text))
     return count

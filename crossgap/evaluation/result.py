@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from crossgap.files import read_json, read_lines, write_json
+from crossgap.files import RESULT, read_json, read_lines, write_json
 from crossgap.records import TABLES, Row, read_table, row_frame, write_rows, write_table
 
 
@@ -38,17 +38,17 @@ class Evaluation:
 
     def keep(self, folder: Path, dataset_hash: str, settings_hash: str) -> None:
         """Keep the evaluation of one dataset, so that :meth:`read` finds it; what says so is written last."""
-        (folder / "result.json").unlink(missing_ok=True)  # of fewer settings, whose tables are replaced
+        (folder / RESULT).unlink(missing_ok=True)  # of fewer settings, whose tables are replaced
         self.write(folder)
         about = {"dataset_hash": dataset_hash, "settings_hash": settings_hash, "skipped": self.skipped}
-        write_json(folder / "result.json", about)
+        write_json(folder / RESULT, about)
 
     @classmethod
     def read(cls, folder: Path, dataset_hash: str | None, settings_hash: str) -> Evaluation | None:
         """Return what :meth:`keep` wrote; None if it did not, or of other data or settings."""
-        if not (folder / "result.json").exists():
+        if not (folder / RESULT).exists():
             return None
-        result = read_json(folder / "result.json")
+        result = read_json(folder / RESULT)
         if dataset_hash not in (None, result["dataset_hash"]) or result.get("settings_hash") != settings_hash:
             return None
         tables = {name: read_table([folder], name) for name in TABLES}

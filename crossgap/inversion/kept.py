@@ -15,17 +15,16 @@ from pathlib import Path
 
 import open_clip
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 import crossgap
 from crossgap.datasets.tasks import Items
 from crossgap.encoders.protocol import Encoder
-from crossgap.files import atomic_path
+from crossgap.errors import InputError
 from crossgap.inversion.config import Batch
+from crossgap.tensor_files import digest_of, load_tensors, save_tensors
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def path_of(batch: Batch, folder: Path, encoder: Encoder, items: Items, targets_
         "dtype": str(encoder.dtype),
         "encoder": encoder.fingerprint,
         "items": items.content_hash,
-        "targets": _digest([targets_ND]),
+        "targets": digest_of({"targets": targets_ND}, {}),
         "into": batch.into,
         "configs": [asdict(config) for config in batch.configs],
         "snapshots": batch.snapshots,
@@ -70,17 +69,13 @@ def path_of(batch: Batch, folder: Path, encoder: Encoder, items: Items, targets_
 def save_inversions(batch: Batch, path: Path, found: Sequence[Inverted]) -> None:
     """Write one result a setting, atomically."""
     tensors = {
-        f"{number}/{step}": one.snapshots[step].contiguous()
-        for number, one in enumerate(found)
-        for step in batch.steps
+        f"{number}/{step}": one.snapshots[step] for number, one in enumerate(found) for step in batch.steps
     }
     about = {
         "losses": json.dumps([[one.losses[step] for step in batch.steps] for one in found]),
         "seconds": json.dumps([one.seconds for one in found]),
-        "sha256": _digest(list(tensors.values())),
     }
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata=about)
+    save_tensors(path, tensors, about)
 
 
 def load_inversions(batch: Batch, path: Path) -> list[Inverted] | None:
@@ -89,7 +84,7 @@ def load_inversions(batch: Batch, path: Path) -> list[Inverted] | None:
         return None
     try:
         return _read(batch, path)
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+    except (InputError, KeyError, ValueError, TypeError) as error:
         warnings.warn(
             f"{path.name}: not a file of inversions ({type(error).__name__}: {error}); inverted again",
             stacklevel=2,
@@ -98,28 +93,13 @@ def load_inversions(batch: Batch, path: Path) -> list[Inverted] | None:
 
 
 def _read(batch: Batch, path: Path) -> list[Inverted]:
-    with safe_open(path, framework="pt") as file:
-        about = file.metadata() or {}
-        places = [(n, step) for n in range(len(batch.configs)) for step in batch.steps]
-        tensors = {place: file.get_tensor(f"{place[0]}/{place[1]}") for place in places}
-    if _digest(list(tensors.values())) != about["sha256"]:
-        raise ValueError("its features are not those written")
+    tensors, about = load_tensors(path)
     losses, seconds = json.loads(about["losses"]), json.loads(about["seconds"])
     return [
         Inverted(
-            {step: tensors[number, step] for step in batch.steps},
+            {step: tensors[f"{number}/{step}"] for step in batch.steps},
             {step: float(loss) for step, loss in zip(batch.steps, losses[number], strict=True)},
             float(seconds[number]),
         )
         for number in range(len(batch.configs))
     ]
-
-
-def _digest(tensors: Sequence[Tensor]) -> str:
-    """Return the SHA-256 over shapes, dtypes and bytes."""
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        kept = tensor.detach().cpu().contiguous()
-        digest.update(f"{tuple(kept.shape)} {kept.dtype};".encode())
-        digest.update(kept.flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

@@ -1,6 +1,6 @@
 """The demo's baseline trained in fp32 and in bf16: what do products in bfloat16 cost, in five paired seeds?
 
-    python -m ablations.sweep --study examples/studies/precision.py
+python -m ablations.sweep --study examples/studies/precision.py
 """
 
 from dataclasses import replace
