@@ -6,9 +6,12 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -37,6 +40,38 @@ class Timing:
     def columns(self, unit: str = "s") -> dict[str, float]:
         """Return median, least and most as columns of a table."""
         return {unit: self.median, "min": min(self.rounds), "max": max(self.rounds)}
+
+
+class Clock:
+    """Adds up what functions take, each without what those within it take.
+
+    Args:
+        now: seconds by the clock, or of the processor.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.spent: dict[str, float] = {}
+        self._now = now
+        self._within = [0.0]
+
+    @contextmanager
+    def of(self, owner: Any, name: str, part: str) -> Iterator[None]:
+        """Time a function of a class or module while the context is open; a generator is run to its end."""
+        original = getattr(owner, name)
+
+        def timed(*args: Any, **options: Any) -> Any:
+            start = self._now()
+            self._within.append(0.0)
+            result = original(*args, **options)
+            if isinstance(result, Generator):
+                result = iter(list(result))
+            whole = self._now() - start
+            self.spent[part] = self.spent.get(part, 0.0) + whole - self._within.pop()
+            self._within[-1] += whole
+            return result
+
+        with patch.object(owner, name, timed):
+            yield
 
 
 def description() -> dict[str, str]:

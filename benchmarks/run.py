@@ -18,6 +18,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ablations.study.smoke import smoke
 from benchmarks.encoding import encoding
 from benchmarks.fidelity import Scale, fidelity
 from benchmarks.grid import grid
@@ -147,7 +148,7 @@ PARTS: dict[str, Callable[[Bench], list[Table]]] = {
     ),
     "scenes": lambda bench: scenes(bench.scratch, rounds=1 if bench.quick else 9),
     "studies": lambda bench: (
-        studies(trials=4, steps=2, progress=bench.progress)
+        studies(trials=4, steps=2, shrink=smoke, progress=bench.progress)
         if bench.quick
         else studies(progress=bench.progress)
     ),

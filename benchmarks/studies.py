@@ -8,25 +8,45 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
+from ablations.running import trial
 from ablations.running.coordinator import Coordinator
 from ablations.running.folder import held
-from ablations.running.spec import RESULT, TrialSpec
+from ablations.running.spec import TrialSpec
 from ablations.running.storage import open_storage, quiet_optuna
 from ablations.running.supervisor import Supervisor
 from ablations.study.named import demo
 from ablations.study.smoke import smoke
 from ablations.study.study import Study
+from benchmarks.machine import Clock
 from benchmarks.tables import Cell, Table
-from crossgap.files import write_json
+from crossgap import embeddings
+from crossgap.evaluation import choices
+from crossgap.evaluation import run as evaluation
+from crossgap.evaluation.result import Evaluation
+from crossgap.files import RESULT, read_json, write_json
+from crossgap.inversion.loop import Inverter
 
 
-def studies(*, trials: int = 24, steps: int = 60, progress: Callable[[str], None]) -> list[Table]:
-    """Time trials that do nothing, then a small study with one worker and with two."""
+def studies(
+    *,
+    trials: int = 24,
+    steps: int = 60,
+    shrink: Callable[[Study], Study] = lambda study: study,
+    progress: Callable[[str], None],
+) -> list[Table]:
+    """Time trials that do nothing, a small study with one worker and with two, and the parts of a trial.
+
+    Args:
+        shrink: makes the demo smaller, whose baseline is the trial that is timed by parts.
+    """
     quiet_optuna()
-    return [_overhead(trials, progress), _workers(steps, progress)]
+    return [_overhead(trials, progress), _workers(steps, progress), parts_of_a_trial(shrink, progress)]
 
 
 def nothing(spec: TrialSpec) -> None:
@@ -86,6 +106,18 @@ def _template(plan: Study, folder: Path) -> TrialSpec:
     )  # fmt: skip
 
 
+_PARTS = (
+    (trial, "load_dataset", "read the worlds that are measured"),
+    (trial, "train", "train, with reading the pairs"),
+    (embeddings, "encode_items", "encode"),
+    (Inverter, "run", "invert"),
+    (evaluation, "fit_parts", "fit maps"),
+    (evaluation, "pair_records", "gap and factors"),
+    (evaluation, "measure", "retrieve, classify and rank"),
+    (choices, "measure", "retrieve, classify and rank"),
+    (evaluation, "task_pictures", "neighbours and histograms"),
+    (Evaluation, "write", "write rows and tables"),
+)
 _STUDY = """
 name = "bench"
 seeds = [0]
@@ -116,4 +148,29 @@ def _workers(steps: int, progress: Callable[[str], None]) -> Table:
         title="Six trials of one thread each, one and two side by side",
         rows=rows,
         note=f"{steps} steps and an evaluation a trial, start of the command and its imports included.",
+    )
+
+
+def parts_of_a_trial(shrink: Callable[[Study], Study], progress: Callable[[str], None]) -> Table:
+    """Train and measure the demo's baseline in this process, and say where its processor time goes."""
+    plan = shrink(demo())
+    progress(f"a trial: {plan.baseline}")
+    clock = Clock(time.process_time)
+    threads = torch.get_num_threads()
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as held_open:
+        for owner, name, part in _PARTS:
+            held_open.enter_context(clock.of(owner, name, part))
+        spec = replace(_template(plan, Path(scratch) / "trials" / "trial"), evaluation=plan.evaluation)
+        started = time.process_time()
+        trial.run_trial(spec)
+        total = time.process_time() - started
+        ended = read_json(spec.folder / RESULT)
+    if ended["state"] != "complete":
+        raise RuntimeError(f"the trial that was timed failed: {ended['reason']}")
+    torch.set_num_threads(threads)
+    spent = clock.spent | {"the rest": total - sum(clock.spent.values())}
+    return Table(
+        title=f"Where a trial of the demo goes, {total:.0f} s of one core",
+        rows=[{"part": part, "s": value, "share": value / total} for part, value in spent.items()],
+        note="Processor seconds, each part without those within it; imports are the server's.",
     )

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -15,7 +13,7 @@ from open_clip import SimpleTokenizer
 from open_clip.loss import ClipLoss
 from torch import Tensor, nn
 
-from benchmarks.machine import interleave, seconds
+from benchmarks.machine import Clock, interleave, seconds
 from benchmarks.products import products
 from benchmarks.tables import Table
 from crossgap.datasets.emoji import embedded_shards
@@ -176,39 +174,22 @@ def _floor(run: Run, step: float) -> Table:
 
 def _shares(run: Run, steps: int) -> Table:
     """Measure the parts of a step by wrapping them, over some steps."""
-    spent: dict[str, float] = {}
+    clock = Clock(time.perf_counter)
     with (
-        _timed(Batches, "batch", "draw the batch", spent),
-        _timed(Embedder, "__call__", "embed it", spent),
-        _timed(torch.Tensor, "backward", "backward", spent),
-        _timed(TrainingState, "clip_gradients", "clip", spent),
-        _timed(TrainingState, "update", "AdamW", spent),
+        clock.of(Batches, "batch", "draw the batch"),
+        clock.of(Embedder, "__call__", "embed it"),
+        clock.of(torch.Tensor, "backward", "backward"),
+        clock.of(TrainingState, "clip_gradients", "clip"),
+        clock.of(TrainingState, "update", "AdamW"),
     ):
         started = time.perf_counter()
         for _ in range(steps):
             run.advance()
         total = time.perf_counter() - started
+    spent = clock.spent
     spent["the rest: loss, checks"] = total - sum(spent.values())
     rows = [
         {"part": part, "ms a step": 1000 * value / steps, "share": value / total}
         for part, value in spent.items()
     ]
     return Table(title=f"Where a step of ours goes, {1000 * total / steps:.0f} ms", rows=rows)
-
-
-@contextmanager
-def _timed(owner: Any, name: str, part: str, spent: dict[str, float]) -> Iterator[None]:
-    """Add up the time spent in a method while the context is open."""
-    original = getattr(owner, name)
-
-    def timed(*args: Any, **options: Any) -> Any:
-        start = time.perf_counter()
-        result = original(*args, **options)
-        spent[part] = spent.get(part, 0.0) + time.perf_counter() - start
-        return result
-
-    setattr(owner, name, timed)
-    try:
-        yield
-    finally:
-        setattr(owner, name, original)

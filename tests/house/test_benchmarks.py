@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from ablations.study.smoke import smoke as smoke_study
+from ablations.study.study import Study
 from benchmarks import memory, run
 from benchmarks.encoding import encoding, held_by
 from benchmarks.fidelity import Scale, fidelity
 from benchmarks.grid import grid
 from benchmarks.inversion import count_flops, speed
 from benchmarks.loading import cost, loading
-from benchmarks.machine import Timing, interleave, multiply_rate
+from benchmarks.machine import Clock, Timing, interleave, multiply_rate
 from benchmarks.products import products
 from benchmarks.readers import readers
 from benchmarks.retrieval import pairs, retrieval, scale
 from benchmarks.scenes import scenes
 from benchmarks.shared import retrieve, shared
+from benchmarks.studies import parts_of_a_trial
 from benchmarks.tables import Table, shown
 from benchmarks.terms import terms
 from benchmarks.towers import runner
@@ -27,6 +32,7 @@ from benchmarks.training import training
 from crossgap.datasets.load import load_dataset
 from crossgap.encoders.open_clip import OpenClipEncoder
 from crossgap.errors import InputError
+from crossgap.evaluation.plan import EvaluationConfig
 from crossgap.files import read_json
 from crossgap.inversion.config import InversionConfig
 from crossgap.vocabulary import Precision
@@ -216,6 +222,41 @@ def test_products_are_counted_and_timed_in_their_shapes() -> None:
     operations, alone = products(step, repeats=2)
     assert operations == 3 * 2 * (2 * 64 * 32 * 16)  # forward, and backward to the weight alone
     assert 0 < alone < 1
+
+
+def test_a_trial_is_timed_by_its_parts() -> None:
+    def smallest(study: Study) -> Study:
+        return replace(smoke_study(study), evaluation=EvaluationConfig(routes=("native", "centred")))
+
+    table = parts_of_a_trial(smallest, silent)
+    seconds = {row["part"]: float(str(row["s"])) for row in table.rows}
+    assert {"train, with reading the pairs", "encode", "fit maps", "the rest"} <= set(seconds)
+    assert min(seconds.values()) >= 0
+    assert sum(float(str(row["share"])) for row in table.rows) == pytest.approx(1)
+
+
+def test_a_clock_takes_what_is_within_from_what_is_around() -> None:
+    class Work:
+        now = 0.0
+
+        def outer(self) -> None:
+            self.now += 3
+            self.inner()
+            list(self.drawn())
+
+        def inner(self) -> None:
+            self.now += 1
+
+        def drawn(self) -> Iterator[int]:
+            self.now += 5
+            yield 1
+
+    work = Work()
+    clock = Clock(lambda: work.now)
+    with clock.of(Work, "outer", "a"), clock.of(Work, "inner", "b"), clock.of(Work, "drawn", "c"):
+        work.outer()
+    work.outer()
+    assert clock.spent == {"a": 3, "b": 1, "c": 5}
 
 
 def test_terms_are_timed_against_the_baseline(tmp_path) -> None:
