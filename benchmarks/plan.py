@@ -90,8 +90,8 @@ def seconds_of(job: Job) -> dict[Part, float]:
 
     decode: batches x images / (workers x rate); encode: batches x images / rate;
     invert: batches x steps x max(least step, queries / rate); score: blocks x rankings x queries x images /
-    rate; start, digest, write: not shared by processes, for each of them starts and digests, and all write
-    into one file system.
+    rate; digest: images / (workers x rate). Start, digest and write are not shared by processes, for each of
+    them starts and digests, and all write into one file system.
 
     Unit: s.
     """
@@ -104,7 +104,7 @@ def seconds_of(job: Job) -> dict[Part, float]:
     blocks = _turns(job.queries, rows, job.devices)
     return {
         "start": rate["start"],
-        "digest": job.digests * job.images * job.file_kib * _KIB / (rate["digest"] * _MIB),
+        "digest": job.digests * job.images * job.file_kib * _KIB / (job.workers * rate["digest"] * _MIB),
         "decode": encoded / (job.workers * rate["decode"]),
         "encode": encoded / rate["encode"],
         "invert": _turns(job.queries, machine.inverted, job.devices) * job.steps * step,
@@ -285,7 +285,7 @@ def main(
         encode: images a second of a device.
         invert: queries times steps a second of a device.
         score: million scores a second of a device.
-        digest: MiB of files a second that a process reads and digests.
+        digest: MiB of files a second that a thread reads and digests.
         write: MiB a second that the file system takes.
         least_step: seconds that a step of inversion takes, however few are side by side.
         start: seconds before the first image.

@@ -92,7 +92,7 @@ class Machine:
         decode: images a second of one thread.
         least_step: seconds that a step of inversion takes, however small.
         start: seconds before the first item.
-        digest: MiB of files a second that a process reads and hashes.
+        digest: MiB of files a second that a thread reads and hashes.
         write: MiB a second of the file system, by all processes together.
         names_kib: that a process holds for an image: id, label, digest, place.
         workers: threads that decode for a device, by default.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 
+from crossgap.cores import own_cores
 from crossgap.errors import InputError
 from crossgap.processes import ALONE, Processes
 
@@ -80,8 +80,7 @@ def default_workers(device: torch.device) -> int:
     while the other waits. Beside a GPU all cores but the one that feeds it. torchrun's processes on one
     machine share its cores.
     """
-    here = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    cores = len(here) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    cores = own_cores()
     wanted = torch.get_num_threads() if device.type == "cpu" else cores - 1
     return max(1, min(wanted, cores, _MOST_WORKERS))
 

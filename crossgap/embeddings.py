@@ -22,7 +22,7 @@ from crossgap.encoders.protocol import Encoder
 from crossgap.errors import InputError
 from crossgap.progress import shared
 from crossgap.provenance import config_hash
-from crossgap.tensor_files import load_tensors, save_tensors
+from crossgap.store import load_tensors, save_tensors
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

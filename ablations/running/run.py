@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterable
@@ -16,6 +15,7 @@ from ablations.running.folder import STUDY, collect_rows, held, machine
 from ablations.running.spec import TrialSpec, result_of, trial_folder
 from ablations.running.storage import OWN, open_storage, quiet_optuna, storage_name
 from ablations.study.study import Study
+from crossgap.cores import own_cores
 from crossgap.encoders.devices import resolve_device
 from crossgap.errors import InputError
 from crossgap.files import read_json
@@ -56,7 +56,7 @@ def run_study(plan: Study, run: RunOptions, *, dry_run: bool) -> int:
         return _summary(plan, run.folder, total)
     workers = run.workers
     if workers is None:
-        workers = max(1, len(pool)) if target.type == "cuda" else max(1, _cores() // run.threads)
+        workers = max(1, len(pool)) if target.type == "cuda" else max(1, own_cores() // run.threads)
     template = TrialSpec(
         study=plan.name,
         arm=plan.arm(plan.baseline),
@@ -105,11 +105,6 @@ def _run_missing(
         print("stopped; the same command goes on", file=sys.stderr)
         return error.code
     return _summary(plan, folder, total)
-
-
-def _cores() -> int:
-    """Count the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _pool(device: str, target: torch.device) -> tuple[int, ...]:

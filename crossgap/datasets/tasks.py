@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from PIL import Image
 
 from crossgap.datasets.readers.image_formats import decode_image
-from crossgap.datasets.readers.stored import Picture, StoredImage, digest, read_bytes
+from crossgap.datasets.readers.stored import Picture, StoredImage, digests, read_bytes
 from crossgap.errors import InputError
 from crossgap.vocabulary import PROBES, Kind, Modality
 
@@ -129,10 +129,19 @@ class Items:
         digest = hashlib.sha256(self.modality.encode())
         for name in self.ids if not self.contents else ():
             digest.update(hashlib.sha256(name.encode()).digest())
-        for name, content in zip(self.ids, self.contents, strict=bool(self.contents)):
+        for name, content in zip(self.ids, self._digests(), strict=bool(self.contents)):
             digest.update(hashlib.sha256(name.encode()).digest())
-            digest.update(_digest(content))
+            digest.update(content)
         return digest.hexdigest()
+
+    def _digests(self) -> Iterator[bytes]:
+        """Yield the SHA-256 of each content."""
+        if self.modality == "image":
+            yield from digests([content for content in self.contents if not isinstance(content, str | tuple)])
+            return
+        for content in self.contents:
+            text = "\0".join(content) + "\0" if isinstance(content, tuple) else str(content)
+            yield hashlib.sha256(text.encode()).digest()
 
 
 class Answers(NamedTuple):
@@ -265,11 +274,3 @@ class Dataset:
                     f"dataset {self.name!r}: factor {name} has {len(factor.values)} and {len(factor.fitted)} "
                     f"values; expected one of each of {paired} paired and {fitted} fitted images"
                 )
-
-
-def _digest(content: Content) -> bytes:
-    if isinstance(content, str):
-        return hashlib.sha256(content.encode()).digest()
-    if isinstance(content, tuple):
-        return hashlib.sha256("\0".join(content).encode() + b"\0").digest()
-    return digest(content)

@@ -22,7 +22,7 @@ from crossgap.datasets.tasks import Items
 from crossgap.encoders.protocol import Encoder
 from crossgap.errors import InputError
 from crossgap.inversion.config import Batch
-from crossgap.tensor_files import digest_of, load_tensors, save_tensors
+from crossgap.store import digest_of, load_tensors, save_tensors
 
 _FORMAT = 2
 

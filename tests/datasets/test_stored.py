@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from crossgap.datasets.load import load_dataset
-from crossgap.datasets.readers.stored import StoredImage, digest, read_bytes
+from crossgap.datasets.readers import stored
+from crossgap.datasets.readers.stored import StoredImage, digest, digests, read_bytes
 from crossgap.datasets.tasks import Answers, Items
 from crossgap.embeddings import encode_items
 from crossgap.errors import InputError
@@ -37,6 +38,20 @@ def test_a_part_of_a_file_and_a_box(tmp_path: Path) -> None:
         read_bytes(StoredImage(tmp_path / "gone"))
     with pytest.raises(InputError, match="No such file"):
         digest(tmp_path / "gone")
+
+
+@pytest.mark.parametrize("cores", [1, 3])
+def test_digests_are_those_of_each_in_order_for_any_number_of_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int
+) -> None:
+    monkeypatch.setattr(stored, "own_cores", lambda: cores)
+    monkeypatch.setattr(stored, "_AT_ONCE", 50)
+    paths = [put(tmp_path / str(number), bytes([number]) * 3000) for number in range(130)]
+    pictures = [*paths, b"held", StoredImage(paths[0], 1, 5)]
+    assert list(digests(pictures)) == [digest(one) for one in pictures]
+    paths[77].unlink()
+    with pytest.raises(InputError, match="77: cannot be read"):
+        list(digests(pictures))
 
 
 def test_a_file_that_changed_has_another_digest(tmp_path: Path) -> None:

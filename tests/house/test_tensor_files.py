@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from crossgap.errors import InputError
 from crossgap.files import HeldError, claimed
-from crossgap.tensor_files import digest_of, load_tensors, save_tensors
+from crossgap.store import digest_of, load_tensors, save_tensors
 
 TENSORS = {"a": torch.arange(6).view(2, 3), "b": torch.randn(4).bfloat16(), "empty": torch.zeros(0, 3)}
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from crossgap.cores import own_cores
 from crossgap.errors import InputError
 
 
@@ -25,6 +28,7 @@ class StoredImage:
 
 
 Picture = bytes | Path | StoredImage
+_FEW, _AT_ONCE = 64, 4096  # pictures that threads are not started for; that are handed to them together
 
 
 def read_bytes(picture: Picture) -> bytes:
@@ -58,6 +62,17 @@ def digest(picture: Picture) -> bytes:
         raise InputError(f"image {stored.path}: cannot be read ({error.strerror})") from error
     found = _stored_digest(stored.path, stored.start, stored.size, status.st_size, status.st_mtime_ns)
     return found if stored.box is None else hashlib.sha256(found + repr(stored.box).encode()).digest()
+
+
+def digests(pictures: Sequence[Picture]) -> Iterator[bytes]:
+    """Yield the digest of each, read and hashed by as many threads as there are cores, in order."""
+    threads = own_cores()
+    if threads == 1 or len(pictures) < _FEW:
+        yield from map(digest, pictures)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(pictures), _AT_ONCE):  # a pool holds all that it was given
+            yield from pool.map(digest, pictures[start : start + _AT_ONCE])
 
 
 @lru_cache(maxsize=1 << 21)
