@@ -1,14 +1,14 @@
-"""Commands in warm processes: as ``python -m`` runs them, but forked from a server that imported the libraries.
+"""Commands in warm processes: as ``python -m`` runs them, but forked from a server that has the imports.
 
-A command spends seconds of processor time on importing, and more on taking the interpreter down; the tests start
-hundreds. A process of pytest starts one server, when it first needs it, and a command is a fork of it. The server
-holds what modules hold after their import: no thread, no seed, nothing of multiprocessing.
+A command spends seconds of processor time on importing, and more on taking the interpreter down; the tests
+start hundreds. A process of pytest starts one server, when it first needs it, and a command is a fork of it.
+The server holds what modules hold after their import: no thread, no seed, nothing of multiprocessing.
 ``tests/house/test_warm_commands.py`` compares a fork with a process of its own.
 
 What a fork cannot show is the start itself: options that answer before torch is loaded, an import that is
-missing, an order of hashes that differs from the server's. So each command is also started as a user starts it,
-by ``sys.executable``: with ``--help`` in ``tests/house/test_layout.py``, and for its work where a test compares
-runs to the bit.
+missing, an order of hashes that differs from the server's. So each command is also started as a user starts
+it, by ``sys.executable``: with ``--help`` in ``tests/house/test_layout.py``, and for its work where a test
+compares runs to the bit. Nor is the memory of a fork that of a process: its peak begins at the server's.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parent.parent
 _PACKAGES = ("crossgap", "pretrain", "ablations", "analysis")
@@ -66,7 +66,7 @@ class Process:
         """Give the exit code, negative for a signal; None while the command runs."""
         if self.returncode is None and select.select([self._channel], [], [], 0)[0]:
             self.returncode = int(self._channel.recv(99))
-            self._said = [self._read(file) for file in self._written]
+            self._said = [_text(file) for file in self._written]
             for held in (self._channel, *self._written):
                 held.close()
         return self.returncode
@@ -83,11 +83,14 @@ class Process:
 
     def output(self) -> str:
         """Give what the command has written to standard output, at most until its end."""
-        return self._read(self._written[0]) if self.poll() is None else self._said[0]
+        return self._text(0)
 
     def errors(self) -> str:
         """Give what the command has written to standard error, at most until its end."""
-        return self._read(self._written[1]) if self.poll() is None else self._said[1]
+        return self._text(1)
+
+    def _text(self, which: int) -> str:
+        return _text(self._written[which]) if self.poll() is None else self._said[which]
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
@@ -101,17 +104,15 @@ class Process:
         code = self.wait(timeout)
         return subprocess.CompletedProcess(self.args, code, self.output(), self.errors())
 
-    @staticmethod
-    def _read(file: IO[str]) -> str:
-        file.seek(0)
-        return file.read()
+
+def _text(file: IO[str]) -> str:
+    file.seek(0)
+    return file.read()
 
 
-def run(
-    module: str, *arguments: str, cwd: Path = ROOT, env: Mapping[str, str] | None = None, timeout: float = 240
-) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
-    return Process(module, *arguments, cwd=cwd, env=env).completed(timeout)
+def run(module: str, *arguments: str, timeout: float = 240, **place: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end; ``place`` is what :class:`Process` takes."""
+    return Process(module, *arguments, **place).completed(timeout)
 
 
 def start_processes(count: int, module: str, *arguments: str, cwd: Path = ROOT) -> list[Process]:
@@ -127,7 +128,7 @@ def start_processes(count: int, module: str, *arguments: str, cwd: Path = ROOT) 
 def run_processes(
     count: int, module: str, *arguments: str, cwd: Path = ROOT, timeout: float = 240
 ) -> list[subprocess.CompletedProcess[str]]:
-    """Run a command in several processes to the end of all; one that fails ends no other, as torchrun would."""
+    """Run a command in several processes to the end of all; unlike torchrun, one that fails ends no other."""
     started, until = start_processes(count, module, *arguments, cwd=cwd), time.monotonic() + timeout
     return [process.completed(until - time.monotonic()) for process in started]
 
@@ -220,7 +221,7 @@ def _become(files: list[int], *, argv: list[str], cwd: str, env: dict[str, str],
 
 
 def _leave() -> None:
-    """End once what is done at an exit is done, but do not take the interpreter down, which takes a second."""
+    """End after what is done at an exit, without taking the interpreter down, which takes a second."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(_exit_code[0] & 0xFF)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,6 +17,7 @@ from crossgap.metrics.relevance import LabelRelevance, Relevance
 from crossgap.metrics.retrieval import retrieval_metrics
 from crossgap.metrics.similarity import cosine_scores, inner_products, unit_copy
 from crossgap.metrics.streaming import streamed_metrics
+from tests import commands
 from tests.reference import plain_retrieval
 from tests.reference_metrics import sorted_metrics
 
@@ -166,10 +166,11 @@ print((peak() - before) / 2**20)
 """
 
 
-def test_memory_grows_with_the_block_and_not_with_the_queries() -> None:
+def test_memory_grows_with_the_block_and_not_with_the_queries(tmp_path: Path) -> None:
+    (tmp_path / "streams.py").write_text(PEAK)
+
     def peak(queries: int, memory: int) -> float:
-        command = [sys.executable, "-c", PEAK, str(queries), str(memory)]
-        return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        return float(commands.run("streams", str(queries), str(memory), cwd=tmp_path).stdout)
 
     few, many, at_once = peak(100, 1 << 25), peak(400, 1 << 25), peak(400, 1 << 29)
     assert max(few, many) < 64  # beside the copies of both sides, 4 MiB

@@ -32,6 +32,7 @@ from pretrain.data.resampled import ResampledBatches, ShardStream
 from pretrain.recipes import RECIPES
 from pretrain.run import train
 from pretrain.settings import AugmentConfig
+from tests.commands import Process
 from tests.training_shards import write_shard
 
 PARTS = ("image", "text", "second_image", "second_text", "fewer_words", "local_images")
@@ -368,20 +369,18 @@ def test_readers_end_with_their_run_whoever_still_holds_its_error(tmp_path: Path
 
 def test_a_reader_that_is_killed_ends_the_run_with_a_message(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    command = [
-        sys.executable, "-m", "pretrain.train", "--smoke", "--data", str(write_shard(tmp_path / "a.tar")),
-        "--loading", "resampled", "--workers", "1", "--steps", "100000", "--batch-size", "8", "--threads",
-        "1", "--out", str(out),
-    ]  # fmt: skip
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    process = Process(
+        "pretrain.train", "--smoke", "--data", str(write_shard(tmp_path / "a.tar")), "--loading", "resampled",
+        "--workers", "1", "--steps", "100000", "--batch-size", "8", "--threads", "1", "--out", str(out),
+    )  # fmt: skip
     deadline = time.monotonic() + 60
     while not (out / "metrics.jsonl").exists() or not (out / "metrics.jsonl").stat().st_size:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     (reader,) = psutil.Process(process.pid).children()
     reader.kill()
-    _, errors = process.communicate(timeout=SECONDS)
-    assert process.returncode == 2
+    assert process.wait(timeout=SECONDS) == 2
+    errors = process.errors()
     assert "reading the shards failed" in errors
     assert "Traceback" not in errors
 

@@ -20,7 +20,7 @@ from crossgap.files import read_json, read_lines
 from crossgap.processes import ALONE, Processes
 from pretrain.processes import check_shares
 from tests import commands
-from tests.commands import ROOT, Process, run_processes, start_processes
+from tests.commands import ROOT, Process, run_processes
 from tests.training_shards import write_shard
 
 TIMES = {"seconds", "pairs_per_second"}
@@ -89,7 +89,7 @@ def assert_same_bits(one: Path, two: Path) -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def wait_for(path: Path, process: Process) -> None:
+def wait_for(path: Path, process: Process | subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 60
     while not path.exists():
         assert time.monotonic() < deadline
@@ -112,8 +112,8 @@ def test_two_processes_train_as_one(shard: str, tmp_path: Path) -> None:
         "learnable",
         "--term-gradients",
     ]
-    for command, name in ((ONE, "one"), (TWO, "two")):
-        run_as_users_do(command, [*arguments, "--out", str(tmp_path / name)])
+    run([*arguments, "--out", str(tmp_path / "one")])
+    run_as_users_do(TWO, [*arguments, "--out", str(tmp_path / "two")])
     one, two = (lines(tmp_path / name) for name in ("one", "two"))
     assert len(one) == len(two) == 25
     for first, second in zip(one, two, strict=True):
@@ -126,7 +126,7 @@ def test_two_processes_train_as_one(shard: str, tmp_path: Path) -> None:
 
 
 def test_another_number_of_processes_goes_on(shard: str, whole: Path, tmp_path: Path) -> None:
-    stop_in_the_middle([Process(TRAIN, *options(shard, tmp_path, 50))], tmp_path)
+    stop_in_the_middle(options(shard, tmp_path, 50), tmp_path)
     done = read_json(tmp_path / "checkpoints" / "latest")["step"]
     assert done < 40
     for done in run_processes(2, TRAIN, *options(shard, tmp_path, 50)):
@@ -137,19 +137,19 @@ def test_another_number_of_processes_goes_on(shard: str, whole: Path, tmp_path: 
             assert two["loss"] == pytest.approx(one["loss"], rel=1e-3)
 
 
-def stop_in_the_middle(processes: Sequence[Process], out: Path) -> str:
-    """Ask a run to end once it has a checkpoint, the last of its processes; return what the first said."""
-    wait_for(out / "checkpoints" / "latest", processes[0])
-    processes[-1].send_signal(signal.SIGTERM)
-    ended = [process.completed(timeout=60) for process in processes]
-    assert all(each.returncode != 0 for each in ended)
+def stop_in_the_middle(arguments: Sequence[str], out: Path) -> str:
+    """Ask a run to end once it has a checkpoint; return what it said."""
+    process = Process(TRAIN, *arguments)
+    wait_for(out / "checkpoints" / "latest", process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 128 + signal.SIGTERM
     assert not (out / "result.json").exists()
-    return ended[0].stderr
+    return process.errors()
 
 
 def test_sigterm_ends_a_run_with_a_checkpoint(shard: str, whole: Path, tmp_path: Path) -> None:
     arguments = options(shard, tmp_path, 50)
-    said = stop_in_the_middle([Process(TRAIN, *arguments)], tmp_path)
+    said = stop_in_the_middle(arguments, tmp_path)
     done = read_json(tmp_path / "checkpoints" / "latest")["step"]
     assert f"stopped after step {done}; the same command goes on" in said
     assert "Traceback" not in said
@@ -160,10 +160,15 @@ def test_sigterm_ends_a_run_with_a_checkpoint(shard: str, whole: Path, tmp_path:
 
 def test_sigterm_ends_all_processes(shard: str, tmp_path: Path) -> None:
     arguments = options(shard, tmp_path / "run", 2000)
-    said = stop_in_the_middle(start_processes(2, TRAIN, *arguments), tmp_path / "run")
+    launcher = subprocess.Popen([*TWO, *arguments], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    wait_for(tmp_path / "run" / "checkpoints" / "latest", launcher)
+    launcher.send_signal(signal.SIGTERM)
+    _, said = launcher.communicate(timeout=60)
+    assert launcher.returncode != 0
     done = read_json(tmp_path / "run" / "checkpoints" / "latest")["step"]
     assert f"stopped after step {done}" in said
     assert done < 2000
+    assert not (tmp_path / "run" / "result.json").exists()
 
 
 def test_killed_again_and_again_it_ends_with_the_same_bits(shard: str, whole: Path, tmp_path: Path) -> None:

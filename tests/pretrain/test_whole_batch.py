@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -23,6 +22,7 @@ from pretrain.settings import ObjectiveConfig, TemperatureConfig, views_of
 from pretrain.terms import TERMS
 from pretrain.terms.modifiers import MODIFIERS
 from pretrain.terms.views import VIEWS
+from tests.commands import run_processes
 from tests.pretrain.test_train import config
 from tests.training_shards import write_shard
 
@@ -100,12 +100,8 @@ def shard(tmp_path_factory: pytest.TempPathFactory) -> str:
 def two_processes(shard: str, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, float]]:
     """For each case the difference of two processes to one, as each process sees it."""
     out = tmp_path_factory.mktemp("ranks")
-    commands = [
-        [sys.executable, "-m", "tests.pretrain.test_whole_batch", str(rank), shard, str(out)]
-        for rank in (0, 1)
-    ]
-    processes = [subprocess.Popen(command, cwd=ROOT) for command in commands]
-    assert [process.wait(timeout=240) for process in processes] == [0, 0]
+    done = run_processes(2, "tests.pretrain.test_whole_batch", shard, str(out))
+    assert [each.returncode for each in done] == [0, 0], done
     return [json.loads((out / f"{rank}.json").read_text()) for rank in (0, 1)]
 
 
