@@ -129,8 +129,8 @@ def test_another_number_of_processes_goes_on(shard: str, whole: Path, tmp_path: 
     stop_in_the_middle(options(shard, tmp_path, 50), tmp_path)
     done = read_json(tmp_path / "checkpoints" / "latest")["step"]
     assert done < 40
-    for done in run_processes(2, TRAIN, *options(shard, tmp_path, 50)):
-        assert done.returncode == 0, done.stderr
+    for ended in run_processes(2, TRAIN, *options(shard, tmp_path, 50)):
+        assert ended.returncode == 0, ended.stderr
     for one, two in zip(lines(whole), lines(tmp_path), strict=True):
         assert two["step"] == one["step"]
         if one["step"] <= done + 4:  # later, Adam has grown the rounding of networks behind norms
