@@ -219,7 +219,8 @@ def test_a_loss_that_is_not_finite_fails_its_trial_and_the_study_goes_on(
         broken = replace(
             second, name="broken", train=replace(second.train, learning_rate=1e30, gradient_clip=None)
         )
-        return replace(study, name="exploding", arms=(broken, first))
+        native = replace(study.evaluation, routes=("native",))
+        return replace(study, name="exploding", arms=(broken, first), evaluation=native)
 
     monkeypatch.setitem(STUDIES, "exploding", exploding)
     out = tmp_path / "exploding"
