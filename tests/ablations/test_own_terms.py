@@ -23,7 +23,7 @@ from pretrain.terms.infonce import info_nce
 from tests import commands
 
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "studies" / "own_term.py"
-NATIVE = ("--set", "evaluation.routes=[native]")  # what is under test is the training
+NATIVE = ("--set", 'evaluation.routes=["native"]')  # what is under test is the training
 AT_THE_TOP = 'TERMS["{name}"] = Term(function=pull, inputs=("image_BD", "text_BD"), acts_on="across")\n'
 FILE = """
 from dataclasses import replace

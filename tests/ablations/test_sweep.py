@@ -166,7 +166,7 @@ def test_several_processes_train_one_model_inside_a_trial(whole: Path, tmp_path:
         "    return replace(made, name='mine', arms=made.arms[:1], seeds=(0,), processes=2)\n"
     )
     out = tmp_path / "out"
-    result = run(out, "--study", str(tmp_path / "mine.py"), "--set", "evaluation.routes=[native]")
+    result = run(out, "--study", str(tmp_path / "mine.py"), "--set", 'evaluation.routes=["native"]')
     assert result.returncode == 0, result.stderr
     one, two = (read_lines(folder / "trials" / "baseline-s0" / "metrics.jsonl") for folder in (whole, out))
     assert [line["step"] for line in two] == [line["step"] for line in one]
@@ -219,7 +219,7 @@ def test_a_loss_that_is_not_finite_fails_its_trial_and_the_study_goes_on(
         broken = replace(
             second, name="broken", train=replace(second.train, learning_rate=1e30, gradient_clip=None)
         )
-        native = replace(study.evaluation, routes=("native",))
+        native = replace(study.evaluation, routes=("native",), plans={})
         return replace(study, name="exploding", arms=(broken, first), evaluation=native)
 
     monkeypatch.setitem(STUDIES, "exploding", exploding)
