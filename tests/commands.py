@@ -39,24 +39,18 @@ _exit_code = [1]  # of this process, once it is a command
 
 
 class Process:
-    """A command that was started: the part of ``subprocess.Popen`` that the tests use."""
+    """A command in a session of its own: the part of ``subprocess.Popen`` that the tests use."""
 
     def __init__(
-        self, module: str, *arguments: str, cwd: Path = ROOT, env: Mapping[str, str] | None = None,
-        new_session: bool = False,
-    ) -> None:  # fmt: skip
+        self, module: str, *arguments: str, cwd: Path = ROOT, env: Mapping[str, str] | None = None
+    ) -> None:
         self.args = (module, *arguments)
         self.returncode: int | None = None
         self._said = ["", ""]
         # appended to, as the command and this process share the place in a file
         self._written = [tempfile.TemporaryFile("a+", errors="surrogateescape") for _ in range(2)]  # noqa: SIM115
         self._channel, theirs = _pair()
-        about = {
-            "argv": self.args,
-            "cwd": str(cwd),
-            "env": dict(env or os.environ),
-            "new_session": new_session,
-        }
+        about = {"argv": self.args, "cwd": str(cwd), "env": dict(os.environ if env is None else env)}
         with theirs:
             given = [theirs.fileno(), *(file.fileno() for file in self._written)]
             socket.send_fds(_server(), [json.dumps(about).encode()], given)
@@ -199,10 +193,9 @@ def _import_what_commands_import() -> None:
     gc.freeze()  # what is here outlives every command
 
 
-def _become(files: list[int], *, argv: list[str], cwd: str, env: dict[str, str], new_session: bool) -> None:
+def _become(files: list[int], *, argv: list[str], cwd: str, env: dict[str, str]) -> None:
     """Run a module as ``python -m`` does, from the place where it would find itself."""
-    if new_session:
-        os.setsid()
+    os.setsid()
     channel, *written = files
     os.close(channel)
     for number, file in enumerate((os.open(os.devnull, os.O_RDONLY), *written)):

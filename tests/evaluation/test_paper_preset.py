@@ -155,7 +155,7 @@ def test_a_killed_run_resumes_with_the_datasets_it_had(model: Path, root: Path, 
     counts = json.dumps({name: (SPECS[name].counts, SPECS[name].classes) for name in names})
     out = tmp_path / "killed"
     command = ("evaluates", counts, str(model), str(root))
-    process = Process(*command, str(out), cwd=tmp_path, new_session=True)
+    process = Process(*command, str(out), cwd=tmp_path)
     deadline = time.monotonic() + 120
     while not (out / "datasets" / "dtd" / "result.json").exists():
         assert time.monotonic() < deadline
