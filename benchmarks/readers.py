@@ -30,8 +30,18 @@ _SIZE = 96  # pixels of an image's side
 _CLASSES = 100  # at most: four images a class at least
 
 
-def readers(counts: Sequence[int] = (2000, 20000), *, progress: Callable[[str], None]) -> list[Table]:
-    """Compare what a small dataset and a large one take: as class folders, a CSV file, a tar, a CoOp list."""
+def readers(
+    counts: Sequence[int] = (2000, 20000),
+    *,
+    measure: Callable[[str, Path | None], tuple[float, float]] | None = None,
+    progress: Callable[[str], None],
+) -> list[Table]:
+    """Compare what a small dataset and a large one take: as class folders, a CSV file, a tar, a CoOp list.
+
+    Args:
+        counts: of images.
+        measure: how the two peaks of a dataset are found; default: :func:`peaks` in a fresh process.
+    """
     rows: list[dict[str, Cell]] = []
     with tempfile.TemporaryDirectory() as scratch:
         for count in counts:
@@ -40,7 +50,7 @@ def readers(counts: Sequence[int] = (2000, 20000), *, progress: Callable[[str], 
             held = _write(folder, count)
             for name, given in _given(folder).items():
                 progress(f"{count} images: {name}")
-                loading, encoding = in_fresh_process("benchmarks.readers", *given)
+                loading, encoding = (measure or _fresh)(*given)
                 rows.append(
                     {
                         "reader": name,
@@ -102,24 +112,23 @@ def pictures(count: int) -> Iterator[bytes]:
         yield stream.getvalue()
 
 
-def _given(folder: Path) -> dict[str, list[str]]:
+def _given(folder: Path) -> dict[str, tuple[str, Path | None]]:
     return {
-        "class folders": ["--path", str(folder / "photos")],
-        "CSV": ["--path", str(folder / "photos.csv")],
-        "tar": ["--path", str(folder / "tar" / "photos.tar")],
-        "CoOp list": ["--path", "dtd", "--data-root", str(folder)],
+        "class folders": (str(folder / "photos"), None),
+        "CSV": (str(folder / "photos.csv"), None),
+        "tar": (str(folder / "tar" / "photos.tar"), None),
+        "CoOp list": ("dtd", folder),
     }
 
 
-def main(*, path: str, data_root: Path | None = None, threads: int = 1) -> None:
-    """Print two peaks in MiB above the process at rest: after loading a dataset, after encoding it too.
+def _fresh(path: str, data_root: Path | None) -> tuple[float, float]:
+    root = [] if data_root is None else ["--data-root", str(data_root)]
+    loading, encoding = in_fresh_process("benchmarks.readers", "--path", path, *root)
+    return loading, encoding
 
-    Args:
-        path: the dataset.
-        data_root: where known datasets lie.
-        threads: CPU threads.
-    """
-    torch.set_num_threads(threads)
+
+def peaks(path: str, data_root: Path | None) -> tuple[float, float]:
+    """Return two peaks in MiB above this process at rest: after loading a dataset, after encoding it too."""
     encoder = find_tower("tiny").encoder()
     few = load_dataset(path, data_root=data_root, limit=4)
     for task in few.tasks:
@@ -131,7 +140,19 @@ def main(*, path: str, data_root: Path | None = None, threads: int = 1) -> None:
     dataset = load_dataset(path, data_root=data_root)
     loading = (peak() - resting) / 2**20
     encode_items(encoder, dataset.tasks[0].query)
-    print(json.dumps([loading, (peak() - resting) / 2**20]))
+    return loading, (peak() - resting) / 2**20
+
+
+def main(*, path: str, data_root: Path | None = None, threads: int = 1) -> None:
+    """Print two peaks in MiB above the process at rest: after loading a dataset, after encoding it too.
+
+    Args:
+        path: the dataset.
+        data_root: where known datasets lie.
+        threads: CPU threads.
+    """
+    torch.set_num_threads(threads)
+    print(json.dumps(peaks(path, data_root)))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -39,6 +37,7 @@ from crossgap.provenance import Provenance
 from crossgap.reading.quoting import quoted
 from crossgap.records import read_rows
 from pretrain.recipes import RECIPES
+from tests import commands
 
 EXAMPLE = Path(__file__).resolve().parent.parent.parent / "examples" / "studies" / "joint.toml"
 BASE = RECIPES["baseline"]()
@@ -209,8 +208,8 @@ def small(folder: Path) -> Path:
 
 
 def sweep(study: Path, out: Path, *more: str) -> None:
-    command = [sys.executable, "-m", "ablations.sweep", "--study", str(study), "--smoke", "--out", str(out)]
-    result = subprocess.run([*command, *more], capture_output=True, text=True, timeout=550)
+    given = ("--study", str(study), "--smoke", "--out", str(out), *more)
+    result = commands.run("ablations.sweep", *given, timeout=550)
     assert result.returncode == 0, result.stderr
 
 

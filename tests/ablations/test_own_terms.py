@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +20,10 @@ from crossgap.settings.strict import strict
 from pretrain.recipes import RECIPES
 from pretrain.terms import OF_THE_PACKAGE, TERMS, Term
 from pretrain.terms.infonce import info_nce
+from tests import commands
 
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "studies" / "own_term.py"
+NATIVE = ("--set", 'evaluation.routes=["native"]')  # what is under test is the training
 AT_THE_TOP = 'TERMS["{name}"] = Term(function=pull, inputs=("image_BD", "text_BD"), acts_on="across")\n'
 FILE = """
 from dataclasses import replace
@@ -57,22 +58,11 @@ def written(folder: Path, *, top: str = "", inside: str = "", processes: int = 1
 
 
 def sweep(study: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "ablations.sweep",
-        "--study",
-        str(study),
-        "--smoke",
-        "--out",
-        str(out),
-        *more,
-    ]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240)
+    return commands.run("ablations.sweep", "--study", str(study), "--smoke", "--out", str(out), *more)
 
 
 def test_the_example_trains_with_its_term_in_processes_of_their_own(tmp_path: Path) -> None:
-    result = sweep(EXAMPLE, tmp_path / "out", "--seeds", "1")
+    result = sweep(EXAMPLE, tmp_path / "out", "--seeds", "1", *NATIVE)
     assert result.returncode == 0, result.stdout + result.stderr
     folder = tmp_path / "out" / "trials" / "pair-cosine-s0"
     assert all(0 < line["raw/pair_cosine"] < 2 for line in read_lines(folder / "metrics.jsonl"))
@@ -81,7 +71,7 @@ def test_the_example_trains_with_its_term_in_processes_of_their_own(tmp_path: Pa
 
 def test_a_term_that_the_function_registers_is_known_to_torchrun(tmp_path: Path) -> None:
     inside = f"    {AT_THE_TOP.format(name='pull')}"
-    result = sweep(written(tmp_path, inside=inside, processes=2), tmp_path / "out")
+    result = sweep(written(tmp_path, inside=inside, processes=2), tmp_path / "out", *NATIVE)
     assert result.returncode == 0, result.stdout + result.stderr
     (line, *_) = read_lines(tmp_path / "out" / "trials" / "baseline-s0" / "metrics.jsonl")
     assert line["raw/pull"] > 0

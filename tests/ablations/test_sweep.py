@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,17 +23,17 @@ from ablations.study.study import Study
 from analysis.findings.kept import keep, restore
 from crossgap.errors import InputError
 from crossgap.files import read_lines
-from tests.bad_trials import processes_with
+from tests import commands
 
 TIMING = ("seconds",)
 
 
 def command(out: Path, *more: str) -> list[str]:
-    return [sys.executable, "-m", "ablations.sweep", "--smoke", "--out", str(out), *more]
+    return ["ablations.sweep", "--smoke", "--out", str(out), *more]
 
 
 def run(out: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(out, *more), capture_output=True, text=True, timeout=240)
+    return commands.run(*command(out, *more))
 
 
 def rows(out: Path) -> list[dict]:
@@ -42,9 +43,12 @@ def rows(out: Path) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A smoke study of two trials that nothing interrupted."""
+    """A smoke study of two trials that nothing interrupted, started as a user starts it."""
     out = tmp_path_factory.mktemp("sweep") / "whole"
-    result = run(out, "--trials", "2", "--workers", "2")
+    result = subprocess.run(
+        [sys.executable, "-m", *command(out, "--trials", "2", "--workers", "2")],
+        capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
     assert result.returncode == 0, result.stderr
     return out
 
@@ -163,7 +167,7 @@ def test_several_processes_train_one_model_inside_a_trial(whole: Path, tmp_path:
         "    return replace(made, name='mine', arms=made.arms[:1], seeds=(0,), processes=2)\n"
     )
     out = tmp_path / "out"
-    result = run(out, "--study", str(tmp_path / "mine.py"))
+    result = run(out, "--study", str(tmp_path / "mine.py"), "--set", 'evaluation.routes=["native"]')
     assert result.returncode == 0, result.stderr
     one, two = (read_lines(folder / "trials" / "baseline-s0" / "metrics.jsonl") for folder in (whole, out))
     assert [line["step"] for line in two] == [line["step"] for line in one]
@@ -171,49 +175,40 @@ def test_several_processes_train_one_model_inside_a_trial(whole: Path, tmp_path:
         assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-4)
 
 
+def processes_in(folder: Path) -> set[str]:
+    """Name the processes that have a file of a folder open: a trial has its log."""
+    found = set()
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):  # it has ended, or was closed
+            if os.readlink(link).startswith(f"{folder}/"):
+                found.add(link.parts[2])
+    return found
+
+
 def test_killed_in_the_middle_of_a_trial_it_ends_with_the_same_rows(whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed"
-    process = subprocess.Popen(
-        command(out, "--trials", "2", "--workers", "2"),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    process = commands.Process(*command(out, "--trials", "2", "--workers", "2"))
     deadline = time.monotonic() + 120
     while not list(out.glob("trials/*/checkpoints/step-*")):
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.05)
+    assert processes_in(out) - {str(process.pid)}
     process.kill()  # the coordinator alone: its workers end by themselves
     process.wait()
     deadline = time.monotonic() + 60
-    while processes_with(str(out)):
+    while processes_in(out):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert not list(out.glob("trials/*/result.json"))
+    before = sorted((path, path.stat().st_mtime_ns) for path in out.rglob("*"))
+    time.sleep(2)
+    assert sorted((path, path.stat().st_mtime_ns) for path in out.rglob("*")) == before
     result = run(out, "--trials", "2", "--workers", "2")
     assert result.returncode == 0, result.stderr
     assert rows(out) == rows(whole)
     hidden = {path.name for path in out.rglob("*") if path.name.startswith(".")}
     assert hidden == {".lock", ".coordinator.json"}  # no file that a killed process had begun
-
-
-def test_workers_end_when_their_sweep_is_killed(tmp_path: Path) -> None:
-    out = tmp_path / "orphans"
-    process = subprocess.Popen(
-        command(out, "--trials", "1"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 120
-    while not list(out.glob("trials/*/metrics.jsonl")):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    process.kill()
-    process.wait()
-    time.sleep(2)
-    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    assert str(out) not in listed
-    before = sorted((path, path.stat().st_mtime_ns) for path in out.rglob("*"))
-    time.sleep(2)
-    assert sorted((path, path.stat().st_mtime_ns) for path in out.rglob("*")) == before
 
 
 def test_a_loss_that_is_not_finite_fails_its_trial_and_the_study_goes_on(
@@ -225,7 +220,8 @@ def test_a_loss_that_is_not_finite_fails_its_trial_and_the_study_goes_on(
         broken = replace(
             second, name="broken", train=replace(second.train, learning_rate=1e30, gradient_clip=None)
         )
-        return replace(study, name="exploding", arms=(broken, first))
+        native = replace(study.evaluation, routes=("native",), plans={})
+        return replace(study, name="exploding", arms=(broken, first), evaluation=native)
 
     monkeypatch.setitem(STUDIES, "exploding", exploding)
     out = tmp_path / "exploding"

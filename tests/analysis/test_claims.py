@@ -29,6 +29,7 @@ PLAN = SyntheticStudy(
     noise=0.02,
     pictures=False,
 )
+NAMED = replace(PLAN, seeds=(0, 1), n_queries=48)  # for what is said of arms, whatever their numbers
 
 
 def judged(folder: Path, *arms: SyntheticArm, plan: SyntheticStudy = PLAN) -> Results:
@@ -175,7 +176,7 @@ def test_the_rule(kind: str, value: float, half: float, p_holm: float, verdict: 
 
 def test_arms_are_never_pooled_as_models_of_one_kind(tmp_path: Path) -> None:
     arms = tuple(SyntheticArm(name=name, label=name, gain=0.06) for name in ("a", "b", "c"))
-    folder = write_study(tmp_path / "study", replace(PLAN, arms=arms, seeds=(0, 1)))
+    folder = write_study(tmp_path / "study", replace(NAMED, arms=arms))
     study = replace(read_runs([folder]), baseline=None)
     effect = statement(claim(compute(study, FEW), 2), "effect").evidence
     assert effect is not None
@@ -191,6 +192,7 @@ def test_an_arm_that_takes_the_term_away_or_joins_it_to_views_plays_no_part(tmp_
         SyntheticArm(
             name="both", label="Both", gain=0.0, weights={"image_ntxent": 2.0, "clip_second_view": 0.5}
         ),
+        plan=NAMED,
     )
     found = claim(results, 4)
     assert statement(found, "effect").note == "mean over More"
@@ -204,6 +206,7 @@ def test_a_term_within_both_modalities_counts_for_each_and_not_as_closing_the_ga
         SyntheticArm(name="s", label="S", gain=0.0, gap=0.05, weights={"intra_modal_separation": 0.25}),
         SyntheticArm(name="m", label="M", gain=0.06, gap=0.1, weights={"mmd": 1.0}),
         SyntheticArm(name="d", label="D", gain=0.06, weights={"self_distillation": 1.0}),
+        plan=NAMED,
     )
     assert statement(claim(results, 4), "effect").note == "mean over S; D"
     assert statement(claim(results, 4, "text"), "effect").note == "mean over S"
@@ -222,8 +225,7 @@ def test_a_term_of_ones_own_is_judged_by_what_its_run_declares(
     folder = write_study(
         tmp_path / "study",
         replace(
-            PLAN,
-            seeds=(0, 1),
+            NAMED,
             arms=(
                 SyntheticArm(name="baseline", label="B", gap=0.9),
                 SyntheticArm(name="own", label="Own", gap=0.1, **own),  # type: ignore[arg-type]
@@ -246,6 +248,7 @@ def test_what_a_baseline_says_of_a_term_holds_for_an_arm_without_it(tmp_path: Pa
         tmp_path / "study",
         SyntheticArm(name="baseline", label="With", weights={"pull": 1.0}, acts_on={"pull": "image"}),
         SyntheticArm(name="without", label="Without", gap=0.1),
+        plan=NAMED,
     )
     assert statement(claim(results, 5), "effect").note == "no arm keeps at most half of the baseline's gap"
 
@@ -257,6 +260,7 @@ def test_arms_of_an_earlier_version_are_named_and_not_counted(tmp_path: Path) ->
         SyntheticArm(name="old", label="Old", gap=0.1, weights={"mmd": 1.0}, acts_on=None),
         SyntheticArm(name="hot", label="Hot", gap=0.1, temperature=1.0, acts_on=None),
         SyntheticArm(name="views", label="V", weights={"clip": 0.5, "clip_second_view": 0.5}, acts_on=None),
+        plan=NAMED,
     )
     untold = (
         "not counted, as config.json does not say what a term acts on (an earlier version trained it): Old"
@@ -277,6 +281,7 @@ def test_a_model_of_one_modality_alone_is_one_whose_terms_all_act_there(tmp_path
         SyntheticArm(name="beside", label="Beside", weights={"pull": 1.0}, acts_on={"pull": "image"}),
         SyntheticArm(name="sides", label="Sides", weights={**base, "pull": 1.0}, acts_on={"pull": "both"}),
         SyntheticArm(name="texts", label="Texts", weights={**base, "say": 1.0}, acts_on={"say": "text"}),
+        plan=NAMED,
     )
     asked = {
         modality: statement(claim(results, 1, modality), "control", "alone") for modality in ("image", "text")

@@ -28,6 +28,7 @@ from crossgap.vocabulary import PUBLISHED
 from tests.synthetic_study import SyntheticArm, SyntheticStudy, write_run, write_study
 
 FEW = Bootstrap(resamples=100)
+SMALL = SyntheticStudy(pictures=False, steps=(25,), num_tokens=(1,), n_queries=24)
 HOSTILE = '<script>alert("arm")</script> & "co"'
 REASON = "NonFiniteLoss: loss is nan at step 30 <img src=x onerror=alert(1)>"
 ARMS = (
@@ -175,7 +176,7 @@ def test_slopes_and_seeds_needed_are_exported_as_the_page_shows_them(tmp_path: P
         SyntheticArm(name="middle", label="Middle", gap=0.5),
         SyntheticArm(name="e", label="E", gap=1),
     )
-    study = read_runs([write_study(tmp_path / "study", SyntheticStudy(arms=arms, pictures=False))])
+    study = read_runs([write_study(tmp_path / "study", replace(SMALL, arms=arms))])
     results = compute(study, FEW)
     found = frames(study, results)
     for row, within in zip(found["slopes"].to_dict("records"), results.within, strict=True):
@@ -206,9 +207,9 @@ def test_a_margin_that_is_none_is_refused(
 
 
 def test_two_and_five_seeds_are_said_for_what_they_are(tmp_path: Path) -> None:
-    _, two = words(SyntheticStudy(pictures=False), tmp_path / "two")
+    _, two = words(SMALL, tmp_path / "two")
     assert "two seeds say next to nothing about other seeds" in two
-    _, five = words(SyntheticStudy(pictures=False, seeds=(0, 1, 2, 3, 4)), tmp_path / "five")
+    _, five = words(replace(SMALL, seeds=(0, 1, 2, 3, 4)), tmp_path / "five")
     assert "A sign-flip test of so few cannot go below p = 0.06" in five
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -18,6 +19,7 @@ from analysis.results import Results, compute
 from analysis.sheets.inferred import factorial, importances
 from analysis.study import Study, read_runs
 from analysis.typeset import p_value
+from crossgap.files import read_json, write_json
 from crossgap.metrics.intervals import Bootstrap
 from tests.synthetic_study import SyntheticArm, SyntheticStudy, write_study
 
@@ -157,33 +159,43 @@ def test_temperatures_hold_inverted_map_beside_native(tmp_path: Path) -> None:
     assert not points["learnable"].any()
 
 
-@pytest.mark.parametrize(
-    ("mode", "given"), [("qmc", True), ("grid", False), ("tune", False), ("pareto", False)]
-)
-def test_importances_need_points_drawn_without_regard_to_values(
-    tmp_path: Path, mode: str, given: bool
-) -> None:
+@pytest.fixture(scope="module")
+def points(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Results]:
+    """Give twelve points that were spread evenly: the folder of their study and what is computed of it."""
+    folder = tmp_path_factory.mktemp("points") / "study"
     arms = [arm("baseline")]
     for number in range(1, 12):
         weight, temperature = number / 12, 0.01 + 0.01 * (number * 5 % 12)
         arms.append(
             arm(f"p{number}", gap=0.8 - 0.5 * weight, weights={"mmd": weight}, temperature=temperature)
         )
-    _, results = measured(tmp_path / "study", *arms, seeds=(0,), mode=mode)
-    table, note = results.importances
-    assert len(table) == (12 if given else 0)
-    if given:
-        gap = table[table["quantity"] == "modality gap"].set_index("axis")["share"]
-        assert gap["mmd weight"] > 0.8
-        assert (table["low"] <= table["high"]).all()
-        sheets = importances(results)
-        assert sheets[4].title == "Importance of settings for modality gap"
-        assert sheets[4].columns == ("setting", "share", "share by chance, up to")
-        assert [row[2].text for sheet in sheets for row in sheet.rows] == [
-            f"{one:.2f}" for one in table["chance"]
-        ]
-    else:
-        assert ("drawn towards good values" in note) == (mode != "grid")
+    return folder, measured(folder, *arms, seeds=(0,), mode="qmc")[1]
+
+
+def test_importances_are_those_of_points_spread_evenly(points: tuple[Path, Results]) -> None:
+    _, results = points
+    table = results.importances.table
+    assert len(table) == 12
+    gap = table[table["quantity"] == "modality gap"].set_index("axis")["share"]
+    assert gap["mmd weight"] > 0.8
+    assert (table["low"] <= table["high"]).all()
+    sheets = importances(results)
+    assert sheets[4].title == "Importance of settings for modality gap"
+    assert sheets[4].columns == ("setting", "share", "share by chance, up to")
+    assert [row[2].text for sheet in sheets for row in sheet.rows] == [
+        f"{one:.2f}" for one in table["chance"]
+    ]
+
+
+@pytest.mark.parametrize("mode", ["grid", "tune", "pareto"])
+def test_importances_need_points_drawn_without_regard_to_values(
+    points: tuple[Path, Results], tmp_path: Path, mode: str
+) -> None:
+    folder = shutil.copytree(points[0], tmp_path / "study")
+    write_json(folder / "study.json", {**read_json(folder / "study.json"), "mode": mode})
+    table, note = responses.importances(read_runs([folder]), points[1].quantities)
+    assert table.empty
+    assert ("drawn towards good values" in note) == (mode != "grid")
 
 
 def test_a_null_level_of_a_grid_has_its_importance(tmp_path: Path) -> None:

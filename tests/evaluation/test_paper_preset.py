@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +33,8 @@ from crossgap.evaluation.call import load_source
 from crossgap.inversion.presets import preset
 from crossgap.reading.published import compare_published
 from crossgap.records import Row, read_rows
+from tests import commands
+from tests.commands import Process
 from tests.miniatures import write_all
 
 SETS = (*PAPER_IMAGE_SETS, *PAPER_TEXT_SETS, *PAPER_LONG_TEXT_SETS)
@@ -143,7 +143,7 @@ def test_what_is_done_is_not_done_again_and_what_is_missing_is_said(
 
 def test_a_killed_run_resumes_with_the_datasets_it_had(model: Path, root: Path, tmp_path: Path) -> None:
     names = ("dtd", "eurosat", "cub")
-    code = (
+    (tmp_path / "evaluates.py").write_text(
         "import json, sys; from pathlib import Path; from dataclasses import replace\n"
         "from crossgap import evaluate; from crossgap.datasets import SPECS\n"
         "counts, model, root, out = json.loads(sys.argv[1]), *sys.argv[2:]\n"
@@ -154,8 +154,8 @@ def test_a_killed_run_resumes_with_the_datasets_it_had(model: Path, root: Path, 
     )
     counts = json.dumps({name: (SPECS[name].counts, SPECS[name].classes) for name in names})
     out = tmp_path / "killed"
-    command = [sys.executable, "-c", code, counts, str(model), str(root), str(out)]
-    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
+    command = ("evaluates", counts, str(model), str(root))
+    process = Process(*command, str(out), cwd=tmp_path)
     deadline = time.monotonic() + 120
     while not (out / "datasets" / "dtd" / "result.json").exists():
         assert time.monotonic() < deadline
@@ -165,9 +165,11 @@ def test_a_killed_run_resumes_with_the_datasets_it_had(model: Path, root: Path, 
     process.wait()
     assert not (out / "rows.jsonl").exists()
     first = (out / "datasets" / "dtd" / "rows.jsonl").stat().st_mtime_ns
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    done = commands.run(*command, str(out), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     assert (out / "datasets" / "dtd" / "rows.jsonl").stat().st_mtime_ns == first
-    subprocess.run([*command[:-1], str(tmp_path / "whole")], check=True, stdout=subprocess.DEVNULL)
+    done = commands.run(*command, str(tmp_path / "whole"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     killed, whole = (
         read_rows([folder / "rows.jsonl"]).drop(columns="seconds") for folder in (out, tmp_path / "whole")
     )

@@ -13,6 +13,7 @@ import pytest
 
 from ablations.study.named import STUDIES
 from crossgap.command import run_command
+from tests.commands import run
 
 _ENCODER = {
     "encoder", "pretrained", "dataset", "data_root", "split", "limit", "max_bad", "max_pixels", "whole_texts",
@@ -54,12 +55,6 @@ OPTIONS = {
 @pytest.mark.parametrize("module", OPTIONS)
 def test_the_options_of_a_command_are_these(module: str) -> None:
     assert set(inspect.signature(import_module(module).main).parameters) == OPTIONS[module]
-
-
-def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", module, *arguments], capture_output=True, text=True, timeout=60
-    )
 
 
 @pytest.mark.parametrize(

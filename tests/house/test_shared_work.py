@@ -21,8 +21,8 @@ from crossgap import encode, evaluate, invert
 from crossgap.command import run_command
 from crossgap.files import read_json
 from crossgap.records import read_rows, read_table
+from tests.commands import ROOT, run_processes
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
 SECONDS = 30  # that may pass between the death of a process and the end of all; a busy machine is slow
 SAME = ("--threads", "1", "--device", "cpu")
@@ -120,8 +120,6 @@ def of_rank(rank: int, launcher: int) -> int:
 
 
 MEET = """
-import sys
-
 import torch
 from crossgap.errors import InputError
 from crossgap.processes import joined
@@ -148,20 +146,16 @@ with joined("cpu") as processes:
     try:
         processes.check_same(str(processes.rank), "they differ")
     except InputError as error:
-        sys.stdout.write(f"{error}\\n")  # in one piece: print writes the end of the line by itself
+        print(error)
 """
 
 
 def test_processes_meet_in_what_they_hold_and_in_how_they_are_refused(tmp_path: Path) -> None:
     """One that is refused where the error is caught, as a route that cannot be measured, refuses all."""
-    script = tmp_path / "meet.py"
-    script.write_text(MEET, encoding="utf-8")
-    done = subprocess.run(
-        [*TWO[:-1], str(script)], cwd=ROOT, capture_output=True, text=True, timeout=300,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split("\n")[:2] == ["they differ", "they differ"]
+    (tmp_path / "meet.py").write_text(MEET, encoding="utf-8")
+    for done in run_processes(2, "meet", cwd=tmp_path):
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == "they differ\n"
 
 
 def test_two_processes_encode_as_one_and_the_first_alone_speaks(

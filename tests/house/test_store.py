@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +21,7 @@ from crossgap.errors import InputError
 from crossgap.files import read_json
 from crossgap.progress import Tick
 from crossgap.store import Chunk, Store, join, open_store
+from tests.commands import Process, run
 
 SETTINGS = {"learning_rate": 0.02, "threads": 1}
 INVERT: dict[str, Any] = {
@@ -63,18 +62,9 @@ def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
         assert torch.equal(found[name], rows), name
 
 
-def run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, timeout=240)
-
-
 def kill_when(command: list[str], out: Path, *, chunks_done: int) -> dict[Path, int]:
     """Start a command, kill -9 its process group after so many chunks; return when each chunk was written."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", *command],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    process = Process(*command)
     deadline = time.monotonic() + 120
     while len(chunks(out)) < chunks_done:
         assert time.monotonic() < deadline
@@ -92,13 +82,13 @@ def test_kill_9_loses_one_chunk_at_most(model: Path, tmp_path: Path) -> None:
         **INVERT,
         "encoder": str(model),
         "limit": 40,
-        "steps": 150,
+        "steps": 60,
         "snapshots": (0, 20),
         "batch_size": 2,
     }
     command = [
         "crossgap.invert", "--encoder", str(model), "--dataset", "emoji", "--limit", "40", "--into", "text",
-        "--steps", "150", "--snapshots", "0", "20", "--batch-size", "2", "--threads", "1", "--device", "cpu",
+        "--steps", "60", "--snapshots", "0", "20", "--batch-size", "2", "--threads", "1", "--device", "cpu",
         "--out", str(killed),
     ]  # fmt: skip
     first = kill_when(command, killed, chunks_done=2)
@@ -112,7 +102,7 @@ def test_kill_9_loses_one_chunk_at_most(model: Path, tmp_path: Path) -> None:
         invert.main(**settings, seed=1, learning_rate=0.1, out=killed)
     assert stamps(chunks(killed)) == second
 
-    result = run(command)
+    result = run(*command)
     assert result.returncode == 0, result.stderr
     assert f"{2 * len(second)} of 40 items are there" in result.stderr
     assert "40 of 40 items, " in result.stderr
@@ -138,7 +128,7 @@ def test_encode_killed_and_resumed_ends_with_the_same_bits(model: Path, tmp_path
     ]  # fmt: skip
     done = kill_when(command, killed, chunks_done=2)
     assert len(done) < 10
-    result = run(command)
+    result = run(*command)
     assert result.returncode == 0, result.stderr
     assert "items are there (image)" in result.stderr
     assert encode.main(encoder=str(model), dataset="emoji", threads=1, device="cpu", out=whole) == 0

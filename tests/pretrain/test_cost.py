@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from pretrain.cost import PEAKS, SHARE_OF_PEAK, in_words, step_cost
 from pretrain.recipes import KNOWN_RECIPES, LARGE, RECIPES
 from pretrain.settings import ModelConfig, ObjectiveConfig
 from pretrain.start import start_model
+from tests import commands
 from tests.training_shards import small_config, write_shard
 
 BOTH = ObjectiveConfig(weights={"clip": 1.0, "image_ntxent": 1.0, "mmd": 1.0})
@@ -175,8 +174,6 @@ def test_a_config_of_another_version_is_named(tmp_path: Path) -> None:
 
 
 def test_help_knows_the_dry_run() -> None:
-    said = subprocess.run(
-        [sys.executable, "-m", "pretrain.train", "--help"], capture_output=True, text=True, check=True
-    ).stdout
+    said = commands.run("pretrain.train", "--help").stdout
     assert "--dry-run" in said
     assert "--model" in said

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
-import subprocess
-import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +15,9 @@ from crossgap.files import read_json
 from pretrain.config import smoke
 from pretrain.recipes import RECIPES
 from pretrain.run import train
+from tests.commands import Process, run_processes, start_processes
 from tests.pretrain.test_loading import damage_image
-from tests.pretrain.test_processes import ONE, ROOT, TWO, start, wait_for
+from tests.pretrain.test_processes import TRAIN, wait_for
 from tests.training_shards import write_shard
 
 SECONDS = 10  # within which a run ends once it met what ends it
@@ -42,21 +41,17 @@ def is_alive(process: int) -> bool:
     return state != "Z"
 
 
-def seconds_after(process: subprocess.Popen[str], said: str) -> tuple[float, str]:
-    """Wait for the end of a process; return how long after it first said something, and all that it said."""
-    assert process.stderr is not None
-    watchdog = threading.Timer(120, process.kill)
-    watchdog.start()
-    heard, lines = None, []
-    for line in process.stderr:
-        lines.append(line)
-        if heard is None and said in line:
+def seconds_after(processes: Sequence[Process], said: str) -> tuple[float, str]:
+    """Wait for the end of all; return how long after one first said something, and all that they said."""
+    deadline, heard = time.monotonic() + 120, None
+    while any(process.poll() is None for process in processes):
+        assert time.monotonic() < deadline
+        if heard is None and any(said in process.errors() for process in processes):
             heard = time.monotonic()
-    process.wait()
-    process.stderr.close()
-    watchdog.cancel()
-    assert heard is not None, lines
-    return time.monotonic() - heard, "".join(lines)
+        time.sleep(0.02)
+    lines = "".join(process.errors() for process in processes)
+    assert said in lines, lines
+    return time.monotonic() - (heard or time.monotonic()), lines
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +67,9 @@ def spoilt(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.parametrize("loading", ["memory", "indexed", "resampled"])
 def test_where_one_process_is_refused_none_waits(tmp_path: Path, spoilt: str, loading: str) -> None:
     arguments = options(spoilt, tmp_path / "run", "--loading", loading, "--steps", "500")
-    process = start(TWO, arguments)
-    seconds, said = seconds_after(process, "bad.tar")
-    assert process.returncode != 0
+    processes = start_processes(2, TRAIN, *arguments)  # no launcher ends one for the other
+    seconds, said = seconds_after(processes, "bad.tar")
+    assert [process.returncode for process in processes] == [2, 2], said
     assert seconds < SECONDS
     assert "--max-bad N would leave up to N" in said
     assert "pretrain/train.py" not in said  # no traceback of either
@@ -85,9 +80,9 @@ def test_where_one_process_is_refused_none_waits(tmp_path: Path, spoilt: str, lo
 
 def test_what_is_tolerated_is_counted_by_each_process(tmp_path: Path, spoilt: str) -> None:
     arguments = options(spoilt, tmp_path / "run", "--loading", "resampled", "--workers", "1")
-    process = start(TWO, [*arguments, "--steps", "30", "--max-bad", "1"])
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 0, said
+    done = run_processes(2, TRAIN, *arguments, "--steps", "30", "--max-bad", "1")
+    said = "".join(each.stderr for each in done)
+    assert [each.returncode for each in done] == [0, 0], said
     # one sample, met by both in each pass: the limit is one of the data
     assert said.count("left out: ") == 2
     last = read_json(tmp_path / "run" / "checkpoints" / "latest")["folder"]
@@ -101,8 +96,7 @@ def test_processes_that_share_no_folder_are_refused(tmp_path: Path) -> None:
     given = replace(given, data=shard, limit=None, batch_size=8, device="cpu", threads=1, checkpoint_every=3)
     done = train(given, tmp_path / "0", progress=False)
     shutil.rmtree(done.checkpoint)
-    script = tmp_path / "apart.py"
-    script.write_text(
+    (tmp_path / "apart.py").write_text(
         "import sys\n"
         "from pathlib import Path\n"
         "from crossgap.command import run_command\n"
@@ -119,44 +113,40 @@ def test_processes_that_share_no_folder_are_refused(tmp_path: Path) -> None:
         "sys.exit(run_command(main))\n"
     )
     before = sorted((tmp_path / "0").rglob("*"))
-    ended = subprocess.run(
-        [*TWO[:-2], str(script)], cwd=ROOT, capture_output=True, text=True, timeout=120,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    assert ended.returncode != 0
-    assert "do not agree on the settings or on the step" in ended.stderr
-    assert "(3 here)" in ended.stderr
-    assert "(0 here)" in ended.stderr
+    ended = run_processes(2, "apart", cwd=tmp_path)
+    for each, step in zip(ended, (3, 0), strict=True):
+        assert each.returncode == 2, each.stderr
+        assert "do not agree on the settings or on the step" in each.stderr
+        assert f"({step} here)" in each.stderr
     assert sorted((tmp_path / "0").rglob("*")) == before
     assert not (tmp_path / "1").exists()
 
 
-@pytest.mark.parametrize("command", [ONE, TWO], ids=["one", "two"])
-def test_sigterm_leaves_no_reader_behind(tmp_path: Path, command: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("count", [1, 2])
+def test_sigterm_leaves_no_reader_behind(tmp_path: Path, count: int) -> None:
     for name in ("a", "b"):
         write_shard(tmp_path / f"{name}.tar", [[f"{name} {k}"] for k in range(16)])
     out = tmp_path / "run"
     given = ("--loading", "resampled", "--workers", "2", "--steps", "100000")
-    process = start(command, options(str(tmp_path / "{a,b}.tar"), out, *given))
-    wait_for(out / "checkpoints" / "latest", process)
-    trainers = [process.pid] if command is ONE else children(process.pid)
-    readers = [child for trainer in trainers for child in children(trainer)]
-    assert len(readers) >= 2 * len(trainers)
+    processes = start_processes(count, TRAIN, *options(str(tmp_path / "{a,b}.tar"), out, *given))
+    wait_for(out / "checkpoints" / "latest", processes[0])
+    readers = [child for process in processes for child in children(process.pid)]
+    assert len(readers) == 2 * count
     asked = time.monotonic()
-    process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
+    processes[-1].send_signal(signal.SIGTERM)  # the others learn of it
+    assert [process.wait(timeout=60) for process in processes] == [128 + signal.SIGTERM] * count
     assert time.monotonic() - asked < SECONDS
+    said = "".join(process.errors() for process in processes)
     assert f"stopped after step {read_json(out / 'checkpoints' / 'latest')['step']}" in said
-    assert "pretrain/train.py" not in said.split("stopped after step")[0]
-    assert command is TWO or process.returncode == 128 + signal.SIGTERM
-    assert not [reader for reader in (*trainers, *readers) if is_alive(reader)]
+    assert "pretrain/train.py" not in said
+    assert not [reader for reader in readers if is_alive(reader)]
 
 
 def test_readers_end_when_their_run_is_killed(tmp_path: Path) -> None:
     write_shard(tmp_path / "a.tar")
     out = tmp_path / "run"
     given = ("--loading", "resampled", "--workers", "2", "--steps", "100000")
-    process = start(ONE, options(str(tmp_path / "a.tar"), out, *given))
+    process = Process(TRAIN, *options(str(tmp_path / "a.tar"), out, *given))
     wait_for(out / "checkpoints" / "latest", process)
     readers = children(process.pid)
     assert len(readers) == 2
@@ -166,4 +156,3 @@ def test_readers_end_when_their_run_is_killed(tmp_path: Path) -> None:
     while any(map(is_alive, readers)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not [reader for reader in readers if is_alive(reader)]
-    process.communicate(timeout=10)

@@ -19,11 +19,13 @@ from crossgap.errors import InputError
 from crossgap.files import read_json, read_lines
 from crossgap.processes import ALONE, Processes
 from pretrain.processes import check_shares
+from tests import commands
+from tests.commands import ROOT, Process, run_processes
 from tests.training_shards import write_shard
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 TIMES = {"seconds", "pairs_per_second"}
-ONE = (sys.executable, "-m", "pretrain.train")
+TRAIN = "pretrain.train"
+ONE = (sys.executable, "-m", TRAIN)
 TWO = (
     sys.executable,
     "-m",
@@ -32,7 +34,7 @@ TWO = (
     "--nproc-per-node",
     "2",
     "-m",
-    "pretrain.train",
+    TRAIN,
 )
 OBJECTIVE = (
     "--weights",
@@ -58,14 +60,14 @@ def options(shard: str, out: Path, steps: int, *more: str) -> list[str]:
     return [*given, "--out", str(out), *OBJECTIVE, *more]
 
 
-def start(command: Sequence[str], arguments: Sequence[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen([*command, *arguments], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+def run(arguments: Sequence[str]) -> None:
+    done = commands.run(TRAIN, *arguments)
+    assert done.returncode == 0, done.stderr
 
 
-def run(command: Sequence[str], arguments: Sequence[str]) -> None:
-    process = start(command, arguments)
-    _, errors = process.communicate(timeout=180)
-    assert process.returncode == 0, errors
+def run_as_users_do(command: Sequence[str], arguments: Sequence[str]) -> None:
+    done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
 
 
 def lines(out: Path) -> list[dict[str, Any]]:
@@ -87,7 +89,7 @@ def assert_same_bits(one: Path, two: Path) -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+def wait_for(path: Path, process: Process | subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 60
     while not path.exists():
         assert time.monotonic() < deadline
@@ -99,7 +101,7 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
 def whole(shard: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of 50 steps in one process that nothing interrupted."""
     out = tmp_path_factory.mktemp("whole") / "run"
-    run(ONE, options(shard, out, 50))
+    run_as_users_do(ONE, options(shard, out, 50))
     return out
 
 
@@ -110,8 +112,8 @@ def test_two_processes_train_as_one(shard: str, tmp_path: Path) -> None:
         "learnable",
         "--term-gradients",
     ]
-    for command, name in ((ONE, "one"), (TWO, "two")):
-        run(command, [*arguments, "--out", str(tmp_path / name)])
+    run([*arguments, "--out", str(tmp_path / "one")])
+    run_as_users_do(TWO, [*arguments, "--out", str(tmp_path / "two")])
     one, two = (lines(tmp_path / name) for name in ("one", "two"))
     assert len(one) == len(two) == 25
     for first, second in zip(one, two, strict=True):
@@ -124,44 +126,49 @@ def test_two_processes_train_as_one(shard: str, tmp_path: Path) -> None:
 
 
 def test_another_number_of_processes_goes_on(shard: str, whole: Path, tmp_path: Path) -> None:
-    stop_in_the_middle(ONE, options(shard, tmp_path, 50), tmp_path)
+    stop_in_the_middle(options(shard, tmp_path, 50), tmp_path)
     done = read_json(tmp_path / "checkpoints" / "latest")["step"]
     assert done < 40
-    run(TWO, options(shard, tmp_path, 50))
+    for ended in run_processes(2, TRAIN, *options(shard, tmp_path, 50)):
+        assert ended.returncode == 0, ended.stderr
     for one, two in zip(lines(whole), lines(tmp_path), strict=True):
         assert two["step"] == one["step"]
         if one["step"] <= done + 4:  # later, Adam has grown the rounding of networks behind norms
             assert two["loss"] == pytest.approx(one["loss"], rel=1e-3)
 
 
-def stop_in_the_middle(command: Sequence[str], arguments: Sequence[str], out: Path) -> str:
+def stop_in_the_middle(arguments: Sequence[str], out: Path) -> str:
     """Ask a run to end once it has a checkpoint; return what it said."""
-    process = start(command, arguments)
+    process = Process(TRAIN, *arguments)
     wait_for(out / "checkpoints" / "latest", process)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode != 0
+    assert process.wait(timeout=60) == 128 + signal.SIGTERM
     assert not (out / "result.json").exists()
-    return errors
+    return process.errors()
 
 
 def test_sigterm_ends_a_run_with_a_checkpoint(shard: str, whole: Path, tmp_path: Path) -> None:
     arguments = options(shard, tmp_path, 50)
-    said = stop_in_the_middle(ONE, arguments, tmp_path)
+    said = stop_in_the_middle(arguments, tmp_path)
     done = read_json(tmp_path / "checkpoints" / "latest")["step"]
     assert f"stopped after step {done}; the same command goes on" in said
     assert "Traceback" not in said
     assert done < 50
-    run(ONE, arguments)
+    run(arguments)
     assert_same_bits(whole, tmp_path)
 
 
 def test_sigterm_ends_all_processes(shard: str, tmp_path: Path) -> None:
     arguments = options(shard, tmp_path / "run", 2000)
-    said = stop_in_the_middle(TWO, arguments, tmp_path / "run")
+    launcher = subprocess.Popen([*TWO, *arguments], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    wait_for(tmp_path / "run" / "checkpoints" / "latest", launcher)
+    launcher.send_signal(signal.SIGTERM)
+    _, said = launcher.communicate(timeout=60)
+    assert launcher.returncode != 0
     done = read_json(tmp_path / "run" / "checkpoints" / "latest")["step"]
     assert f"stopped after step {done}" in said
     assert done < 2000
+    assert not (tmp_path / "run" / "result.json").exists()
 
 
 def test_killed_again_and_again_it_ends_with_the_same_bits(shard: str, whole: Path, tmp_path: Path) -> None:
@@ -169,7 +176,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(shard: str, whole: Pa
     arguments = options(shard, tmp_path, 50)
     while not (tmp_path / "result.json").exists():
         assert kills < 20
-        process = start(ONE, arguments)
+        process = Process(TRAIN, *arguments)
         if kills < 3:  # at a random moment, a checkpoint being written or not
             folder = tmp_path / "checkpoints"
             before = read_json(folder / "latest")["step"] if kills else -1
@@ -179,7 +186,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(shard: str, whole: Pa
                 time.sleep(0.005)
             time.sleep(draw.uniform(0, 0.1))
             process.kill()
-        process.communicate(timeout=120)
+        process.wait(timeout=120)
         kills += 1
     assert kills >= 3
     assert_same_bits(whole, tmp_path)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,9 @@ from pretrain.data.scenes import EndlessBatches, EndlessScenes, fixed_scenes
 from pretrain.recipes import RECIPES, SCENES, SCENES_MODEL, on_scenes
 from pretrain.run import train
 from pretrain.settings import AugmentConfig
-from tests.pretrain.test_processes import ONE, ROOT, TWO, assert_same_bits, lines, run, start, wait_for
+from tests import commands
+from tests.commands import ROOT, Process, run_processes
+from tests.pretrain.test_processes import ONE, TRAIN, assert_same_bits, lines, run, run_as_users_do, wait_for
 
 WORLD = SceneOptions(mention=0.5, caption_noise=0.2, num_captions=3)
 PARTS = (
@@ -37,18 +40,23 @@ PARTS = (
 BATCH = 12
 
 
+@cache  # what captions mean takes seconds
+def scenes_of(options: SceneOptions) -> EndlessScenes:
+    return EndlessScenes(options=options, context_length=32)
+
+
 def endless(
     options: SceneOptions = WORLD,
     *,
+    scenes: EndlessScenes | None = None,
     seed: int = 0,
     batch_size: int = BATCH,
     workers: int = 1,
     ahead: bool = False,
 ) -> EndlessBatches:
-    scenes = EndlessScenes(options=options, context_length=32)
     return EndlessBatches(
-        batch_size=batch_size, image_size=16, augment=AugmentConfig(), seed=seed, scenes=scenes,
-        device=torch.device("cpu"), workers=workers, ahead=ahead,
+        batch_size=batch_size, image_size=16, augment=AugmentConfig(), seed=seed,
+        scenes=scenes or scenes_of(options), device=torch.device("cpu"), workers=workers, ahead=ahead,
     )  # fmt: skip
 
 
@@ -134,10 +142,11 @@ def test_rows_of_a_share_are_those_of_the_whole_batch() -> None:
 
 
 def test_threads_that_paint_ahead_change_nothing() -> None:
-    plain = [hash_of(endless().batch(step, PARTS)) for step in range(4)]
+    own = EndlessScenes(options=WORLD, context_length=32)
+    plain = [hash_of(endless(batch_size=4, scenes=own).batch(step, PARTS)) for step in range(4)]
     assert len(set(plain)) == 4
     for workers in (1, 4, 20):
-        batches = endless(ahead=True, workers=workers)
+        batches = endless(batch_size=4, ahead=True, workers=workers)
         assert [hash_of(batches.batch(step, PARTS)) for step in range(4)] == plain
         assert hash_of(batches.batch(1, PARTS)) == plain[1]  # not the one that was painted ahead
         batches.close()
@@ -163,15 +172,12 @@ def test_samples_are_the_same_on_another_thread_count() -> None:
         "b = t.endless(); parts = [p for p in t.PARTS if p != 'semantic_BS']; "
         "print(torch.get_num_threads(), t.hash_of(b.batch(2, parts)))"
     )
-    said = [
-        subprocess.run(
-            [sys.executable, "-c", code, count], cwd=ROOT, capture_output=True, text=True, check=True
-        )
-        for count in ("1", "2")
-    ]
-    (one, first), (two, second) = (each.stdout.split() for each in said)
-    assert (one, two) == ("1", "2")
-    assert first == second
+    said = subprocess.run(
+        [sys.executable, "-c", code, "2"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    torch.set_num_threads(1)
+    here = hash_of(endless().batch(2, [part for part in PARTS if part != "semantic_BS"]))
+    assert said.stdout.split() == ["2", here]
 
 
 def test_a_fixed_number_is_painted_once() -> None:
@@ -289,7 +295,7 @@ def options(out: Path, *more: str, data: str = "scenes:mention=0.3") -> list[str
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("scenes") / "whole"
-    run(ONE, options(out, "--steps", "40"))
+    run_as_users_do(ONE, options(out, "--steps", "40"))
     return out
 
 
@@ -302,23 +308,23 @@ def test_a_run_says_what_it_trained_on(whole: Path) -> None:
 
 def test_a_killed_run_goes_on_to_the_same_bits(whole: Path, tmp_path: Path) -> None:
     arguments = options(tmp_path, "--steps", "40")
-    process = start(ONE, arguments)
+    process = Process(TRAIN, *arguments)
     wait_for(tmp_path / "checkpoints" / "latest", process)
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGKILL
+    process.kill()
+    assert process.wait(timeout=60) == -signal.SIGKILL
     assert read_json(tmp_path / "checkpoints" / "latest")["step"] < 40
-    run(ONE, arguments)
+    run(arguments)
     assert_same_bits(whole, tmp_path)
 
 
 def test_workers_change_no_bit(whole: Path, tmp_path: Path) -> None:
-    run(ONE, options(tmp_path, "--steps", "40", "--workers", "4"))
+    run(options(tmp_path, "--steps", "40", "--workers", "4"))
     assert_same_bits(whole, tmp_path)
 
 
 def test_two_processes_see_the_batches_of_one(whole: Path, tmp_path: Path) -> None:
-    run(TWO, options(tmp_path, "--steps", "40"))
+    for done in run_processes(2, TRAIN, *options(tmp_path, "--steps", "40")):
+        assert done.returncode == 0, done.stderr
     one, two = lines(whole), lines(tmp_path)
     assert len(one) == len(two)
     assert two[0]["loss"] == pytest.approx(one[0]["loss"], rel=1e-5)
@@ -332,9 +338,7 @@ def test_a_world_of_another_version_is_refused_by_name(whole: Path) -> None:
     recorded["config"]["data"] = "scenes:version=0,mention=0.3"
     path.write_text(json.dumps(recorded))
     try:
-        done = subprocess.run(
-            [*ONE, *options(whole, "--steps", "40")], cwd=ROOT, capture_output=True, text=True, check=False
-        )
+        done = commands.run(TRAIN, *options(whole, "--steps", "40"))
     finally:
         path.write_text(before)
     assert done.returncode == 2

@@ -4,8 +4,6 @@ import json
 import math
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +30,7 @@ from pretrain.terms import TERMS, Term
 from pretrain.terms.modifiers import MODIFIERS
 from pretrain.train import main
 from pretrain.update import NonFiniteLoss
+from tests.commands import Process
 from tests.training_shards import write_shard
 
 TIMES = {"seconds", "pairs_per_second"}
@@ -122,18 +121,17 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
 
 def test_a_killed_run_resumes_by_the_same_command(shard: str, tmp_path: Path) -> None:
     out = tmp_path / "killed"
-    code = (
+    (tmp_path / "trains.py").write_text(
         "import sys, pathlib, tests.pretrain.test_train as t; from pretrain.run import train; "
         "config = t.config(sys.argv[1], steps=2000, checkpoint_every=5); "
         "train(config, pathlib.Path(sys.argv[2]), progress=False)"
     )
-    command = [sys.executable, "-c", code, shard, str(out)]
-    process = subprocess.Popen(command, cwd=Path(__file__).parent.parent.parent)
+    process = Process("trains", shard, str(out), cwd=tmp_path)
     latest = out / "checkpoints" / "latest"
     deadline = time.monotonic() + 60
     while not latest.exists() and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     assert process.wait() == -signal.SIGKILL
     done = read_json(latest)["step"]
     assert done < 2000

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -34,6 +32,7 @@ from pretrain.run import train
 from pretrain.settings import ModelConfig, ObjectiveConfig, TemperatureConfig
 from pretrain.terms.infonce import info_nce
 from pretrain.train import main
+from tests import commands
 from tests.training_shards import small_config as config
 from tests.training_shards import write_shard
 
@@ -124,15 +123,10 @@ def test_two_processes_with_a_local_loss_log_and_train_what_one_does(tmp_path: P
         "--smoke", "--data", shard, "--device", "cpu", "--threads", "1", "--batch-size", "8", "--weights",
         "clip", "1", "centroid_penalty", "0.5", "--steps", "12",
     ]  # fmt: skip
-    two = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    for command, out, more in (
-        ([sys.executable], "one", []),
-        (two, "two", ["--local-loss", "--accumulate", "2"]),
-    ):
-        subprocess.run(
-            [*command, "-m", "pretrain.train", *given, *more, "--out", str(tmp_path / out)],
-            check=True, cwd=ROOT, capture_output=True,
-        )  # fmt: skip
+    alone = commands.run("pretrain.train", *given, "--out", str(tmp_path / "one"))
+    more = ("--local-loss", "--accumulate", "2", "--out", str(tmp_path / "two"))
+    for done in (alone, *commands.run_processes(2, "pretrain.train", *given, *more)):
+        assert done.returncode == 0, done.stderr
     one, other = (read_lines(tmp_path / out / "metrics.jsonl") for out in ("one", "two"))
     assert len(one) == len(other) == 6
     for ours, theirs in zip(one, other, strict=True):
@@ -333,7 +327,8 @@ def test_a_run_killed_while_it_writes_a_checkpoint_ends_with_the_same_bits(
     main(**options, out=whole)
     script = _KILLED.format(function=function, at=repr(at), number=number, options={**options, "out": None})
     script = script.replace("'out': None", f"'out': __import__('pathlib').Path({str(killed)!r})")
-    died = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    (tmp_path / "dies.py").write_text(script)
+    died = commands.run("dies", cwd=tmp_path)
     assert died.returncode == -9, died.stderr
     main(**options, out=killed)
     folders: Sequence[Path] = [

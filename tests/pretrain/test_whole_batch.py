@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from crossgap.processes import joined
 from pretrain.config import TrainConfig
 from pretrain.data.pairs import load_pairs
 from pretrain.loop import Run
@@ -23,13 +25,15 @@ from pretrain.settings import ObjectiveConfig, TemperatureConfig, views_of
 from pretrain.terms import TERMS
 from pretrain.terms.modifiers import MODIFIERS
 from pretrain.terms.views import VIEWS
+from tests.commands import run_processes
 from tests.pretrain.test_train import config
 from tests.training_shards import write_shard
 
 BATCH = 8
 STEP = 1  # so that queues, centres and teachers have lived
 CASES = [*TERMS, *MODIFIERS, "everything"]
-ROOT = Path(__file__).resolve().parent.parent.parent
+LOSS = "loss of the batch"  # beside the names of parameters
+Outcome = tuple[Tensor, dict[str, Tensor]]  # loss, gradients by parameter
 
 
 def objective(case: str) -> ObjectiveConfig:
@@ -63,7 +67,7 @@ def names_of(run: Run) -> tuple[str, ...]:
     return views_of(run.config.objective.weights_at(STEP, run.config.steps))
 
 
-def whole(shard: str, out: Path, case: str) -> tuple[Tensor, dict[str, Tensor]]:
+def in_one_piece(shard: str, out: Path, case: str) -> Outcome:
     """Compute the loss of a batch and its gradients in one piece."""
     run = build(shard, out, case)
     batch = run.batches.batch(STEP, dict.fromkeys(VIEWS[name].part for name in names_of(run)))
@@ -71,7 +75,7 @@ def whole(shard: str, out: Path, case: str) -> tuple[Tensor, dict[str, Tensor]]:
     return run.loss.total.detach(), gradients(run)
 
 
-def share(shard: str, out: Path, case: str) -> tuple[Tensor, dict[str, Tensor]]:
+def share(shard: str, out: Path, case: str) -> Outcome:
     """Compute the same from this process's share of the rows."""
     run = build(shard, out, case)
     rank, size = dist.get_rank(), BATCH // dist.get_world_size()
@@ -83,7 +87,7 @@ def share(shard: str, out: Path, case: str) -> tuple[Tensor, dict[str, Tensor]]:
     return run.loss.total.detach(), gradients(run)
 
 
-def compare(one: tuple[Tensor, dict[str, Tensor]], two: tuple[Tensor, dict[str, Tensor]]) -> float:
+def compare(one: Outcome, two: Outcome) -> float:
     """Give the largest difference, over the largest gradient; the same parameters must have one."""
     assert one[1].keys() == two[1].keys()
     largest = max(gradient.abs().max().item() for gradient in one[1].values())
@@ -97,36 +101,39 @@ def shard(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def two_processes(shard: str, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, float]]:
-    """For each case the difference of two processes to one, as each process sees it."""
+def whole(shard: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Outcome]:
+    """Give the loss and the gradients of a case in one piece, computed once."""
+    return cache(partial(in_one_piece, shard, tmp_path_factory.mktemp("whole")))
+
+
+@pytest.fixture(scope="module")
+def two_processes(shard: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the loss and the gradients of each case that each of two processes holds."""
     out = tmp_path_factory.mktemp("ranks")
-    commands = [
-        [sys.executable, "-m", "tests.pretrain.test_whole_batch", str(rank), shard, str(out)]
-        for rank in (0, 1)
-    ]
-    processes = [subprocess.Popen(command, cwd=ROOT) for command in commands]
-    assert [process.wait(timeout=240) for process in processes] == [0, 0]
-    return [json.loads((out / f"{rank}.json").read_text()) for rank in (0, 1)]
+    done = run_processes(2, "tests.pretrain.test_whole_batch", shard, str(out))
+    assert [each.returncode for each in done] == [0, 0], done
+    return out
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_have_the_loss_and_the_gradients_of_one(
-    two_processes: list[dict[str, float]], case: str
+    whole: Callable[[str], Outcome], two_processes: Path, case: str
 ) -> None:
-    for differences in two_processes:
-        assert differences[case] < 1e-11
+    for rank in (0, 1):
+        held = load_file(two_processes / f"{case}-{rank}.safetensors")
+        assert compare(whole(case), (held.pop(LOSS), held)) < 1e-11
 
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("parts", [2, 4])
 def test_a_batch_in_parts_has_the_loss_and_the_gradients_of_the_whole(
-    shard: str, tmp_path: Path, case: str, parts: int
+    shard: str, whole: Callable[[str], Outcome], tmp_path: Path, case: str, parts: int
 ) -> None:
     run = build(shard, tmp_path, case)
     run.config = replace(run.config, accumulate=parts)
     batch = run.batches.batch(STEP, dict.fromkeys(VIEWS[name].part for name in names_of(run)))
     run._backward(batch, names_of(run))
-    assert compare(whole(shard, tmp_path, case), (run.loss.total.detach(), gradients(run))) < 1e-11
+    assert compare(whole(case), (run.loss.total.detach(), gradients(run))) < 1e-11
 
 
 def test_a_run_in_parts_ends_near_the_run_in_one_piece(shard: str, tmp_path: Path) -> None:
@@ -139,14 +146,14 @@ def test_a_run_in_parts_ends_near_the_run_in_one_piece(shard: str, tmp_path: Pat
         assert two["loss"] == pytest.approx(one["loss"], rel=1e-3)  # float32, through Adam
 
 
-def main(rank: int, shard: str, out: Path) -> None:
-    """Take the part of one process, and write how far its results are from those of one."""
+def main(shard: str, out: Path) -> None:
+    """Take the part of one process, and write what it holds at the end of each case."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{out / 'meeting'}", rank=rank, world_size=2)
-    found = {case: compare(whole(shard, out, case), share(shard, out, case)) for case in CASES}
-    (out / f"{rank}.json").write_text(json.dumps(found))
-    dist.destroy_process_group()
+    with joined("cpu") as processes:
+        for case in CASES:
+            loss, of_parameters = share(shard, out, case)
+            save_file({LOSS: loss, **of_parameters}, out / f"{case}-{processes.rank}.safetensors")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))
+    main(sys.argv[1], Path(sys.argv[2]))
