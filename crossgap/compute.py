@@ -80,8 +80,8 @@ def default_workers(device: torch.device) -> int:
     while the other waits. Beside a GPU all cores but the one that feeds it. torchrun's processes on one
     machine share its cores.
     """
-    here = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    cores = len(here) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    cores = len(allowed) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     wanted = torch.get_num_threads() if device.type == "cpu" else cores - 1
     return max(1, min(wanted, cores, _MOST_WORKERS))
 

@@ -137,7 +137,7 @@ def published_average(model: str, what: str) -> tuple[float, float] | None:
 
     ``model``: as in :data:`PUBLISHED`, without what stands in brackets.
     """
-    for one in PUBLISHED:
-        if (one.source, one.what, one.model.partition(" (")[0]) == (SEED_PAPER, what, model):
-            return one.native, one.value
+    for average in PUBLISHED:
+        if (average.source, average.what, average.model.partition(" (")[0]) == (SEED_PAPER, what, model):
+            return average.native, average.value
     return None

@@ -65,14 +65,14 @@ class InversionPlan:
         Raises:
             InputError: a value that no inversion takes.
         """
-        found = []
+        configs = []
         for values in itertools.product(*(self._given(axis) or (None,) for axis in AXES), self.token_counts):
             named = zip((*AXES, "num_tokens"), values, strict=True)
             changes: dict[str, Any] = {name: value for name, value in named if value is not None}
             if changes.get("method", self.config.method) == "lbfgs":
                 changes["weight_decay"] = 0.0
-            found.append(replace(self.config, **changes))
-        return tuple(dict.fromkeys(found))
+            configs.append(replace(self.config, **changes))
+        return tuple(dict.fromkeys(configs))
 
     @property
     def batches(self) -> tuple[tuple[InversionConfig, ...], ...]:

@@ -128,14 +128,14 @@ def missing_part(route: str, kind: Kind, parts: Parts) -> str | None:
 
 def needed_parts(routes: Sequence[str], kinds: set[Kind]) -> set[str]:
     """List the parts of the training split that these routes are fitted on: names of :class:`Parts`."""
-    found: set[str] = set()
+    parts: set[str] = set()
     for name in routes:
         fitted = ROUTES[name].map
         for kind in kinds & set(ROUTES[name].kinds) if fitted is not None else ():
             assert fitted is not None
             for need in fitted.needs:
-                found |= {"pairs"} if need == "pairs" else _part_names(need, set(sides(kind)))
-    return found - {"projectors"}
+                parts |= {"pairs"} if need == "pairs" else _part_names(need, set(sides(kind)))
+    return parts - {"projectors"}
 
 
 def _part_names(need: Need, modalities: set[Modality]) -> set[str]:

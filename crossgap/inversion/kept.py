@@ -70,13 +70,13 @@ def path_of(batch: Batch, folder: Path, encoder: Encoder, items: Items, targets_
 def save_inversions(batch: Batch, path: Path, found: Sequence[Inverted]) -> None:
     """Write one result a setting, atomically."""
     tensors = {
-        f"{number}/{step}": one.snapshots[step].contiguous()
-        for number, one in enumerate(found)
+        f"{number}/{step}": inverted.snapshots[step].contiguous()
+        for number, inverted in enumerate(found)
         for step in batch.steps
     }
     about = {
-        "losses": json.dumps([[one.losses[step] for step in batch.steps] for one in found]),
-        "seconds": json.dumps([one.seconds for one in found]),
+        "losses": json.dumps([[inverted.losses[step] for step in batch.steps] for inverted in found]),
+        "seconds": json.dumps([inverted.seconds for inverted in found]),
         "sha256": _digest(list(tensors.values())),
     }
     with atomic_path(path) as temporary:

@@ -235,9 +235,9 @@ def _codes(column: pd.Series) -> IntArray:
 
 
 def _clusters(values: FloatArray, codes: IntArray) -> _Clusters:
-    known, places = np.unique(codes, return_inverse=True)
-    sums = np.bincount(places, weights=values, minlength=len(known))
-    return _Clusters(sums.astype(np.float64), np.bincount(places, minlength=len(known)).astype(np.float64))
+    distinct, places = np.unique(codes, return_inverse=True)
+    sums = np.bincount(places, weights=values, minlength=len(distinct))
+    return _Clusters(sums.astype(np.float64), np.bincount(places, minlength=len(distinct)).astype(np.float64))
 
 
 def _bounds(clusters: Sequence[_Clusters], bootstrap: Bootstrap) -> FloatArray:

@@ -76,9 +76,10 @@ def pair_metrics(
         if count < 2 and name == "RMG":
             continue
         if several and (name != "RMG" or smallest_part >= 2):
-            found = cluster_jackknife(function, image_ND, text_ND, clusters=clusters)
-            bounded = math.isfinite(found.low) and math.isfinite(found.high)  # not where a part has no centre
-            yield PairMetric(name, unit, *(found if bounded else found[:1]))
+            estimate = cluster_jackknife(function, image_ND, text_ND, clusters=clusters)
+            # not where a part has no centre
+            bounded = math.isfinite(estimate.low) and math.isfinite(estimate.high)
+            yield PairMetric(name, unit, *(estimate if bounded else estimate[:1]))
         else:
             yield PairMetric(name, unit, float(function(image_ND, text_ND)))
     if count < FEWEST:

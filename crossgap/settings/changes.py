@@ -82,14 +82,14 @@ def as_table(config: Any, base: Any) -> dict[str, Any]:
     """
     values: dict[str, Any] = {}
     for part in dataclasses.fields(config):
-        mine, theirs = getattr(config, part.name), getattr(base, part.name, None)
-        if dataclasses.is_dataclass(mine):
-            values[part.name] = as_table(mine, theirs)
-        elif isinstance(mine, Mapping):
-            gone = dict.fromkeys(name for name in theirs or {} if name not in mine)
-            values[part.name] = {name: _plain(entry) for name, entry in mine.items()} | gone
+        own, theirs = getattr(config, part.name), getattr(base, part.name, None)
+        if dataclasses.is_dataclass(own):
+            values[part.name] = as_table(own, theirs)
+        elif isinstance(own, Mapping):
+            gone = dict.fromkeys(name for name in theirs or {} if name not in own)
+            values[part.name] = {name: _plain(entry) for name, entry in own.items()} | gone
         else:
-            values[part.name] = _plain(mine)
+            values[part.name] = _plain(own)
     return values
 
 

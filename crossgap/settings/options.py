@@ -83,8 +83,8 @@ def with_settings(
     path = _named_file(arguments)
     document = {} if path is None else table(read_document(Path(path), "config file"), "")
     for name in document:
-        known = [*options, *(top for top in settings if top not in options)]
-        _known(name.split(".")[0], known, "key", f"{path}: ")
+        keys = [*options, *(top for top in settings if top not in options)]
+        _known(name.split(".")[0], keys, "key", f"{path}: ")
     defaults = {
         name: strict(value, hints[name], f"{path}: {name}")
         for name, value in document.items()
