@@ -43,8 +43,8 @@ def _world(data: Any, settings: Mapping[str, Value], where: str) -> str:
             f"{before}{next(iter(settings))}: data={data!r} has no options; train on scenes (data = "
             f'"scenes"), which has {", ".join(SceneOptions().as_written())}'
         )
-    given = {name.removeprefix(OF_DATA): value for name, value in settings.items()}
+    options = {name.removeprefix(OF_DATA): value for name, value in settings.items()}
     try:
-        return SceneOptions.parse(data).changed(given).name
+        return SceneOptions.parse(data).changed(options).name
     except InputError as error:
         raise InputError(f"{before}data: {error}") from error

@@ -193,8 +193,8 @@ def _existing(name: str, pretrained: str | None) -> Start:
         held = json.loads((newest_checkpoint(folder) / CONFIG_FILE).read_text("utf-8"))
         model_cfg = held["model_cfg"]
     else:
-        known = name if name.startswith(HUB) else name.replace("/", "-")
-        model_cfg = dict(open_clip.get_model_config(known) or {})
+        model_name = name if name.startswith(HUB) else name.replace("/", "-")
+        model_cfg = dict(open_clip.get_model_config(model_name) or {})
         if not model_cfg:
             raise InputError(
                 f"encoder {encoder.name!r} cannot be fine-tuned here: open_clip has no configuration of it, "

@@ -185,8 +185,8 @@ def _gibibytes(pid: int | None) -> float:
     total = 0
     try:
         process = psutil.Process(pid)
-        for one in (process, *process.children(recursive=True)):
-            info = one.memory_full_info()
+        for member in (process, *process.children(recursive=True)):
+            info = member.memory_full_info()
             total += getattr(info, "pss", info.uss)
     except psutil.Error:  # it has just ended
         return 0.0

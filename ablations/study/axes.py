@@ -134,12 +134,12 @@ def configure_point(
     of_evaluation, of_training = split_settings(settings)
     if not of_evaluation:
         return configure(train, of_training), evaluation
-    given = nested(of_evaluation)["evaluation"]
+    changes = nested(of_evaluation)["evaluation"]
     for into in get_args(Target):
-        plan = given.get(into)
+        plan = changes.get(into)
         if isinstance(plan, dict) and isinstance(plan.get("steps"), int):
             plan["snapshots"] = [0, plan["steps"]]
-    changed = changed_evaluation(evaluation, given, plans={}, preset=partial(preset, "any"))
+    changed = changed_evaluation(evaluation, changes, plans={}, preset=partial(preset, "any"))
     return configure(train, of_training), changed
 
 
@@ -208,17 +208,17 @@ def suggest_settings(trial: optuna.trial.BaseTrial, axes: Sequence[Axis]) -> Set
 
 def grid_settings(axes: Sequence[Axis]) -> list[Settings]:
     """List all combinations of the axes' grid values, each once: an axis that does not apply has none."""
-    found: list[Settings] = [{}]
+    points: list[Settings] = [{}]
     for axis in axes:
-        found = list(
+        points = list(
             itertools.chain.from_iterable(
                 [{**settings, axis.name: value} for value in axis.values]
                 if axis.applies(settings)
                 else [settings]
-                for settings in found
+                for settings in points
             )
         )
-    return found
+    return points
 
 
 def describe(settings: Mapping[str, Value]) -> str:
