@@ -63,11 +63,11 @@ def histogram_infos(
     histograms: pd.DataFrame, dataset: str, labels: dict[str, str], *, routes: Sequence[str] = ROUTES
 ) -> list[HistogramInfo]:
     """Make one info a task: one model an arm, its first seed; at most four arms where routes are compared."""
-    here = reported(histograms[(histograms["dataset"] == dataset) & histograms["route"].isin(routes)])
-    first = here.groupby("arm")["seed"].min()
-    here = here[here["seed"] == here["arm"].map(first)]
+    of_dataset = reported(histograms[(histograms["dataset"] == dataset) & histograms["route"].isin(routes)])
+    first = of_dataset.groupby("arm")["seed"].min()
+    of_dataset = of_dataset[of_dataset["seed"] == of_dataset["arm"].map(first)]
     infos = []
-    for (_, _, task), group in here.groupby(SIDE, sort=False):
+    for (_, _, task), group in of_dataset.groupby(SIDE, sort=False):
         present = [arm for arm in labels if arm in set(group["arm"])]
         measured = tuple(route for route in routes if route in set(group["route"]))
         arms = spread(present, MOST_COLUMNS if len(measured) > 1 else MOST_FACETS)
@@ -105,8 +105,8 @@ def draw_histograms(info: HistogramInfo) -> Figure:
             else [(info.routes[0] if info.routes else "native", arm) for arm in info.arms]
         )
         for axes, (route, arm) in zip(grid.flat, facets, strict=False):
-            mine = info.bins[(info.bins["arm"] == arm) & (info.bins["route"] == route)]
-            _draw_facet(axes, mine, palette)
+            bins = info.bins[(info.bins["arm"] == arm) & (info.bins["route"] == route)]
+            _draw_facet(axes, bins, palette)
         for axes, label in zip(grid.flat, info.labels, strict=False):
             axes.set_title(facet_title(label, columns))
         if several:

@@ -130,8 +130,8 @@ def new_figure(width: float, height: float) -> Figure:
 
 def plain(text: str) -> str:
     """Replace characters that the figures' font lacks (emoji, say) by a box."""
-    known = _characters()
-    return "".join(character if character in known or character == "\n" else "▯" for character in text)
+    drawable = _characters()
+    return "".join(character if character in drawable or character == "\n" else "▯" for character in text)
 
 
 @cache
