@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from crossgap.datasets.scenes.options import SceneOptions, is_scenes
-from crossgap.errors import InputError
+from crossgap.errors import InputError, naming
 from crossgap.settings.changes import changed
 from pretrain.config import TrainConfig
 
@@ -44,7 +44,5 @@ def _world(data: Any, settings: Mapping[str, Value], where: str) -> str:
             f'"scenes"), which has {", ".join(SceneOptions().as_written())}'
         )
     options = {name.removeprefix(OF_DATA): value for name, value in settings.items()}
-    try:
+    with naming(f"{before}data"):
         return SceneOptions.parse(data).changed(options).name
-    except InputError as error:
-        raise InputError(f"{before}data: {error}") from error

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, cast, get_args
 
-from crossgap.errors import InputError, check_known
+from crossgap.errors import InputError, check_known, naming
 from crossgap.evaluation.changed_plans import changed_evaluation
 from crossgap.evaluation.plan import EvaluationConfig
 from crossgap.inversion.config import Target
@@ -175,10 +175,8 @@ def check_axes(axes: Sequence[Axis], base: TrainConfig, evaluation: EvaluationCo
         bounds = () if axis.choices else (axis.low, axis.high)
         for value in dict.fromkeys((*axis.values, *bounds)):
             assert value is not None
-            try:
+            with naming(f"axis {axis.name!r}, value {value!r}"):
                 configure_point(base, evaluation or EvaluationConfig(), _completed(before, axis, value))
-            except InputError as error:
-                raise InputError(f"axis {axis.name!r}, value {value!r}: {error}") from error
 
 
 def _completed(axes: Mapping[str, Axis], axis: Axis, value: Value) -> Settings:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar, Union, get_args, get_origin
 
-from crossgap.errors import InputError, check_known
+from crossgap.errors import InputError, check_known, naming
 from crossgap.settings.strict import hints_of, strict
 
 Config = TypeVar("Config")
@@ -105,8 +105,8 @@ def _changed(value: Any, tree: Mapping[str, Any], path: str) -> Any:
     changes: dict[str, Any] = {}
     for name, entry in tree.items():
         full = f"{path}.{name}" if path else name
-        if name not in hints:
-            raise _unknown(name, hints, full)
+        with naming(full if path else ""):
+            check_known(name, hints, "setting")
         old = getattr(value, name)
         if entry is None and _may_be_none(hints[name]):
             changes[name] = None
@@ -120,22 +120,12 @@ def _changed(value: Any, tree: Mapping[str, Any], path: str) -> Any:
             raise InputError(f"{full}: {entry!r}: name one of its parts, not the whole")
         else:
             changes[name] = strict(entry, hints[name], full)
-    try:
+    with naming(path):
         return dataclasses.replace(value, **changes)
-    except InputError as error:
-        raise InputError(f"{path}: {error}" if path else str(error)) from error
 
 
 def _may_be_none(hint: Any) -> bool:
     return get_origin(hint) in (Union, types.UnionType) and type(None) in get_args(hint)
-
-
-def _unknown(name: str, known: Iterable[str], path: str) -> InputError:
-    try:
-        check_known(name, known, "setting")
-    except InputError as error:
-        return InputError(f"{path}: {error}" if path != name else str(error))
-    raise AssertionError(f"{name} is known")
 
 
 def _merged(old: Mapping[str, Any], tree: Mapping[str, Any], hint: Any, path: str) -> dict[str, Any]:

@@ -83,10 +83,8 @@ def _dataclass(value: Any, made: type, path: str) -> Any:
         has_default = part.default is not missing or part.default_factory is not missing
         if not has_default and part.name not in values:
             raise InputError(f"{path or 'document'}: key {part.name!r} is missing")
-    try:
+    with naming(path or "document"):
         return made(**values)
-    except InputError as error:
-        raise InputError(f"{path or 'document'}: {error}") from error
 
 
 def hints_of(made: type) -> dict[str, Any]:
