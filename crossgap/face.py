@@ -25,7 +25,7 @@ from crossgap.datasets.tasks import Dataset
 from crossgap.encoders.open_clip import OpenClipEncoder
 from crossgap.encoders.trained_runs import trained_run
 from crossgap.errors import InputError, check_known
-from crossgap.evaluation.comparison import HEADLINES
+from crossgap.evaluation.comparison import headline_rows
 from crossgap.evaluation.plan import EvaluationConfig, InversionPlan
 from crossgap.evaluation.result import Evaluation
 from crossgap.evaluation.routes import ROUTES
@@ -259,11 +259,7 @@ def compare(first: Evaluation, second: Evaluation | None = None) -> pd.DataFrame
 def _headline_queries(evaluation: Evaluation) -> pd.DataFrame:
     """Give the quoted per-query values of each task's headline metric."""
     rows = quoted(evaluation.frame)
-    queries = quoted_queries(numeric(evaluation.tables["per_query"]), rows)
-    queries = queries[queries["metric"].isin(HEADLINES)]
-    order = {metric: place for place, metric in enumerate(HEADLINES)}
-    rank = queries["metric"].map(order)
-    return queries[rank == rank.groupby([queries[key] for key in SIDE]).transform("min")]
+    return headline_rows(quoted_queries(numeric(evaluation.tables["per_query"]), rows))
 
 
 def _data(

@@ -116,10 +116,7 @@ def compare_routes(
             route that are not those of native features.
     """
     bootstrap = bootstrap or Bootstrap()
-    kept = quoted(row_frame(rows))
-    kept = kept[kept["metric"].isin(HEADLINES)]
-    place = kept["metric"].map(HEADLINES.index)
-    kept = kept[place == place.groupby([kept[name] for name in SIDE]).transform("min")]
+    kept = headline_rows(quoted(row_frame(rows)))
     queries = quoted_queries(numeric(per_query), kept)
     values = {
         metric: measurements(kept, queries, metric, bootstrap=bootstrap) for metric in set(kept["metric"])
@@ -135,6 +132,13 @@ def compare_routes(
         at_task, maps = (_at(tables[shown[0].metric], key) for tables in (values, beside))
         comparisons.append(_compare(shown, at_task, maps))
     return comparisons
+
+
+def headline_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """Keep, of each task, the rows of its headline metric."""
+    frame = frame[frame["metric"].isin(HEADLINES)]
+    place = frame["metric"].map({metric: place for place, metric in enumerate(HEADLINES)})
+    return frame[place == place.groupby([frame[name] for name in SIDE]).transform("min")]
 
 
 def _at(frame: pd.DataFrame, key: Any) -> dict[str, dict[str, Any]]:
