@@ -12,6 +12,7 @@ Modality = Literal["image", "text"]
 Probe = Literal["class-mean", "linear-probe"]
 Kind = Literal["image-image", "text-text", "image-text", "text-image", "zero-shot"] | Probe
 PROBES: tuple[Probe, ...] = get_args(Probe)
+WITHIN: dict[Modality, Kind] = {"image": "image-image", "text": "text-text"}
 Family = Literal["reference", "inversion", "placebo", "map"]
 
 # the route that inverts the query of a task within this modality

@@ -32,9 +32,9 @@ from crossgap.evaluation.fitting import (
     shared_space,
 )
 from crossgap.posthoc import LinearMap
-from crossgap.vocabulary import PROBES, Kind, Modality
+from crossgap.vocabulary import PROBES, WITHIN, Kind, Modality
 
-INTRA: tuple[Kind, ...] = ("image-image", "text-text")
+INTRA = tuple(WITHIN.values())
 ACROSS: tuple[Kind, ...] = ("image-text", "text-image")
 EVERY: tuple[Kind, ...] = (*INTRA, *ACROSS, "zero-shot", *PROBES)
 # A linear probe finds by itself what an invertible map does: only maps that take directions away have one.
