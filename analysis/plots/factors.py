@@ -16,13 +16,13 @@ from analysis.plots.style import (
     INK,
     MARKERS,
     MOST_FACETS,
+    arms_shown,
     colours,
     facet_shape,
     facet_title,
     facet_width,
     hide_spare,
     new_figure,
-    spread,
     theme,
 )
 
@@ -51,15 +51,14 @@ def factor_info(slopes: pd.DataFrame, labels: Mapping[str, str], *, most: int = 
         labels: label by arm, in the order of the study.
         most: arms that are shown; of more, some spread evenly over them.
     """
-    measured = [arm for arm in labels if arm in set(slopes["arm"])]
-    shown = spread(measured, most)
-    of_shown = slopes[slopes["arm"].isin(shown)]
+    arms, left_out = arms_shown(labels, slopes["arm"], most)
+    of_shown = slopes[slopes["arm"].isin(arms)]
     strength = of_shown.groupby("factor")["value"].apply(lambda values: values.abs().mean())
     return FactorInfo(
-        arms=tuple(shown),
+        arms=arms,
         factors=tuple(strength.sort_values(ascending=False, kind="stable").index),
         slopes=of_shown.assign(label=of_shown["arm"].map(labels)).reset_index(drop=True),
-        left_out=tuple(labels[arm] for arm in measured if arm not in shown),
+        left_out=left_out,
     )
 
 

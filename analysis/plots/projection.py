@@ -13,13 +13,13 @@ from matplotlib.ticker import MaxNLocator
 from analysis.plots.style import (
     MOST_FACETS,
     SMALLEST,
+    arms_shown,
     facet_shape,
     facet_title,
     facet_width,
     hide_spare,
     new_figure,
     short,
-    spread,
     theme,
 )
 
@@ -51,8 +51,7 @@ def projection_info(
     ]
     first = points.groupby("arm")["seed"].min()
     points = points[points["seed"] == points["arm"].map(first)]
-    present = tuple(arm for arm in labels if arm in first.index)
-    arms = spread(present, most)
+    arms, left_out = arms_shown(labels, first.index, most)
     points = points[points["arm"].isin(arms)]
     return ProjectionInfo(
         arms=arms,
@@ -60,7 +59,7 @@ def projection_info(
         seeds=tuple(int(first[arm]) for arm in arms),
         method=str(points["method"].iloc[0]),
         points=points[["arm", "modality", "x", "y"]].reset_index(drop=True),
-        left_out=tuple(labels[arm] for arm in present if arm not in arms),
+        left_out=left_out,
     )
 
 

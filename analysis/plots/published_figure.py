@@ -17,11 +17,11 @@ from analysis.plots.style import (
     INK,
     QUIET,
     SMALLEST,
+    arms_shown,
     colours,
     new_figure,
     plain,
     short,
-    spread,
     theme,
 )
 from crossgap.vocabulary import PUBLISHED, Published
@@ -70,17 +70,16 @@ def published_info(
         ],
         columns=_COLUMNS,
     )
-    present = [arm for arm in labels if arm in set(ours["arm"])]
-    shown = spread(present, most)
-    order = {arm: place for place, arm in enumerate(shown)}
-    rows = ours[ours["arm"].isin(shown)]
+    arms, left_out = arms_shown(labels, ours["arm"], most)
+    order = {arm: place for place, arm in enumerate(arms)}
+    rows = ours[ours["arm"].isin(arms)]
     rows = rows.assign(group=rows["what"], name=rows["arm"].map(labels), order=rows["arm"].map(order))
     first = {group: place for place, group in reversed(list(enumerate(rows["group"])))}
     rows = rows.assign(first=rows["group"].map(first)).sort_values(["first", "order"], kind="stable")
     return PublishedInfo(
         published=theirs,
         ours=rows[_COLUMNS].reset_index(drop=True),
-        left_out=tuple(labels[arm] for arm in present if arm not in shown),
+        left_out=left_out,
     )
 
 
