@@ -10,7 +10,7 @@ import pandas as pd
 from analysis import MARGIN
 from analysis.effects import CELL, COLUMNS, completed
 from analysis.folder import Part
-from analysis.leading import POINTS, Headline, at, of_headline
+from analysis.leading import POINTS, Headline, at, by_modality, of_headline
 from analysis.quantities import FRACTION, query_values
 from analysis.stats.evidence import gather
 from analysis.stats.families import benjamini_hochberg
@@ -176,8 +176,7 @@ def _leading(
     """Compare gain and native mAP on the first leading task of each modality that a study measured."""
     arms = pair.first, pair.second
     measured_on = [set(_of_arm(values, arm)["dataset"]) for arm in arms]
-    for modality in ("image", "text"):
-        of_modality = [where for where in wheres if where.modality == modality]
+    for of_modality in by_modality(wheres).values():
         leads = [
             next((where for where in of_modality if where.dataset in datasets), None)
             for datasets in measured_on

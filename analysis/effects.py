@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from analysis import MARGIN
-from analysis.leading import Headline, at
+from analysis.leading import Headline, at, by_modality
 from analysis.quantities import FRACTION, QUERY, WHAT, query_values
 from analysis.stats.crossing import complete_crossing
 from analysis.stats.equivalence import equivalence
@@ -325,9 +325,8 @@ def _first_zero_shot(rows: pd.DataFrame, queries: pd.DataFrame) -> pd.DataFrame:
 def _leads(frame: pd.DataFrame, modality: str, wheres: Sequence[Headline]) -> pd.Series:
     """Mark the rows of the leading tasks of a modality."""
     marked = pd.Series(False, index=frame.index)
-    for where in wheres:
-        if where.modality == modality:
-            marked.loc[at(frame, where).index] = True
+    for where in by_modality(wheres).get(modality, ()):
+        marked.loc[at(frame, where).index] = True
     return marked
 
 
@@ -335,8 +334,7 @@ def _crossings(
     changes: pd.DataFrame, wheres: Sequence[Headline], by: list[str]
 ) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
     """Give, for each modality that leads on several datasets, the rows of groups and those that count."""
-    for modality in dict.fromkeys(where.modality for where in wheres):
-        of_modality = [where for where in wheres if where.modality == modality]
+    for modality, of_modality in by_modality(wheres).items():
         if len(of_modality) > 1:
             leading = pd.concat([at(changes, where) for where in of_modality])
             for _, rows in leading.groupby(by, sort=False):

@@ -48,6 +48,14 @@ def headlines(quoted_rows: pd.DataFrame) -> list[Headline]:
     return leads
 
 
+def by_modality(wheres: Iterable[Headline]) -> dict[str, list[Headline]]:
+    """Group leading tasks by their modality."""
+    groups: dict[str, list[Headline]] = {}
+    for where in wheres:
+        groups.setdefault(where.modality, []).append(where)
+    return groups
+
+
 def at(frame: pd.DataFrame, where: Headline) -> pd.DataFrame:
     """Select the rows of a headline's dataset, split and task."""
     there = (

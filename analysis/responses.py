@@ -17,7 +17,7 @@ from analysis.designs import (
     weight_ladders,
 )
 from analysis.effects import minus_baseline, over_seeds
-from analysis.leading import POINTS, Headline, of_headline
+from analysis.leading import POINTS, Headline, by_modality, of_headline
 from analysis.quantities import OBJECT_BIAS
 from analysis.stats.crossing import complete_crossing
 from analysis.stats.factorial import factorial_effects
@@ -270,8 +270,7 @@ def beside_published(values: pd.DataFrame, wheres: Sequence[Headline]) -> pd.Dat
     Means over the datasets of a modality of the means over seeds, so that datasets weigh alike.
     """
     tables = []
-    for modality in dict.fromkeys(where.modality for where in wheres):
-        of_modality = [where for where in wheres if where.modality == modality]
+    for modality, of_modality in by_modality(wheres).items():
         parts = [
             of_headline(values, where, "native")
             .merge(of_headline(values, where, "gain"), on=MODEL, suffixes=("", "_gain"))
