@@ -145,7 +145,7 @@ def _smaller(whole: Study, small: Study) -> str:
     )
 
 
-# what --set changes, but for what has an option of its own
+# what --set changes; the rest has options of its own
 PATHS = tuple(name for name in SETTINGS if name not in inspect.signature(main).parameters)
 EXAMPLE = "model.width=64 evaluation.text.steps=20"
 

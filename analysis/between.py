@@ -23,7 +23,7 @@ from crossgap.vocabulary import CROSS_TASKS, INVERSIONS
 
 # of a run's settings, what its initialisation and the order of its data depend on ...
 _START = ("model", "data", "batch_size", "limit", "stored_size", "encoder", "pretrained", "accumulate")
-# ... but for what captions say of the same scenes
+# ... except what captions say of the same scenes
 _CAPTIONS = ("data.mention", "data.caption_noise", "data.num_captions")
 _ROOMS = {"data": "world", "model": "model", "objective": "terms", "evaluation": "evaluation"}
 ACROSS = "hit@1 across"

@@ -153,7 +153,7 @@ def open_data(
 ) -> TrainingPairs | ShardStream | EndlessScenes:
     """Open the data of a run: pairs that can be indexed, or what has no end.
 
-    A stream of shards starts anew where ``checkpoint`` stopped.
+    A stream of shards goes on where ``checkpoint`` stopped.
     """
     if is_scenes(config.data):
         options = SceneOptions.parse(config.data)

@@ -123,7 +123,7 @@ def lock(model: Any, towers: Collection[str]) -> None:
 
 
 def set_training(model: Any, locked: Collection[str]) -> None:
-    """Set a model to training, but for its locked towers: their norms and dropout stay at rest."""
+    """Set a model to training, except its locked towers: their norms and dropout stay at rest."""
     model.train()
     if "image" in locked:
         model.visual.eval()

@@ -65,7 +65,7 @@ class Running:
 
     @property
     def stopped(self) -> bool:
-        """Whether it was asked to end, by whomever but for a limit, and can go on later."""
+        """Whether it was asked to end (not by a limit), and can go on later."""
         asked = self.asked is not None or self.exit_code in (STOPPED, -signal.SIGTERM)
         return asked and not self.ended_for
 

@@ -118,7 +118,7 @@ def run_file(path: Path) -> ModuleType:
 
 
 def _sources(term: Term) -> Iterator[Source]:
-    """Find the module of a term's function or class, but for a study's file, which is known as that."""
+    """Find the module of a term's function or class; none for a study's file, which is known as that."""
     code = term.function or term.module
     name = getattr(getattr(code, "func", code), "__module__", None)  # the function of a functools.partial
     file = getattr(sys.modules.get(name or ""), "__file__", None)

@@ -78,7 +78,7 @@ def smoke(study: Study) -> Study:
 
 
 def _described(arm: Arm) -> str:
-    """Say what an arm is in the smoke form; words that were made from its configuration are made anew."""
+    """Say what an arm is in the smoke form; words made from its configuration are made again."""
     small = smoke_training(arm.train)
     said = description_of(small) if arm.description == description_of(arm.train) else arm.description
     size = f"{small.steps} steps of {small.batch_size} pairs"

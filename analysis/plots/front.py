@@ -52,7 +52,7 @@ def front_info(
     """Average models by arm and find the arms that none dominates; resample seeds to see how firm that is.
 
     An arm dominates another that it at least equals in both means and beats in one. A resample draws seeds
-    with replacement, the same for all arms (they are paired by seed), and finds the front of its means anew.
+    with replacement, the same for all arms (they are paired by seed), and finds the front of its means again.
 
     Args:
         models: columns arm, label, seed, x, y, gap, and optionally x_low, x_high, y_low, y_high (of the arm);

@@ -182,7 +182,7 @@ def flip_p_values(values_XN: FloatArray, *, flips: int = FLIPS, seed: int = 0) -
         signs_NF = _drawn_signs(n, flips, seed)
     flipped_XF = values_XN @ signs_NF
     sums_X1 = values_XN.sum(axis=1, keepdims=True)
-    slack_X1 = 1e-12 * np.abs(values_XN).sum(axis=1, keepdims=True)  # patterns equal but for rounding count
+    slack_X1 = 1e-12 * np.abs(values_XN).sum(axis=1, keepdims=True)  # patterns equal within rounding count
     above_X = (flipped_XF >= sums_X1 - slack_X1).sum(axis=1)
     below_X = (flipped_XF <= sums_X1 + slack_X1).sum(axis=1)
     more = 0 if exact else 1

@@ -26,7 +26,7 @@ def feature_dataset(table: FeatureTable, *, split: str = "test", limit: int | No
     split train alone.
 
     Raises:
-        InputError: a split that the features have not, or an image whose class has no prompt.
+        InputError: a split that the features do not have, or an image whose class has no prompt.
     """
     splits = list(dict.fromkeys(name for side in table.sides.values() for name in side.column("split")))
     chosen = choose_split(f"features {table.name}", splits, split)

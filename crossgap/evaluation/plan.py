@@ -27,7 +27,7 @@ class InversionPlan:
         snapshots: steps to look at; 0 is the untrained start.
         learning_rates, weight_decays, init_stds, templates, methods: values to compare, as of ``config``.
         within: batches that hold settings of this plan among others; what they hold is taken from there,
-            equal but for rounding, and the others are inverted for themselves.
+            equal except for rounding, and the others are inverted for themselves.
 
     Raises:
         InputError: no token count or snapshot, a value that stands twice or that no inversion takes.

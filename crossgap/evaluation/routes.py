@@ -118,11 +118,11 @@ def missing_part(route: str, kind: Kind, parts: Parts) -> str | None:
                 return f"needs linear projectors: {parts.projectors}"
         elif need == "pairs":
             if parts.paired_images is None:
-                return f"needs {PART_WORDS[need]}, which this dataset has not"
+                return f"needs {PART_WORDS[need]}, which this dataset does not have"
         else:
             for name in _part_names(need, changed):
                 if getattr(parts, name) is None:
-                    return f"needs {PART_WORDS[name]}, which this dataset has not"
+                    return f"needs {PART_WORDS[name]}, which this dataset does not have"
     return None
 
 

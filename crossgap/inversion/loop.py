@@ -119,9 +119,9 @@ def invert_grid(
 ) -> list[Inversion]:
     """Invert the same targets under several settings as one batch; arguments as of :func:`invert`.
 
-    Settings may differ in :data:`GRID`. Each result is what its own run gives, but for rounding: in float64
-    within 1e-8 after 150 steps of AdamW or 20 of L-BFGS, in float32 as closely as another batch size. In
-    items that have all but reached their target rounding grows, and no two ways of computing stay as close.
+    Settings may differ in :data:`GRID`. Each result is what its own run gives, within rounding: in float64
+    1e-8 after 150 steps of AdamW or 20 of L-BFGS, in float32 as closely as another batch size. In items that
+    have nearly reached their target rounding grows, and no two ways of computing stay as close.
 
     Returns:
         one result per setting, in their order.
@@ -379,7 +379,7 @@ class _Group:
             self.snapshots[step] = self.features.clone()
 
     def drop_done(self) -> int:
-        """Let go of the rows that are done, but for one if all are; return how many are left to do."""
+        """Drop the rows that are done (keep one if all are); return how many are left to do."""
         undone = (~self._done[self._alive]).nonzero().flatten()
         kept = undone if len(undone) else undone.new_zeros(1)  # not every tower takes an empty batch
         if len(kept) < len(self._alive):

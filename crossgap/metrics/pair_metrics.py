@@ -128,7 +128,7 @@ def _separability(image_ND: Tensor, text_ND: Tensor, seed: int) -> Iterator[Pair
 
 
 def _check_unit_rows(values_ND: Tensor, side: str) -> None:
-    """Refuse rows whose length is not 1, but for the rounding of half precision."""
+    """Refuse rows whose length is not 1, within the rounding of half precision."""
     length_N = torch.linalg.vector_norm(values_ND, dim=1)
     off_N = ~((length_N - 1).abs() < _ROUNDING)
     if bool(off_N.any()):

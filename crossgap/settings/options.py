@@ -55,7 +55,7 @@ class Changes:
         return overlaid(options, self.given)
 
     def print(self, settings: Mapping[str, Any], *, leave_out: Collection[str] = ()) -> None:
-        """Print the file that repeats the call: its options, but for those in ``leave_out``, and settings."""
+        """Print the file that repeats the call: its options, except those in ``leave_out``, and settings."""
         kept = {name: _written(value) for name, value in self.options.items() if name not in leave_out}
         print(write_yaml({**kept, **settings}), end="")
 

@@ -101,7 +101,7 @@ def _label(sample: Sample) -> str:
 
 
 def _class_names(shards: Sequence[str], entries: Sequence[Entry]) -> dict[str, str]:
-    """Read the names of classes that are numbers; there need be none."""
+    """Read the names of classes that are numbers; {} where no file gives names."""
     folders = {Path(shard).parent for shard in shards if scheme_of(shard) is None}
     files = {place / CLASS_NAMES for folder in folders for place in (folder, folder.parent)}
     labels = {entry.label for entry in entries if entry.label}

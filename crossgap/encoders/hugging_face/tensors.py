@@ -1,4 +1,4 @@
-"""Weights of ``transformers`` under the names of open_clip and timm: the same numbers, none computed anew."""
+"""Weights of ``transformers`` under the names of open_clip and timm: the same numbers, none is recomputed."""
 
 from __future__ import annotations
 
