@@ -45,8 +45,8 @@ def _intra_modal(rows: Sequence[Row]) -> float | None:
 
 
 def _inter_modal(rows: Sequence[Row]) -> float | None:
-    found = [_value(rows, task=task, metric="hit@1") for task in CROSS_TASKS]
-    values = [value for value in found if value is not None]
+    hits = [_value(rows, task=task, metric="hit@1") for task in CROSS_TASKS]
+    values = [value for value in hits if value is not None]
     return sum(values) / len(values) if values else None
 
 

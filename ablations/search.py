@@ -89,23 +89,23 @@ class Search:
             raise InputError(f"sampler {self.sampler} needs the package {package}: pip install {package}")
         import optuna
 
-        made: BaseSampler = _build(optuna.samplers, self.sampler, options, "sampler")
-        return made
+        sampler: BaseSampler = _build(optuna.samplers, self.sampler, options, "sampler")
+        return sampler
 
     def make_pruner(self) -> BasePruner:
         """Build the pruner."""
         import optuna
 
-        made: BasePruner = _build(optuna.pruners, self.pruner, self.pruner_options, "pruner")
-        return made
+        pruner: BasePruner = _build(optuna.pruners, self.pruner, self.pruner_options, "pruner")
+        return pruner
 
     def make_evaluator(self) -> BaseImportanceEvaluator:
         """Build what says which axes mattered."""
         import optuna
 
         options = {"seed": self.seed, **self.evaluator_options}
-        made: BaseImportanceEvaluator = _build(optuna.importance, self.evaluator, options, "evaluator")
-        return made
+        evaluator: BaseImportanceEvaluator = _build(optuna.importance, self.evaluator, options, "evaluator")
+        return evaluator
 
 
 def check_search(mode: Mode, search: Search) -> None:
@@ -140,18 +140,18 @@ def _build(module: Any, name: str, options: Mapping[str, Any], what: str) -> Any
     from optuna.exceptions import ExperimentalWarning
 
     ending = {"sampler": "Sampler", "pruner": "Pruner", "evaluator": "ImportanceEvaluator"}[what]
-    known = sorted(n for n in module.__all__ if n.endswith(ending) and not n.startswith("Base"))
-    made = getattr(module, check_known(name, known, f"{what} of Optuna"))
-    takes = inspect.signature(made).parameters
-    given = {option: value for option, value in options.items() if option != "seed" or "seed" in takes}
-    for option in given:
+    names = sorted(n for n in module.__all__ if n.endswith(ending) and not n.startswith("Base"))
+    kind = getattr(module, check_known(name, names, f"{what} of Optuna"))
+    takes = inspect.signature(kind).parameters
+    accepted = {option: value for option, value in options.items() if option != "seed" or "seed" in takes}
+    for option in accepted:
         check_known(option, takes, f"option of {name}")
     try:
         with warnings.catch_warnings():  # some of Optuna's classes are experimental; which ones is recorded
             warnings.simplefilter("ignore", ExperimentalWarning)
-            built = made(**given)
+            built = kind(**accepted)
     except (TypeError, ValueError, ImportError) as error:
-        raise InputError(f"{what} {name} with {dict(given)}: {error}") from error
+        raise InputError(f"{what} {name} with {dict(accepted)}: {error}") from error
     return built
 
 

@@ -125,8 +125,8 @@ def _resolved(plan: Study) -> list[str]:
     """Write the inversion plans that a study comes to, presets and smoke form filled in, line by line."""
     own = [arm.name for arm in plan.arms if arm.evaluation is not None]
     lines = ["what the inversion plans come to (read back from these lines is nothing):"]
-    for into, made in plan.evaluation.plans.items():
-        values = as_table(made, made)
+    for into, inversion in plan.evaluation.plans.items():
+        values = as_table(inversion, inversion)
         settings = values.pop("config") | {name: value for name, value in values.items() if value != []}
         lines += write_yaml({into: settings}).splitlines()
     return lines + ([f"with plans of their own: {', '.join(own)}"] if own else [])
@@ -145,7 +145,7 @@ def _smaller(whole: Study, small: Study) -> str:
     )
 
 
-# what --set changes, but for what has an option of its own
+# what --set changes; the rest has options of its own
 PATHS = tuple(name for name in SETTINGS if name not in inspect.signature(main).parameters)
 EXAMPLE = "model.width=64 evaluation.text.steps=20"
 

@@ -10,7 +10,7 @@ import pandas as pd
 from analysis import MARGIN
 from analysis.effects import CELL, COLUMNS, completed
 from analysis.folder import Part
-from analysis.leading import POINTS, Headline, at, of_headline
+from analysis.leading import POINTS, Headline, at, by_modality, of_headline
 from analysis.quantities import FRACTION, query_values
 from analysis.stats.evidence import gather
 from analysis.stats.families import benjamini_hochberg
@@ -23,7 +23,7 @@ from crossgap.vocabulary import CROSS_TASKS, INVERSIONS
 
 # of a run's settings, what its initialisation and the order of its data depend on ...
 _START = ("model", "data", "batch_size", "limit", "stored_size", "encoder", "pretrained", "accumulate")
-# ... but for what captions say of the same scenes
+# ... except what captions say of the same scenes
 _CAPTIONS = ("data.mention", "data.caption_noise", "data.num_captions")
 _ROOMS = {"data": "world", "model": "model", "objective": "terms", "evaluation": "evaluation"}
 ACROSS = "hit@1 across"
@@ -45,15 +45,15 @@ def pairs(study: Study, first: Part, second: Part) -> list[Pair]:
     names = {own: (arm, second.arms[own]) for own, arm in first.arms.items() if own in second.arms}
     if not names and first.baseline and second.baseline:
         names = {"baseline": (first.baseline, second.baseline)}
-    found = []
-    for own, (mine, other) in names.items():
-        if mine != other:
-            settings = [flat(study.configs.get(arm, {})) for arm in (mine, other)]
+    paired = []
+    for own, (first_arm, second_arm) in names.items():
+        if first_arm != second_arm:
+            settings = [flat(study.configs.get(arm, {})) for arm in (first_arm, second_arm)]
             changed = differing(*settings)
             starts = [name for name in changed if name.partition(".")[0] in _START]
             alike = all(name.startswith(_CAPTIONS) for name in starts) and all(settings)
-            found.append(Pair(own, mine, other, alike, changed))
-    return found
+            paired.append(Pair(own, first_arm, second_arm, alike, changed))
+    return paired
 
 
 def what_differs(study: Study) -> list[str]:
@@ -64,7 +64,7 @@ def what_differs(study: Study) -> list[str]:
         shared = pairs(study, first, second)
         every = [dict(pair.changed) for pair in shared]
         common = {name: pair for name, pair in (every[0] if every else {}).items()
-                  if all(other.get(name) == pair for other in every)}  # fmt: skip
+                  if all(changed.get(name) == pair for changed in every)}  # fmt: skip
         said = [f"in its {room}: {words}" for room, words in _by_room(common)]
         opening = f"{second.name} differs from {first.name}"
         if said:
@@ -77,9 +77,9 @@ def what_differs(study: Study) -> list[str]:
                 words = "; ".join(f"{room}: {words}" for room, words in _by_room(own))
                 sentences.append(f"The arm {pair.own} differs further in its {words}.")
         sentences += [
-            f"Only {one.name} has {joined([study.label(one.arms[arm]) for arm in alone])}."
-            for one, other in ((first, second), (second, first))
-            if (alone := [arm for arm in one.arms if arm not in other.arms])
+            f"Only {part.name} has {joined([study.label(part.arms[arm]) for arm in alone])}."
+            for part, beside in ((first, second), (second, first))
+            if (alone := [arm for arm in part.arms if arm not in beside.arms])
         ]
         if shared:
             sentences.append(_pairing(shared))
@@ -99,9 +99,9 @@ def _pairing(shared: list[Pair]) -> str:
 def _by_room(changed: Mapping[str, tuple[Value, Value]]) -> Iterator[tuple[str, str]]:
     """Say settings with both values, by what they belong to."""
     rooms: dict[str, list[str]] = {}
-    for name, (before, here) in changed.items():
+    for name, (before, after) in changed.items():
         room = _ROOMS.get(name.partition(".")[0], "training")
-        rooms.setdefault(room, []).append(f"{short(name)} {written(here)} instead of {written(before)}")
+        rooms.setdefault(room, []).append(f"{short(name)} {written(after)} instead of {written(before)}")
     for room in (*_ROOMS.values(), "training"):
         if room in rooms:
             yield room, ", ".join(rooms[room])
@@ -176,9 +176,11 @@ def _leading(
     """Compare gain and native mAP on the first leading task of each modality that a study measured."""
     arms = pair.first, pair.second
     measured_on = [set(_of_arm(values, arm)["dataset"]) for arm in arms]
-    for modality in ("image", "text"):
-        here = [where for where in wheres if where.modality == modality]
-        leads = [next((one for one in here if one.dataset in datasets), None) for datasets in measured_on]
+    for of_modality in by_modality(wheres).values():
+        leads = [
+            next((where for where in of_modality if where.dataset in datasets), None)
+            for datasets in measured_on
+        ]
         own = [where for where in leads if where is not None]
         if len(own) < 2:
             continue
@@ -189,10 +191,10 @@ def _leading(
             yield from _compared(
                 about | {"quantity": quantity},
                 [
-                    _of_arm(of_headline(values, one, quantity), arm)
-                    for one, arm in zip(own, arms, strict=True)
+                    _of_arm(of_headline(values, where, quantity), arm)
+                    for where, arm in zip(own, arms, strict=True)
                 ],
-                [_of_arm(at(of_quantity, one), arm) for one, arm in sides],
+                [_of_arm(at(of_quantity, where), arm) for where, arm in sides],
                 pair.paired and own[0] == own[1],
                 bootstrap,
             )
@@ -232,9 +234,11 @@ def _compared(
     seeds = [seed for seed in second.index if paired and seed in first.index]
     evidence = None
     if seeds:
-        mine = [frame[frame["seed"].isin(seeds)] for frame in queries]
-        if mine and all(set(frame["seed"]) == set(seeds) for frame in mine):
-            evidence = gather(paired_difference(mine[1], mine[0], on=CELL, by=CELL), bootstrap=bootstrap)
+        of_seeds = [frame[frame["seed"].isin(seeds)] for frame in queries]
+        if of_seeds and all(set(frame["seed"]) == set(seeds) for frame in of_seeds):
+            evidence = gather(
+                paired_difference(of_seeds[1], of_seeds[0], on=CELL, by=CELL), bootstrap=bootstrap
+            )
         differences = tuple((seed, float(second[seed] - first[seed])) for seed in seeds)
         yield about | {"paired": True, "per_seed": differences, "evidence": evidence}
     elif len(first) and len(second):

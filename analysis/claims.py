@@ -82,7 +82,7 @@ def drafts(study: Study, values: pd.DataFrame, routes: Mapping[str, Collection[s
         routes: those that were measured on the leading tasks of each modality.
     """
     parts = Parts(study)
-    made = (
+    stated = (
         claim
         for modality, measured in routes.items()
         for claim in (
@@ -93,12 +93,14 @@ def drafts(study: Study, values: pd.DataFrame, routes: Mapping[str, Collection[s
             _closing_removes(parts, modality, values),
         )
     )
-    return tuple(sorted(made, key=lambda claim: claim.number))
+    return tuple(sorted(stated, key=lambda claim: claim.number))
 
 
 def asked_by(claims: Iterable[Claim]) -> list[Asked]:
     """List what claims ask of the effects."""
-    return [one.asked for claim in claims for one in claim.statements if one.asked is not None]
+    return [
+        statement.asked for claim in claims for statement in claim.statements if statement.asked is not None
+    ]
 
 
 def judge(
@@ -122,15 +124,19 @@ def judge(
         replace(claim, statements=_filled(study, claim.statements, table, slopes[claim.modality]))
         for claim in claims
     ]
-    effects = [one for claim in filled for one in claim.statements if one.role == "effect"]
-    asked = [one for one in effects if not one.between_arms or Parts(study).compares_arms]
-    p_holm = holm([_p_value(one) for one in asked]).tolist() if asked else []
-    corrected = {id(one): p for one, p in zip(asked, p_holm, strict=True) if one.evidence}
+    effects = [statement for claim in filled for statement in claim.statements if statement.role == "effect"]
+    asked = [statement for statement in effects if not statement.between_arms or Parts(study).compares_arms]
+    p_holm = holm([_p_value(statement) for statement in asked]).tolist() if asked else []
+    corrected = {id(statement): p for statement, p in zip(asked, p_holm, strict=True) if statement.evidence}
     judged = []
     for claim in filled:
-        measured = [one for one in claim.statements if one.evidence or not one.optional]
-        statements = [replace(one, p_holm=corrected.get(id(one), float("nan"))) for one in measured]
-        judged.append(_concluded(claim, tuple(decide(one, alpha, margin) for one in statements)))
+        measured = [
+            statement for statement in claim.statements if statement.evidence or not statement.optional
+        ]
+        statements = [
+            replace(statement, p_holm=corrected.get(id(statement), float("nan"))) for statement in measured
+        ]
+        judged.append(_concluded(claim, tuple(decide(statement, alpha, margin) for statement in statements)))
     return tuple(judged)
 
 
@@ -139,27 +145,29 @@ def _filled(
 ) -> tuple[Statement, ...]:
     """Put the effects that statements ask for into them, and say of which arms a mean is."""
     filled = []
-    for one in statements:
-        if one.of_slope:
+    for statement in statements:
+        if statement.of_slope:
             few = pd.isna(slope.partial_low)
             note = f"partial correlation over {slope.n_arms} arms"
             note += ": too few or too alike for an interval" * few
-            filled.append(replace(one, slope=None if few else slope, note=note))
-        elif one.asked is None:
-            filled.append(one)
+            filled.append(replace(statement, slope=None if few else slope, note=note))
+        elif statement.asked is None:
+            filled.append(statement)
         else:
-            row = answer_to(table, one.asked)
-            of = one.averaged and _mean_over(study, getattr(one.asked, one.averaged), row[one.averaged])
-            filled.append(replace(one, evidence=evidence_of(row), note=of + one.note))
+            row = answer_to(table, statement.asked)
+            of = statement.averaged and _mean_over(
+                study, getattr(statement.asked, statement.averaged), row[statement.averaged]
+            )
+            filled.append(replace(statement, evidence=evidence_of(row), note=of + statement.note))
     return tuple(filled)
 
 
 def _p_value(statement: Statement) -> float:
     """Return the p of an effect; 1 where it could not be tested, so that the family stays as large."""
-    found = statement.evidence
-    if found is None or (statement.between_arms and found.models.n < 2):
+    evidence = statement.evidence
+    if evidence is None or (statement.between_arms and evidence.models.n < 2):
         return 1.0
-    return 1.0 if pd.isna(found.p) else found.p
+    return 1.0 if pd.isna(evidence.p) else evidence.p
 
 
 def decide(statement: Statement, alpha: float, margin: float) -> Statement:
@@ -179,21 +187,21 @@ def decide(statement: Statement, alpha: float, margin: float) -> Statement:
         outside = side(evidence, beyond=margin) != 0
         verdict = "supported" if small else "contradicted" if outside else "undecided"
         return replace(statement, verdict=verdict)
-    found = side(evidence)
+    direction = side(evidence)
     if statement.role == "effect" and not statement.p_holm <= alpha:
-        found = 0
+        direction = 0
     wanted = 1 if statement.kind == "above" else -1
-    if small or found == -wanted:
+    if small or direction == -wanted:
         return replace(statement, verdict="contradicted")
-    return replace(statement, verdict="supported" if found == wanted else "undecided")
+    return replace(statement, verdict="supported" if direction == wanted else "undecided")
 
 
 def _concluded(claim: Claim, statements: tuple[Statement, ...]) -> Claim:
     """Call a claim by :data:`RULE`."""
-    counted = [one for one in statements if one.role != "further"]
-    verdicts = [one.verdict for one in counted]
+    counted = [statement for statement in statements if statement.role != "further"]
+    verdicts = [statement.verdict for statement in counted]
     verdict: Verdict = "undecided"
-    if all(one.verdict == "not measured" for one in counted if one.role == "effect"):
+    if all(statement.verdict == "not measured" for statement in counted if statement.role == "effect"):
         verdict = "not measured"
     elif "contradicted" in verdicts:
         verdict = "contradicted"

@@ -53,8 +53,8 @@ def changes(configs: Mapping[str, Mapping[str, Any]], baseline: str | None) -> d
     settings = {arm: flat(config) for arm, config in configs.items()}
     reference = settings[baseline]
     return {
-        arm: {name: value for name, (_, value) in differing(reference, mine).items()}
-        for arm, mine in settings.items()
+        arm: {name: value for name, (_, value) in differing(reference, own).items()}
+        for arm, own in settings.items()
     }
 
 
@@ -152,7 +152,7 @@ def levels(
 ) -> pd.DataFrame:
     """Tabulate settings by arm: column arm and one column a setting."""
     settings = {arm: flat(configs[arm]) for arm in arms}
-    rows = [(arm, *(value_of(mine, name) for name in names)) for arm, mine in settings.items()]
+    rows = [(arm, *(value_of(own, name) for name in names)) for arm, own in settings.items()]
     return pd.DataFrame(rows, columns=["arm", *names])
 
 
@@ -194,11 +194,11 @@ class Parts:
     @cached_property
     def untold(self) -> list[str]:
         """Name the arms that change the weight of a term of which no run says what it acts on."""
-        known = ("image", "text", "both", "across")
+        sides = ("image", "text", "both", "across")
         return [
             arm
             for arm, changed in self.changed.items()
-            if {name for name in changed if name.startswith(WEIGHT)} - self.weights(arm, *known)
+            if {name for name in changed if name.startswith(WEIGHT)} - self.weights(arm, *sides)
             and arm not in self.arms_with_views()
         ]
 
@@ -217,14 +217,14 @@ class Parts:
     def arms_with_views(self) -> list[str]:
         """Name the controls that have the second view or the time of a term, and nothing else."""
         second = f"{WEIGHT}clip_second_view"
-        known = {f"{WEIGHT}clip", second}
+        allowed = {f"{WEIGHT}clip", second}
         return [
             arm
             for arm, changed in self.changed.items()
             if set(changed) == {"steps"} <= self.raised[arm]
             or (
                 second in self.raised[arm]
-                and all(name in known or name.startswith(_VIEWS) for name in changed)
+                and all(name in allowed or name.startswith(_VIEWS) for name in changed)
             )
         ]
 

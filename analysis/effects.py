@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from analysis import MARGIN
-from analysis.leading import Headline, at
+from analysis.leading import Headline, at, by_modality
 from analysis.quantities import FRACTION, QUERY, WHAT, query_values
 from analysis.stats.crossing import complete_crossing
 from analysis.stats.equivalence import equivalence
@@ -144,8 +144,8 @@ def over_datasets_of(table: pd.DataFrame) -> pd.DataFrame:
 def answer_to(table: pd.DataFrame, asked: Asked) -> pd.Series:
     """Find the row that answers what was asked."""
     key = {"quantity": asked.metric, "modality": asked.modality, "contrast": asked.contrast}
-    here = (table[list(key)] == list(key.values())).all(axis=1) & (table["arm"] == " + ".join(asked.arms))
-    return table[here].iloc[0]
+    matches = (table[list(key)] == list(key.values())).all(axis=1) & (table["arm"] == " + ".join(asked.arms))
+    return table[matches].iloc[0]
 
 
 def evidence_of(row: pd.Series) -> Evidence | None:
@@ -247,8 +247,8 @@ def _to_baseline(
         yield row
     leading = of_queries["quantity"].isin(("native", "gain"))
     measured = by_query.dropna(subset=["value"])
-    for modality, mine, kept in _crossings(of_queries[leading], wheres, ["quantity", "arm"]):
-        quantity, arm = mine["quantity"].iloc[0], mine["arm"].iloc[0]
+    for modality, rows, kept in _crossings(of_queries[leading], wheres, ["quantity", "arm"]):
+        quantity, arm = rows["quantity"].iloc[0], rows["arm"].iloc[0]
         own = measured[(measured["quantity"] == quantity) & (measured["arm"] == arm)]
         about = {"quantity": quantity, "arm": arm, "modality": modality, "contrast": MINUS_BASELINE}
         yield about | _mean(kept, _cells(own, modality, wheres), bootstrap)
@@ -265,20 +265,20 @@ def _to_native(
     about: dict[str, Any] = {"quantity": "mAP", "contrast": MINUS_NATIVE}
     for where in wheres:
         levels = at(native, where).groupby("arm")["value"].mean()
-        for (arm, route), mine in at(changes, where).groupby(["arm", "route"], sort=False):
-            evidence = gather(mine, bootstrap=bootstrap)
-            by_seed = mine.groupby("seed")["value"].mean().reset_index()
+        for (arm, route), rows in at(changes, where).groupby(["arm", "route"], sort=False):
+            evidence = gather(rows, bootstrap=bootstrap)
+            by_seed = rows.groupby("seed")["value"].mean().reset_index()
             if evidence is not None:
                 yield about | where._asdict() | {
                     "arm": arm, "route": route, "reference": levels.loc[str(arm)], "unit": FRACTION,
                     "evidence": evidence, "per_seed": _pairs(by_seed),
                 }  # fmt: skip
-    for modality, mine, kept in _crossings(changes, wheres, ["route", "arm"]):
-        route, arm = mine["route"].iloc[0], mine["arm"].iloc[0]
+    for modality, rows, kept in _crossings(changes, wheres, ["route", "arm"]):
+        route, arm = rows["route"].iloc[0], rows["arm"].iloc[0]
         own = native[native["arm"] == arm]
         cells = kept[CELL].drop_duplicates()
-        here = own[_leads(own, modality, wheres)].merge(cells, on=CELL)
-        level = here.groupby(CELL)["value"].mean().mean()
+        counted = own[_leads(own, modality, wheres)].merge(cells, on=CELL)
+        level = counted.groupby(CELL)["value"].mean().mean()
         row = {"modality": modality, "arm": arm, "route": route, "reference": level}
         yield about | row | _mean(kept, _cells(own, modality, wheres), bootstrap)
 
@@ -292,11 +292,11 @@ def _answers(
         if question[:4] not in changes:
             same = [other for other in asked if other[:4] == question[:4]]
             changes[question[:4]] = _between_routes(same, queries, wheres)
-        mine = changes[question[:4]]
-        difference = between(mine, arms, minus) if minus else average_arms(mine, arms)
+        change = changes[question[:4]]
+        difference = between(change, arms, minus) if minus else average_arms(change, arms)
         about = {"quantity": question.metric, "modality": question.modality, "contrast": question.contrast}
         about |= {"arm": " + ".join(arms), "dataset": "", "split": "", "task": "", "unit": FRACTION}
-        sides = {"arms": tuple(arms_in(mine, arms)), "minus": tuple(arms_in(mine, minus))}
+        sides = {"arms": tuple(arms_in(change, arms)), "minus": tuple(arms_in(change, minus))}
         yield about | sides | {"evidence": gather(difference, bootstrap=bootstrap), "per_seed": ()}
 
 
@@ -306,28 +306,27 @@ def _between_routes(
     """Subtract a route from another for each model and query of the arms that are asked for."""
     metric, modality, route, reference = asked[0][:4]
     arms = {arm for question in asked for arm in (*question.arms, *question.minus)}
-    here = queries[
+    rows = queries[
         (queries["metric"] == metric) & queries["route"].isin([route, reference]) & queries["arm"].isin(arms)
     ]
-    here = here[_leads(here, modality, wheres)] if metric == "mAP" else _first_zero_shot(here, queries)
-    change = to_reference(*(here[here["route"] == name] for name in (route, reference)))
+    rows = rows[_leads(rows, modality, wheres)] if metric == "mAP" else _first_zero_shot(rows, queries)
+    change = to_reference(*(rows[rows["route"] == name] for name in (route, reference)))
     return change.groupby(["arm", *CELL, *QUERY], sort=False)["value"].mean().reset_index()
 
 
-def _first_zero_shot(here: pd.DataFrame, queries: pd.DataFrame) -> pd.DataFrame:
+def _first_zero_shot(rows: pd.DataFrame, queries: pd.DataFrame) -> pd.DataFrame:
     """Select the first zero-shot task of each dataset."""
     tasks = queries.loc[queries["metric"] == "hit@1", ["dataset", "task"]].drop_duplicates()
     tasks = tasks[tasks["task"].str.startswith("zero-shot")].drop_duplicates("dataset")
     first = set(tasks.itertuples(index=False, name=None))
-    return here[[key in first for key in zip(here["dataset"], here["task"], strict=True)]]
+    return rows[[key in first for key in zip(rows["dataset"], rows["task"], strict=True)]]
 
 
 def _leads(frame: pd.DataFrame, modality: str, wheres: Sequence[Headline]) -> pd.Series:
     """Mark the rows of the leading tasks of a modality."""
     marked = pd.Series(False, index=frame.index)
-    for where in wheres:
-        if where.modality == modality:
-            marked.loc[at(frame, where).index] = True
+    for where in by_modality(wheres).get(modality, ()):
+        marked.loc[at(frame, where).index] = True
     return marked
 
 
@@ -335,14 +334,13 @@ def _crossings(
     changes: pd.DataFrame, wheres: Sequence[Headline], by: list[str]
 ) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
     """Give, for each modality that leads on several datasets, the rows of groups and those that count."""
-    for modality in dict.fromkeys(where.modality for where in wheres):
-        here = [where for where in wheres if where.modality == modality]
-        if len(here) > 1:
-            leading = pd.concat([at(changes, where) for where in here])
-            for _, mine in leading.groupby(by, sort=False):
-                kept = complete_crossing(mine.dropna(subset=["value"]), *CELL, least=2)
+    for modality, of_modality in by_modality(wheres).items():
+        if len(of_modality) > 1:
+            leading = pd.concat([at(changes, where) for where in of_modality])
+            for _, rows in leading.groupby(by, sort=False):
+                kept = complete_crossing(rows.dropna(subset=["value"]), *CELL, least=2)
                 if len(kept):
-                    yield modality, mine, kept
+                    yield modality, rows, kept
 
 
 def _cells(own: pd.DataFrame, modality: str, wheres: Sequence[Headline]) -> int:

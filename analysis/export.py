@@ -50,7 +50,7 @@ def frames(study: Study, results: Results) -> dict[str, pd.DataFrame]:
     by_metric = {"mAP": results.mean_ap, "hit@1": results.hit_at_1}
     measured = [table.assign(metric=name) for name, table in by_metric.items() if len(table)]
     routes = results.routes
-    found = {
+    tables = {
         "models": results.values,
         "arms": _selected(effects.of(results.effects, effects.OWN), ARMS),
         "contrasts": results.contrasts[effects.COLUMNS],
@@ -68,7 +68,7 @@ def frames(study: Study, results: Results) -> dict[str, pd.DataFrame]:
     labels = {arm.name: arm.label for arm in study.arms}
     return {
         name: _plain(with_settings(frame, study.configs, labels) if "arm" in frame else frame)
-        for name, frame in found.items()
+        for name, frame in tables.items()
         if len(frame)
     }
 
@@ -101,52 +101,52 @@ def slopes_frame(within: tuple[Within, ...]) -> pd.DataFrame:
         gap_native_spearman, gap_native_n (arms).
     """
     rows = [
-        one.where._asdict()
-        | one.slope._asdict()
-        | {f"gap_native_{name}": value for name, value in one.gap_native._asdict().items()}
-        for one in within
-        if one.slope.n_arms > 1
+        of_task.where._asdict()
+        | of_task.slope._asdict()
+        | {f"gap_native_{name}": value for name, value in of_task.gap_native._asdict().items()}
+        for of_task in within
+        if of_task.slope.n_arms > 1
     ]
     return pd.DataFrame(rows)
 
 
 def claims_frame(claims: tuple[Claim, ...]) -> pd.DataFrame:
     """Tabulate claims, one row a statement; fractions, and partial correlations where the unit says so."""
-    return pd.DataFrame([_statement(claim, one) for claim in claims for one in claim.statements])
+    return pd.DataFrame([_statement(claim, statement) for claim in claims for statement in claim.statements])
 
 
-def _statement(claim: Claim, one: Statement) -> dict[str, Any]:
+def _statement(claim: Claim, statement: Statement) -> dict[str, Any]:
     row: dict[str, Any] = {
         "claim": claim.number,
         "modality": claim.modality,
         "title": claim.title,
         "claim_verdict": claim.verdict,
-        "statement": one.text,
-        "role": one.role,
-        "kind": one.kind,
-        "verdict": one.verdict,
-        "note": one.note,
-        "p_holm": one.p_holm,
+        "statement": statement.text,
+        "role": statement.role,
+        "kind": statement.kind,
+        "verdict": statement.verdict,
+        "note": statement.note,
+        "p_holm": statement.p_holm,
     }
-    if one.slope is not None:
-        slope = one.slope
+    if statement.slope is not None:
+        slope = statement.slope
         nan = float("nan")
         bounds = (slope.partial, nan, nan, slope.partial_low, slope.partial_high, nan, nan)
         counts = (0, slope.n_models)
         unit = "partial correlation"
-    elif one.evidence is not None:
-        found = one.evidence
-        models = found.models
+    elif statement.evidence is not None:
+        evidence = statement.evidence
+        models = evidence.models
         bounds = (
-            found.value,
-            found.low,
-            found.high,
+            evidence.value,
+            evidence.low,
+            evidence.high,
             models.low,
             models.high,
-            found.both_low,
-            found.both_high,
+            evidence.both_low,
+            evidence.both_high,
         )
-        counts = (found.n_queries, found.models.n)
+        counts = (evidence.n_queries, evidence.models.n)
         unit = "fraction"
     else:
         bounds, counts, unit = (float("nan"),) * 7, (0, 0), ""

@@ -85,7 +85,7 @@ class Figures:
         return {name: self._pictures(figures(self.study, results)) for name, figures in OF_RESULTS.items()}
 
     def _pictures(self, shown: Iterable[Shown]) -> list[Picture]:
-        return [self._picture(one) for one in shown]
+        return [self._picture(figure) for figure in shown]
 
     def _picture(self, shown: Shown) -> Picture:
         self.saver.save(shown.draw, self.folder, shown.name)
@@ -313,8 +313,8 @@ def _mention(study: Study, measured: Measured) -> Iterator[Shown]:
 
 def _factors(study: Study, measured: Measured) -> Iterator[Shown]:
     slopes = factor_slopes(measured.quoted_rows)
-    for (dataset, split), here in slopes.groupby(["dataset", "split"], sort=False):
-        info = factor_info(here, study.labels)
+    for (dataset, split), of_dataset in slopes.groupby(["dataset", "split"], sort=False):
+        info = factor_info(of_dataset, study.labels)
         yield Shown(
             partial(draw_factors, info),
             _slug("factors", str(dataset)),

@@ -190,9 +190,9 @@ def _read_study(folder: Path) -> Study:
     for arm in arms:
         for seed in seeds:
             wanted.setdefault((arm.name, seed), folder / "trials" / f"{arm.name}-s{seed}")
-    known = [arm.name for arm in arms]
+    named = [arm.name for arm in arms]
     arms += tuple(
-        Arm(name=name, label=name) for name in dict.fromkeys(key[0] for key in wanted) if name not in known
+        Arm(name=name, label=name) for name in dict.fromkeys(key[0] for key in wanted) if name not in named
     )
     order = {arm.name: position for position, arm in enumerate(arms)}
     keys = sorted(wanted, key=lambda key: (order[key[0]], key[1]))

@@ -29,7 +29,7 @@ class Headline(NamedTuple):
 
 def headlines(quoted_rows: pd.DataFrame) -> list[Headline]:
     """List, for each dataset and modality, the task to lead with: a leading one, else the first."""
-    found = []
+    leads = []
     retrieval = quoted_rows[
         (quoted_rows["metric"] == "mAP") & ~quoted_rows["task"].map(is_cross_modal).astype(bool)
     ]
@@ -44,16 +44,24 @@ def headlines(quoted_rows: pd.DataFrame) -> list[Headline]:
             ]
             both.sort(key=lambda key: (leading_place(key[1]), key[0] != "test"))
             if both:
-                found.append(Headline(modality, str(dataset), *both[0], route))
-    return found
+                leads.append(Headline(modality, str(dataset), *both[0], route))
+    return leads
+
+
+def by_modality(wheres: Iterable[Headline]) -> dict[str, list[Headline]]:
+    """Group leading tasks by their modality."""
+    groups: dict[str, list[Headline]] = {}
+    for where in wheres:
+        groups.setdefault(where.modality, []).append(where)
+    return groups
 
 
 def at(frame: pd.DataFrame, where: Headline) -> pd.DataFrame:
     """Select the rows of a headline's dataset, split and task."""
-    here = (
+    there = (
         (frame["dataset"] == where.dataset) & (frame["split"] == where.split) & (frame["task"] == where.task)
     )
-    return frame[here]
+    return frame[there]
 
 
 def leading_first(wheres: Iterable[Headline], frame: pd.DataFrame) -> pd.DataFrame:
@@ -64,8 +72,8 @@ def leading_first(wheres: Iterable[Headline], frame: pd.DataFrame) -> pd.DataFra
 
 def of_headline(values: pd.DataFrame, where: Headline, quantity: str) -> pd.DataFrame:
     """Select one quantity of the models on a leading task: columns arm, seed, value."""
-    here = at(values[values["quantity"] == quantity], where)
-    return here[[*MODEL, "value"]].reset_index(drop=True)
+    rows = at(values[values["quantity"] == quantity], where)
+    return rows[[*MODEL, "value"]].reset_index(drop=True)
 
 
 def added_to_native(measured: pd.DataFrame) -> pd.DataFrame:
@@ -144,9 +152,9 @@ def settings(rows: pd.DataFrame, quoted_rows: pd.DataFrame, where: Headline) -> 
         not written), gain_val, gain, best_steps, best_num_tokens, best_setting, best_gain, optimism (mAP
         fractions).
     """
-    here = (rows["dataset"] == where.dataset) & (rows["metric"] == "mAP") & (rows["task"] == where.task)
-    native = rows[here & (rows["route"] == "native")].drop_duplicates(["split", *MODEL])
-    curve = rows[here & (rows["route"] == where.route)].merge(
+    of_task = (rows["dataset"] == where.dataset) & (rows["metric"] == "mAP") & (rows["task"] == where.task)
+    native = rows[of_task & (rows["route"] == "native")].drop_duplicates(["split", *MODEL])
+    curve = rows[of_task & (rows["route"] == where.route)].merge(
         native[["split", *MODEL, "value"]], on=["split", *MODEL], suffixes=("", "_native")
     )
     curve["gain"] = curve["value"] - curve["value_native"]
@@ -228,16 +236,16 @@ def factor_slopes(quoted_rows: pd.DataFrame) -> pd.DataFrame:
 
 def model_gaps(quoted_rows: pd.DataFrame, dataset: str, split: str) -> pd.DataFrame:
     """Select the centroid distance of each model: columns arm, seed, gap, gap_low, gap_high."""
-    here = quoted_rows[
+    gaps = quoted_rows[
         (quoted_rows["task"] == "gap")
         & (quoted_rows["metric"] == "centroid_distance")
         & (quoted_rows["route"] == "native")
         & (quoted_rows["dataset"] == dataset)
     ]
-    if (here["split"] == split).any():
-        here = here[here["split"] == split]
+    if (gaps["split"] == split).any():
+        gaps = gaps[gaps["split"] == split]
     names = {"value": "gap", "low": "gap_low", "high": "gap_high"}
-    return here.drop_duplicates(MODEL).rename(columns=names)[[*MODEL, *names.values()]].reset_index(drop=True)
+    return gaps.drop_duplicates(MODEL).rename(columns=names)[[*MODEL, *names.values()]].reset_index(drop=True)
 
 
 def disagreement(quoted_rows: pd.DataFrame, queries: pd.DataFrame) -> tuple[float, int]:

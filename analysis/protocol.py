@@ -21,7 +21,7 @@ def protocol(results: Results) -> list[str]:
         sentences.append(f"{task} ({dataset}, {split}): {words}")
     for route, group in rows[rows["route"].isin(["oti", "ovi"])].groupby("route", sort=False):
         chosen = {"val": "chosen on the validation split", "preset": "fixed beforehand"}
-        how = joined(sorted({chosen.get(one, one) for one in group["selection"]}))
+        how = joined(sorted({chosen.get(selection, selection) for selection in group["selection"]}))
         settings = sorted(
             {(int(s), int(t)) for s, t in zip(group["steps"], group["num_tokens"], strict=True)}
         )

@@ -51,9 +51,9 @@ def _quantities(frame: pd.DataFrame, wheres: Sequence[Headline]) -> pd.DataFrame
     of_task = frame[frame["metric"] == across.map({True: "hit@1", False: "mAP"})]
     parts = [of_task[of_task["route"] == "native"].assign(quantity="native")]
     for where in wheres:
-        here = at(of_task, where)
+        at_task = at(of_task, where)
         for reference, quantity in (("native", "gain"), ("class_pca", "gain over class_pca")):
-            parts.append(_change(here, where.route, reference, quantity))
+            parts.append(_change(at_task, where.route, reference, quantity))
     zero_shot = of_task[of_task["task"].str.startswith("zero-shot")]
     for route in INVERSIONS.values():
         parts.append(_change(zero_shot, route, "native", f"{route} change"))

@@ -17,7 +17,7 @@ from analysis.designs import (
     weight_ladders,
 )
 from analysis.effects import minus_baseline, over_seeds
-from analysis.leading import POINTS, Headline, of_headline
+from analysis.leading import POINTS, Headline, by_modality, of_headline
 from analysis.quantities import OBJECT_BIAS
 from analysis.stats.crossing import complete_crossing
 from analysis.stats.factorial import factorial_effects
@@ -59,9 +59,9 @@ def key_quantities(values: pd.DataFrame, wheres: Sequence[Headline]) -> list[Qua
                 Quantity(f"{where.route.upper()} gain", "points", _scaled(gain), is_gain=True),
             ]
     datasets = [where.dataset for where in wheres] or list(values["dataset"])
-    here = values[values["dataset"].isin(datasets[:1])]
-    gap = here[here["quantity"] == "centroid_distance"]
-    across = here[(here["quantity"] == "native") & here["task"].isin(CROSS_TASKS)]
+    of_dataset = values[values["dataset"].isin(datasets[:1])]
+    gap = of_dataset[of_dataset["quantity"] == "centroid_distance"]
+    across = of_dataset[(of_dataset["quantity"] == "native") & of_dataset["task"].isin(CROSS_TASKS)]
     hits = across.groupby(MODEL, sort=False)["value"].mean().reset_index()
     quantities += [
         Quantity("modality gap", "distance", gap[[*MODEL, "value"]], False),
@@ -88,11 +88,11 @@ def temperatures(study: Study) -> Ladder | None:
 
 def arms_by_ladder(study: Study) -> dict[str, tuple[str, ...]]:
     """Name the arms beside the baseline of each ladder, by what they differ in the strength of."""
-    known = {f"+ {rung.name}": rung for rung in ladders(study)}
+    rungs = {f"+ {rung.name}": rung for rung in ladders(study)}
     rung = temperatures(study)
     if rung is not None:
-        known[rung.name] = rung
-    return {name: tuple(arm for arm in rung.doses if arm != study.baseline) for name, rung in known.items()}
+        rungs[rung.name] = rung
+    return {name: tuple(arm for arm in rung.doses if arm != study.baseline) for name, rung in rungs.items()}
 
 
 def along(
@@ -161,7 +161,11 @@ def over_temperatures(
         Quantity("native mAP", "%", _scaled(native)),
         Quantity(f"mAP by {route}", "%", _scaled(inverted[[*MODEL, "value"]])),
         Quantity(f"{route} gain", "points", _scaled(gain)),
-        *(one for one in key_quantities(values, [where]) if one.name in ("modality gap", "hit@1 across")),
+        *(
+            quantity
+            for quantity in key_quantities(values, [where])
+            if quantity.name in ("modality gap", "hit@1 across")
+        ),
     ]
     learned = _learned_temperatures(study)
     whole = Ladder(rung.name, rung.doses | dict.fromkeys(learned["arm"], float("nan")))
@@ -190,14 +194,14 @@ def over_mention_and_steps(study: Study, points: pd.DataFrame) -> pd.DataFrame:
         columns line, mention, steps, value, low, high; empty where no three arms differ in mention alone.
     """
     doses = {arm: (line.name, dose) for line in mentioned(study) for arm, dose in line.doses.items()}
-    here = points[points["arm"].isin(doses) & (points["steps"] > 0)]
-    if here.empty:
+    rows = points[points["arm"].isin(doses) & (points["steps"] > 0)]
+    if rows.empty:
         return pd.DataFrame(columns=["line", "mention", "steps", "value", "low", "high"])
-    one = here["num_tokens"] == here["num_tokens"].min()
-    here = here[one & (here["setting"] == here["setting"].iloc[0])]
-    line, mention = zip(*(doses[arm] for arm in here["arm"]), strict=True)
+    fewest_tokens = rows["num_tokens"] == rows["num_tokens"].min()
+    rows = rows[fewest_tokens & (rows["setting"] == rows["setting"].iloc[0])]
+    line, mention = zip(*(doses[arm] for arm in rows["arm"]), strict=True)
     columns = ["line", "mention", "steps", "value", "low", "high"]
-    return here.assign(line=line, mention=mention)[columns].reset_index(drop=True)
+    return rows.assign(line=line, mention=mention)[columns].reset_index(drop=True)
 
 
 def over_mention(
@@ -221,7 +225,7 @@ def over_mention(
     quantities = [
         Quantity(name, "points", _scaled(gain)),
         Quantity("native mAP", "%", _scaled(native)),
-        *(one for one in key_quantities(values, [where]) if one.name == "modality gap"),
+        *(quantity for quantity in key_quantities(values, [where]) if quantity.name == "modality gap"),
     ]
     bias = values[(values["quantity"] == OBJECT_BIAS) & (values["dataset"] == where.dataset)]
     if len(bias):
@@ -255,8 +259,8 @@ def trade_offs(quantities: Sequence[Quantity], modality: str) -> pd.DataFrame:
     wanted = {"x": "hit@1 across", "y": f"native mAP, {modality}s", "gap": "modality gap"}
     if wanted["x"] not in named or wanted["y"] not in named:
         return pd.DataFrame()
-    found = {column: named[name] for column, name in wanted.items() if name in named}
-    table = pd.concat(found, axis=1).dropna(subset=["x", "y"]).reset_index()
+    columns = {column: named[name] for column, name in wanted.items() if name in named}
+    table = pd.concat(columns, axis=1).dropna(subset=["x", "y"]).reset_index()
     return table if "gap" in table else table.assign(gap=float("nan"))
 
 
@@ -266,21 +270,20 @@ def beside_published(values: pd.DataFrame, wheres: Sequence[Headline]) -> pd.Dat
     Means over the datasets of a modality of the means over seeds, so that datasets weigh alike.
     """
     tables = []
-    for modality in dict.fromkeys(where.modality for where in wheres):
-        here = [where for where in wheres if where.modality == modality]
+    for modality, of_modality in by_modality(wheres).items():
         parts = [
             of_headline(values, where, "native")
             .merge(of_headline(values, where, "gain"), on=MODEL, suffixes=("", "_gain"))
             .groupby("arm", sort=False)[["value", "value_gain"]]
             .mean()
-            for where in here
+            for where in of_modality
         ]
         means = pd.concat(parts).groupby("arm", sort=False).mean().reset_index()
-        data = here[0].dataset if len(here) == 1 else f"mean of {len(here)} sets"
+        data = of_modality[0].dataset if len(of_modality) == 1 else f"mean of {len(of_modality)} sets"
         tables.append(
             pd.DataFrame(
                 {
-                    "what": f"{modality} retrieval, mAP, {data}; {here[0].route.upper()}",
+                    "what": f"{modality} retrieval, mAP, {data}; {of_modality[0].route.upper()}",
                     "arm": means["arm"],
                     "native": POINTS * means["value"],
                     "value": POINTS * (means["value"] + means["value_gain"]),
@@ -306,17 +309,17 @@ def effects(study: Study, quantities: Sequence[Quantity], *, level: float) -> pd
     factors = [name for name in design.columns if name != "arm"]
     design = _null_named(design.rename(columns={name: short(name) for name in factors}))
     factors = [short(name) for name in factors]
-    found = []
+    tables = []
     for quantity in quantities:
         cells = complete_crossing(design.merge(quantity.values, on="arm"), "seed", "arm", least=len(design))
         if len(cells):
             table = factorial_effects(cells, factors, level=level)
-            found.append(
+            tables.append(
                 table.assign(quantity=quantity.name, unit=quantity.unit, n_seeds=cells["seed"].nunique())
             )
-    if not found:
+    if not tables:
         return pd.DataFrame()
-    effects = pd.concat(found, ignore_index=True)
+    effects = pd.concat(tables, ignore_index=True)
     q = benjamini_hochberg(effects["p"].to_numpy(float))
     effects.insert(list(effects).index("df"), "q", q)
     return effects
@@ -381,7 +384,7 @@ def importances(study: Study, quantities: Sequence[Quantity]) -> Importances:
     settings = levels(arms, study.configs, varied).set_axis(["arm", *axes], axis=1)
     if study.mode == "grid":
         settings = _null_named(settings)
-    found = []
+    tables = []
     for quantity in quantities:
         means = quantity.values.groupby("arm")["value"].mean().rename("value").reset_index()
         points = settings.merge(means, on="arm")
@@ -390,5 +393,5 @@ def importances(study: Study, quantities: Sequence[Quantity]) -> Importances:
             return Importances(pd.DataFrame(), note)
         best_is_high = quantity.larger_is_better is not False
         table = axis_importances(points[axes], points["value"], maximise=best_is_high)
-        found.append(table.assign(quantity=quantity.name))
-    return Importances(pd.concat(found, ignore_index=True) if found else pd.DataFrame(), "")
+        tables.append(table.assign(quantity=quantity.name))
+    return Importances(pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(), "")

@@ -86,7 +86,7 @@ class Measured:
     @property
     def wheres(self) -> list[Headline]:
         """List the leading tasks."""
-        return [one.where for one in self.within]
+        return [within.where for within in self.within]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,11 +171,13 @@ def conclude(study: Study, measured: Measured, *, margin: float = MARGIN) -> Res
             margin=margin,
             asked=claims.asked_by(drafts),
         )
-        slopes: dict[str, Slope] = {one.where.modality: one.slope for one in reversed(measured.within)}
+        slopes: dict[str, Slope] = {
+            within.where.modality: within.slope for within in reversed(measured.within)
+        }
         contrasts = effects.of_one_dataset(effects.of(table, effects.MINUS_BASELINE))
-    known = {field.name: getattr(measured, field.name) for field in fields(Measured)}
+    measurements = {field.name: getattr(measured, field.name) for field in fields(Measured)}
     return Results(
-        **known,
+        **measurements,
         margin=margin,
         claims=claims.judge(study, drafts, table, slopes, alpha=1 - level, margin=margin),
         effects=table,
@@ -204,7 +206,7 @@ def _within(
     where: Headline,
     bootstrap: Bootstrap,
 ) -> Within:
-    here = at(queries, where)
+    at_task = at(queries, where)
     measured = at(mean_ap, where)
     headline = headline_info(
         rows,
@@ -233,8 +235,8 @@ def _within(
         grid=grid_gains(fractions, gains),
         settings=settings(study.rows, rows, where),
         gains=gains,
-        over_pca=route_difference(here, where.route, "class_pca", ["arm"], bootstrap=bootstrap),
-        query_gains=query_gains(here, where.route),
+        over_pca=route_difference(at_task, where.route, "class_pca", ["arm"], bootstrap=bootstrap),
+        query_gains=query_gains(at_task, where.route),
         slope=slope,
         gap_native=rank_association(models.groupby("arm")[["gap", "native"]].mean(), "gap", "native"),
     )

@@ -146,7 +146,7 @@ def _told(results: Results, within: Within) -> pd.DataFrame:
 def _sides(changes: pd.DataFrame) -> pd.Series:
     """Give the side of zero that the intervals of each change agree on."""
     evidence = [evidence_of(row) for _, row in changes.iterrows()]
-    return pd.Series([side(one) if one else 0 for one in evidence], index=changes.index)
+    return pd.Series([side(of_change) if of_change else 0 for of_change in evidence], index=changes.index)
 
 
 def _within(study: Study, results: Results, within: Within) -> Finding:
@@ -225,10 +225,10 @@ def _strongest_control(study: Study, within: Within) -> list[str]:
     if len(means) < 2:
         return []
     route = str(means.idxmax())
-    mine = controls[controls["route"] == route]
-    arms = [arm for arm in study.arm_names if arm in set(mine["arm"])]
+    of_route = controls[controls["route"] == route]
+    arms = [arm for arm in study.arm_names if arm in set(of_route["arm"])]
     arm = study.baseline if study.baseline in arms else arms[0]
-    row = mine[mine["arm"] == arm].iloc[0]
+    row = of_route[of_route["arm"] == arm].iloc[0]
     bounds = interval(row["low"], row["high"], 2)
     gain = f"{number(row['gain'], 2, signed=True)} points{' ' if bounds else ''}{bounds}"
     whose = f"for {'the baseline' if arm == study.baseline else study.label(arm)}"

@@ -66,7 +66,7 @@ def of_arms(study: Study, arms: Collection[str]) -> Study:
         if "arm" in frame:
             frames[name] = frame[frame["arm"].isin(arms)].reset_index(drop=True)
     by_arm: dict[str, Any] = {
-        kind: {arm: known for arm, known in getattr(study, kind).items() if arm in arms} for kind in BY_ARM
+        kind: {arm: entry for arm, entry in getattr(study, kind).items() if arm in arms} for kind in BY_ARM
     }
     kept = tuple(arm for arm in study.arms if arm.name in arms)
     return replace(study, arms=kept, **by_arm, **frames)
@@ -155,9 +155,9 @@ def _arm_called(study: Study, arms_of: Mapping[str, Sequence[str]], who: str, op
         if len(arms) == 1
         for name in (folder, folder.rstrip("/"), Path(folder).name)
     }
-    known = by_folder | {arm.label: arm.name for arm in study.arms} | {arm: arm for arm in study.arm_names}
+    by_name = by_folder | {arm.label: arm.name for arm in study.arms} | {arm: arm for arm in study.arm_names}
     with naming(option):
-        return known[check_known(who, known, "arm, label or folder of a run")]
+        return by_name[check_known(who, by_name, "arm, label or folder of a run")]
 
 
 def _told_apart(arms: Iterable[Arm]) -> tuple[Arm, ...]:

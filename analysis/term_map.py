@@ -108,13 +108,13 @@ def put_into(table: pd.DataFrame, run: pd.DataFrame) -> pd.DataFrame:
         InputError: another study, another baseline, or an arm of the run that was not completed.
     """
     studies = [", ".join(sorted(set(frame["study"]))) for frame in (table, run)]
-    (here,) = _baselines(run)
-    if studies[0] != studies[1] or here not in _baselines(table):
+    (baseline,) = _baselines(run)
+    if studies[0] != studies[1] or baseline not in _baselines(table):
         raise InputError(
-            f"a run of {studies[1]!r} with the baseline {here!r} cannot go into a table of {studies[0]!r} "
-            f"with {', '.join(_baselines(table)) or 'none'}"
+            f"a run of {studies[1]!r} with the baseline {baseline!r} cannot go into a table of "
+            f"{studies[0]!r} with {', '.join(_baselines(table)) or 'none'}"
         )
-    before = set(table.loc[table["arm"] == f"{here}{AGAIN}", "made"])
+    before = set(table.loc[table["arm"] == f"{baseline}{AGAIN}", "made"])
     if not before <= set(run["made"]):
         raise InputError(
             f"the table holds arms of another run already ({', '.join(sorted(before))}); run both together, "
@@ -127,16 +127,16 @@ def put_into(table: pd.DataFrame, run: pd.DataFrame) -> pd.DataFrame:
         )
     keys = ["quantity", "task"]
     run = run[run["quantity"] != "seconds"].assign(task=run["task"].fillna(""))
-    again = run[run["arm"] == here].assign(arm=f"{here}{AGAIN}", label=run["label"] + ", again")
-    first = table[table["arm"] == here].assign(task=table["task"].fillna(""))
+    again = run[run["arm"] == baseline].assign(arm=f"{baseline}{AGAIN}", label=run["label"] + ", again")
+    first = table[table["arm"] == baseline].assign(task=table["task"].fillna(""))
     first = first[first["quantity"].isin(again["quantity"])]
     both = pd.concat([frame[[*keys, "arm", "value"]] for frame in (first, again)])
-    change = minus_baseline(both, here, keys).rename(columns={"value": "minus_baseline"})
+    change = minus_baseline(both, baseline, keys).rename(columns={"value": "minus_baseline"})
     again = again.drop(columns="minus_baseline").merge(change, on=[*keys, "arm"], how="left")
-    replacing = pd.concat([run[run["arm"] != here], again])
+    replacing = pd.concat([run[run["arm"] != baseline], again])
     replaced = table["arm"].isin(replacing["arm"]) & (table["quantity"] != "seconds")
     arms = [*dict.fromkeys(table["arm"]), *dict.fromkeys(replacing["arm"])]
-    arms.insert(arms.index(here) + 1, f"{here}{AGAIN}")
+    arms.insert(arms.index(baseline) + 1, f"{baseline}{AGAIN}")
     return _ordered(pd.concat([table[~replaced], replacing]), list(dict.fromkeys(arms)))
 
 
@@ -160,10 +160,10 @@ def _query_values(queries: pd.DataFrame) -> pd.DataFrame:
     parts = []
     mean_ap = queries[queries["metric"] == "mAP"]
     for task, route in INVERTED.items():
-        here = mean_ap[mean_ap["task"] == task]
-        if here.empty:
+        of_task = mean_ap[mean_ap["task"] == task]
+        if of_task.empty:
             continue
-        native, inverted = here[here["route"] == "native"], here[here["route"] == route]
+        native, inverted = of_task[of_task["route"] == "native"], of_task[of_task["route"] == route]
         on = ["arm", "seed", "task"]
         gain = paired_difference(inverted, native, on=on, by=on)
         named = {"native": native, "inverted": inverted, "gain": gain}
@@ -230,20 +230,20 @@ def broken(table: pd.DataFrame) -> dict[str, str]:
     That is: its hit@1, in the mean over seeds, has an interval that reaches chance (one over the number of
     queries), or is less than half of the baseline's with an interval of the difference below zero.
     """
-    found = {}
+    reasons = {}
     compared_with = table[table["minus_baseline"].isna() & table["value"].notna()]
     base = [row["value"] for row in _found(compared_with, "hit@1", "image-text")]
     for arm, own in table.groupby("arm", sort=False):
         state = str(own["state"].iloc[0])
         hits = _found(own, "hit@1", "image-text")
         if "failed" in state:
-            found[str(arm)] = state
+            reasons[str(arm)] = state
         elif hits and not hits[0]["low"] > 1 / hits[0]["n_queries"]:
-            found[str(arm)] = "finds texts for images no better than chance"
+            reasons[str(arm)] = "finds texts for images no better than chance"
         elif hits and base and hits[0]["value"] < base[0] / 2 and hits[0]["minus_high"] < 0:
             share = hits[0]["value"] / base[0]
-            found[str(arm)] = f"finds texts for images {share:.0%} as often as the baseline"
-    return found
+            reasons[str(arm)] = f"finds texts for images {share:.0%} as often as the baseline"
+    return reasons
 
 
 def page(table: pd.DataFrame) -> str:
@@ -271,17 +271,17 @@ def page(table: pd.DataFrame) -> str:
 
 def _origins(table: pd.DataFrame) -> list[str]:
     """Say which arms come from which run, where there are several."""
-    made = table.groupby("arm", sort=False)["made"].first()
-    first = str(made.loc[_baselines(table)[0]])
-    others = [str(name) for name in made.unique() if name != first]
+    runs = table.groupby("arm", sort=False)["made"].first()
+    first = str(runs.loc[_baselines(table)[0]])
+    others = [str(name) for name in runs.unique() if name != first]
     if not others:
         return []
     lines = ["", f"Rows come from more than one run. Baseline and other arms: {first or 'not recorded'}."]
-    for other in others:
-        arms = [str(arm) for arm in made.index[made == other]]
+    for run in others:
+        arms = [str(arm) for arm in runs.index[runs == run]]
         named = ", ".join(f"`{arm}`" for arm in arms if not arm.endswith(AGAIN))
         lines.append(
-            f"Those of {named}: {other or 'not recorded'}; they are compared with the baseline of their own "
+            f"Those of {named}: {run or 'not recorded'}; they are compared with the baseline of their own "
             'run, which stands below as "again" beside its difference to the first. The time of a step is '
             "that of the first run in all rows."
         )
@@ -301,14 +301,14 @@ def _levels(table: pd.DataFrame, lost: dict[str, str]) -> Table:
         for quantity, task in _keys():
             if quantity == "gain":
                 continue
-            found = _found(own, quantity, task)
-            if not found:
+            measured = _found(own, quantity, task)
+            if not measured:
                 cells.append(Cell(ABSENT))
             elif quantity == "seconds":
-                cells.append(Cell(number(found[0]["value"] / base[0]["value"], 2)))
+                cells.append(Cell(number(measured[0]["value"] / base[0]["value"], 2)))
             else:
                 unit = (1, 3) if quantity == "distance" else (100, 1)
-                cells.append(Cell(number(unit[0] * found[0]["value"], unit[1])))
+                cells.append(Cell(number(unit[0] * measured[0]["value"], unit[1])))
         rows.append(tuple(cells))
     names = [_title(quantity, task) for quantity, task in _keys() if quantity != "gain"]
     return Table("Each arm, mean over seeds", ("arm", *names), tuple(rows), LEVELS_NOTE)
@@ -330,8 +330,8 @@ def _differences(table: pd.DataFrame) -> list[Table]:
                 continue
             cells = [Cell(own["label"].iloc[0])]
             for quantity, task in keys:
-                found = _found(own, quantity, task)
-                cells.append(_difference(found[0], quantity) if found else Cell(ABSENT))
+                measured = _found(own, quantity, task)
+                cells.append(_difference(measured[0], quantity) if measured else Cell(ABSENT))
             rows.append(tuple(cells))
         titles = [_title(*key) for key in keys]
         tables.append(Table(f"Minus the baseline: {side}", ("arm", *titles), tuple(rows), DIFFERENCES_NOTE))

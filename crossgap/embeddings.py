@@ -121,12 +121,12 @@ def embed(
         InputError: an image that cannot be decoded, named.
     """
     path = None if cache is None else feature_path(encoder, items, cache, compute)
-    known = compute.processes.told(path is not None and path.exists())
-    if path is not None and known:
+    cached = compute.processes.told(path is not None and path.exists())
+    if path is not None and cached:
         values_ND = Embeddings.load(path).join(items.ids)
     else:
         values_ND = encode_items(encoder, items, progress, compute=compute)
-    made = Embeddings(
+    embeddings = Embeddings(
         ids=items.ids,
         values=values_ND,
         labels=items.labels,
@@ -134,9 +134,9 @@ def embed(
         encoder=encoder.fingerprint,
         source=items.content_hash,
     )
-    if path is not None and not known and compute.processes.first:
-        made.save(path)
-    return made
+    if path is not None and not cached and compute.processes.first:
+        embeddings.save(path)
+    return embeddings
 
 
 def encode_items(
@@ -248,11 +248,11 @@ def _encode_wordings(encoder: Encoder, wordings: Sequence[tuple[str, ...]], size
     texts = [text for item in wordings for text in item]
     if len(texts) == len(wordings):
         return encoder.encode_text(encoder.tokenize(texts))
-    made = [
+    parts = [
         encoder.encode_text(encoder.tokenize(texts[start : start + size]))
         for start in range(0, len(texts), size)
     ]
-    means = [part_ND.mean(dim=0) for part_ND in torch.cat(made).split([len(item) for item in wordings])]
+    means = [part_ND.mean(dim=0) for part_ND in torch.cat(parts).split([len(item) for item in wordings])]
     return F.normalize(torch.stack(means), dim=-1)
 
 
@@ -262,24 +262,24 @@ def distinct_items(dataset: Dataset, modality: str, *, queries_only: bool = Fals
     Raises:
         InputError: one id stands for different contents.
     """
-    found: dict[str, tuple[Content, str, str]] = {}
+    by_id: dict[str, tuple[Content, str, str]] = {}
     for task in dataset.tasks:
         for side in (task.query,) if queries_only else (task.query, task.gallery):
             if side.modality != modality:
                 continue
             groups = side.groups or ("",) * len(side.ids)
             for item, content, label, group in zip(side.ids, side.contents, side.labels, groups, strict=True):
-                known = found.setdefault(item, (content, label, group))
-                if known[0] != content:
+                earlier = by_id.setdefault(item, (content, label, group))
+                if earlier[0] != content:
                     raise InputError(
                         f"dataset {dataset.name!r}: id {item!r} stands for two different {modality}s"
                     )
-    if not found:
+    if not by_id:
         return None
-    contents, labels, groups = zip(*found.values(), strict=True)
+    contents, labels, groups = zip(*by_id.values(), strict=True)
     return Items(
         modality="image" if modality == "image" else "text",
-        ids=tuple(found),
+        ids=tuple(by_id),
         contents=contents,
         labels=labels,
         groups=groups if all(groups) else (),

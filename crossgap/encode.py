@@ -127,17 +127,17 @@ def _encode(
             say(f"{out}: complete, nothing to do")
             return 0
         for name, items in sides.items():
-            made = store.rows(
+            rows = store.rows(
                 items.ids,
                 partial(make, items),
                 name=name,
                 size=size,
                 begin=partial(progress.start, f"encode {name}s", len(items)),
             )
-            if made is not None:
+            if rows is not None:
                 Embeddings(
                     ids=items.ids,
-                    values=made["values"],
+                    values=rows["values"],
                     labels=items.labels,
                     modality=name,
                     encoder=model.fingerprint,

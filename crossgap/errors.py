@@ -27,10 +27,15 @@ def check_known(name: str, known: Iterable[str], what: str) -> str:
 
 @contextmanager
 def naming(place: str) -> Iterator[None]:
-    """Put a place (a file, an option, the path of a setting) before the message of a user's error."""
+    """Put a place (a file, an option, the path of a setting) before the message of a user's error.
+
+    An empty place leaves the message as it is.
+    """
     try:
         yield
     except InputError as error:
+        if not place:
+            raise
         raise InputError(f"{place}: {error}") from error
 
 

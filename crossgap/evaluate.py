@@ -176,7 +176,7 @@ def main(
     with joined(device, patience=PATIENCE) as processes:
         compute = Compute(workers=workers, batch_size=batch_size, processes=processes)
         source = source._replace(device=processes.device or device)
-        result, known, missing = answer(
+        result, backbone, missing = answer(
             source, data, wanted, out=out, choose=choose, cache=cache, smoke=smoke, compute=compute
         )
     if not processes.first:
@@ -187,7 +187,7 @@ def main(
     if missing:
         print(f"not found below {data_root}: {', '.join(missing)}\n")
     if preset:
-        _say_published(result, known, wanted.deviations(limit=limit, said=said))
+        _say_published(result, backbone, wanted.deviations(limit=limit, said=said))
     print(f"rows: {out / 'rows.jsonl'}")
     return 0
 
@@ -209,10 +209,10 @@ def _say(result: Evaluation, *, all_metrics: bool) -> None:
     _print(shown)
 
 
-def _say_published(result: Evaluation, known: str | None, deviations: list[str]) -> None:
+def _say_published(result: Evaluation, backbone: str | None, deviations: list[str]) -> None:
     from crossgap.reading.published import compare_published, published_table
 
-    _print(published_table(compare_published(result.rows, known, deviations), known))
+    _print(published_table(compare_published(result.rows, backbone, deviations), backbone))
 
 
 def _print(parts: Iterable[RenderableType]) -> None:

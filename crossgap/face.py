@@ -25,7 +25,7 @@ from crossgap.datasets.tasks import Dataset
 from crossgap.encoders.open_clip import OpenClipEncoder
 from crossgap.encoders.trained_runs import trained_run
 from crossgap.errors import InputError, check_known
-from crossgap.evaluation.comparison import HEADLINES
+from crossgap.evaluation.comparison import headline_rows
 from crossgap.evaluation.plan import EvaluationConfig, InversionPlan
 from crossgap.evaluation.result import Evaluation
 from crossgap.evaluation.routes import ROUTES
@@ -85,19 +85,19 @@ def invert(
     Raises:
         InputError: an unknown setting, ids that repeat themselves, or what an inversion refuses.
     """
-    known = [field.name for field in fields(InversionConfig)]
+    options = [field.name for field in fields(InversionConfig)]
     for name in settings:
-        check_known(name, known, "setting of an inversion")
+        check_known(name, options, "setting of an inversion")
     targets_ND, names = _targets(encoder, items, into, ids)
     config = replace(preset(encoder.name, into, schedule), **settings)
-    made = invert_targets(
+    inversion = invert_targets(
         encoder, targets_ND, into=into, config=config, item_ids=names, snapshots=tuple(snapshots)
     )
     return Inverted(
         native=_frame(targets_ND, names),
-        features=_frame(made.features, names),
-        snapshots={step: _frame(features_ND, names) for step, features_ND in made.snapshots.items()},
-        losses=_frame(made.losses, names),
+        features=_frame(inversion.features, names),
+        snapshots={step: _frame(features_ND, names) for step, features_ND in inversion.snapshots.items()},
+        losses=_frame(inversion.losses, names),
     )
 
 
@@ -216,8 +216,8 @@ def modality_gap(
     image_ND, text_ND = (unit_rows(_tensor(side)) for side in (image, text))
     pairs = [str(place) for place in range(len(image_ND))]
     classes = pairs if labels is None else [*map(str, labels)]
-    made = pair_metrics(image_ND, text_ND, labels=classes, clusters=pairs, seed=seed)
-    table = pd.DataFrame([metric._asdict() for metric in made]).set_index("name").rename_axis("metric")
+    metrics = pair_metrics(image_ND, text_ND, labels=classes, clusters=pairs, seed=seed)
+    table = pd.DataFrame([metric._asdict() for metric in metrics]).set_index("name").rename_axis("metric")
     return table.astype({"low": "float64", "high": "float64"})[["value", "low", "high", "unit"]]
 
 
@@ -259,11 +259,7 @@ def compare(first: Evaluation, second: Evaluation | None = None) -> pd.DataFrame
 def _headline_queries(evaluation: Evaluation) -> pd.DataFrame:
     """Give the quoted per-query values of each task's headline metric."""
     rows = quoted(evaluation.frame)
-    queries = quoted_queries(numeric(evaluation.tables["per_query"]), rows)
-    queries = queries[queries["metric"].isin(HEADLINES)]
-    order = {metric: place for place, metric in enumerate(HEADLINES)}
-    rank = queries["metric"].map(order)
-    return queries[rank == rank.groupby([queries[key] for key in SIDE]).transform("min")]
+    return headline_rows(quoted_queries(numeric(evaluation.tables["per_query"]), rows))
 
 
 def _data(

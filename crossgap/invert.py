@@ -119,7 +119,7 @@ def main(
     from crossgap.encoders.loading import load_encoder
     from crossgap.processes import PATIENCE, joined
 
-    given: dict[str, Any] = {
+    by_option: dict[str, Any] = {
         "steps": steps,
         "num_tokens": num_tokens,
         "learning_rate": learning_rate,
@@ -130,7 +130,7 @@ def main(
         "target_cosine": target_cosine,
         "seed": seed,
     }
-    options = {name: value for name, value in given.items() if value is not None}
+    options = {name: value for name, value in by_option.items() if value is not None}
     check_place(out)
     use_threads(threads)
     allow_pixels(max_pixels)
@@ -210,10 +210,10 @@ def _invert(
         targets = encode_parts(model, items, parts, compute=compute)
         for part, targets_ND in zip(parts, targets, strict=True):
             ids = [items.ids[place] for place in part]
-            (found,) = inverter().run(targets_ND, item_ids=ids, snapshots=snapshots, progress=tick)
-            kept = {f"inverted-step-{step}": values_ND for step, values_ND in found.snapshots.items()}
-            rest = {"tokens": found.tokens, "losses": found.losses, "stopped": found.stopped}
-            yield {"inverted": found.features, **kept, **rest}
+            (inversion,) = inverter().run(targets_ND, item_ids=ids, snapshots=snapshots, progress=tick)
+            kept = {f"inverted-step-{step}": values_ND for step, values_ND in inversion.snapshots.items()}
+            rest = {"tokens": inversion.tokens, "losses": inversion.losses, "stopped": inversion.stopped}
+            yield {"inverted": inversion.features, **kept, **rest}
 
     with open_store(out, settings, compute.processes) as store, ItemProgress() as progress:
         if store is None:

@@ -149,11 +149,11 @@ class Store:
             print(f"{self._out}: {done} of {len(ids)} items are there ({name})", file=sys.stderr)
         there = self._processes.whole(torch.tensor([float(path in chunks) for path in paths]))
         whole = zip(paths, parts, there.bool().tolist(), strict=True)
-        missing = [(path, part) for path, part, known in whole if not known]
+        missing = [(path, part) for path, part, present in whole if not present]
         own = missing[self._processes.rank :: size_of_group]
         tick = shared(begin(done), len(ids) - done, size_of_group)
-        made = make([part for _, part in own], tick)
-        for (path, part), tensors in zip(own, made, strict=True):
+        produced = make([part for _, part in own], tick)
+        for (path, part), tensors in zip(own, produced, strict=True):
             kept = {key: _own(rows) for key, rows in tensors.items()}
             chunk = Chunk(tuple(ids[place] for place in part), kept)
             self._record_settings()

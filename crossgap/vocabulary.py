@@ -12,6 +12,7 @@ Modality = Literal["image", "text"]
 Probe = Literal["class-mean", "linear-probe"]
 Kind = Literal["image-image", "text-text", "image-text", "text-image", "zero-shot"] | Probe
 PROBES: tuple[Probe, ...] = get_args(Probe)
+WITHIN: dict[Modality, Kind] = {"image": "image-image", "text": "text-text"}
 Family = Literal["reference", "inversion", "placebo", "map"]
 
 # the route that inverts the query of a task within this modality
@@ -137,7 +138,7 @@ def published_average(model: str, what: str) -> tuple[float, float] | None:
 
     ``model``: as in :data:`PUBLISHED`, without what stands in brackets.
     """
-    for one in PUBLISHED:
-        if (one.source, one.what, one.model.partition(" (")[0]) == (SEED_PAPER, what, model):
-            return one.native, one.value
+    for average in PUBLISHED:
+        if (average.source, average.what, average.model.partition(" (")[0]) == (SEED_PAPER, what, model):
+            return average.native, average.value
     return None

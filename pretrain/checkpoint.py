@@ -120,13 +120,13 @@ def find_checkpoint(folder: Path, warn: Callable[[str], None]) -> tuple[Path, Ch
     damages = []
     for path in (newest, *older):
         try:
-            found = load_checkpoint(path)
+            checkpoint = load_checkpoint(path)
         except InputError as error:
             damages.append(str(error))
         else:
             for damage in damages:
                 warn(f"{damage}; going on from {path.name}")
-            return path, found
+            return path, checkpoint
     raise InputError(f"no checkpoint is whole: {'; '.join(damages)}; remove {folder} to start over")
 
 

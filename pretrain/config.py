@@ -121,9 +121,9 @@ class TrainConfig:
         if set(self.locked) == set(get_args(Tower)):
             raise InputError("locked: both towers; leave one to train")
         for name in ("data", "validation"):
-            given = getattr(self, name)
-            if given is not None and is_scenes(given):
-                object.__setattr__(self, name, SceneOptions.parse(given).name)
+            source = getattr(self, name)
+            if source is not None and is_scenes(source):
+                object.__setattr__(self, name, SceneOptions.parse(source).name)
         if is_scenes(self.data):
             self._check_scenes()
         if self.loading == "resampled":

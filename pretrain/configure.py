@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from crossgap.datasets.scenes.options import SceneOptions, is_scenes
-from crossgap.errors import InputError
+from crossgap.errors import InputError, naming
 from crossgap.settings.changes import changed
 from pretrain.config import TrainConfig
 
@@ -43,8 +43,6 @@ def _world(data: Any, settings: Mapping[str, Value], where: str) -> str:
             f"{before}{next(iter(settings))}: data={data!r} has no options; train on scenes (data = "
             f'"scenes"), which has {", ".join(SceneOptions().as_written())}'
         )
-    given = {name.removeprefix(OF_DATA): value for name, value in settings.items()}
-    try:
-        return SceneOptions.parse(data).changed(given).name
-    except InputError as error:
-        raise InputError(f"{before}data: {error}") from error
+    options = {name.removeprefix(OF_DATA): value for name, value in settings.items()}
+    with naming(f"{before}data"):
+        return SceneOptions.parse(data).changed(options).name

@@ -158,7 +158,7 @@ def _counted(config: TrainConfig, start: Start, pairs: int) -> tuple[int, int, i
     updates = _updates(config, start, pairs)
     parts = dict.fromkeys(VIEWS[name].part for name in config.objective.views)
     batch = updates.batches.batch(0, parts)
-    known = {tensor.untyped_storage().data_ptr() for tensor in updates.model.state_dict().values()}
+    of_model = {tensor.untyped_storage().data_ptr() for tensor in updates.model.state_dict().values()}
     held: dict[int, Tensor] = {}  # kept alive, so that no address is used twice
 
     def keep(tensor: Tensor) -> Tensor:
@@ -175,7 +175,9 @@ def _counted(config: TrainConfig, start: Start, pairs: int) -> tuple[int, int, i
             moment=Moment(0, config.steps, config.seed),
             modules=updates.modules,
         )
-    kept = sum(tensor.untyped_storage().nbytes() for address, tensor in held.items() if address not in known)
+    kept = sum(
+        tensor.untyped_storage().nbytes() for address, tensor in held.items() if address not in of_model
+    )
     with backward:
         loss.total.backward()
     updates.state.optimizer.zero_grad(set_to_none=True)

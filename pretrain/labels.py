@@ -60,10 +60,12 @@ def label_of(config: TrainConfig, beside: TrainConfig | None = None) -> str:
     """
     nearest = _nearest(config, KNOWN_RECIPES)
     label, _ = _recipe_words(nearest)
-    changed = {name: here for name, (_, here) in nearest.changed.items()}
+    changed = {name: value for name, (_, value) in nearest.changed.items()}
     if beside is not None:
         theirs = _nearest(beside, KNOWN_RECIPES).changed
-        changed = {name: here for name, here in changed.items() if theirs.get(name, (None, None))[1] != here}
+        changed = {
+            name: value for name, value in changed.items() if theirs.get(name, (None, None))[1] != value
+        }
     tempered = any(name.startswith(_OF_TEMPERATURE) for name in changed)
     if tempered or label != nearest.recipe.label:
         label = f"{label}, {temperature_words(config.objective.temperature)}"
@@ -82,8 +84,8 @@ def description_of(config: TrainConfig) -> str:
     parts = [said]
     if any(name.startswith(_OF_TEMPERATURE) for name in nearest.changed):
         parts.append(temperature_words(config.objective.temperature))
-    rest = _rest({name: here for name, (_, here) in nearest.changed.items()})
-    return "; ".join((", ".join(parts), *(f"{name} = {written(here)}" for name, here in rest.items())))
+    rest = _rest({name: value for name, (_, value) in nearest.changed.items()})
+    return "; ".join((", ".join(parts), *(f"{name} = {written(value)}" for name, value in rest.items())))
 
 
 def _recipe_words(nearest: _Nearest) -> tuple[str, str]:
@@ -146,8 +148,8 @@ def temperature_words(config: TemperatureConfig) -> str:
 def change_words(changed: Mapping[str, tuple[Value, Value]]) -> str:
     """List what a run changes in its recipe: each setting with its own value and the recipe's."""
     return "; ".join(
-        f"{short(name)} {written(here)} (the recipe's: {written(before)})"
-        for name, (before, here) in changed.items()
+        f"{short(name)} {written(value)} (the recipe's: {written(before)})"
+        for name, (before, value) in changed.items()
     )
 
 
@@ -165,26 +167,26 @@ def _nearest(config: TrainConfig, recipes: Mapping[str, Recipe], *, smallest: bo
 
     ``smallest``: whether a smoke form is a form.
     """
-    mine = settings_of(config)
-    own = essence(mine).items()
+    settings = settings_of(config)
+    own = essence(settings).items()
     active = set(config.objective.active)
 
-    def distance(known: _Form) -> tuple[int, int]:
-        changed = {name for name, _ in own ^ known.essence.items() if not _unbuilt(config, name)}
-        if _SMALLEST in known.form:
+    def distance(form: _Form) -> tuple[int, int]:
+        changed = {name for name, _ in own ^ form.essence.items() if not _unbuilt(config, name)}
+        if _SMALLEST in form.form:
             changed.discard("limit")  # of which that form has one of its own
-        return len(changed), -len(active & set(known.config.objective.active))
+        return len(changed), -len(active & set(form.config.objective.active))
 
     nearest = min(
         (
-            known
-            for known in _forms(tuple(KNOWN_RECIPES), is_scenes(config.data))
-            if known.name in recipes
-            and (_SMALLEST not in known.form or (smallest and known.config.steps == config.steps))
+            form
+            for form in _forms(tuple(KNOWN_RECIPES), is_scenes(config.data))
+            if form.name in recipes
+            and (_SMALLEST not in form.form or (smallest and form.config.steps == config.steps))
         ),
         key=distance,
     )
-    changed = differing(settings_of(nearest.config), mine)
+    changed = differing(settings_of(nearest.config), settings)
     changed = {name: values for name, values in changed.items() if not _unbuilt(config, name)}
     if _SMALLEST in nearest.form:
         changed.pop("limit", None)
@@ -201,15 +203,15 @@ def _forms(names: tuple[str, ...], scenes: bool) -> tuple[_Form, ...]:
     """Give the forms that recipes can have on scenes, or on other data."""
     forms = []
     for name in names:
-        made = KNOWN_RECIPES[name]()
-        if scenes and made.loading != "memory":  # it reads shards, in which no scenes lie
+        config = KNOWN_RECIPES[name]()
+        if scenes and config.loading != "memory":  # it reads shards, in which no scenes lie
             continue
-        worlds: dict[tuple[str, ...], TrainConfig] = {(): made}
+        worlds: dict[tuple[str, ...], TrainConfig] = {(): config}
         if scenes:
             plain = SceneOptions().name
             worlds = {
-                (_ON_SCENES,): on_scenes(made, plain),
-                (_ON_SCENES, "settings of emoji"): replace(made, data=plain),
+                (_ON_SCENES,): on_scenes(config, plain),
+                (_ON_SCENES, "settings of emoji"): replace(config, data=plain),
             }
         for world, inside in worlds.items():
             smallest = smoke(inside)

@@ -191,14 +191,14 @@ class Run(Updates):
         """Measure a checkpoint, where the run validates, and name it if it is the best."""
         if self.config.validation is None:
             return
-        found = validate(saved, self.config.validation, str(self.device))
+        measured = validate(saved, self.config.validation, str(self.device))
         path = self.out / VALIDATION
         _cut_metrics(path, self.step - 1)
         with path.open("a", encoding="utf-8") as lines:
-            append_line(lines, {"step": self.step, **found})
-        self.trackers.log(self.step, {f"validation/{name}": value for name, value in found.items()})
-        if BEST_BY in found:
-            name_best(saved, BEST_BY, found[BEST_BY])
+            append_line(lines, {"step": self.step, **measured})
+        self.trackers.log(self.step, {f"validation/{name}": value for name, value in measured.items()})
+        if BEST_BY in measured:
+            name_best(saved, BEST_BY, measured[BEST_BY])
 
 
 def _cut_metrics(path: Path, step: int) -> None:

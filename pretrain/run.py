@@ -89,9 +89,9 @@ def train(
                 check_validation(config.validation)
     config = _with_precision(config, out, processes)
     folder = out / "checkpoints"
-    found = find_checkpoint(folder, warn if processes.first else lambda damage: None)
+    latest = find_checkpoint(folder, warn if processes.first else lambda damage: None)
     # without a checkpoint there is nothing to go on with: a run that never got that far may be replaced
-    checkpoint = None if found is None else found[1]
+    checkpoint = None if latest is None else latest[1]
     step = 0 if checkpoint is None else checkpoint.progress["step"]
     recorded = None if checkpoint is None else _check_config(config, out, step)
     processes.check_same(
@@ -137,9 +137,9 @@ def train(
             ):
                 run.train(progress, trackers)
                 processes.wait()  # until all is written
-        found = find_checkpoint(folder, warn)
-    assert found is not None
-    path, checkpoint = found
+        latest = find_checkpoint(folder, warn)
+    assert latest is not None
+    path, checkpoint = latest
     done = checkpoint.progress
     return TrainResult(checkpoint=path, pairs_seen=done["pairs_seen"], seconds=done["seconds"])
 
@@ -153,7 +153,7 @@ def open_data(
 ) -> TrainingPairs | ShardStream | EndlessScenes:
     """Open the data of a run: pairs that can be indexed, or what has no end.
 
-    A stream of shards starts anew where ``checkpoint`` stopped.
+    A stream of shards goes on where ``checkpoint`` stopped.
     """
     if is_scenes(config.data):
         options = SceneOptions.parse(config.data)
@@ -254,10 +254,10 @@ def _check_config(config: TrainConfig, out: Path, reached: int) -> dict[str, Any
 
 def _unknown_settings(config: Mapping[str, Any], kind: type = TrainConfig, path: str = "") -> list[str]:
     """Name the settings of a recorded config that this version does not have."""
-    known = hints_of(kind)
-    strangers = [f"{path}{name}" for name in config if name not in known]
+    hints = hints_of(kind)
+    strangers = [f"{path}{name}" for name in config if name not in hints]
     for name, value in config.items():
-        hint = known.get(name)
+        hint = hints.get(name)
         parts = [part for part in (hint, *get_args(hint)) if isinstance(part, type) and is_dataclass(part)]
         if not (parts and isinstance(value, Mapping)):
             continue

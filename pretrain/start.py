@@ -123,7 +123,7 @@ def lock(model: Any, towers: Collection[str]) -> None:
 
 
 def set_training(model: Any, locked: Collection[str]) -> None:
-    """Set a model to training, but for its locked towers: their norms and dropout stay at rest."""
+    """Set a model to training, except its locked towers: their norms and dropout stay at rest."""
     model.train()
     if "image" in locked:
         model.visual.eval()
@@ -193,8 +193,8 @@ def _existing(name: str, pretrained: str | None) -> Start:
         held = json.loads((newest_checkpoint(folder) / CONFIG_FILE).read_text("utf-8"))
         model_cfg = held["model_cfg"]
     else:
-        known = name if name.startswith(HUB) else name.replace("/", "-")
-        model_cfg = dict(open_clip.get_model_config(known) or {})
+        model_name = name if name.startswith(HUB) else name.replace("/", "-")
+        model_cfg = dict(open_clip.get_model_config(model_name) or {})
         if not model_cfg:
             raise InputError(
                 f"encoder {encoder.name!r} cannot be fine-tuned here: open_clip has no configuration of it, "

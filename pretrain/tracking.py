@@ -89,12 +89,12 @@ def open_trackers(
         warn: told once of a tracker that fails.
     """
     started = {}
-    for known, package in packages.items():
-        _, start = TRACKERS[known]
+    for tracker, package in packages.items():
+        _, start = TRACKERS[tracker]
         try:
-            started[known] = start(package, out, name, config, step)
+            started[tracker] = start(package, out, name, config, step)
         except Exception as error:  # as in Trackers: no account, no network, no disk
-            warn(f"tracker {known} is left out: {type(error).__name__}: {error}")
+            warn(f"tracker {tracker} is left out: {type(error).__name__}: {error}")
     return Trackers(started, warn)
 
 
@@ -144,8 +144,10 @@ class MLflow:
             self._run = read_json(kept)["run_id"]
             self._client.update_run(self._run, status="RUNNING")
             return
-        found = self._client.get_experiment_by_name("crossgap")
-        experiment = self._client.create_experiment("crossgap") if found is None else found.experiment_id
+        existing = self._client.get_experiment_by_name("crossgap")
+        experiment = (
+            self._client.create_experiment("crossgap") if existing is None else existing.experiment_id
+        )
         self._run = self._client.create_run(experiment, run_name=name).info.run_id
         for key, value in config.items():
             self._client.log_param(self._run, key, str(value)[:500])

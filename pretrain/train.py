@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from crossgap.command import run_command
-from crossgap.errors import InputError, check_known
+from crossgap.errors import InputError, check_known, naming
 from crossgap.files import check_place
 from crossgap.settings.changes import as_table, overlaid
 from crossgap.settings.options import NO_CHANGES, Changes
@@ -203,10 +203,8 @@ def _in_place_of(path: str, old: Mapping[str, Any], new: Mapping[str, Any] | Non
 
 
 def _schedule(name: str, start: float, stop: float, ramp: float, fall: float = 0.0) -> WeightSchedule:
-    try:
+    with naming(f"schedule of {name}"):
         return WeightSchedule(start=start, stop=stop, ramp=ramp, fall=fall)
-    except InputError as error:
-        raise InputError(f"schedule of {name}: {error}") from error
 
 
 if __name__ == "__main__":

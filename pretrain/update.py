@@ -241,8 +241,8 @@ class Updates:
         """Give the norm of each weighted term's own gradient."""
         norms = {}
         for name, value in self.loss.weighted.items():
-            found = torch.autograd.grad(value, self.state.parameters, retain_graph=True, allow_unused=True)
-            gradients = [part for part in found if part is not None]
+            parts = torch.autograd.grad(value, self.state.parameters, retain_graph=True, allow_unused=True)
+            gradients = [part for part in parts if part is not None]
             if self.processes.size > 1:
                 average(gradients)
             norms[name] = nn.utils.get_total_norm(gradients).item()

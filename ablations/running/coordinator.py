@@ -316,7 +316,7 @@ def _mean(by_seed: Mapping[int, Mapping[str, float | None]]) -> dict[str, float 
     """Average objectives over seeds; one that a seed does not have, none has."""
     means: dict[str, float | None] = {}
     for name in {name for values in by_seed.values() for name in values}:
-        found = [values.get(name) for values in by_seed.values()]
-        known = [value for value in found if value is not None]
-        means[name] = sum(known) / len(known) if known and len(known) == len(found) else None
+        over_seeds = [values.get(name) for values in by_seed.values()]
+        measured = [value for value in over_seeds if value is not None]
+        means[name] = sum(measured) / len(measured) if measured and len(measured) == len(over_seeds) else None
     return dict(sorted(means.items()))

@@ -38,13 +38,13 @@ def print_plan(plan: Study, folder: Path, template: TrialSpec, *, total: int, wo
         result = result_of(trial_folder(folder, arm, seed))
         spec = replace(template, arm=plan.arm(arm), seed=seed)
         own = own_terms(spec.arm.train.objective.weights, plan.source)
-        made = stages.find("train", training_key(spec.train_config(), folder, own))
+        source = stages.find("train", training_key(spec.train_config(), folder, own))
         if result is None:
-            missing.append((arm, seed, made is not None))
+            missing.append((arm, seed, source is not None))
         state = "to run" if result is None else result["state"]
         print(
             f"{arm}-s{seed} ({plan.arm(arm).label}): {state}"
-            + (f", training reused from {made}" if made and not result else "")
+            + (f", training reused from {source}" if source and not result else "")
         )
     if plan.mode == "grid" and not missing:
         print(f"0 of {len(cells)} trials to run")
@@ -102,10 +102,10 @@ def _measure(configs: dict[str, TrainConfig], workers: int) -> dict[str, float]:
     with context.Pool(workers) as pool:
         # a lone arm is timed beside copies of itself, since trials share the machine
         copies = -(-workers // len(configs))
-        found = pool.map(_step_seconds, list(configs.values()) * copies, chunksize=1)
+        seconds = pool.map(_step_seconds, list(configs.values()) * copies, chunksize=1)
     names = list(configs) * copies
     medians = {
-        name: statistics.median([t for other, t in zip(names, found, strict=True) if other == name])
+        name: statistics.median([t for other, t in zip(names, seconds, strict=True) if other == name])
         for name in configs
     }
     return {name: medians[first[name]] for name in asked}

@@ -36,8 +36,8 @@ def held(folder: Path) -> Iterator[None]:
             write_json(about, {"pid": os.getpid(), "host": socket.gethostname()})
             yield
     except HeldError as error:
-        other = read_json(about) if about.exists() else {}
-        who = f"process {other.get('pid', '?')} on {other.get('host', 'an unknown machine')}"
+        holder = read_json(about) if about.exists() else {}
+        who = f"process {holder.get('pid', '?')} on {holder.get('host', 'an unknown machine')}"
         raise InputError(
             f"another sweep ({who}) is running in {folder}; wait for it, or choose another --out"
         ) from error

@@ -72,9 +72,9 @@ class Ledger:
 
     def queue_points(self, total: int) -> None:
         """Queue points of a search up to ``total``; the caller is alone doing so."""
-        known = {frozen.user_attrs[_POINT] for frozen in self.study.get_trials(deepcopy=False)}
+        queued = {frozen.user_attrs[_POINT] for frozen in self.study.get_trials(deepcopy=False)}
         for point in range(total):
-            if point not in known:
+            if point not in queued:
                 self.study.enqueue_trial({}, user_attrs={_POINT: point})
 
     def release(self, trial: Trial | FrozenTrial) -> None:
@@ -127,14 +127,14 @@ class Ledger:
 
     def tell(self, trial: Trial | FrozenTrial, values: Sequence[float | None], *, reason: str = "") -> None:
         """Tell the values of a trial, or that it failed, with the reason; told before, nothing happens."""
-        known = [value for value in values if value is not None]
-        if reason or len(known) < len(self.search.objectives):
+        measured = [value for value in values if value is not None]
+        if reason or len(measured) < len(self.search.objectives):
             missing = [
                 name for name, value in zip(self.search.objectives, values, strict=False) if value is None
             ]
             self._finish(trial, TrialState.FAIL, None, reason or f"not measured: {', '.join(missing)}")
         else:
-            self._finish(trial, TrialState.COMPLETE, known, "")
+            self._finish(trial, TrialState.COMPLETE, measured, "")
 
     def report(self, trial: Trial, value: float, step: int) -> bool:
         """Report a value on the way and say whether the pruner would stop here."""
@@ -158,9 +158,9 @@ class Ledger:
 
     def constrain(self, trial: Trial, over: Mapping[str, float]) -> None:
         """Say how far each constraint is violated; at most 0 is feasible."""
-        known = trial.constraints
+        recorded = trial.constraints
         for name, value in over.items():
-            if name not in known:
+            if name not in recorded:
                 trial.set_constraint(name, value)
 
     def _finish(
@@ -190,11 +190,11 @@ class Ledger:
 
     def counts(self) -> dict[str, int]:
         """Count the trials by their state, as ``complete``."""
-        found: dict[str, int] = {}
+        counts: dict[str, int] = {}
         for frozen in self.study.get_trials(deepcopy=False):
             state = frozen.state.name.lower()
-            found[state] = found.get(state, 0) + 1
-        return found
+            counts[state] = counts.get(state, 0) + 1
+        return counts
 
     def any_running(self) -> bool:
         """Tell whether any trial is under way, here or elsewhere."""

@@ -82,13 +82,13 @@ def training_key(config: TrainConfig, study: Path, own_terms: OwnTerms = NO_OWN_
     """
     settings = {name: value for name, value in config.as_json().items() if name != "recipe"}
     made_by = {"torch": torch.__version__, "crossgap": crossgap.__version__}
-    known = {"config": settings, "data": _data_identity(config.data), **made_by}
+    decisive = {"config": settings, "data": _data_identity(config.data), **made_by}
     files = (config.encoder, config.architecture, config.semantics, config.validation)
     if any(name is not None for name in files):
-        known["study"] = str(study.resolve())
+        decisive["study"] = str(study.resolve())
     if own_terms.names:
-        known |= {"study": str(study.resolve()), "own_terms": own_terms.contents()}
-    return _hash(known)
+        decisive |= {"study": str(study.resolve()), "own_terms": own_terms.contents()}
+    return _hash(decisive)
 
 
 def evaluation_key(
@@ -116,15 +116,15 @@ def take_training(source: Path, folder: Path, config: TrainConfig, label: str) -
     if source.resolve() == folder.resolve() or (folder / "checkpoints").exists():
         return False
     try:
-        found = find_checkpoint(source / "checkpoints", lambda damage: None)
+        trained = find_checkpoint(source / "checkpoints", lambda damage: None)
         recorded = read_json(source / "config.json")
     except InputError:  # damaged beyond use: it is trained again
         return False
-    if found is None or found[1].progress["step"] < config.steps:
+    if trained is None or trained[1].progress["step"] < config.steps:
         return False
     _link(source, folder, TRAINED)
-    mine = {"config": config.as_used(), **about_run(config, label)}
-    write_json(folder / "config.json", {**recorded, **mine})
+    own = {"config": config.as_used(), **about_run(config, label)}
+    write_json(folder / "config.json", {**recorded, **own})
     return True
 
 
@@ -181,12 +181,12 @@ def _link_file(origin: str, target: str) -> None:
 def _data_identity(data: str) -> list[Any]:
     if data == "emoji":
         return ["emoji"]
-    found: list[Any] = []
+    shards: list[Any] = []
     for shard in shards_of(data):
         path = Path(shard)
         stat = path.stat() if path.exists() else None
-        found.append([shard, None if stat is None else [stat.st_size, stat.st_mtime_ns]])
-    return found
+        shards.append([shard, None if stat is None else [stat.st_size, stat.st_mtime_ns]])
+    return shards
 
 
 def _hash(values: Mapping[str, Any]) -> str:

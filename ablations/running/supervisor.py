@@ -65,7 +65,7 @@ class Running:
 
     @property
     def stopped(self) -> bool:
-        """Whether it was asked to end, by whomever but for a limit, and can go on later."""
+        """Whether it was asked to end (not by a limit), and can go on later."""
         asked = self.asked is not None or self.exit_code in (STOPPED, -signal.SIGTERM)
         return asked and not self.ended_for
 
@@ -185,8 +185,8 @@ def _gibibytes(pid: int | None) -> float:
     total = 0
     try:
         process = psutil.Process(pid)
-        for one in (process, *process.children(recursive=True)):
-            info = one.memory_full_info()
+        for member in (process, *process.children(recursive=True)):
+            info = member.memory_full_info()
             total += getattr(info, "pss", info.uss)
     except psutil.Error:  # it has just ended
         return 0.0

@@ -90,9 +90,9 @@ def _train_and_measure(spec: TrialSpec) -> dict[str, Any]:
     reused: dict[str, Any] = {}
     key = training_key(config, spec.study_folder, spec.own_terms)
     with stages.making("train", key):
-        made = stages.find("train", key)
-        if made is not None and take_training(made, spec.folder, config, spec.arm.label):
-            reused["train"] = str(made)
+        earlier = stages.find("train", key)
+        if earlier is not None and take_training(earlier, spec.folder, config, spec.arm.label):
+            reused["train"] = str(earlier)
         trained = _train(spec, config)
         if "train" not in reused:
             stages.record("train", key, spec.folder)
@@ -112,10 +112,10 @@ def _train_and_measure(spec: TrialSpec) -> dict[str, Any]:
         config_hash=config_hash(settings),
     )
     key = evaluation_key(encoder.fingerprint, test, val, evaluation)
-    made = stages.find("evaluate", key)
-    result = None if made is None else take_evaluation(made, spec.folder, provenance)
+    earlier = stages.find("evaluate", key)
+    result = None if earlier is None else take_evaluation(earlier, spec.folder, provenance)
     if result is not None:
-        reused["evaluate"] = str(made)
+        reused["evaluate"] = str(earlier)
     else:
         result = evaluate(
             encoder, test, val, config=spec.evaluation, provenance=provenance, cache=stages.features

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, cast, get_args
 
-from crossgap.errors import InputError, check_known
+from crossgap.errors import InputError, check_known, naming
 from crossgap.evaluation.changed_plans import changed_evaluation
 from crossgap.evaluation.plan import EvaluationConfig
 from crossgap.inversion.config import Target
@@ -134,12 +134,12 @@ def configure_point(
     of_evaluation, of_training = split_settings(settings)
     if not of_evaluation:
         return configure(train, of_training), evaluation
-    given = nested(of_evaluation)["evaluation"]
+    changes = nested(of_evaluation)["evaluation"]
     for into in get_args(Target):
-        plan = given.get(into)
+        plan = changes.get(into)
         if isinstance(plan, dict) and isinstance(plan.get("steps"), int):
             plan["snapshots"] = [0, plan["steps"]]
-    changed = changed_evaluation(evaluation, given, plans={}, preset=partial(preset, "any"))
+    changed = changed_evaluation(evaluation, changes, plans={}, preset=partial(preset, "any"))
     return configure(train, of_training), changed
 
 
@@ -175,10 +175,8 @@ def check_axes(axes: Sequence[Axis], base: TrainConfig, evaluation: EvaluationCo
         bounds = () if axis.choices else (axis.low, axis.high)
         for value in dict.fromkeys((*axis.values, *bounds)):
             assert value is not None
-            try:
+            with naming(f"axis {axis.name!r}, value {value!r}"):
                 configure_point(base, evaluation or EvaluationConfig(), _completed(before, axis, value))
-            except InputError as error:
-                raise InputError(f"axis {axis.name!r}, value {value!r}: {error}") from error
 
 
 def _completed(axes: Mapping[str, Axis], axis: Axis, value: Value) -> Settings:
@@ -208,17 +206,17 @@ def suggest_settings(trial: optuna.trial.BaseTrial, axes: Sequence[Axis]) -> Set
 
 def grid_settings(axes: Sequence[Axis]) -> list[Settings]:
     """List all combinations of the axes' grid values, each once: an axis that does not apply has none."""
-    found: list[Settings] = [{}]
+    points: list[Settings] = [{}]
     for axis in axes:
-        found = list(
+        points = list(
             itertools.chain.from_iterable(
                 [{**settings, axis.name: value} for value in axis.values]
                 if axis.applies(settings)
                 else [settings]
-                for settings in found
+                for settings in points
             )
         )
-    return found
+    return points
 
 
 def describe(settings: Mapping[str, Value]) -> str:

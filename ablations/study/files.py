@@ -124,23 +124,23 @@ def read_study(path: Path, function: str = "study") -> Study:
 
 def _called(path: Path, function: str) -> Study:
     module = run_file(path.resolve())
-    known = [name for name, value in vars(module).items() if inspect.isfunction(value)]
-    made = getattr(module, function, None)
-    if made is None:
+    functions = [name for name, value in vars(module).items() if inspect.isfunction(value)]
+    build = getattr(module, function, None)
+    if build is None:
         raise InputError(
-            f"{path}: it has no function {function!r}; it has {', '.join(known) or 'none'}. Name another as "
-            f"{path}:FUNCTION"
+            f"{path}: it has no function {function!r}; it has {', '.join(functions) or 'none'}. Name another "
+            f"as {path}:FUNCTION"
         )
-    if not callable(made):
-        raise InputError(f"{path}: {function!r} is no function but {made!r}")
+    if not callable(build):
+        raise InputError(f"{path}: {function!r} is no function but {build!r}")
     wanted = [
         name
-        for name, parameter in inspect.signature(made).parameters.items()
+        for name, parameter in inspect.signature(build).parameters.items()
         if parameter.default is parameter.empty and parameter.kind not in (2, 4)  # not *args, **kwargs
     ]
     if wanted:
         raise InputError(f"{path}: {function}({', '.join(wanted)}) is called without arguments")
-    study = made()
+    study = build()
     if not isinstance(study, Study):
         raise InputError(f"{path}: {function}() returned {study!r}, not an ablations.study.Study")
     return replace(study, source=Source(file=path.resolve(), function=function))
@@ -225,6 +225,6 @@ def _evaluation(given: Table, data: World) -> EvaluationConfig:
 
 def _search(mode: Mode, given: Table) -> Search:
     path = f"search.{mode}"
-    found = fields_of(given, hints_of(Search), path)
+    changes = fields_of(given, hints_of(Search), path)
     with naming(path):
-        return replace(search.MODES[mode], **found)
+        return replace(search.MODES[mode], **changes)

@@ -285,13 +285,7 @@ def gap(data: World = "scenes") -> Study:
         ),
         baseline="baseline",
         seeds=(0, 1, 2),
-        evaluation=EvaluationConfig(
-            routes=ROUTES,
-            plans={
-                "text": fast_plan("text", (0, 5, 10), data),
-                "image": fast_plan("image", (0, 20, 40), data),
-            },
-        ),
+        evaluation=_inverted_fast(data),
         axes=(
             Axis(name="objective.temperature.initial", low=0.01, high=1.0, log=True, grid=TEMPERATURES),
             *(
@@ -330,13 +324,7 @@ def factorial(data: World = "scenes") -> Study:
         arms=grid_arms(arm_of("baseline", data), axes),
         baseline="baseline",
         seeds=(0, 1, 2, 3, 4),
-        evaluation=EvaluationConfig(
-            routes=ROUTES,
-            plans={
-                "text": fast_plan("text", (0, 5, 10), data),
-                "image": fast_plan("image", (0, 20, 40), data),
-            },
-        ),
+        evaluation=_inverted_fast(data),
         axes=axes,
         dataset=WORLDS[data],
         core_seconds=190,
@@ -404,6 +392,11 @@ def claims(data: World = "scenes") -> Study:
         dataset=WORLDS[data],
         core_seconds=240,
     )
+
+
+def _inverted_fast(data: World) -> EvaluationConfig:
+    texts, images = fast_plan("text", (0, 5, 10), data), fast_plan("image", (0, 20, 40), data)
+    return EvaluationConfig(routes=ROUTES, plans={"text": texts, "image": images})
 
 
 STUDIES: dict[str, Callable[..., Study]] = {

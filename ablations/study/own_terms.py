@@ -118,9 +118,9 @@ def run_file(path: Path) -> ModuleType:
 
 
 def _sources(term: Term) -> Iterator[Source]:
-    """Find the module of a term's function or class, but for a study's file, which is known as that."""
-    made = term.function or term.module
-    name = getattr(getattr(made, "func", made), "__module__", None)  # the function of a functools.partial
+    """Find the module of a term's function or class; none for a study's file, which is known as that."""
+    code = term.function or term.module
+    name = getattr(getattr(code, "func", code), "__module__", None)  # the function of a functools.partial
     file = getattr(sys.modules.get(name or ""), "__file__", None)
     if name is not None and file is not None and not name.startswith(_STUDY_FILE):
         yield Source(file=Path(file).resolve(), module=None if name == "__main__" else name)

@@ -53,8 +53,8 @@ def smoke(study: Study) -> Study:
     modes: tuple[Mode, ...] = get_args(Mode)
     whole = {mode: study.searches.get(mode, search.MODES[mode]) for mode in modes}
     searches = {
-        mode: replace(found, trials=3, split="test" if found.split == "sealed" else found.split)
-        for mode, found in whole.items()
+        mode: replace(of_mode, trials=3, split="test" if of_mode.split == "sealed" else of_mode.split)
+        for mode, of_mode in whole.items()
     }
     return replace(
         study,
@@ -78,7 +78,7 @@ def smoke(study: Study) -> Study:
 
 
 def _described(arm: Arm) -> str:
-    """Say what an arm is in the smoke form; words that were made from its configuration are made anew."""
+    """Say what an arm is in the smoke form; words made from its configuration are made again."""
     small = smoke_training(arm.train)
     said = description_of(small) if arm.description == description_of(arm.train) else arm.description
     size = f"{small.steps} steps of {small.batch_size} pairs"

@@ -78,7 +78,7 @@ def _slim(element: ET.Element, names: dict[str, str]) -> dict[str, str]:
         if name == "id":
             continue
         if name == "style":
-            pairs = (one.partition(":") for one in value.split(";") if one.strip())
+            pairs = (declaration.partition(":") for declaration in value.split(";") if declaration.strip())
             attributes |= {key.strip(): said.strip() for key, _, said in pairs}
         elif name == _HREF:
             attributes["href"] = f"#{names[value[1:]]}" if value.startswith("#") else value

@@ -89,7 +89,7 @@ def dose_info(
     shown = tuple(ladders) if ladders is not None else every[:most]
     units = dict(zip(points["quantity"], points["unit"], strict=True))
     quantities = tuple(units)[:most_quantities]
-    here, means = (
+    of_shown, means = (
         frame[frame["ladder"].isin(shown) & frame["quantity"].isin(quantities)].reset_index(drop=True)
         for frame in (points, means)
     )
@@ -98,7 +98,7 @@ def dose_info(
         ladders=shown,
         quantities=quantities,
         units=tuple(units[quantity] for quantity in quantities),
-        points=here[["ladder", "dose", "arm", "seed", "quantity", "value"]],
+        points=of_shown[["ladder", "dose", "arm", "seed", "quantity", "value"]],
         means=_bounded(means),
         left_out=(
             *(ladder for ladder in every if ladder not in shown),
@@ -332,8 +332,8 @@ def ladder_info(points: pd.DataFrame, means: pd.DataFrame) -> LadderInfo:
     for quantity in units:
         panels.setdefault(_panel(quantity), []).append(quantity)
     learnable = points["learnable"] if "learnable" in points else pd.Series(False, index=points.index)
-    here = points.assign(learnable=learnable.astype(bool)).reset_index(drop=True)
-    about = here.groupby(["arm", "quantity", "learnable"], sort=False)["temperature"].mean().reset_index()
+    points = points.assign(learnable=learnable.astype(bool)).reset_index(drop=True)
+    about = points.groupby(["arm", "quantity", "learnable"], sort=False)["temperature"].mean().reset_index()
     means = about.merge(means[["arm", "quantity", "value", "low", "high", "n_seeds"]], on=["arm", "quantity"])
     order = ["temperature", "arm", "quantity", "learnable", "value", "low", "high", "n_seeds"]
     return LadderInfo(
@@ -341,7 +341,7 @@ def ladder_info(points: pd.DataFrame, means: pd.DataFrame) -> LadderInfo:
             (title if len(names) > 1 else names[0], units[names[0]], tuple(names))
             for title, names in panels.items()
         ),
-        points=here[["temperature", "arm", "seed", "quantity", "value", "learnable"]],
+        points=points[["temperature", "arm", "seed", "quantity", "value", "learnable"]],
         means=_bounded(means)[order].sort_values("temperature", kind="stable").reset_index(drop=True),
     )
 
@@ -406,9 +406,9 @@ def _draw_quantity(axes: Axes, info: LadderInfo, quantity: str, position: int) -
 def _temperature_axis(axes: Axes, info: LadderInfo, room: float) -> None:
     """Mark the temperatures that were fixed, as far as their names have room."""
     axes.set_xscale("log")
-    known = sorted(set(info.means.loc[~info.means["learnable"], "temperature"]))
-    if len(known) < 3:
-        known = sorted(set(info.means["temperature"]))
+    fixed = sorted(set(info.means.loc[~info.means["learnable"], "temperature"]))
+    if len(fixed) < 3:
+        fixed = sorted(set(info.means["temperature"]))
     every = info.points["temperature"]
     low, high = (float(every.min()), float(every.max())) if len(every) else (0.01, 1.0)
     ratio = max((high / low) ** 0.06, 1.15)
@@ -416,7 +416,7 @@ def _temperature_axis(axes: Axes, info: LadderInfo, room: float) -> None:
     inch = room / np.log(high * ratio**2 / low)
     ticks: list[float] = []
     reached = -np.inf
-    for value in known:
+    for value in fixed:
         half = len(f"{value:.3g}") * SMALL * 0.66 / 144 + 0.03
         if np.log(value) * inch - half > reached:
             ticks.append(value)

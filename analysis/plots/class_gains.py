@@ -62,12 +62,12 @@ def class_gain_info(
     valued = differences.dropna(subset=["value"])
     present = [arm for arm in labels if arm in set(valued["arm"])]
     arms = tuple(present[:most_arms])
-    here = valued[valued["arm"].isin(arms)]
-    seeds = here.groupby(["arm", "seed", "query_class"], sort=True)["value"].mean().reset_index()
+    of_shown = valued[valued["arm"].isin(arms)]
+    seeds = of_shown.groupby(["arm", "seed", "query_class"], sort=True)["value"].mean().reset_index()
     seeds["value"] *= POINTS
     grouped = seeds.groupby(["arm", "query_class"], sort=True)
     classes = grouped.agg(value=("value", "mean"), n_seeds=("seed", "nunique")).reset_index()
-    counts = here.groupby(["arm", "query_class"])["query_id"].nunique().rename("n_queries").reset_index()
+    counts = of_shown.groupby(["arm", "query_class"])["query_id"].nunique().rename("n_queries").reset_index()
     classes = classes.merge(counts, on=["arm", "query_class"])
     order = pd.Categorical(classes["arm"], categories=list(arms))
     classes = classes.assign(order=order).sort_values(
@@ -78,7 +78,7 @@ def class_gain_info(
     shown = (size <= 2 * most) | (rank < most) | (rank >= size - most)
     place = np.where(rank < most, rank, np.where(size <= 2 * most, rank, rank - size + 2 * most))
     classes["place"] = np.where(shown, place, -1)
-    gaining = {str(arm): float((mine["value"] > 0).mean()) for arm, mine in classes.groupby("arm")}
+    gaining = {str(arm): float((of_arm["value"] > 0).mean()) for arm, of_arm in classes.groupby("arm")}
     columns = ["arm", "query_class", "value", "n_queries", "n_seeds", "place"]
     return ClassGainInfo(
         arms=arms,
@@ -124,8 +124,8 @@ def _colours() -> tuple[str, str]:
 
 def _draw_arm(axes: Axes, info: ClassGainInfo, arm: str) -> None:
     gain, loss = _colours()
-    mine = info.classes[info.classes["arm"] == arm]
-    shown = mine[mine["place"] >= 0].sort_values("place")
+    of_arm = info.classes[info.classes["arm"] == arm]
+    shown = of_arm[of_arm["place"] >= 0].sort_values("place")
     up, down = shown[shown["value"] > 0], shown[shown["value"] <= 0]
     axes.barh(up["place"], up["value"], height=0.72, color=gain, linewidth=0, zorder=2)
     axes.barh(
@@ -138,7 +138,7 @@ def _draw_arm(axes: Axes, info: ClassGainInfo, arm: str) -> None:
         dots["value"], dots["query_class"].map(place).astype(float), color=INK, marker="o", markersize=1.9,
         linestyle="", markeredgecolor="white", markeredgewidth=0.25, zorder=3,
     )  # fmt: skip
-    if len(shown) < len(mine):
+    if len(shown) < len(of_arm):
         axes.axhline(info.most - 0.5, color=QUIET, linewidth=0.9, linestyle=(0, (1, 2)), zorder=4)
     axes.axvline(0, color=INK, linewidth=0.7, zorder=2.5)
     names = [

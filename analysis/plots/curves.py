@@ -141,8 +141,8 @@ def setting_curves_info(curves: CurvesInfo, *, most: int = 4) -> SettingCurvesIn
 def _order(setting: str) -> tuple[tuple[str, float], ...]:
     """Order settings by the axes of :data:`AXES`, numbers by size; a plain plan comes first."""
     values = read_axes(setting)
-    found = [values.get(axis, "") for axis in AXES]
-    return tuple((value, 0.0) if isinstance(value, str) else ("", value) for value in found)
+    ordered = [values.get(axis, "") for axis in AXES]
+    return tuple((value, 0.0) if isinstance(value, str) else ("", value) for value in ordered)
 
 
 class _Look(NamedTuple):
@@ -185,11 +185,11 @@ def draw_setting_curves(info: SettingCurvesInfo) -> Figure:
     for arm, label in zip(info.arms, info.labels, strict=True):
         for tokens in info.token_counts:
             counted = f"{tokens} token" + "s" * (tokens > 1)
-            here = (
+            frames = (
                 frame[(frame["arm"] == arm) & (frame["num_tokens"] == tokens)]
                 for frame in (info.lines, info.chosen)
             )
-            panels.append(_Panel(counted if shape[0] == 1 else f"{label}: {counted}", *here))
+            panels.append(_Panel(counted if shape[0] == 1 else f"{label}: {counted}", *frames))
     looks = _looks(dict(zip(info.settings, info.legend, strict=True)))
     width = SINGLE if shape[1] == 1 else DOUBLE
     names = [*info.legend, QUOTED]

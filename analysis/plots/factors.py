@@ -16,13 +16,13 @@ from analysis.plots.style import (
     INK,
     MARKERS,
     MOST_FACETS,
+    arms_shown,
     colours,
     facet_shape,
     facet_title,
     facet_width,
     hide_spare,
     new_figure,
-    spread,
     theme,
 )
 
@@ -51,15 +51,14 @@ def factor_info(slopes: pd.DataFrame, labels: Mapping[str, str], *, most: int = 
         labels: label by arm, in the order of the study.
         most: arms that are shown; of more, some spread evenly over them.
     """
-    measured = [arm for arm in labels if arm in set(slopes["arm"])]
-    shown = spread(measured, most)
-    here = slopes[slopes["arm"].isin(shown)]
-    strength = here.groupby("factor")["value"].apply(lambda values: values.abs().mean())
+    arms, left_out = arms_shown(labels, slopes["arm"], most)
+    of_shown = slopes[slopes["arm"].isin(arms)]
+    strength = of_shown.groupby("factor")["value"].apply(lambda values: values.abs().mean())
     return FactorInfo(
-        arms=tuple(shown),
+        arms=arms,
         factors=tuple(strength.sort_values(ascending=False, kind="stable").index),
-        slopes=here.assign(label=here["arm"].map(labels)).reset_index(drop=True),
-        left_out=tuple(labels[arm] for arm in measured if arm not in shown),
+        slopes=of_shown.assign(label=of_shown["arm"].map(labels)).reset_index(drop=True),
+        left_out=left_out,
     )
 
 
@@ -71,11 +70,11 @@ def draw_factors(info: FactorInfo) -> Figure:
         figure = new_figure(facet_width(columns), height)
         panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for axes, arm in zip(panels.flat, info.arms, strict=False):
-            mine = info.slopes[info.slopes["arm"] == arm]
+            of_arm = info.slopes[info.slopes["arm"] == arm]
             for position, route in enumerate(_ROUTES):
-                _draw_route(axes, info.factors, mine[mine["route"] == route], position)
+                _draw_route(axes, info.factors, of_arm[of_arm["route"] == route], position)
             axes.axvline(0, color=INK, linewidth=0.7, zorder=1.5)
-            axes.set_title(facet_title(str(mine["label"].iloc[0]), columns))
+            axes.set_title(facet_title(str(of_arm["label"].iloc[0]), columns))
             axes.set_yticks(range(len(info.factors)), info.factors)
             axes.set_ylim(len(info.factors) - 0.5, -0.5)
             seaborn.despine(ax=axes, left=True)

@@ -78,13 +78,13 @@ def seed_effects_info(
     arms = tuple(labels)[:most_arms]
     most = min(most, MOST_OF_MANY) if len(arms) > MANY else most
     quantities = tuple(units)[:most]
-    here = comparisons[comparisons["arm"].isin(arms) & comparisons["quantity"].isin(quantities)]
-    effects = here[["quantity", "arm", "value", "low", "high", "n_seeds"]].reset_index(drop=True)
+    shown = comparisons[comparisons["arm"].isin(arms) & comparisons["quantity"].isin(quantities)]
+    effects = shown[["quantity", "arm", "value", "low", "high", "n_seeds"]].reset_index(drop=True)
     few = effects["n_seeds"] < FEWEST
     effects.loc[few, ["low", "high"]] = np.nan
     dots = [
         (quantity, arm, seed, value)
-        for quantity, arm, seeds in zip(here["quantity"], here["arm"], here["per_seed"], strict=True)
+        for quantity, arm, seeds in zip(shown["quantity"], shown["arm"], shown["per_seed"], strict=True)
         for seed, value in seeds
     ]
     note = ""
@@ -176,8 +176,8 @@ def factorial_info(effects: pd.DataFrame, *, most: int = MOST_QUANTITIES) -> Fac
     """
     units = dict(zip(effects["quantity"], effects["unit"], strict=True))
     quantities = tuple(units)[:most]
-    here = effects[effects["quantity"].isin(quantities)]
-    orders = {str(term): int(order) for term, order in zip(here["term"], here["order"], strict=True)}
+    shown = effects[effects["quantity"].isin(quantities)]
+    orders = {str(term): int(order) for term, order in zip(shown["term"], shown["order"], strict=True)}
     terms = tuple(sorted(orders, key=lambda term: orders[term]))
     columns = ["quantity", "term", "order", "estimate", "low", "high", "p"]
     return FactorialInfo(
@@ -185,7 +185,7 @@ def factorial_info(effects: pd.DataFrame, *, most: int = MOST_QUANTITIES) -> Fac
         units=tuple(units[quantity] for quantity in quantities),
         terms=terms,
         orders=tuple(orders[term] for term in terms),
-        effects=here[columns].reset_index(drop=True),
+        effects=shown[columns].reset_index(drop=True),
         left_out=tuple(units)[most:],
     )
 
@@ -201,8 +201,8 @@ def draw_factorial(info: FactorialInfo) -> Figure:
     def draw(axes: Axes, quantity: str) -> None:
         effects = info.effects[info.effects["quantity"] == quantity]
         for is_main, colour in ((True, main), (False, second)):
-            mine = effects[(effects["order"] == 1) == is_main]
-            _interval(axes, mine, mine["term"].map(place).astype(float), "estimate", colour)
+            of_kind = effects[(effects["order"] == 1) == is_main]
+            _interval(axes, of_kind, of_kind["term"].map(place).astype(float), "estimate", colour)
         for term, p in zip(effects["term"], effects["p"], strict=True):
             if not pd.isna(p):
                 axes.annotate(
@@ -274,9 +274,9 @@ def _key(colour: str, face: str, label: str, linestyle: Literal["-", ""] = "") -
 def _interval(axes: Axes, frame: pd.DataFrame, rows: pd.Series, value: str, colour: str) -> None:
     """Draw horizontal intervals and a diamond each, hollow where the interval holds zero or is missing."""
     low, high = frame["low"].to_numpy(float), frame["high"].to_numpy(float)
-    known = ~np.isnan(low) & ~np.isnan(high)
-    axes.hlines(rows[known], low[known], high[known], color=colour, linewidth=1.2, zorder=3)
-    clear = known & ((low > 0) | (high < 0))
+    bounded = ~np.isnan(low) & ~np.isnan(high)
+    axes.hlines(rows[bounded], low[bounded], high[bounded], color=colour, linewidth=1.2, zorder=3)
+    clear = bounded & ((low > 0) | (high < 0))
     for which, face in ((clear, colour), (~clear, "white")):
         axes.plot(
             frame[value].to_numpy(float)[which], rows.to_numpy(float)[which], color=colour, marker="D",

@@ -52,16 +52,16 @@ def front_info(
     """Average models by arm and find the arms that none dominates; resample seeds to see how firm that is.
 
     An arm dominates another that it at least equals in both means and beats in one. A resample draws seeds
-    with replacement, the same for all arms (they are paired by seed), and finds the front of its means anew.
+    with replacement, the same for all arms (they are paired by seed), and finds the front of its means again.
 
     Args:
         models: columns arm, label, seed, x, y, gap, and optionally x_low, x_high, y_low, y_high (of the arm);
             one row a model.
         x, y, colour: what the columns x, y and gap are, for the axes.
     """
-    known = models.dropna(subset=["x", "y"])
-    bounds = [name for name in BOUNDS if name in known]
-    grouped = known.groupby("arm", sort=False)
+    complete = models.dropna(subset=["x", "y"])
+    bounds = [name for name in BOUNDS if name in complete]
+    grouped = complete.groupby("arm", sort=False)
     means = grouped.agg(
         label=("label", "first"),
         x=("x", "mean"),
@@ -75,8 +75,8 @@ def front_info(
             means[name] = np.nan
     goals = means[["x", "y"]].to_numpy(np.float64)
     means["on_front"] = ~dominated(goals[None])[0]
-    means["on_front_share"] = _shares(known, list(means["arm"]), resamples, seed)
-    points = known[["arm", "seed", "x", "y", "gap"]].rename(columns={"gap": "colour"})
+    means["on_front_share"] = _shares(complete, list(means["arm"]), resamples, seed)
+    points = complete[["arm", "seed", "x", "y", "gap"]].rename(columns={"gap": "colour"})
     columns = ["arm", "label", "x", "y", "colour", *BOUNDS, "n_seeds", "on_front", "on_front_share"]
     return FrontInfo(
         x=x,
@@ -142,8 +142,8 @@ def draw_front(info: FrontInfo) -> Figure:
         front = means[means["on_front"]].sort_values("x", kind="stable")
         # y falls along the front: between two arms the front is the lower right corner of what is reached
         axes.step(front["x"], front["y"], where="pre", color=INK, linewidth=1.0, zorder=2)
-        known = info.means["colour"].dropna()
-        low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
+        gaps = info.means["colour"].dropna()
+        low, high = (float(gaps.min()), float(gaps.max())) if len(gaps) else (0.0, 1.0)
         norm = Normalize(low, high if high > low else low + 1)
         shades = matplotlib.colormaps["viridis"](np.linspace(0, 0.92, 256))  # its yellow fades on white
         mapping = ScalarMappable(norm, LinearSegmentedColormap.from_list("gap", shades))

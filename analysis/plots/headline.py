@@ -107,9 +107,9 @@ def headline_info(
     Args:
         measured: rows of :func:`crossgap.reading.route_values.measurements` on the task.
     """
-    here = at(queries, where)
+    at_task = at(queries, where)
     model = ["arm", "seed"]
-    gains = route_difference(here, where.route, "native", model, bootstrap=bootstrap)
+    gains = route_difference(at_task, where.route, "native", model, bootstrap=bootstrap)
     gains = gains.rename(columns={"value": "gain"})
     points = gains.merge(model_gaps(quoted_rows, where.dataset, where.split), on=model, how="left")
     points[["gain", "low", "high"]] *= POINTS
@@ -160,11 +160,11 @@ def groups(info: HeadlineInfo, all_arms: Sequence[str]) -> tuple[Group, ...]:
 def edge_arms(points: pd.DataFrame, arms: Sequence[str], *, each: int = 3) -> tuple[str, ...]:
     """List the arms, in their order, whose mean gain or gap is among the ``each`` lowest or highest."""
     means = points.groupby("arm")[["gap", "gain"]].mean().reindex(list(arms))
-    found: set[str] = set()
+    edges: set[str] = set()
     for column in ("gap", "gain"):
         ordered = means[column].dropna().sort_values(kind="stable").index
-        found |= {*ordered[:each], *ordered[-each:]}
-    return tuple(arm for arm in arms if arm in found)
+        edges |= {*ordered[:each], *ordered[-each:]}
+    return tuple(arm for arm in arms if arm in edges)
 
 
 def _baseline(info: HeadlineInfo, all_arms: Sequence[str]) -> str:
@@ -242,20 +242,20 @@ def _draw_models(
 ) -> None:  # fmt: skip
     points = info.points.dropna(subset=["gap", "gain"])
     for group in shown:
-        mine = points[points["arm"].isin(group.arms)]
+        of_group = points[points["arm"].isin(group.arms)]
         look = looks[group.arms[0]]
         size = sizes[group.arms[0]]
         axes.errorbar(
-            mine["gap"], mine["gain"],
-            xerr=_reach(mine, "gap", "gap_low", "gap_high"), yerr=_reach(mine, "gain", "low", "high"),
+            of_group["gap"], of_group["gain"],
+            xerr=_reach(of_group, "gap", "gap_low", "gap_high"), yerr=_reach(of_group, "gain", "low", "high"),
             fmt="none", ecolor=look.colour, elinewidth=0.5 if dense else 0.9, alpha=0.35 if dense else 0.8,
             zorder=2,
         )  # fmt: skip
         if group.ladder:
-            path = mine.groupby("arm")[["gap", "gain"]].mean().reindex(list(group.arms)).dropna()
+            path = of_group.groupby("arm")[["gap", "gain"]].mean().reindex(list(group.arms)).dropna()
             axes.plot(path["gap"], path["gain"], color=look.colour, linewidth=0.8, alpha=0.7, zorder=2.5)
         small = 0.75 if dense and size == 1 else size
-        line = _point(list(mine["gap"]), list(mine["gain"]), look, small)
+        line = _point(list(of_group["gap"]), list(of_group["gain"]), look, small)
         line.set_zorder(4 if size > 1 else 3)
         axes.add_line(line)
     axes.autoscale_view()
@@ -324,18 +324,18 @@ def _draw_controls(
     labels = dict(zip(info.arms, info.labels, strict=True))
     offsets = np.linspace(-0.34, 0.34, len(arms)) if len(arms) > 1 else np.zeros(1)
     for arm, offset in zip(arms, offsets, strict=False):
-        mine = info.controls[info.controls["arm"] == arm]
-        positions = mine["route"].map(places).astype(float) + offset
+        of_arm = info.controls[info.controls["arm"] == arm]
+        positions = of_arm["route"].map(places).astype(float) + offset
         size = sizes[arm]
         if not dense or size > 1:
             axes.errorbar(
-                positions, mine["gain"], yerr=_reach(mine, "gain", "low", "high"), fmt="none",
+                positions, of_arm["gain"], yerr=_reach(of_arm, "gain", "low", "high"), fmt="none",
                 ecolor=looks[arm].colour, elinewidth=0.9, zorder=2,
             )  # fmt: skip
-        line = _point(list(positions), list(mine["gain"]), looks[arm], size if not dense else 0.6 * size)
+        line = _point(list(positions), list(of_arm["gain"]), looks[arm], size if not dense else 0.6 * size)
         line.set_zorder(4 if size > 1 else 3)
         axes.add_line(line)
-        for place, row in zip(positions, mine.to_dict("records"), strict=True):
+        for place, row in zip(positions, of_arm.to_dict("records"), strict=True):
             gain = f"gain {number(row['gain'], 2, signed=True)} points{_span(row['low'], row['high'])}"
             seeds = counted(row["n_seeds"], "seed")
             tell(

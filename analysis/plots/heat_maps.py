@@ -106,8 +106,8 @@ def draw_surface(info: SurfaceInfo) -> Figure:
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         written = len(info.xs) * len(info.ys) <= _MOST_WRITTEN // columns
         for axes, panel in zip(grid.flat, info.panels, strict=False):
-            mine = info.cells[info.cells["panel"] == panel]
-            values = mine.pivot(index="y", columns="x", values="value").reindex(
+            cells = info.cells[info.cells["panel"] == panel]
+            values = cells.pivot(index="y", columns="x", values="value").reindex(
                 index=list(info.ys), columns=list(info.xs)
             )
             mesh = _draw_cells(axes, values, colours, _on_colour if written else None)

@@ -18,6 +18,7 @@ from analysis.plots.style import (
     MOST_FACETS,
     SINGLE,
     SMALL,
+    arms_shown,
     colours,
     facet_shape,
     facet_title,
@@ -26,7 +27,6 @@ from analysis.plots.style import (
     legend_columns,
     new_figure,
     short,
-    spread,
     theme,
 )
 from crossgap.reading.quoting import SIDE, reported
@@ -63,14 +63,12 @@ def histogram_infos(
     histograms: pd.DataFrame, dataset: str, labels: dict[str, str], *, routes: Sequence[str] = ROUTES
 ) -> list[HistogramInfo]:
     """Make one info a task: one model an arm, its first seed; at most four arms where routes are compared."""
-    here = reported(histograms[(histograms["dataset"] == dataset) & histograms["route"].isin(routes)])
-    first = here.groupby("arm")["seed"].min()
-    here = here[here["seed"] == here["arm"].map(first)]
+    of_dataset = reported(histograms[(histograms["dataset"] == dataset) & histograms["route"].isin(routes)])
+    of_dataset = of_dataset[of_dataset["seed"] == of_dataset.groupby("arm")["seed"].transform("min")]
     infos = []
-    for (_, _, task), group in here.groupby(SIDE, sort=False):
-        present = [arm for arm in labels if arm in set(group["arm"])]
+    for (_, _, task), group in of_dataset.groupby(SIDE, sort=False):
         measured = tuple(route for route in routes if route in set(group["route"]))
-        arms = spread(present, MOST_COLUMNS if len(measured) > 1 else MOST_FACETS)
+        arms, left_out = arms_shown(labels, group["arm"], MOST_COLUMNS if len(measured) > 1 else MOST_FACETS)
         group = group[group["arm"].isin(arms)]
         total = group.groupby(["arm", "route", "kind"])["count"].transform("sum")
         bins = group.assign(share=group["count"] / total.where(total > 0))
@@ -82,7 +80,7 @@ def histogram_infos(
                 labels=tuple(labels[arm] for arm in arms),
                 bins=bins,
                 routes=measured,
-                left_out=tuple(labels[arm] for arm in present if arm not in arms),
+                left_out=left_out,
             )
         )
     return infos
@@ -105,8 +103,8 @@ def draw_histograms(info: HistogramInfo) -> Figure:
             else [(info.routes[0] if info.routes else "native", arm) for arm in info.arms]
         )
         for axes, (route, arm) in zip(grid.flat, facets, strict=False):
-            mine = info.bins[(info.bins["arm"] == arm) & (info.bins["route"] == route)]
-            _draw_facet(axes, mine, palette)
+            bins = info.bins[(info.bins["arm"] == arm) & (info.bins["route"] == route)]
+            _draw_facet(axes, bins, palette)
         for axes, label in zip(grid.flat, info.labels, strict=False):
             axes.set_title(facet_title(label, columns))
         if several:

@@ -81,13 +81,13 @@ def strips_infos(
     for (dataset, _, task), at_task in shown.groupby(["dataset", "split", "task"], sort=False):
         arms = sorted(set(at_task["arm"]), key=lambda arm: order[arm])
         for arm in arms:
-            mine = at_task[at_task["arm"] == arm]
-            seed = int(mine["seed"].min())
-            mine = mine[mine["seed"] == seed]
+            of_arm = at_task[at_task["arm"] == arm]
+            seed = int(of_arm["seed"].min())
+            of_arm = of_arm[of_arm["seed"] == seed]
             strips = []
-            for query_id in list(dict.fromkeys(mine["query_id"]))[:n_queries]:
+            for query_id in list(dict.fromkeys(of_arm["query_id"]))[:n_queries]:
                 for route in ROUTE_NAMES:
-                    group = mine[(mine["query_id"] == query_id) & (mine["route"] == route)]
+                    group = of_arm[(of_arm["query_id"] == query_id) & (of_arm["route"] == route)]
                     if len(group):
                         group = group.sort_values("rank", kind="stable").head(n_neighbours)
                         strips.append(_strip(route, group))

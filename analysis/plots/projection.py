@@ -13,13 +13,13 @@ from matplotlib.ticker import MaxNLocator
 from analysis.plots.style import (
     MOST_FACETS,
     SMALLEST,
+    arms_shown,
     facet_shape,
     facet_title,
     facet_width,
     hide_spare,
     new_figure,
     short,
-    spread,
     theme,
 )
 
@@ -45,20 +45,21 @@ def projection_info(
     projection: pd.DataFrame, dataset: str, labels: dict[str, str], *, most: int = MOST_FACETS
 ) -> ProjectionInfo:
     """Take the first seed of each arm; of several methods or splits the first written."""
-    here = projection[projection["dataset"] == dataset]
-    here = here[(here["method"] == here["method"].iloc[0]) & (here["split"] == here["split"].iloc[0])]
-    first = here.groupby("arm")["seed"].min()
-    here = here[here["seed"] == here["arm"].map(first)]
-    present = tuple(arm for arm in labels if arm in first.index)
-    arms = spread(present, most)
-    here = here[here["arm"].isin(arms)]
+    points = projection[projection["dataset"] == dataset]
+    points = points[
+        (points["method"] == points["method"].iloc[0]) & (points["split"] == points["split"].iloc[0])
+    ]
+    first = points.groupby("arm")["seed"].min()
+    points = points[points["seed"] == points["arm"].map(first)]
+    arms, left_out = arms_shown(labels, first.index, most)
+    points = points[points["arm"].isin(arms)]
     return ProjectionInfo(
         arms=arms,
         labels=tuple(labels[arm] for arm in arms),
         seeds=tuple(int(first[arm]) for arm in arms),
-        method=str(here["method"].iloc[0]),
-        points=here[["arm", "modality", "x", "y"]].reset_index(drop=True),
-        left_out=tuple(labels[arm] for arm in present if arm not in arms),
+        method=str(points["method"].iloc[0]),
+        points=points[["arm", "modality", "x", "y"]].reset_index(drop=True),
+        left_out=left_out,
     )
 
 

@@ -17,11 +17,11 @@ from analysis.plots.style import (
     INK,
     QUIET,
     SMALLEST,
+    arms_shown,
     colours,
     new_figure,
     plain,
     short,
-    spread,
     theme,
 )
 from crossgap.vocabulary import PUBLISHED, Published
@@ -60,22 +60,26 @@ def published_info(
     """
     theirs = pd.DataFrame(
         [
-            (f"{one.source}: {one.what}; {one.route}", _model(one.model), one.native, one.value)
-            for one in published
+            (
+                f"{average.source}: {average.what}; {average.route}",
+                _model(average.model),
+                average.native,
+                average.value,
+            )
+            for average in published
         ],
         columns=_COLUMNS,
     )
-    present = [arm for arm in labels if arm in set(ours["arm"])]
-    shown = spread(present, most)
-    order = {arm: place for place, arm in enumerate(shown)}
-    mine = ours[ours["arm"].isin(shown)]
-    mine = mine.assign(group=mine["what"], name=mine["arm"].map(labels), order=mine["arm"].map(order))
-    first = {group: place for place, group in reversed(list(enumerate(mine["group"])))}
-    mine = mine.assign(first=mine["group"].map(first)).sort_values(["first", "order"], kind="stable")
+    arms, left_out = arms_shown(labels, ours["arm"], most)
+    order = {arm: place for place, arm in enumerate(arms)}
+    rows = ours[ours["arm"].isin(arms)]
+    rows = rows.assign(group=rows["what"], name=rows["arm"].map(labels), order=rows["arm"].map(order))
+    first = {group: place for place, group in reversed(list(enumerate(rows["group"])))}
+    rows = rows.assign(first=rows["group"].map(first)).sort_values(["first", "order"], kind="stable")
     return PublishedInfo(
         published=theirs,
-        ours=mine[_COLUMNS].reset_index(drop=True),
-        left_out=tuple(labels[arm] for arm in present if arm not in shown),
+        ours=rows[_COLUMNS].reset_index(drop=True),
+        left_out=left_out,
     )
 
 
@@ -153,7 +157,7 @@ def _draw_panel(axes: Axes, frame: pd.DataFrame, depth: int, title: str) -> None
     ticks: list[float] = []
     names: list[str] = []
     gain, loss = colours(2)
-    for group, mine in frame.groupby("group", sort=False):
+    for group, of_group in frame.groupby("group", sort=False):
         for line in _heading(str(group)):
             axes.annotate(
                 line, xy=(0, row), xycoords=("axes fraction", "data"), va="center", fontsize=SMALLEST,
@@ -162,8 +166,8 @@ def _draw_panel(axes: Axes, frame: pd.DataFrame, depth: int, title: str) -> None
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4},
             )  # fmt: skip
             row += 1
-        for one in mine.to_dict("records"):
-            native, value = float(one["native"]), float(one["value"])
+        for average in of_group.to_dict("records"):
+            native, value = float(average["native"]), float(average["value"])
             up = value >= native
             colour = gain if up else loss
             axes.plot(
@@ -181,7 +185,7 @@ def _draw_panel(axes: Axes, frame: pd.DataFrame, depth: int, title: str) -> None
                     color=QUIET, annotation_clip=False,
                 )  # fmt: skip
             ticks.append(row)
-            names.append(short(str(one["name"]), 26))
+            names.append(short(str(average["name"]), 26))
             row += 1
         row += 1
     axes.annotate(

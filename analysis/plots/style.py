@@ -6,7 +6,7 @@ import contextlib
 import io
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -34,6 +34,7 @@ DOUBLE, SINGLE = 7.0, 3.4  # inches: the widths of a journal's page and column; 
 TEXT, SMALL, SMALLEST = 8.0, 7.0, 6.5  # points
 MOST_FACETS = 12
 Item = TypeVar("Item")
+Names = tuple[str, ...]
 _INCHES_A_CHARACTER = 0.6 / 72  # of DejaVu Sans, an inch for each point of its size
 _BOLD = 1.2  # how much wider
 
@@ -130,8 +131,8 @@ def new_figure(width: float, height: float) -> Figure:
 
 def plain(text: str) -> str:
     """Replace characters that the figures' font lacks (emoji, say) by a box."""
-    known = _characters()
-    return "".join(character if character in known or character == "\n" else "▯" for character in text)
+    drawable = _characters()
+    return "".join(character if character in drawable or character == "\n" else "▯" for character in text)
 
 
 @cache
@@ -169,6 +170,13 @@ def spread(items: Sequence[Item], most: int) -> tuple[Item, ...]:
     if len(items) <= most:
         return tuple(items)
     return tuple(items[round(place * (len(items) - 1) / max(most - 1, 1))] for place in range(most))
+
+
+def arms_shown(labels: Mapping[str, str], measured: Collection[str], most: int) -> tuple[Names, Names]:
+    """Choose at most ``most`` of the measured arms, spread over their order; add the labels of the others."""
+    present = [arm for arm in labels if arm in set(measured)]
+    arms = spread(present, most)
+    return arms, tuple(labels[arm] for arm in present if arm not in arms)
 
 
 def facet_shape(count: int) -> tuple[int, int]:

@@ -75,10 +75,10 @@ def courses(info: TrainingInfo) -> tuple[Course, ...]:
     by_arm = dict(iter(info.temperatures.groupby("arm", sort=False)))
     for place, arm in enumerate(info.arms):
         if arm in by_arm:
-            mine = by_arm[arm].sort_values(["step", "seed"])
-            steps = (0, len(mine) // 2, len(mine) - 1)
-            known = tuple(f"{mine['temperature'].iloc[step]:.3g}" for step in steps)
-            groups.setdefault((*known, mine["step"].iloc[-1]), []).append(place)
+            of_arm = by_arm[arm].sort_values(["step", "seed"])
+            steps = (0, len(of_arm) // 2, len(of_arm) - 1)
+            digits = tuple(f"{of_arm['temperature'].iloc[step]:.3g}" for step in steps)
+            groups.setdefault((*digits, of_arm["step"].iloc[-1]), []).append(place)
     return tuple(
         Course(
             tuple(info.arms[place] for place in places),
@@ -123,9 +123,9 @@ def draw_losses(info: TrainingInfo) -> Figure:
         figure = new_figure(width, 0.6 + 1.45 * rows + 0.14 * (-(-len(names) // ncols)))
         grid = figure.subplots(rows, columns, sharex=True, squeeze=False)
         for axes, arm, label in zip(grid.flat, shown, shown.values(), strict=False):
-            mine = losses[losses["arm"] == arm]
+            of_arm = losses[losses["arm"] == arm]
             seaborn.lineplot(
-                data=mine, x="step", y="loss", hue="part", style="part", hue_order=parts, style_order=parts,
+                data=of_arm, x="step", y="loss", hue="part", style="part", hue_order=parts, style_order=parts,
                 palette=palette, dashes=dashes, units="seed", estimator=None, linewidth=0.9, legend=False,
                 ax=axes,
             )  # fmt: skip
@@ -161,8 +161,8 @@ def draw_temperatures(info: TrainingInfo, all_arms: Sequence[str]) -> Figure:
         handles = []
         for position, group in enumerate(groups):
             style = styles[group.arms[0]] if group in named else ArmStyle(QUIET, "none")
-            mine = info.temperatures[info.temperatures["arm"] == group.arms[0]]
-            for _, line in mine.groupby("seed"):
+            of_arm = info.temperatures[info.temperatures["arm"] == group.arms[0]]
+            for _, line in of_arm.groupby("seed"):
                 axes.plot(
                     line["step"], line["temperature"], markevery=_spread(position, len(line)),
                     markersize=4, markeredgecolor="white", linewidth=1.0, zorder=2 + (group in named),

@@ -83,11 +83,11 @@ def claims(results: Results) -> list[dict[str, Any]]:
 
 def _size(claim: Claim) -> Cell:
     """Give the effect of a claim with the last of the intervals that decide."""
-    found = next(one.evidence for one in claim.statements if one.role == "effect")
-    if found is None:
+    evidence = next(statement.evidence for statement in claim.statements if statement.role == "effect")
+    if evidence is None:
         return Cell(ABSENT)
-    low, high = deciding(found)[-1]
-    return Cell(number(100 * found.value, 2, signed=True), interval(100 * low, 100 * high, 2))
+    low, high = deciding(evidence)[-1]
+    return Cell(number(100 * evidence.value, 2, signed=True), interval(100 * low, 100 * high, 2))
 
 
 def claims_in_files(results: Results, rule: str) -> list[Table]:
@@ -102,42 +102,48 @@ def statements(claim: Claim) -> Table:
     """Show the statements of a claim: estimate, intervals over queries and over models, p, verdict."""
     rows = tuple(
         (
-            Cell(one.text + (" (further, does not count)" if one.role == "further" else ""), one.note),
-            Cell(one.verdict),
-            *_numbers(one),
+            Cell(
+                statement.text + (" (further, does not count)" if statement.role == "further" else ""),
+                statement.note,
+            ),
+            Cell(statement.verdict),
+            *_numbers(statement),
         )
-        for one in claim.statements
+        for statement in claim.statements
     )
     name = f"Claim {claim.number}{MODALITY_LETTERS[claim.modality]}: {claim.title}"
     return Table(name, ("statement", "verdict", *COLUMNS_OF_STATEMENTS), rows, text_columns=2)
 
 
-def _numbers(one: Statement) -> tuple[Cell, ...]:
-    if one.slope is not None:
-        bounds = interval(one.slope.partial_low, one.slope.partial_high, 2)
-        said = f"partial r {number(one.slope.partial, 2, signed=True)}"
-        partial = Cell(said, f"{bounds} over {one.slope.n_arms} arms")
-        return (partial, *(Cell(ABSENT),) * 3, Cell(str(one.slope.n_models)), Cell(ABSENT))
-    if one.evidence is None:
+def _numbers(statement: Statement) -> tuple[Cell, ...]:
+    if statement.slope is not None:
+        bounds = interval(statement.slope.partial_low, statement.slope.partial_high, 2)
+        said = f"partial r {number(statement.slope.partial, 2, signed=True)}"
+        partial = Cell(said, f"{bounds} over {statement.slope.n_arms} arms")
+        return (partial, *(Cell(ABSENT),) * 3, Cell(str(statement.slope.n_models)), Cell(ABSENT))
+    if statement.evidence is None:
         return (Cell(ABSENT),) * 6
-    found = one.evidence
+    evidence = statement.evidence
     over_models, over_both = (
         Cell(interval(100 * low, 100 * high, 2) or ABSENT)
-        for low, high in ((found.models.low, found.models.high), (found.both_low, found.both_high))
+        for low, high in (
+            (evidence.models.low, evidence.models.high),
+            (evidence.both_low, evidence.both_high),
+        )
     )
     return (
-        Cell(number(100 * found.value, 2, signed=True)),
-        Cell(interval(100 * found.low, 100 * found.high, 2) or ABSENT, _of_classes(found)),
+        Cell(number(100 * evidence.value, 2, signed=True)),
+        Cell(interval(100 * evidence.low, 100 * evidence.high, 2) or ABSENT, _of_classes(evidence)),
         over_models,
         over_both,
-        Cell(str(found.models.n)),
-        Cell(p_value(one.p_holm)),
+        Cell(str(evidence.models.n)),
+        Cell(p_value(statement.p_holm)),
     )
 
 
-def _of_classes(found: Evidence) -> str:
-    said = f"{found.n_queries:,} queries, {counted(found.n_classes, 'class', 'classes')}"
-    return said + (": too few to decide" if too_few_classes(found) else "")
+def _of_classes(evidence: Evidence) -> str:
+    said = f"{evidence.n_queries:,} queries, {counted(evidence.n_classes, 'class', 'classes')}"
+    return said + (": too few to decide" if too_few_classes(evidence) else "")
 
 
 def contrasts(study: Study, results: Results) -> list[Table]:
@@ -204,7 +210,7 @@ def _contrast_columns(unit: str, counted_up: str) -> list[Column]:
     scale, digits, said = (100, 2, "points") if unit == FRACTION else (1, 3, unit)
 
     def by_seed(row: Row) -> Cell:
-        return Cell(", ".join(number(scale * one, digits, signed=True) for _, one in row["per_seed"]))
+        return Cell(", ".join(number(scale * value, digits, signed=True) for _, value in row["per_seed"]))
 
     def over_seeds(row: Row) -> Cell:
         if row["n_seeds"] < 2:

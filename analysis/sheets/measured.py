@@ -74,9 +74,9 @@ def glance(study: Study, results: Results) -> list[Table]:
     gaps = results.gaps[(results.gaps["metric"] == "centroid_distance") & (results.gaps["route"] == "native")]
     columns = [ARM, SEEDS]
     for dataset in datasets:
-        here = gaps[gaps["dataset"] == dataset]
-        if len(here) or not several:
-            means = here.groupby("arm", sort=False)["value"].mean().reset_index()
+        of_dataset = gaps[gaps["dataset"] == dataset]
+        if len(of_dataset) or not several:
+            means = of_dataset.groupby("arm", sort=False)["value"].mean().reset_index()
             columns.append(_of_arm(means, numbers(f"{dataset}: gap" if several else "gap", "value", 2)))
     for within in results.within:
         name = within.where.modality
@@ -85,12 +85,12 @@ def glance(study: Study, results: Results) -> list[Table]:
         )
     across = results.hit_at_1[results.hit_at_1["route"] == "native"]
     for dataset in datasets:
-        here = across[across["dataset"] == dataset]
-        tasks = [task for task in dict.fromkeys(here["task"]) if is_cross_modal(task)]
+        of_dataset = across[across["dataset"] == dataset]
+        tasks = [task for task in dict.fromkeys(of_dataset["task"]) if is_cross_modal(task)]
         zero_shot = [task for task in tasks if task.startswith("zero-shot")][:1]
         for task in [task for task in tasks if task in CROSS_TASKS] + zero_shot:
             title = f"{f'{dataset}, ' if several else ''}{task}: hit@1 (%)"
-            columns.append(_of_arm(here[here["task"] == task], _level(title)))
+            columns.append(_of_arm(of_dataset[of_dataset["task"] == task], _level(title)))
     seeds = results.quoted_rows.groupby("arm")["seed"].nunique().rename("n_seeds").reset_index()
     note = (
         "Means over seeds. Gap: distance between the centroids of image and text embeddings. 1 − cosine: of "
@@ -201,16 +201,16 @@ def probes(study: Study, results: Results) -> list[Table]:
 
 def _probe(title: str, task: str, by_task: dict[tuple[str, str, str], dict[str, Any]]) -> Column:
     def cell(row: Row) -> Cell:
-        mine = by_task.get((row["arm"], row["route"], task))
-        if mine is None:
+        probed = by_task.get((row["arm"], row["route"], task))
+        if probed is None:
             return Cell(ABSENT)
         detail = ""
-        if mine["route"] == "native":
-            detail = points_interval(mine["low"], mine["high"])
-        elif mine["route"] != "chance":
-            bounds = points_interval(mine["difference_low"], mine["difference_high"])
-            detail = f"{points(mine['difference'], signed=True)} {bounds}".strip()
-        return Cell(points(mine["value"]), detail)
+        if probed["route"] == "native":
+            detail = points_interval(probed["low"], probed["high"])
+        elif probed["route"] != "chance":
+            bounds = points_interval(probed["difference_low"], probed["difference_high"])
+            detail = f"{points(probed['difference'], signed=True)} {bounds}".strip()
+        return Cell(points(probed["value"]), detail)
 
     return Column(title, cell)
 
@@ -264,9 +264,9 @@ def grid(study: Study, results: Results, within: Within) -> list[Table]:
     split = within.where.split
 
     def chosen(row: Row) -> Cell:
-        mine = within.settings[within.settings["arm"] == row["arm"]].sort_values("seed")
-        by_seed = mine[["steps", "num_tokens", "setting"]].itertuples(index=False, name=None)
-        return Cell("; ".join(_settings((one,)) for one in dict.fromkeys(by_seed)))
+        of_arm = within.settings[within.settings["arm"] == row["arm"]].sort_values("seed")
+        by_seed = of_arm[["steps", "num_tokens", "setting"]].itertuples(index=False, name=None)
+        return Cell("; ".join(_settings((setting,)) for setting in dict.fromkeys(by_seed)))
 
     columns = (
         ARM,

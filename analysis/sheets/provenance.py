@@ -75,7 +75,7 @@ def trainings(study: Study) -> list[Table]:
 
 def _changed_words(changed: Mapping[str, Sequence[Any]]) -> str:
     listed = [
-        f"{short(name)} {written(here)} ({written(recipe)})" for name, (recipe, here) in changed.items()
+        f"{short(name)} {written(value)} ({written(recipe)})" for name, (recipe, value) in changed.items()
     ]
     return "; ".join(listed) or "nothing"
 

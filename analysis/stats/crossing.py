@@ -24,13 +24,13 @@ def complete_crossing(frame: pd.DataFrame, one: str, other: str, *, least: int =
     pairs = frame[[one, other]].drop_duplicates()
     of_one = {value: frozenset(group) for value, group in pairs.groupby(one)[other]}
     candidates: set[frozenset[Hashable]] = set()
-    for mine in of_one.values():  # what a largest crossing keeps of `other` is what some of `one` share
-        candidates |= {mine & others for others in candidates} | {mine}
+    for partners in of_one.values():  # what a largest crossing keeps of `other` is what some of `one` share
+        candidates |= {partners & others for others in candidates} | {partners}
     best: tuple[int, int, list[Hashable]] = (0, 0, [])
     for shared in candidates:
         if len(shared) >= max(least, 1):
-            n_one = sum(shared <= mine for mine in of_one.values())
+            n_one = sum(shared <= partners for partners in of_one.values())
             best = max(best, (len(shared) * n_one, len(shared), sorted(shared, key=str)))
     kept = set(best[2])
-    having = [value for value, mine in of_one.items() if kept <= mine]
+    having = [value for value, partners in of_one.items() if kept <= partners]
     return frame[frame[one].isin(having) & frame[other].isin(kept)]

@@ -112,9 +112,9 @@ class _Classes(NamedTuple):
 def _classes(values_SQ: FloatArray, queries: pd.DataFrame) -> _Classes:
     """Add up queries by class within their dataset."""
     dataset_Q, class_Q = (pd.factorize(queries[name], sort=True)[0] for name in ("dataset", "query_class"))
-    known, place_Q = np.unique(dataset_Q * (class_Q.max() + 1) + class_Q, return_inverse=True)
-    sums = [np.bincount(place_Q, weights=values_Q, minlength=len(known)) for values_Q in values_SQ]
-    stratum_C = known // (class_Q.max() + 1)
+    classes, place_Q = np.unique(dataset_Q * (class_Q.max() + 1) + class_Q, return_inverse=True)
+    sums = [np.bincount(place_Q, weights=values_Q, minlength=len(classes)) for values_Q in values_SQ]
+    stratum_C = classes // (class_Q.max() + 1)
     return _Classes(
         np.stack(sums), np.bincount(place_Q).astype(np.float64), stratum_C,
         np.bincount(dataset_Q).astype(np.float64),
@@ -205,5 +205,5 @@ def arms_in(frame: pd.DataFrame, arms: Sequence[str]) -> list[str]:
 
 def average_arms(frame: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
     """Average per-query values over arms within each seed, over a complete crossing of arms and seeds."""
-    mine = complete_crossing(frame[frame["arm"].isin(arms)], "seed", "arm")
-    return mine.groupby(["seed", *QUERY], sort=False)["value"].mean().reset_index()
+    crossed = complete_crossing(frame[frame["arm"].isin(arms)], "seed", "arm")
+    return crossed.groupby(["seed", *QUERY], sort=False)["value"].mean().reset_index()

@@ -94,7 +94,7 @@ def _levels(frame: pd.DataFrame, factors: Sequence[str], value: str, block: str)
         column = frame[name]
         if isinstance(column.dtype, pd.CategoricalDtype):
             present = set(column)
-            order = [one for one in column.cat.categories if one in present]
+            order = [level for level in column.cat.categories if level in present]
         else:
             order = column.unique().tolist()
             if pd.api.types.is_numeric_dtype(column):  # booleans among them

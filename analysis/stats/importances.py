@@ -79,7 +79,7 @@ def axis_importances(
     drawn = [_sums([trials[place] for place in generator.integers(0, n, n)], axes) for _ in range(resamples)]
     permuted = [_sums(_trials(measured, generator.permutation(ranked)), axes) for _ in range(permutations)]
     sums = _sums(trials, axes)
-    shares = [_shares(one) for one in drawn if one.sum() > 0]
+    shares = [_shares(resampled) for resampled in drawn if resampled.sum() > 0]
     low, high = np.percentile(shares, [2.5, 97.5], axis=0) if shares else np.full((2, len(axes)), np.nan)
     table = pd.DataFrame(
         {
@@ -101,9 +101,9 @@ def _trials(points: pd.DataFrame, values: FloatArray) -> list[FrozenTrial]:
     axes = {str(axis): _axis(points[axis]) for axis in points.columns}
     trials = []
     for place, value in enumerate(values):
-        here = {name: column[place] for name, (column, _) in axes.items() if column[place] is not None}
-        distributions = {name: axes[name][1] for name in here}
-        trials.append(create_trial(params=here, distributions=distributions, value=float(value)))
+        params = {name: column[place] for name, (column, _) in axes.items() if column[place] is not None}
+        distributions = {name: axes[name][1] for name in params}
+        trials.append(create_trial(params=params, distributions=distributions, value=float(value)))
     return trials
 
 
@@ -111,13 +111,13 @@ def _axis(column: pd.Series) -> tuple[list[Any], BaseDistribution]:
     """Return the values of an axis (None: it does not exist at that point) and what they are drawn from."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-    values: list[Any] = [None if pd.isna(one) else one for one in column.tolist()]
-    levels = list(dict.fromkeys(one for one in values if one is not None))
+    values: list[Any] = [None if pd.isna(value) else value for value in column.tolist()]
+    levels = list(dict.fromkeys(value for value in values if value is not None))
     if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
         return values, CategoricalDistribution(levels or [""])
     if len(levels) <= GRID_LEVELS:
         places = {level: place for place, level in enumerate(sorted(levels))}
-        return [None if one is None else places[one] for one in values], IntDistribution(
+        return [None if value is None else places[value] for value in values], IntDistribution(
             0, max(len(levels) - 1, 0)
         )
     low, high = min(levels), max(levels)
@@ -145,5 +145,5 @@ def _sums(trials: list[FrozenTrial], axes: list[str]) -> FloatArray:
     evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=best)
     with warnings.catch_warnings():  # a resample may hold one point of a kind, or ties among all
         warnings.filterwarnings("ignore", message=_EXPECTED)
-        found = evaluator.evaluate(study)
-    return np.array([found.get(axis, 0.0) for axis in axes])
+        importances = evaluator.evaluate(study)
+    return np.array([importances.get(axis, 0.0) for axis in axes])

@@ -182,7 +182,7 @@ def flip_p_values(values_XN: FloatArray, *, flips: int = FLIPS, seed: int = 0) -
         signs_NF = _drawn_signs(n, flips, seed)
     flipped_XF = values_XN @ signs_NF
     sums_X1 = values_XN.sum(axis=1, keepdims=True)
-    slack_X1 = 1e-12 * np.abs(values_XN).sum(axis=1, keepdims=True)  # patterns equal but for rounding count
+    slack_X1 = 1e-12 * np.abs(values_XN).sum(axis=1, keepdims=True)  # patterns equal within rounding count
     above_X = (flipped_XF >= sums_X1 - slack_X1).sum(axis=1)
     below_X = (flipped_XF <= sums_X1 + slack_X1).sum(axis=1)
     more = 0 if exact else 1
@@ -265,10 +265,24 @@ def two_way_t(
     if np.abs(rest_C).max() <= 1e-12 * np.abs(sums_C * share_C).max():
         rest_C = np.zeros_like(rest_C)  # rounding alone tells the classes apart
     of_classes_D = np.bincount(stratum_C, weights=rest_C**2) * n_classes_D / (n_classes_D - 1)
-    variance = float(of_seeds + of_classes_D.sum())
-    if variance == 0:
-        return TwoWay(value, value, value, float("nan"))
-    df = variance**2 / (of_seeds**2 / (n_seeds - 1) + float((of_classes_D**2 / (n_classes_D - 1)).sum()))
-    half = float(scipy.stats.t.ppf((1 + level) / 2, df)) * variance**0.5
-    p = float(2 * scipy.stats.t.sf(abs(value) / variance**0.5, df))
-    return TwoWay(value, value - half, value + half, p)
+    variances, freedom = np.append(of_classes_D, of_seeds), np.append(n_classes_D - 1, n_seeds - 1)
+    return TwoWay(value, *satterthwaite(value, variances, freedom, level=level))
+
+
+def satterthwaite(
+    value: float, variances: FloatArray, freedom: npt.NDArray[np.int64], *, level: float
+) -> tuple[float, float, float]:
+    """Give bounds and two-sided p of a value whose variance is a sum of estimated ones.
+
+    value ∓ t_df sqrt(V);  V = sum_k V_k;  df = V² / sum_k (V_k² / df_k). [0] Satterthwaite, Biometrics
+    Bulletin 2, 1946. All are NaN where a variance is NaN or has no degree of freedom, p where V is 0.
+    """
+    nan = float("nan")
+    total = float(variances.sum())
+    if np.isnan(total) or (freedom < 1).any():
+        return nan, nan, nan
+    if total == 0:
+        return value, value, nan
+    df = total**2 / float((variances**2 / freedom).sum())
+    half = float(scipy.stats.t.ppf((1 + level) / 2, df)) * total**0.5
+    return value - half, value + half, float(2 * scipy.stats.t.sf(abs(value) / total**0.5, df))

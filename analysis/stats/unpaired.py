@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import scipy.stats
 
 from analysis.stats.evidence import TWO_LEVEL, Evidence
-from analysis.stats.seeds import Paired, flip_p_values, spread
+from analysis.stats.seeds import Paired, flip_p_values, satterthwaite, spread
 from crossgap.metrics.intervals import Bootstrap, FloatArray, resampled_means
 from crossgap.reading.support import supported
 
@@ -28,7 +27,7 @@ def welch(first: FloatArray, second: FloatArray, *, level: float = 0.95) -> Pair
     n_1, n_2 = len(first), len(second)
     value = float(np.mean(second) - np.mean(first))
     variances = np.array([spread(first) ** 2 / n_1, spread(second) ** 2 / n_2])
-    low, high, p = _t(value, variances, np.array([n_1 - 1, n_2 - 1]), level)
+    low, high, p = satterthwaite(value, variances, np.array([n_1 - 1, n_2 - 1]), level=level)
     sd = float(np.sqrt(spread(first) ** 2 + spread(second) ** 2))
     effect = value / sd if sd > 0 else _NAN
     return Paired(
@@ -79,7 +78,9 @@ def gather_unpaired(first: pd.DataFrame, second: pd.DataFrame, *, bootstrap: Boo
     both_low = both_high = _NAN
     p = models.p_t
     if supported(TWO_LEVEL, models.n):
-        both_low, both_high, p = _t(value, np.array(variances), np.array(freedom), bootstrap.level)
+        both_low, both_high, p = satterthwaite(
+            value, np.array(variances), np.array(freedom), level=bootstrap.level
+        )
     elif len(signs) == 1:
         sums_C, _ = _of_classes(differences[0])
         p = float(np.fmax(float(flip_p_values(sums_C[None])[0]), models.p_t))
@@ -88,18 +89,6 @@ def gather_unpaired(first: pd.DataFrame, second: pd.DataFrame, *, bootstrap: Boo
         both_low=both_low, both_high=both_high, n_queries=min(len(table) for table in tables),
         n_classes=min(n_classes), n_datasets=1, p=p,
     )  # fmt: skip
-
-
-def _t(value: float, variances: FloatArray, freedom: FloatArray, level: float) -> tuple[float, float, float]:
-    """Give bounds and two-sided p of a value whose variance is a sum of estimated ones."""
-    total = float(variances.sum())
-    if np.isnan(total) or (freedom < 1).any():
-        return _NAN, _NAN, _NAN
-    if total == 0:
-        return value, value, _NAN
-    df = total**2 / float((variances**2 / freedom).sum())
-    half = float(scipy.stats.t.ppf((1 + level) / 2, df)) * total**0.5
-    return value - half, value + half, float(2 * scipy.stats.t.sf(abs(value) / total**0.5, df))
 
 
 def _by_seed(frame: pd.DataFrame) -> pd.DataFrame:

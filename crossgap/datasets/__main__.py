@@ -44,22 +44,24 @@ def main(*, dataset: tuple[str, ...] = (), data_root: Path | None = None) -> int
     table.add_column("dataset", no_wrap=True)
     table.add_column("state", no_wrap=True)
     table.add_column("items, or what is wrong", overflow="fold")
-    found = list(check_root(data_root, dataset))
-    for one in found:
-        counts = ", ".join(f"{part} {count}" for part, count in one.counts.items())
-        table.add_row(*(Text(cell) for cell in (one.name, one.state, "\n".join(one.problems) or counts)))
+    folders = list(check_root(data_root, dataset))
+    for folder in folders:
+        counts = ", ".join(f"{part} {count}" for part, count in folder.counts.items())
+        table.add_row(
+            *(Text(cell) for cell in (folder.name, folder.state, "\n".join(folder.problems) or counts))
+        )
     console = Console(file=sys.stdout)
     console.print(table)
-    states = [one.state for one in found]
+    states = [folder.state for folder in folders]
     print(
         f"{states.count('whole')} whole, {states.count('damaged')} damaged, "
         f"{states.count('missing')} missing below {data_root}"
     )
-    return 2 if any(_fails(one, bool(dataset)) for one in found) else 0
+    return 2 if any(_fails(folder, bool(dataset)) for folder in folders) else 0
 
 
-def _fails(found: Found, named: bool) -> bool:
-    return found.state == "damaged" or (named and found.state == "missing")
+def _fails(folder: Found, named: bool) -> bool:
+    return folder.state == "damaged" or (named and folder.state == "missing")
 
 
 def _describe(name: str) -> None:

@@ -26,7 +26,7 @@ from crossgap.datasets.known.entry import (
 from crossgap.datasets.readers.reading import Reading
 from crossgap.datasets.tasks import Answers, Dataset, Extra, FitData, Items, Pairs, ProbeData, Task
 from crossgap.names import readable
-from crossgap.vocabulary import Kind
+from crossgap.vocabulary import WITHIN, Kind
 
 INVERSION_TEMPLATE = "a photo of {}"
 MAX_PAIRS = 5000  # image-text pairs of the gap: the number that most papers use; its metrics depend on it
@@ -95,6 +95,20 @@ class TaskList:
                 dataset_hash=self._digest,
                 split=self._split,
             )
+        )
+
+    def add_classes(self, items: Items, train: Items | None, extras: tuple[Extra, ...] = ()) -> None:
+        """Add retrieval by class, from split train where there is one, else within the split."""
+        noun = items.modality
+        where = f"the {noun}s of split train" if train else f"all {noun}s of the split"
+        self.add(
+            f"{noun}-class",
+            WITHIN[noun],
+            items,
+            train or items,
+            protocol=f"each {noun} queries {where}; relevant is the same class",
+            drop_self=not train,
+            extras=() if train else extras,
         )
 
     def probe(self, query: Items, support: Items) -> ProbeData:
@@ -198,19 +212,8 @@ def _add_class_tasks(
 ) -> None:
     as_items = image_items if kept[0].image is not None else text_items
     things = as_items(kept)
-    noun = things.modality
-    gallery = as_items(train) if train else things
-    where = f"the {noun}s of split train" if train else f"all {noun}s of the split"
-    tasks.add(
-        f"{noun}-class",
-        "image-image" if noun == "image" else "text-text",
-        things,
-        gallery,
-        protocol=f"each {noun} queries {where}; relevant is the same class",
-        drop_self=not train,
-        extras=() if train else asked.extras,
-    )
-    if noun == "image" and asked.zero_shot:
+    tasks.add_classes(things, as_items(train) if train else None, asked.extras)
+    if things.modality == "image" and asked.zero_shot:
         prompts = class_prompts(things.labels, (asked.template,), asked.names)
         tasks.add(
             "zero-shot-class",
@@ -220,7 +223,7 @@ def _add_class_tasks(
             notice=_alike(prompts),
             protocol=f'images against one prompt a class ("{asked.template}"); relevant is the own class',
         )
-    if noun == "image" and asked.ensemble:
+    if things.modality == "image" and asked.ensemble:
         templates = ensemble_templates(asked.template)
         tasks.add(
             "zero-shot-ensemble",

@@ -67,7 +67,7 @@ def fields(path: Path, line: str, count: int) -> list[str]:
     Raises:
         InputError: it has fewer.
     """
-    found = line.split(maxsplit=count - 1)
-    if len(found) < count:
-        raise InputError(f"{path}: line {line!r} has {len(found)} fields, expected {count}")
-    return found
+    parts = line.split(maxsplit=count - 1)
+    if len(parts) < count:
+        raise InputError(f"{path}: line {line!r} has {len(parts)} fields, expected {count}")
+    return parts

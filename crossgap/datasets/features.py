@@ -26,7 +26,7 @@ def feature_dataset(table: FeatureTable, *, split: str = "test", limit: int | No
     split train alone.
 
     Raises:
-        InputError: a split that the features have not, or an image whose class has no prompt.
+        InputError: a split that the features do not have, or an image whose class has no prompt.
     """
     splits = list(dict.fromkeys(name for side in table.sides.values() for name in side.column("split")))
     chosen = choose_split(f"features {table.name}", splits, split)
@@ -54,18 +54,9 @@ def feature_dataset(table: FeatureTable, *, split: str = "test", limit: int | No
 
 
 def _class_task(tasks: TaskList, items: Items, train: Items | None) -> None:
-    noun = items.modality
     if items.groups == items.labels:  # the class is the thing itself: nothing of it is ignored
         items, train = replace(items, groups=()), train and replace(train, groups=())
-    where = f"the {noun}s of split train" if train else f"all {noun}s of the split"
-    tasks.add(
-        f"{noun}-class",
-        "image-image" if noun == "image" else "text-text",
-        items,
-        train or items,
-        protocol=f"each {noun} queries {where}; relevant is the same class",
-        drop_self=train is None,
-    )
+    tasks.add_classes(items, train)
 
 
 def _probe(

@@ -33,7 +33,7 @@ def label_text(value: object, *, numbered: bool) -> str | None:
 
 def whole_numbers(texts: Sequence[str]) -> list[str]:
     """Write 1.0, 2.0 as 1, 2 where all texts are such: integers with a gap, as pandas stores them."""
-    given = [text for text in texts if text]
-    if given and all(_WHOLE.fullmatch(text) for text in given):
+    filled = [text for text in texts if text]
+    if filled and all(_WHOLE.fullmatch(text) for text in filled):
         return [text.partition(".")[0] for text in texts]
     return list(texts)

@@ -88,9 +88,9 @@ def load_dataset(
 
 def _shards_in(folder: Path) -> dict[str, list[str]]:
     """List the shards in a folder (under ""), or in those of its folders that are called after splits."""
-    here = _shards(folder)
-    if here:
-        return {"": here}
+    direct = _shards(folder)
+    if direct:
+        return {"": direct}
     splits = {path.name: _shards(path) for path in subfolders(folder) if is_split(path.name)}
     return {name: shards for name, shards in splits.items() if shards}
 

@@ -45,11 +45,11 @@ def same_splits(what: str, names: Collection[str]) -> dict[str, list[str]]:
     meant: dict[str, list[str]] = {}
     for name in names:
         meant.setdefault(split_name(name), []).append(name)
-    for split, given in meant.items():
-        if len({name.strip().lower() for name in given}) > 1:
+    for split, spellings in meant.items():
+        if len({name.strip().lower() for name in spellings}) > 1:
             raise InputError(
-                f"{what}: {' and '.join(map(repr, given))} both mean split {split!r}; rename one of them, or "
-                "join them"
+                f"{what}: {' and '.join(map(repr, spellings))} both mean split {split!r}; rename one of "
+                "them, or join them"
             )
     return meant
 

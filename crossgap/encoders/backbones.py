@@ -189,5 +189,6 @@ BACKBONES: dict[str, Backbone] = {
 
 
 def backbone_of(encoder: str) -> str | None:
-    """Return which backbone an encoder is by its name; None when it is none of them."""
-    return next((name for name, one in BACKBONES.items() if one.model and encoder in one.encoders), None)
+    """Find the backbone that an encoder is, by its name; None when it is no backbone of the paper."""
+    released = {name: backbone for name, backbone in BACKBONES.items() if backbone.model}
+    return next((name for name, backbone in released.items() if encoder in backbone.encoders), None)

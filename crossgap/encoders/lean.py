@@ -66,12 +66,12 @@ class LeanText:
         """Keys and values (1, P, heads, head width) of the positions before the pseudo-tokens, per layer."""
         states_1PW = (text.token_embedding(tokens_P) + text.positional_embedding[: self._first])[None]
         mask_PP = torch.full((self._first, self._first), -math.inf, device=states_1PW.device).triu(1)
-        found = []
+        per_layer = []
         for block in self._blocks:
             query, key, value = block.project(states_1PW, parts=slice(0, 3))
-            found.append((key, value))
+            per_layer.append((key, value))
             states_1PW = block.finish(states_1PW, attend(query, key, value, mask_PP.to(query.dtype)))
-        return found
+        return per_layer
 
     def __call__(self, pseudo: Sequence[Tensor]) -> list[Tensor]:
         started = [group.states(tokens) for tokens, group in zip(pseudo, self._groups, strict=True)]
@@ -311,14 +311,14 @@ def _attended(
     masks: Sequence[Tensor | None],
 ) -> Tensor:
     """Let each group's rows attend to the prefix that all share, then to themselves: packed (T, W)."""
-    found = []
+    attended = []
     for query, *own, mask in zip(queries, keys, values, masks, strict=True):
         key, value = (
             torch.cat([shared.expand(len(part), -1, -1, -1), part], dim=1)
             for shared, part in zip(prefix, own, strict=True)
         )
-        found.append(attend(query, key, value, None if mask is None else mask.to(query.dtype)))
-    return _packed(found)
+        attended.append(attend(query, key, value, None if mask is None else mask.to(query.dtype)))
+    return _packed(attended)
 
 
 def _product_dtype(encoder: OpenClipEncoder) -> torch.dtype:

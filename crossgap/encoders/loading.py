@@ -118,11 +118,11 @@ def _load(name: str, pretrained: str | None, tag: str | None) -> _Loaded:
         # SLIP's presets belong to the model, whatever its file is called
         return _Loaded(*slip.load(name, Path(pretrained)), name, pretrained)
     name = name.replace("/", "-")  # OpenAI writes ViT-B/32
-    known = [*open_clip.list_models(), *slip.SIZES]
+    models = [*open_clip.list_models(), *slip.SIZES]
     repositories = f"{HUB}OWNER/NAME, {hugging_face.HUB}OWNER/NAME"
     check_known(
         name,
-        known,
+        models,
         f"encoder (a model of open_clip, one of SLIP's, {repositories}, or a folder)",
     )
     tags = open_clip.list_pretrained_tags_by_model(name)

@@ -42,7 +42,7 @@ def pieces(word: str, ranks: Mapping[tuple[str, str], int]) -> list[str]:
     heapq.heapify(queue)
     while queue:
         rank = queue[0][0]
-        made = []
+        joined = []
         while queue and queue[0][0] == rank:
             _, place = heapq.heappop(queue)
             right = after[place]
@@ -52,8 +52,8 @@ def pieces(word: str, ranks: Mapping[tuple[str, str], int]) -> list[str]:
             after[place] = after[right]
             if after[place] < count:
                 before[after[place]] = place
-            made.append(place)
-        for place in made:
+            joined.append(place)
+        for place in joined:
             for left in (before[place], place):
                 if left >= 0 and after[left] < count:
                     pair = (parts[left], parts[after[left]])

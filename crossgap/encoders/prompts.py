@@ -185,11 +185,11 @@ def compose(template: Template, frame: Frame, *, num_tokens: int, context_length
     )
 
 
-def _common_prefix(one: list[int], other: list[int]) -> int:
-    for place, (a, b) in enumerate(zip(one, other, strict=False)):
+def _common_prefix(first: list[int], second: list[int]) -> int:
+    for place, (a, b) in enumerate(zip(first, second, strict=False)):
         if a != b:
             return place
-    return min(len(one), len(other))
+    return min(len(first), len(second))
 
 
 def _not_understood(tokenizer: Any, seen: str) -> InputError:

@@ -35,9 +35,9 @@ def require_obtainable(name: str, tag: str) -> None:
     repository = str(source.parent if has_file else source)
     files = (source.name,) if has_file else (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME)
     if not _is_cached(repository, files) and not answers(ENDPOINT):
-        known = backbone_of(f"{name}/{tag}")
+        backbone = backbone_of(f"{name}/{tag}")
         # a file does not say which activation and preprocessing its weights were trained with
-        how = "--pretrained FILE" if known is None else f"--backbone {known} --pretrained FILE"
+        how = "--pretrained FILE" if backbone is None else f"--backbone {backbone} --pretrained FILE"
         raise InputError(
             f"weights {tag!r} of {name!r} are not on this machine, and {ENDPOINT} does not answer. Fetch "
             f"{' or '.join(files)} of {ENDPOINT}/{repository} elsewhere, and give its path as {how}"

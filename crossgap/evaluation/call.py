@@ -103,8 +103,8 @@ class Wanted:
 
     def deviations(self, *, limit: int | None, said: Mapping[str, Any]) -> list[str]:
         """List the options by which a call differs from the preset."""
-        given = {"limit": limit, "steps": self.steps, **self.compared, "set": said}
-        named = [f"--{name.replace('_', '-')}" for name, value in given.items() if value]
+        options = {"limit": limit, "steps": self.steps, **self.compared, "set": said}
+        named = [f"--{name.replace('_', '-')}" for name, value in options.items() if value]
         return named + (["--schedule fast"] if self.schedule != "paper" else [])
 
 
@@ -160,7 +160,7 @@ def answer(
     loaded = {} if data.preset else {job.name: job.tested() for job in jobs}
     with told(f"loading {source.encoder or source.backbone or 'features'}"):
         model = table if table is not None else load_source(*source[:3], source.device, source.precision)
-    known = source.backbone or backbone_of(model.name)
+    backbone = source.backbone or backbone_of(model.name)
     about: dict[str, Any] = {
         "encoder": source.encoder,
         "pretrained": source.pretrained,
@@ -179,11 +179,11 @@ def answer(
         out=out,
         about=about,
         loaded=loaded,
-        known=known,
+        backbone=backbone,
         cache=cache or out / "features",
         compute=compute,
     )
-    return Answer(evaluation, known, missing)
+    return Answer(evaluation, backbone, missing)
 
 
 def _measure_all(
@@ -194,7 +194,7 @@ def _measure_all(
     out: Path,
     about: Mapping[str, Any],
     loaded: Mapping[str, Dataset],
-    known: str | None,
+    backbone: str | None,
     cache: Path,
     compute: Compute,
 ) -> Evaluation:
@@ -207,7 +207,7 @@ def _measure_all(
     """
     templates = {name: test.default_template for name, test in loaded.items()}
     configs = {
-        name: wanted.config(source, known, template, compute)
+        name: wanted.config(source, backbone, template, compute)
         for name, template in (templates or {"preset": INVERSION_TEMPLATE}).items()
     }
     evaluations = {name: asdict(config) for name, config in configs.items()}
@@ -331,16 +331,16 @@ def load_source(
     """Load the encoder, or that of a backbone: from the hub, or from a file whose tag is then known."""
     if backbone is None:
         return load_encoder(str(encoder), pretrained, device, precision)
-    known = BACKBONES[backbone]
+    entry = BACKBONES[backbone]
     if encoder is not None:
         return load_encoder(encoder, pretrained, device, precision)
-    if not known.model or (not known.tag and pretrained is None):
-        what = "--encoder DIR" if not known.model else "--pretrained FILE"
-        raise InputError(f"backbone {backbone!r} needs {what}; its weights: {known.weights}")
-    if pretrained is None or pretrained == known.tag:
-        return load_encoder(known.model, known.tag, device, precision)
+    if not entry.model or (not entry.tag and pretrained is None):
+        what = "--encoder DIR" if not entry.model else "--pretrained FILE"
+        raise InputError(f"backbone {backbone!r} needs {what}; its weights: {entry.weights}")
+    if pretrained is None or pretrained == entry.tag:
+        return load_encoder(entry.model, entry.tag, device, precision)
     loaded = load_encoder(
-        known.file_model or known.model, pretrained, device, precision, tag=known.tag or None
+        entry.file_model or entry.model, pretrained, device, precision, tag=entry.tag or None
     )
-    loaded.name = known.encoder
+    loaded.name = entry.encoder
     return loaded

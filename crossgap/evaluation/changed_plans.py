@@ -39,8 +39,8 @@ def inverted_into(routes: Iterable[str]) -> set[Target]:
     """Name the modalities that routes invert into."""
     from crossgap.evaluation.routes import ROUTES, direction  # which loads torch
 
-    made = {direction(route, kind) for route in routes for kind in ROUTES[route].kinds}
-    return {into for into in made if into is not None}
+    targets = {direction(route, kind) for route in routes for kind in ROUTES[route].kinds}
+    return {into for into in targets if into is not None}
 
 
 def changed_evaluation(
@@ -66,24 +66,24 @@ def changed_evaluation(
     """
     hints: dict[str, Any] = {**hints_of(EvaluationConfig), "text": Table, "image": Table}
     del hints["plans"]
-    found = fields_of(given, hints, path)
-    routes = found.get("routes", base.routes)
+    changes = fields_of(given, hints, path)
+    routes = changes.get("routes", base.routes)
     for route in routes:
         with naming(f"{path}.routes"):
             check_known(route, ROUTE_WORDS, "route")
     inverts = inverted_into(routes)
-    made: dict[Target, InversionPlan] = {}
+    new_plans: dict[Target, InversionPlan] = {}
     for into in get_args(Target):
-        entry = found.pop(into, None)
+        entry = changes.pop(into, None)
         if entry is not None and into not in inverts:
             raise InputError(f"{path}.{into}: no route inverts into {into}; add one, or leave the plan out")
         plan = base.plans.get(into, plans.get(into))
         if entry is not None and plan is None:
             raise InputError(f"{path}.{into}: there is no plan of inversion into {into} to change")
         if plan is not None and into in inverts:
-            made[into] = changed_plan(plan, entry or {}, partial(preset, into), f"{path}.{into}")
+            new_plans[into] = changed_plan(plan, entry or {}, partial(preset, into), f"{path}.{into}")
     with naming(path):
-        return replace(base, **{**found, "plans": made})
+        return replace(base, **{**changes, "plans": new_plans})
 
 
 def changed_plan(
@@ -99,34 +99,34 @@ def changed_plan(
     """
     hints: dict[str, Any] = {**hints_of(InversionConfig), **hints_of(InversionPlan), "schedule": Schedule}
     del hints["config"], hints["within"]
-    found = fields_of(given, hints, path)
-    for one, several in SEVERAL.items():
-        if one in found and several in found:
-            raise InputError(f"{path}: {one} and {several} are both given; give one of them")
+    values = fields_of(given, hints, path)
+    for single, several in SEVERAL.items():
+        if single in values and several in values:
+            raise InputError(f"{path}: {single} and {several} are both given; give one of them")
     config = base.config
-    if "schedule" in found:
+    if "schedule" in values:
         config = replace(
-            preset(found["schedule"]),
+            preset(values["schedule"]),
             batch_size=config.batch_size,
             template=config.template,
             seed=config.seed,
         )
-    settings = _of(InversionConfig, found)
+    settings = _of(InversionConfig, values)
     if settings.get("method") == "lbfgs":
         settings.setdefault("weight_decay", 0.0)
     with naming(path):
         config = replace(config, **settings)
         looks = base.snapshots
-        if config.steps != base.config.steps or "schedule" in found:
+        if config.steps != base.config.steps or "schedule" in values:
             looks = tuple(dict.fromkeys(math.ceil(share * config.steps) for share in LOOKS))
         singles: dict[str, tuple[Any, ...]] = {
-            several: () for one, several in SEVERAL.items() if one in found
+            several: () for single, several in SEVERAL.items() if single in values
         }
-        if "num_tokens" in found:
-            singles["token_counts"] = (found["num_tokens"],)
+        if "num_tokens" in values:
+            singles["token_counts"] = (values["num_tokens"],)
         if settings.get("method") == "lbfgs":
             singles["weight_decays"] = ()
-        changes = {"config": config, "snapshots": looks, **singles, **_of(InversionPlan, found)}
+        changes = {"config": config, "snapshots": looks, **singles, **_of(InversionPlan, values)}
         return replace(base, **changes)
 
 
@@ -152,12 +152,12 @@ def preset_plans(
             snapshots=snapshots or preset_looks(config.steps),
             engine=engine,
         )
-        given = {
+        settings = {
             (axis if len(values) == 1 else SEVERAL[axis]): (values[0] if len(values) == 1 else values)
             for axis, values in compared.items()
             if values and (axis != "template" or into == "text")
         }
-        plans[into] = changed_plan(plan, given, partial(inversion_preset, name, into), "inversion")
+        plans[into] = changed_plan(plan, settings, partial(inversion_preset, name, into), "inversion")
     return plans
 
 
@@ -173,10 +173,10 @@ def together(plans: Iterable[InversionPlan], into: Target) -> tuple[Batch, ...]:
         for config in plan.configs:
             key = (plan.engine, *(getattr(config, name) for name in alike))
             groups.setdefault(key, []).append((config, plan))
-    made = []
+    batches = []
     for members in groups.values():
         steps = max(config.steps for config, _ in members)
-        made.append(
+        batches.append(
             Batch(
                 into=into,
                 configs=tuple(sorted({replace(config, steps=steps) for config, _ in members}, key=_order)),
@@ -184,14 +184,16 @@ def together(plans: Iterable[InversionPlan], into: Target) -> tuple[Batch, ...]:
                 engine=members[0][1].engine,
             )
         )
-    return tuple(made)
+    return tuple(batches)
 
 
 def sharing(evaluation: EvaluationConfig, others: Iterable[EvaluationConfig]) -> EvaluationConfig:
     """Let an evaluation invert in batches that those of ``others``, of the same model, share with it."""
     everyone = [evaluation, *others]
     plans = {
-        into: replace(plan, within=together((one.plans[into] for one in everyone if into in one.plans), into))
+        into: replace(
+            plan, within=together((sharer.plans[into] for sharer in everyone if into in sharer.plans), into)
+        )
         for into, plan in evaluation.plans.items()
     }
     return replace(evaluation, plans=plans)
@@ -203,16 +205,16 @@ def _order(config: InversionConfig) -> tuple[float, ...]:
 
 def single_settings(evaluation: EvaluationConfig) -> dict[str, dict[str, Any]]:
     """Name the settings of each plan that have one value, as axes do; steps where one is reported."""
-    found: dict[str, dict[str, Any]] = {}
+    singles: dict[str, dict[str, Any]] = {}
     for into, plan in evaluation.plans.items():
         stops = [step for step in plan.snapshots if step > 0]
         values: dict[str, list[Any]] = {
             name: list(dict.fromkeys(getattr(config, name) for config in plan.configs)) for name in SEVERAL
         }
-        found[into] = {name: of[0] for name, of in (values | {"steps": stops}).items() if len(of) == 1}
-    return found
+        singles[into] = {name: of[0] for name, of in (values | {"steps": stops}).items() if len(of) == 1}
+    return singles
 
 
-def _of(made: type, found: Table) -> dict[str, Any]:
-    names = {part.name for part in fields(made)}
-    return {name: value for name, value in found.items() if name in names}
+def _of(kind: type, settings: Table) -> dict[str, Any]:
+    names = {part.name for part in fields(kind)}
+    return {name: value for name, value in settings.items() if name in names}

@@ -116,10 +116,7 @@ def compare_routes(
             route that are not those of native features.
     """
     bootstrap = bootstrap or Bootstrap()
-    kept = quoted(row_frame(rows))
-    kept = kept[kept["metric"].isin(HEADLINES)]
-    place = kept["metric"].map(HEADLINES.index)
-    kept = kept[place == place.groupby([kept[name] for name in SIDE]).transform("min")]
+    kept = headline_rows(quoted(row_frame(rows)))
     queries = quoted_queries(numeric(per_query), kept)
     values = {
         metric: measurements(kept, queries, metric, bootstrap=bootstrap) for metric in set(kept["metric"])
@@ -132,15 +129,22 @@ def compare_routes(
     for key, of_task in kept.groupby(SIDE, sort=False):
         shown = [rows[place] for place in of_task.drop_duplicates("route").index]
         shown.sort(key=lambda row: _place(row.route))
-        here, maps = (_at(tables[shown[0].metric], key) for tables in (values, beside))
-        comparisons.append(_compare(shown, here, maps))
+        at_task, maps = (_at(tables[shown[0].metric], key) for tables in (values, beside))
+        comparisons.append(_compare(shown, at_task, maps))
     return comparisons
+
+
+def headline_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """Keep, of each task, the rows of its headline metric."""
+    frame = frame[frame["metric"].isin(HEADLINES)]
+    place = frame["metric"].map({metric: place for place, metric in enumerate(HEADLINES)})
+    return frame[place == place.groupby([frame[name] for name in SIDE]).transform("min")]
 
 
 def _at(frame: pd.DataFrame, key: Any) -> dict[str, dict[str, Any]]:
     """Give the rows of one dataset, split and task by route."""
-    here = frame[(frame[SIDE] == list(key)).all(axis=1)]
-    rows = here.to_dict("records")
+    at_task = frame[(frame[SIDE] == list(key)).all(axis=1)]
+    rows = at_task.to_dict("records")
     return {str(row["route"]): {str(name): value for name, value in row.items()} for row in rows}
 
 
@@ -179,13 +183,13 @@ def _compare(
         maps=tuple(
             MapComparison(
                 inversion=row.route,
-                best_map=str(found["best_map"]),
-                n_maps=int(found["n_maps"]),
-                difference=_estimate(found, "value", "low", "high"),
+                best_map=str(over_map["best_map"]),
+                n_maps=int(over_map["n_maps"]),
+                difference=_estimate(over_map, "value", "low", "high"),
             )
             for row in inversions
             if row.route in beside
-            for found in [beside[row.route]]
+            for over_map in [beside[row.route]]
         ),
         n_classes=n_classes,
         decides=supported_classes(OVER_QUERIES, n_classes),
@@ -205,8 +209,9 @@ def _chosen(row: Row, inversions: Sequence[Row]) -> str:
     """Say how a setting was chosen; a placebo quoted from a curve takes the setting of an inversion."""
     if row.selection != "curve":
         return row.selection
-    here = (row.num_tokens, row.setting)
-    return next((one.selection for one in inversions if (one.num_tokens, one.setting) == here), "none")
+    setting = (row.num_tokens, row.setting)
+    alike = (other.selection for other in inversions if (other.num_tokens, other.setting) == setting)
+    return next(alike, "none")
 
 
 def _estimate(measured: dict[str, Any], value: str, low: str, high: str) -> Estimate:

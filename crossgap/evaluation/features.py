@@ -77,8 +77,8 @@ class Features:
         if isinstance(self._source, FeatureTable):
             return self._source.embed(items)
         cache = self._cache
-        known = cache is not None and feature_path(self._source, items, cache, self._compute).exists()
-        self.reused["features_read" if known else "encoded"] += 1
+        cached = cache is not None and feature_path(self._source, items, cache, self._compute).exists()
+        self.reused["features_read" if cached else "encoded"] += 1
         tick = self._progress(f"encode {items.modality}s", len(items))
         return embed(self._source, items, cache=cache, progress=tick, compute=self._compute).join(items.ids)
 
@@ -108,11 +108,11 @@ class Inversions:
         """Invert the items of a side once, however many tasks share it, under all settings of a plan."""
         key = (items.content_hash, into, plan)
         if key not in self._planned:
-            made: dict[InversionConfig, Inverted] = {}
+            by_config: dict[InversionConfig, Inverted] = {}
             for batch, places in plan.made_in(into):
                 inverted = self._invert(items, targets_ND, batch, DIRECTIONS[into])
-                made |= {config: inverted[place].at(plan.snapshots) for config, place in places.items()}
-            self._planned[key] = {config: made[config] for config in plan.configs}
+                by_config |= {config: inverted[place].at(plan.snapshots) for config, place in places.items()}
+            self._planned[key] = {config: by_config[config] for config in plan.configs}
         return self._planned[key]
 
     def single(self, items: Items, targets_ND: Tensor, batch: Batch, what: str) -> Inverted:
@@ -140,13 +140,13 @@ class Inversions:
             self._inverters[batch] = Inverter(
                 self._encoder, into=batch.into, configs=batch.configs, engine=batch.engine
             )
-        found = self._run(self._inverters[batch], items, targets_ND, batch, tick)
-        seconds = (time.perf_counter() - start) / len(found)
-        made = [Inverted(features, losses, seconds) for features, losses in found]
+        results = self._run(self._inverters[batch], items, targets_ND, batch, tick)
+        seconds = (time.perf_counter() - start) / len(results)
+        all_inverted = [Inverted(features, losses, seconds) for features, losses in results]
         self.reused["inverted"] += 1
         if path is not None and self._processes.first:
-            save_inversions(batch, path, made)
-        return made
+            save_inversions(batch, path, all_inverted)
+        return all_inverted
 
     def _run(
         self, inverter: Inverter, items: Items, targets_ND: Tensor, batch: Batch, tick: Tick

@@ -60,7 +60,7 @@ def measure_once(
         return kept
     test = test or job.tested()
     with ItemProgress() as progress:
-        made = evaluate(
+        evaluation = evaluate(
             source,
             test,
             job.validation() if on_val else None,
@@ -71,8 +71,8 @@ def measure_once(
             compute=compute,
         )
     if compute.processes.first:
-        made.keep(folder, test.hash, settings_hash)
-    return made
+        evaluation.keep(folder, test.hash, settings_hash)
+    return evaluation
 
 
 def claim(
@@ -88,21 +88,21 @@ def claim(
         InputError: it holds another evaluation (what differs is listed) or something else.
     """
     path = out / "evaluation.json"
-    given = json.loads(json.dumps(settings))
+    asked = json.loads(json.dumps(settings))
     before: dict[str, Any] = {}
-    made: dict[str, Any] = {}
+    batches: dict[str, Any] = {}
     if path.exists():
         before = read_json(path)
-        made = before.pop("batches", {})
+        batches = before.pop("batches", {})
         if not list(out.glob("datasets/*/result.json")):
             before = {}
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} holds other things than an evaluation; choose another --out")
-    if before and before != given:
-        _check_added(out, before, given)
+    if before and before != asked:
+        _check_added(out, before, asked)
     kept = {}
     for name, config in configs.items():
-        earlier = made.get(name, {}) if before else {}
+        earlier = batches.get(name, {}) if before else {}
         plans = {
             into: replace(
                 plan,
@@ -121,7 +121,7 @@ def claim(
         name: {into: [asdict(batch) for batch in plan.within] for into, plan in config.plans.items()}
         for name, config in kept.items()
     }
-    document = {**given, "batches": json.loads(json.dumps(used))}
+    document = {**asked, "batches": json.loads(json.dumps(used))}
     if not before and processes.first:
         write_json(path, document)
     return kept, document

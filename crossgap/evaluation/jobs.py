@@ -76,16 +76,19 @@ def paper_sets(named: tuple[str, ...], data_root: Path | None) -> tuple[tuple[st
     if data_root is None:
         raise InputError("--preset paper needs --data-root: the folder that holds the datasets' folders")
     wanted = named or (*PAPER_IMAGE_SETS, *PAPER_TEXT_SETS, *PAPER_LONG_TEXT_SETS)
-    found = list(check_root(data_root, wanted))
+    folders = list(check_root(data_root, wanted))
     problems = [
-        f"{one.name}: {problem}" for one in found if one.state == "damaged" for problem in one.problems
+        f"{folder.name}: {problem}"
+        for folder in folders
+        if folder.state == "damaged"
+        for problem in folder.problems
     ]
     if problems:
         raise InputError(
             f"--data-root {data_root} is damaged:\n  " + "\n  ".join(problems) + "\nmend it, or name the "
             "datasets to measure with --dataset; python -m crossgap.datasets checks it again"
         )
-    there = tuple(one.name for one in found if one.state != "missing")
+    there = tuple(folder.name for folder in folders if folder.state != "missing")
     if not there:
         raise InputError(f"--data-root {data_root} holds none of {', '.join(wanted)}; see docs/reproduce.md")
-    return there, tuple(one.name for one in found if one.state == "missing")
+    return there, tuple(folder.name for folder in folders if folder.state == "missing")

@@ -27,7 +27,7 @@ class InversionPlan:
         snapshots: steps to look at; 0 is the untrained start.
         learning_rates, weight_decays, init_stds, templates, methods: values to compare, as of ``config``.
         within: batches that hold settings of this plan among others; what they hold is taken from there,
-            equal but for rounding, and the others are inverted for themselves.
+            equal except for rounding, and the others are inverted for themselves.
 
     Raises:
         InputError: no token count or snapshot, a value that stands twice or that no inversion takes.
@@ -65,14 +65,14 @@ class InversionPlan:
         Raises:
             InputError: a value that no inversion takes.
         """
-        found = []
+        configs = []
         for values in itertools.product(*(self._given(axis) or (None,) for axis in AXES), self.token_counts):
             named = zip((*AXES, "num_tokens"), values, strict=True)
             changes: dict[str, Any] = {name: value for name, value in named if value is not None}
             if changes.get("method", self.config.method) == "lbfgs":
                 changes["weight_decay"] = 0.0
-            found.append(replace(self.config, **changes))
-        return tuple(dict.fromkeys(found))
+            configs.append(replace(self.config, **changes))
+        return tuple(dict.fromkeys(configs))
 
     @property
     def batches(self) -> tuple[tuple[InversionConfig, ...], ...]:

@@ -32,9 +32,9 @@ from crossgap.evaluation.fitting import (
     shared_space,
 )
 from crossgap.posthoc import LinearMap
-from crossgap.vocabulary import PROBES, Kind, Modality
+from crossgap.vocabulary import PROBES, WITHIN, Kind, Modality
 
-INTRA: tuple[Kind, ...] = ("image-image", "text-text")
+INTRA = tuple(WITHIN.values())
 ACROSS: tuple[Kind, ...] = ("image-text", "text-image")
 EVERY: tuple[Kind, ...] = (*INTRA, *ACROSS, "zero-shot", *PROBES)
 # A linear probe finds by itself what an invertible map does: only maps that take directions away have one.
@@ -118,24 +118,24 @@ def missing_part(route: str, kind: Kind, parts: Parts) -> str | None:
                 return f"needs linear projectors: {parts.projectors}"
         elif need == "pairs":
             if parts.paired_images is None:
-                return f"needs {PART_WORDS[need]}, which this dataset has not"
+                return f"needs {PART_WORDS[need]}, which this dataset does not have"
         else:
             for name in _part_names(need, changed):
                 if getattr(parts, name) is None:
-                    return f"needs {PART_WORDS[name]}, which this dataset has not"
+                    return f"needs {PART_WORDS[name]}, which this dataset does not have"
     return None
 
 
 def needed_parts(routes: Sequence[str], kinds: set[Kind]) -> set[str]:
     """List the parts of the training split that these routes are fitted on: names of :class:`Parts`."""
-    found: set[str] = set()
+    parts: set[str] = set()
     for name in routes:
         fitted = ROUTES[name].map
         for kind in kinds & set(ROUTES[name].kinds) if fitted is not None else ():
             assert fitted is not None
             for need in fitted.needs:
-                found |= {"pairs"} if need == "pairs" else _part_names(need, set(sides(kind)))
-    return found - {"projectors"}
+                parts |= {"pairs"} if need == "pairs" else _part_names(need, set(sides(kind)))
+    return parts - {"projectors"}
 
 
 def _part_names(need: Need, modalities: set[Modality]) -> set[str]:

@@ -35,15 +35,15 @@ class Origin:
 
     def row(self, task: Task, *, name: str | None = None, **values: Any) -> Row:
         """Make a row of a task's dataset; ``name`` takes the place of the task's."""
-        known = self.provenance
+        provenance = self.provenance
         return Row(
-            study=known.study,
-            arm=known.arm,
-            seed=known.seed,
-            pairs_seen=known.pairs_seen,
-            config_hash=known.config_hash,
+            study=provenance.study,
+            arm=provenance.arm,
+            seed=provenance.seed,
+            pairs_seen=provenance.pairs_seen,
+            config_hash=provenance.config_hash,
             encoder=self.fingerprint,
-            versions=f"{versions()} {known.batches}".rstrip(),
+            versions=f"{versions()} {provenance.batches}".rstrip(),
             commit=commit(),
             dataset=task.dataset,
             dataset_hash=task.dataset_hash,
@@ -102,8 +102,10 @@ class Collected:
     def _table(self, name: str, frames: list[pd.DataFrame]) -> pd.DataFrame:
         if not frames:
             return pd.DataFrame(columns=list(TABLES[name]))
-        known = self._origin.provenance
-        return pd.concat(frames, ignore_index=True).assign(study=known.study, arm=known.arm, seed=known.seed)
+        provenance = self._origin.provenance
+        return pd.concat(frames, ignore_index=True).assign(
+            study=provenance.study, arm=provenance.arm, seed=provenance.seed
+        )
 
 
 def measured_rows(measured: Measured, origin: Origin) -> Iterator[Row | Skipped]:

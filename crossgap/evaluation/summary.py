@@ -98,10 +98,10 @@ def _task_table(task: TaskComparison) -> Table:
         table.add_column("queries / gallery", overflow="fold")
     family = None
     for result in task.routes:
-        known = ROUTE_WORDS.get(result.row.route)
-        if known is not None and family not in (None, known.family):
+        words = ROUTE_WORDS.get(result.row.route)
+        if words is not None and family not in (None, words.family):
             table.add_section()
-        family = known.family if known is not None else family
+        family = words.family if words is not None else family
         cells = _cells(result, task.decides)
         if by_route:
             more = f" + {result.row.n_skipped}" * (result.row.n_skipped > 0)
@@ -193,7 +193,7 @@ def _setting_words(num_tokens: int | None, steps: int | None, setting: str) -> s
 def _below(task: TaskComparison) -> Iterator[Text]:
     """Say what the intervals are, how inversions compare with maps, and the protocol."""
     count = sum(result.difference is not None for result in task.routes)
-    bounded = any((one.own or one.difference or Estimate(0)).low is not None for one in task.routes)
+    bounded = any((result.own or result.difference or Estimate(0)).low is not None for result in task.routes)
     if bounded:
         about = (
             f"- native: paired difference in points. Intervals: bootstrap over {task.n_classes} classes of "
@@ -203,7 +203,7 @@ def _below(task: TaskComparison) -> Iterator[Text]:
         yield Text(about + (" * excludes 0." if task.decides else few))
     elif count:
         yield Text("- native: paired difference in points. No intervals: the queries are of one class.")
-    if not any(one.row.route == "native" for one in task.routes):
+    if not any(result.row.route == "native" for result in task.routes):
         yield Text("No native features were measured: no differences.")
     for comparison in task.maps:
         yield Text(_beside_map(comparison, task.decides))
@@ -258,14 +258,14 @@ def _gap_table(rows: Sequence[Row], all_metrics: bool) -> list[RenderableType]:
 
 def _factor_table(rows: Sequence[Row]) -> list[RenderableType]:
     """Show, a factor a row, what native images hold of it and how far similarity follows it by each route."""
-    known = [row for row in rows if row.task == "factors" and row.selection != "curve"]
-    if not known:
+    quoted = [row for row in rows if row.task == "factors" and row.selection != "curve"]
+    if not quoted:
         return []
-    values = {(row.route, row.metric): row for row in known}
-    routes = list(dict.fromkeys(row.route for row in known))
+    values = {(row.route, row.metric): row for row in quoted}
+    routes = list(dict.fromkeys(row.route for row in quoted))
     followed = "similarity_by_"
     factors = dict.fromkeys(
-        row.metric.removeprefix(followed) for row in known if row.metric.startswith(followed)
+        row.metric.removeprefix(followed) for row in quoted if row.metric.startswith(followed)
     )
     table = _table()
     table.add_column("factor", no_wrap=True)
@@ -287,7 +287,7 @@ def _factor_table(rows: Sequence[Row]) -> list[RenderableType]:
         Text("factors: what native images hold, and what sharing a factor adds to similarity", style="bold"),
         table,
         Text(f"rank correlation of similarity with the number of shared named factors: {agreement}"),
-        Text(f"Protocol: {known[0].protocol}", style="dim"),
+        Text(f"Protocol: {quoted[0].protocol}", style="dim"),
         Text(),
     ]
 

@@ -69,11 +69,13 @@ def path_of(batch: Batch, folder: Path, encoder: Encoder, items: Items, targets_
 def save_inversions(batch: Batch, path: Path, found: Sequence[Inverted]) -> None:
     """Write one result a setting, atomically."""
     tensors = {
-        f"{number}/{step}": one.snapshots[step] for number, one in enumerate(found) for step in batch.steps
+        f"{number}/{step}": inverted.snapshots[step]
+        for number, inverted in enumerate(found)
+        for step in batch.steps
     }
     about = {
-        "losses": json.dumps([[one.losses[step] for step in batch.steps] for one in found]),
-        "seconds": json.dumps([one.seconds for one in found]),
+        "losses": json.dumps([[inverted.losses[step] for step in batch.steps] for inverted in found]),
+        "seconds": json.dumps([inverted.seconds for inverted in found]),
     }
     save_tensors(path, tensors, about)
 

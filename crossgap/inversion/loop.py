@@ -119,9 +119,9 @@ def invert_grid(
 ) -> list[Inversion]:
     """Invert the same targets under several settings as one batch; arguments as of :func:`invert`.
 
-    Settings may differ in :data:`GRID`. Each result is what its own run gives, but for rounding: in float64
-    within 1e-8 after 150 steps of AdamW or 20 of L-BFGS, in float32 as closely as another batch size. In
-    items that have all but reached their target rounding grows, and no two ways of computing stay as close.
+    Settings may differ in :data:`GRID`. Each result is what its own run gives, within rounding: in float64
+    1e-8 after 150 steps of AdamW or 20 of L-BFGS, in float32 as closely as another batch size. In items that
+    have nearly reached their target rounding grows, and no two ways of computing stay as close.
 
     Returns:
         one result per setting, in their order.
@@ -176,7 +176,7 @@ class Inverter:
         first = self._configs[0]
         _check_items(targets_ND, item_ids, snapshots, first.steps)
         wanted = frozenset(snapshots)
-        found: dict[InversionConfig, list[_Rows]] = {config: [] for config in self._configs}
+        by_config: dict[InversionConfig, list[_Rows]] = {config: [] for config in self._configs}
         for start in range(0, len(item_ids), first.batch_size):
             ids = item_ids[start : start + first.batch_size]
             targets_BD = targets_ND[start : start + len(ids)].to(self._encoder.device, self._encoder.dtype)
@@ -186,19 +186,19 @@ class Inverter:
             for group, members in zip(groups, self._grouped, strict=True):
                 for config, rows in zip(members, group.per_setting(), strict=True):
                     _check_finite(rows.losses, ids, config)
-                    found[config].append(rows)
+                    by_config[config].append(rows)
             if progress is not None:
                 progress(len(ids))
         return [
             Inversion(
-                features=torch.cat([rows.features for rows in found[config]]),
-                tokens=torch.cat([rows.tokens for rows in found[config]]),
-                losses=torch.cat([rows.losses for rows in found[config]]),
+                features=torch.cat([rows.features for rows in by_config[config]]),
+                tokens=torch.cat([rows.tokens for rows in by_config[config]]),
+                losses=torch.cat([rows.losses for rows in by_config[config]]),
                 snapshots={
-                    step: torch.cat([rows.snapshots[step] for rows in found[config]])
+                    step: torch.cat([rows.snapshots[step] for rows in by_config[config]])
                     for step in sorted(wanted)
                 },
-                stopped=torch.cat([rows.stopped for rows in found[config]]),
+                stopped=torch.cat([rows.stopped for rows in by_config[config]]),
                 engine=self._engine,
             )
             for config in self._configs
@@ -379,7 +379,7 @@ class _Group:
             self.snapshots[step] = self.features.clone()
 
     def drop_done(self) -> int:
-        """Let go of the rows that are done, but for one if all are; return how many are left to do."""
+        """Drop the rows that are done (keep one if all are); return how many are left to do."""
         undone = (~self._done[self._alive]).nonzero().flatten()
         kept = undone if len(undone) else undone.new_zeros(1)  # not every tower takes an empty batch
         if len(kept) < len(self._alive):

@@ -45,20 +45,20 @@ def read_axes(text: str) -> dict[str, Value]:
     Raises:
         InputError: other words, such as the strength of a map.
     """
-    found: dict[str, Value] = {}
+    values: dict[str, Value] = {}
     rest = text
     while rest:
         name = next((name for name, word in AXES.items() if rest.startswith(f"{word} ")), None)
         if name is None:
             break
         value, rest = _leading(name, rest[len(AXES[name]) + 1 :])
-        found[name] = value
-    if rest or write_axes(found) != text:
+        values[name] = value
+    if rest or write_axes(values) != text:
         raise InputError(
             f"{text!r} names no inversion setting: wanted are words such as 'learning rate 0.05, initial "
             f"scale 0.2' with the axes {', '.join(AXES.values())} in this order"
         )
-    return found
+    return values
 
 
 def _written(name: str, value: Value) -> str:

@@ -70,10 +70,10 @@ def group_clustering(
     distinct = len(both_ND.unique(dim=0))
     fitted = KMeans(min(num_clusters, distinct), n_init=4, random_state=seed).fit(both_ND.numpy())
     modality = ["image"] * len(image_labels) + ["text"] * len(text_labels)
-    found = fitted.labels_
+    clusters = fitted.labels_
     return Clustering(
-        float(v_measure_score(labels, found)),
-        float(homogeneity_score(labels, found)),
-        float(adjusted_rand_score(labels, found)),
-        float(v_measure_score(modality, found)),
+        float(v_measure_score(labels, clusters)),
+        float(homogeneity_score(labels, clusters)),
+        float(adjusted_rand_score(labels, clusters)),
+        float(v_measure_score(modality, clusters)),
     )

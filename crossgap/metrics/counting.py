@@ -64,17 +64,17 @@ def counted_metrics(
 
     relevant_B = torch.where(total_B1 > 0, total_B1, torch.nan).double().squeeze(1)
     within_R = places(total_B1)
-    found = {
+    metrics = {
         "mAP": gained(runs.size_BR) / relevant_B,
         "mAP@R": gained(within_R) / relevant_B,
         "R-precision": (share_BR * within_R).sum(dim=1) / relevant_B,
     }
     if past_r:
-        found["mAP@R+1"] = gained(places(total_B1 + 1)) / relevant_B
+        metrics["mAP@R+1"] = gained(places(total_B1 + 1)) / relevant_B
     for k in ks:
-        found[f"hit@{k}"] = torch.where(relevant_B.isnan(), torch.nan, 1 - _miss(runs, k))
-        found[f"recall@{k}"] = (share_BR * places(k)).sum(dim=1) / relevant_B
-    return found
+        metrics[f"hit@{k}"] = torch.where(relevant_B.isnan(), torch.nan, 1 - _miss(runs, k))
+        metrics[f"recall@{k}"] = (share_BR * places(k)).sum(dim=1) / relevant_B
+    return metrics
 
 
 def harmonic_numbers(count: int, device: torch.device) -> Tensor:

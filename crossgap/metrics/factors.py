@@ -90,7 +90,7 @@ def factor_metrics(
     agreement_N = factor_agreement(query_ND, gallery_ND, named) if named else torch.full((1,), math.nan)
     known_N = ~agreement_N.isnan()
     if bool(known_N.any()):
-        kept = [cluster for cluster, known in zip(clusters, known_N.tolist(), strict=False) if known]
+        kept = [cluster for cluster, is_known in zip(clusters, known_N.tolist(), strict=False) if is_known]
         yield _mean("factor_agreement", "rank correlation", agreement_N[known_N], kept)
 
 
@@ -254,7 +254,7 @@ def factor_agreement(query_ND: Tensor, gallery_ND: Tensor, values: Sequence[Sequ
         InputError: rows that do not pair, or as many values.
     """
     code_FN = _codes(values, query_ND, gallery_ND)
-    found = []
+    agreements = []
     for rows, cosine_BN in _blocks(query_ND, gallery_ND):
         shared_BN = (code_FN[:, rows, None] == code_FN[:, None, :]).sum(0)
         others_BN = torch.ones_like(cosine_BN, dtype=torch.bool)
@@ -265,8 +265,8 @@ def factor_agreement(query_ND: Tensor, gallery_ND: Tensor, values: Sequence[Sequ
         ]
         first_BO, second_BO = (side_BO - side_BO.mean(1, keepdim=True) for side_BO in ranks)
         length_B = first_BO.square().sum(1).sqrt() * second_BO.square().sum(1).sqrt()
-        found.append((first_BO * second_BO).sum(1) / length_B)  # 0/0 = NaN where one does not vary
-    return torch.cat(found)
+        agreements.append((first_BO * second_BO).sum(1) / length_B)  # 0/0 = NaN where one does not vary
+    return torch.cat(agreements)
 
 
 def _similarity(

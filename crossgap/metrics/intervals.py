@@ -90,9 +90,10 @@ def mean_interval(
 
     value = sum_q v_q / Q;  macro = mean over classes of the class means;  low, high = percentiles of the same
     statistic when whole query classes (``method="cluster"``) or single queries (``"query"``) are resampled
-    with replacement. Queries of one class share their relevant items, hence are not independent: the cluster
-    form is the default. The macro mean treats classes alike, so its interval resamples classes in both cases.
-    A query without a value (NaN: nothing relevant in the gallery) is skipped and counted.
+    with replacement. Queries of one class share their relevant items, so they are not independent: the
+    cluster form is the default. The macro mean treats classes alike, so its interval resamples
+    classes in both cases. A query without a value (NaN: nothing relevant in the gallery) is skipped and
+    counted.
 
     [0] Davison and Hinkley, Bootstrap Methods and their Application, 1997, sections 3.8 and 5.3
 
@@ -235,9 +236,9 @@ def _codes(column: pd.Series) -> IntArray:
 
 
 def _clusters(values: FloatArray, codes: IntArray) -> _Clusters:
-    known, places = np.unique(codes, return_inverse=True)
-    sums = np.bincount(places, weights=values, minlength=len(known))
-    return _Clusters(sums.astype(np.float64), np.bincount(places, minlength=len(known)).astype(np.float64))
+    distinct, places = np.unique(codes, return_inverse=True)
+    sums = np.bincount(places, weights=values, minlength=len(distinct))
+    return _Clusters(sums.astype(np.float64), np.bincount(places, minlength=len(distinct)).astype(np.float64))
 
 
 def _bounds(clusters: Sequence[_Clusters], bootstrap: Bootstrap) -> FloatArray:

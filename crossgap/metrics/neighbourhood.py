@@ -130,15 +130,15 @@ def cycle_knn(x_ND: Tensor, y_NE: Tensor, *, k: int) -> Tensor:
 def _found_again(back: csr_array, there: csr_array, k: int) -> float:
     """Average over items the chance that a neighbour in the second space has the item among its own."""
     returning = back.T.tocsr()  # row i, column j: the chance that i is a neighbour of j
-    found = []
+    per_item = []
     for item in range(there.shape[0]):
         neighbours, chances = _row(there, item)
         among = dict(zip(*(column.tolist() for column in _row(returning, item)), strict=True))
         lost = np.array([1 - among.get(neighbour, 0.0) for neighbour in neighbours.tolist()])
         certain = chances == 1
         tied = lost[~certain]
-        found.append(1 - lost[certain].prod() * _mean_product(tied, k - int(certain.sum())))
-    return float(np.mean(found))
+        per_item.append(1 - lost[certain].prod() * _mean_product(tied, k - int(certain.sum())))
+    return float(np.mean(per_item))
 
 
 def _row(matrix: csr_array, row: int) -> tuple[np.ndarray, np.ndarray]:
@@ -207,14 +207,14 @@ def _counted(scores_QN: Tensor, marked_N: Tensor, ks: Sequence[int]) -> dict[int
     depth = min(max(ks) + 1, scores_QN.shape[1])
     top_QK, item_QK = scores_QN.topk(depth, dim=1)
     sum_QK = marked_N[item_QK].double().cumsum(dim=1)
-    found = {}
+    counts = {}
     for k in ks:
-        found[k] = sum_QK[:, k - 1]
+        counts[k] = sum_QK[:, k - 1]
         if k < depth:
             tied_Q = (top_QK[:, k - 1] == top_QK[:, k]).nonzero().squeeze(1)
             if len(tied_Q):
-                found[k][tied_Q] = _membership(scores_QN[tied_Q], k).double() @ marked_N.double()
-    return found
+                counts[k][tied_Q] = _membership(scores_QN[tied_Q], k).double() @ marked_N.double()
+    return counts
 
 
 def _check_ks(ks: Sequence[int], candidates: int, what: str) -> None:

@@ -76,9 +76,10 @@ def pair_metrics(
         if count < 2 and name == "RMG":
             continue
         if several and (name != "RMG" or smallest_part >= 2):
-            found = cluster_jackknife(function, image_ND, text_ND, clusters=clusters)
-            bounded = math.isfinite(found.low) and math.isfinite(found.high)  # not where a part has no centre
-            yield PairMetric(name, unit, *(found if bounded else found[:1]))
+            estimate = cluster_jackknife(function, image_ND, text_ND, clusters=clusters)
+            # not where a part has no centre
+            bounded = math.isfinite(estimate.low) and math.isfinite(estimate.high)
+            yield PairMetric(name, unit, *(estimate if bounded else estimate[:1]))
         else:
             yield PairMetric(name, unit, float(function(image_ND, text_ND)))
     if count < FEWEST:
@@ -127,7 +128,7 @@ def _separability(image_ND: Tensor, text_ND: Tensor, seed: int) -> Iterator[Pair
 
 
 def _check_unit_rows(values_ND: Tensor, side: str) -> None:
-    """Refuse rows whose length is not 1, but for the rounding of half precision."""
+    """Refuse rows whose length is not 1, within the rounding of half precision."""
     length_N = torch.linalg.vector_norm(values_ND, dim=1)
     off_N = ~((length_N - 1).abs() < _ROUNDING)
     if bool(off_N.any()):

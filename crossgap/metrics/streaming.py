@@ -65,7 +65,7 @@ def streamed_metrics(
         rows = slice(start, min(start + rows_at_once, n_queries))
         scores_BG = inner_products(query_QD[rows], gallery_GD)
         judged = relevance.rows(rows, query_QD.device)
-        found = counted_metrics(scores_BG, judged, ks=ks, harmonic=harmonic, past_r=past_r)
-        for name, found_B in found.items():
-            values[name][rows] = found_B.cpu()
+        metrics = counted_metrics(scores_BG, judged, ks=ks, harmonic=harmonic, past_r=past_r)
+        for name, metric_B in metrics.items():
+            values[name][rows] = metric_B.cpu()
     return values

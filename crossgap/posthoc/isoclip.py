@@ -75,13 +75,13 @@ def isoclip_preset(modality: Literal["image", "text"], model: str) -> Band:
 
 def band_candidates(rank: int) -> tuple[Band, ...]:
     """List the bands to try on the validation split: shares of the spectrum that leave a tenth at least."""
-    found = {
+    bands = {
         Band(round(top * rank), round(bottom * rank))
         for top in _SHARES
         for bottom in _SHARES
         if top + bottom <= 0.9
     }
-    return tuple(sorted(band for band in found if sum(band) < rank))
+    return tuple(sorted(band for band in bands if sum(band) < rank))
 
 
 def isoclip(own_DW: Tensor, other_DV: Tensor, *, band: Band) -> LinearMap:

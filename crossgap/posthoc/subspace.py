@@ -135,8 +135,8 @@ def shared_space(
             f"shared_space: {variance=} must lie in (0, 1] and {tolerance=} in (0, 1), both as shares"
         )
     own_DR, other_DR = (
-        _leading(wide, variance, noise=_noise(given))
-        for wide, given in ((wide_ND, own_ND), (wide_MD, other_MD))
+        _leading(wide, variance, noise=_noise(features))
+        for wide, features in ((wide_ND, own_ND), (wide_MD, other_MD))
     )
     turn_RR, cosine_R, _ = torch.linalg.svd(own_DR.T @ other_DR)
     shared = int((cosine_R > 1 - tolerance).sum())

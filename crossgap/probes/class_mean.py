@@ -69,13 +69,13 @@ def class_mean_accuracy(
         )
     if not draws:
         raise InputError("class means need at least one draw of items")
-    found = []
+    hits = []
     for rows in draws:
         drawn_labels = [support_labels[row] for row in rows.tolist()]
         classes = list(dict.fromkeys(drawn_labels))
         means_KD = _class_means(support_ND, rows, drawn_labels, classes)
-        found.append(own_class_hits(cosine_scores(query_QD.double(), means_KD), labels, classes))
-    return torch.stack(found).mean(dim=0)
+        hits.append(own_class_hits(cosine_scores(query_QD.double(), means_KD), labels, classes))
+    return torch.stack(hits).mean(dim=0)
 
 
 def own_class_hits(scores_QK: Tensor, labels: Sequence[str], classes: Sequence[str]) -> Tensor:

@@ -65,13 +65,13 @@ def published_table(comparisons: Sequence[Comparison], backbone: str | None) -> 
     for column in ("native", "inverted", "gain", "published", "gain", "ours - published"):
         table.add_column(column, justify="right", overflow="fold")
     experiment = None
-    for one in comparisons:
-        if one.experiment != experiment:
+    for comparison in comparisons:
+        if comparison.experiment != experiment:
             table.add_section()
-            table.add_row(Text(one.experiment, style="bold"))
-        experiment = one.experiment
-        table.add_row(*(Text(cell) for cell in _cells(one)))
-    reasons = dict.fromkeys(one.why for one in comparisons if one.why)
+            table.add_row(Text(comparison.experiment, style="bold"))
+        experiment = comparison.experiment
+        table.add_row(*(Text(cell) for cell in _cells(comparison)))
+    reasons = dict.fromkeys(comparison.why for comparison in comparisons if comparison.why)
     return [
         Text(f"beside the paper: {title}", style="bold"),
         table,
@@ -89,7 +89,7 @@ def _compare(
     rows: Sequence[Row], line: Published, backbone: str | None, deviations: Sequence[str]
 ) -> Iterator[Comparison]:
     tasks, metrics, route = _MEASURED[line.experiment]
-    found: dict[str, tuple[float, float | None]] = {}
+    measured: dict[str, tuple[float, float | None]] = {}
     for name in line.sets:
         of_set = [
             row for row in rows if row.dataset == name and row.task in tasks and row.selection != "curve"
@@ -97,42 +97,44 @@ def _compare(
         metric = next((metric for metric in metrics if any(row.metric == metric for row in of_set)), None)
         values = {row.route: 100 * row.value for row in of_set if row.metric == metric}
         if "native" in values:
-            found[name] = values["native"], values.get(route)
-    if not found:
+            measured[name] = values["native"], values.get(route)
+    if not measured:
         return
-    for name, (native, inverted) in found.items():
-        known = line.of_set.get(name) if not deviations else None
+    for name, (native, inverted) in measured.items():
+        published = line.of_set.get(name) if not deviations else None
         yield Comparison(
-            experiment=line.experiment, name=name, native=native, inverted=inverted, published=known
+            experiment=line.experiment, name=name, native=native, inverted=inverted, published=published
         )
-    whole = len(found) == len(line.sets)
+    whole = len(measured) == len(line.sets)
     reasons = []
     if not whole:
-        missing = ", ".join(name for name in line.sets if name not in found)
+        missing = ", ".join(name for name in line.sets if name not in measured)
         reasons.append(f"{line.experiment}: not compared, for {missing} were not measured")
     if deviations:
         reasons.append(f"not compared, for this is not the paper's protocol: {', '.join(deviations)}")
-    both = [inverted for _, inverted in found.values() if inverted is not None]
-    average = f"average of {len(found)}" if whole else f"average of {len(found)} of {len(line.sets)}"
+    both = [inverted for _, inverted in measured.values() if inverted is not None]
+    average = f"average of {len(measured)}" if whole else f"average of {len(measured)} of {len(line.sets)}"
     yield Comparison(
         experiment=line.experiment,
         name=average,
-        native=sum(native for native, _ in found.values()) / len(found),
-        inverted=sum(both) / len(found) if len(both) == len(found) else None,
+        native=sum(native for native, _ in measured.values()) / len(measured),
+        inverted=sum(both) / len(measured) if len(both) == len(measured) else None,
         published=None if reasons or backbone is None else (line.native, line.inverted),
         why=". ".join(reasons),
     )
 
 
-def _cells(one: Comparison) -> list[str]:
-    gain = "" if one.inverted is None else f"{one.inverted - one.native:+.1f}"
-    cells = [one.name, f"{one.native:.1f}", "" if one.inverted is None else f"{one.inverted:.1f}", gain]
-    if one.published is None:
+def _cells(ours: Comparison) -> list[str]:
+    gain = "" if ours.inverted is None else f"{ours.inverted - ours.native:+.1f}"
+    cells = [ours.name, f"{ours.native:.1f}", "" if ours.inverted is None else f"{ours.inverted:.1f}", gain]
+    if ours.published is None:
         return [*cells, "", "", ""]
-    native, inverted = one.published
+    native, inverted = ours.published
     cells += [f"{native:.1f} / {inverted:.1f}", f"{inverted - native:+.1f}"]
-    difference = f"{one.native - native:+.1f}"
-    return [*cells, difference if one.inverted is None else f"{difference} / {one.inverted - inverted:+.1f}"]
+    differences = [f"{ours.native - native:+.1f}"]
+    if ours.inverted is not None:
+        differences.append(f"{ours.inverted - inverted:+.1f}")
+    return [*cells, " / ".join(differences)]
 
 
 # the sets of each experiment, for models of which nothing is published

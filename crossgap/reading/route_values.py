@@ -57,8 +57,8 @@ def measurements(
 
 
 def _distinct(settings: pd.Series) -> tuple[tuple[int, int, str], ...]:
-    known = [one for one in settings if one[0] == one[0]]  # maps have no steps
-    return tuple(dict.fromkeys((int(steps), int(tokens), words) for steps, tokens, words in known))
+    inverted = [setting for setting in settings if setting[0] == setting[0]]  # maps have no steps
+    return tuple(dict.fromkeys((int(steps), int(tokens), words) for steps, tokens, words in inverted))
 
 
 def to_native(queries: pd.DataFrame) -> pd.DataFrame:

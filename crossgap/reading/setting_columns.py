@@ -26,7 +26,7 @@ def settings_by_arm(configs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """
     settings = {arm: flat(config) for arm, config in configs.items()}
     columns = {
-        name: _typed(pd.Series({arm: value_of(mine, name) for arm, mine in settings.items()}, dtype=object))
+        name: _typed(pd.Series({arm: value_of(own, name) for arm, own in settings.items()}, dtype=object))
         for name in varying(settings.values())
     }
     return pd.DataFrame(columns, index=pd.Index(list(settings), name="arm"))

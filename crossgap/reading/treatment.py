@@ -54,7 +54,7 @@ def differing(
     """Tell which settings differ, as (value of the reference, value here); bookkeeping is no difference."""
     names = [name for name in dict.fromkeys((*reference, *settings)) if is_treatment(name)]
     pairs = {name: (value_of(reference, name), value_of(settings, name)) for name in names}
-    return {name: (before, here) for name, (before, here) in pairs.items() if before != here}
+    return {name: (before, after) for name, (before, after) in pairs.items() if before != after}
 
 
 def varying(settings: Iterable[Mapping[str, Value]]) -> list[str]:

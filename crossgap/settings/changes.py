@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar, Union, get_args, get_origin
 
-from crossgap.errors import InputError, check_known
+from crossgap.errors import InputError, check_known, naming
 from crossgap.settings.strict import hints_of, strict
 
 Config = TypeVar("Config")
@@ -82,14 +82,14 @@ def as_table(config: Any, base: Any) -> dict[str, Any]:
     """
     values: dict[str, Any] = {}
     for part in dataclasses.fields(config):
-        mine, theirs = getattr(config, part.name), getattr(base, part.name, None)
-        if dataclasses.is_dataclass(mine):
-            values[part.name] = as_table(mine, theirs)
-        elif isinstance(mine, Mapping):
-            gone = dict.fromkeys(name for name in theirs or {} if name not in mine)
-            values[part.name] = {name: _plain(entry) for name, entry in mine.items()} | gone
+        own, theirs = getattr(config, part.name), getattr(base, part.name, None)
+        if dataclasses.is_dataclass(own):
+            values[part.name] = as_table(own, theirs)
+        elif isinstance(own, Mapping):
+            gone = dict.fromkeys(name for name in theirs or {} if name not in own)
+            values[part.name] = {name: _plain(entry) for name, entry in own.items()} | gone
         else:
-            values[part.name] = _plain(mine)
+            values[part.name] = _plain(own)
     return values
 
 
@@ -105,8 +105,8 @@ def _changed(value: Any, tree: Mapping[str, Any], path: str) -> Any:
     changes: dict[str, Any] = {}
     for name, entry in tree.items():
         full = f"{path}.{name}" if path else name
-        if name not in hints:
-            raise _unknown(name, hints, full)
+        with naming(full if path else ""):
+            check_known(name, hints, "setting")
         old = getattr(value, name)
         if entry is None and _may_be_none(hints[name]):
             changes[name] = None
@@ -120,22 +120,12 @@ def _changed(value: Any, tree: Mapping[str, Any], path: str) -> Any:
             raise InputError(f"{full}: {entry!r}: name one of its parts, not the whole")
         else:
             changes[name] = strict(entry, hints[name], full)
-    try:
+    with naming(path):
         return dataclasses.replace(value, **changes)
-    except InputError as error:
-        raise InputError(f"{path}: {error}" if path else str(error)) from error
 
 
 def _may_be_none(hint: Any) -> bool:
     return get_origin(hint) in (Union, types.UnionType) and type(None) in get_args(hint)
-
-
-def _unknown(name: str, known: Iterable[str], path: str) -> InputError:
-    try:
-        check_known(name, known, "setting")
-    except InputError as error:
-        return InputError(f"{path}: {error}" if path != name else str(error))
-    raise AssertionError(f"{name} is known")
 
 
 def _merged(old: Mapping[str, Any], tree: Mapping[str, Any], hint: Any, path: str) -> dict[str, Any]:

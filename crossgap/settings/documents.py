@@ -62,8 +62,8 @@ class _Loader(yaml.SafeLoader):
         for (first, _), (again, line) in itertools.combinations(keys, 2):
             if first == again and isinstance(first, str):
                 raise InputError(f"line {line}: key {first!r} is there twice")
-        made: dict[Any, Any] = super().construct_mapping(node, deep=deep)
-        return made
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep=deep)
+        return mapping
 
 
 def _from_yaml(text: str) -> Any:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from crossgap.errors import InputError, check_known
+from crossgap.errors import InputError, check_known, naming
 from crossgap.settings.changes import dotted, overlaid
 from crossgap.settings.documents import read_document, read_value, write_yaml
 from crossgap.settings.strict import strict, table
@@ -55,7 +55,7 @@ class Changes:
         return overlaid(options, self.given)
 
     def print(self, settings: Mapping[str, Any], *, leave_out: Collection[str] = ()) -> None:
-        """Print the file that repeats the call: its options, but for those in ``leave_out``, and settings."""
+        """Print the file that repeats the call: its options, except those in ``leave_out``, and settings."""
         kept = {name: _written(value) for name, value in self.options.items() if name not in leave_out}
         print(write_yaml({**kept, **settings}), end="")
 
@@ -83,8 +83,9 @@ def with_settings(
     path = _named_file(arguments)
     document = {} if path is None else table(read_document(Path(path), "config file"), "")
     for name in document:
-        known = [*options, *(top for top in settings if top not in options)]
-        _known(name.split(".")[0], known, "key", f"{path}: ")
+        keys = [*options, *(top for top in settings if top not in options)]
+        with naming(str(path)):
+            check_known(name.split(".")[0], keys, "key")
     defaults = {
         name: strict(value, hints[name], f"{path}: {name}")
         for name, value in document.items()
@@ -138,18 +139,12 @@ def _read_set(given: Sequence[str], settings: Collection[str], options: Collecti
         top = name.split(".")[0]
         if top in options and top not in settings:
             raise InputError(f"--set {text}: {top} is an option of its own: --{top.replace('_', '-')}")
-        _known(top, settings, "setting", f"--set {text}: ")
+        with naming(f"--set {text}"):
+            check_known(top, settings, "setting")
         if name in said:
             raise InputError(f"--set {text}: {name} is set twice")
         said[name] = read_value(value)
     return said
-
-
-def _known(name: str, known: Collection[str], what: str, before: str) -> None:
-    try:
-        check_known(name, known, what)
-    except InputError as error:
-        raise InputError(f"{before}{error}") from error
 
 
 def _written(value: Any) -> Any:

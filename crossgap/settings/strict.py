@@ -68,25 +68,23 @@ def fields_of(value: Any, hints: Mapping[str, Any], path: str) -> dict[str, Any]
     Raises:
         InputError: as :func:`strict`.
     """
-    found = {}
+    values = {}
     for name, item in table(value, path).items():
         full = f"{path}.{name}" if path else name
         _known(name, hints, full, "key")
-        found[name] = strict(item, hints[name], full)
-    return found
+        values[name] = strict(item, hints[name], full)
+    return values
 
 
 def _dataclass(value: Any, made: type, path: str) -> Any:
-    given = fields_of(value, hints_of(made), path)
+    values = fields_of(value, hints_of(made), path)
     missing = dataclasses.MISSING
     for part in dataclasses.fields(made):
         has_default = part.default is not missing or part.default_factory is not missing
-        if not has_default and part.name not in given:
+        if not has_default and part.name not in values:
             raise InputError(f"{path or 'document'}: key {part.name!r} is missing")
-    try:
-        return made(**given)
-    except InputError as error:
-        raise InputError(f"{path or 'document'}: {error}") from error
+    with naming(path or "document"):
+        return made(**values)
 
 
 def hints_of(made: type) -> dict[str, Any]:

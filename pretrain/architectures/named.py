@@ -140,9 +140,9 @@ def _read(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
         if not isinstance(held, dict):
             raise InputError(f"{name}: model_cfg is no JSON object")
         return deepcopy(held), dict(document.get("preprocess_cfg", {}))
-    known = name.replace("/", "-")  # OpenAI writes ViT-B/32
-    check_known(known, open_clip.list_models(), "model (of open_clip, or a JSON file)")
-    return deepcopy(open_clip.get_model_config(known)), {}
+    model = name.replace("/", "-")  # OpenAI writes ViT-B/32
+    check_known(model, open_clip.list_models(), "model (of open_clip, or a JSON file)")
+    return deepcopy(open_clip.get_model_config(model)), {}
 
 
 def _with_tokenizer(name: str, model_cfg: dict[str, Any], preprocess_cfg: dict[str, Any]) -> Architecture:

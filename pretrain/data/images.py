@@ -106,20 +106,20 @@ class ImagesInShards:
         if following_B is not None:
             following = tuple(following_B.tolist())
             self._ahead[following] = self._start(following)
-        decoded = [found for piece in pieces for found in piece.result()]
+        decoded = [image for piece in pieces for image in piece.result()]
         kept, images = [], []
-        for index, found in zip(wanted, decoded, strict=True):
+        for index, image in zip(wanted, decoded, strict=True):
             place = index
-            while isinstance(found, InputError):
+            while isinstance(image, InputError):
                 if place not in self._bad_indices:
                     self._bad_indices.add(place)
-                    self._bad.add(self._shards[int(self._places[0][place])], self._named(place, found))
+                    self._bad.add(self._shards[int(self._places[0][place])], self._named(place, image))
                 place = (place + 1) % len(self)
                 if place == index:
-                    raise InputError("no image of the data can be decoded") from found
-                found = self._decode(place)
+                    raise InputError("no image of the data can be decoded") from image
+                image = self._decode(place)
             kept.append(place)
-            images.append(found)
+            images.append(image)
         return torch.tensor(kept), torch.stack(images).to(self._device)
 
     def _start(self, indices: tuple[int, ...]) -> list[Future[list[_Decoded]]]:
@@ -145,7 +145,7 @@ class ImagesInShards:
     def _named(self, index: int, error: InputError) -> InputError:
         """Say which sample it was: keys are not kept, so the shard is looked through again."""
         stored = self._stored(index)
-        for found in scan_shard(str(stored.path), need=()):
-            if isinstance(found, Sample) and found.place == stored:
-                return InputError(f"sample {found.key!r}: {error}")
+        for sample in scan_shard(str(stored.path), need=()):
+            if isinstance(sample, Sample) and sample.place == stored:
+                return InputError(f"sample {sample.key!r}: {error}")
         return error

@@ -168,11 +168,11 @@ def concepts_of(pairs: TrainingPairs) -> Tensor:
 
 
 def _numbered(names: Sequence[str | None]) -> Tensor | None:
-    known = [name for name in names if name is not None]
-    if len(known) < len(names):
+    named = [name for name in names if name is not None]
+    if len(named) < len(names):
         return None
-    place = {name: number for number, name in enumerate(dict.fromkeys(known))}
-    return torch.tensor([place[name] for name in known])
+    place = {name: number for number, name in enumerate(dict.fromkeys(named))}
+    return torch.tensor([place[name] for name in named])
 
 
 def shards_of(data: str | Sequence[str]) -> list[str]:

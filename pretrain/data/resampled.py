@@ -93,54 +93,54 @@ class _Refused(NamedTuple):
 class _Reader(IterableDataset[Any]):
     """What a worker does; what is wrong is handed over like a batch, so that nobody waits for one."""
 
-    def __init__(self, given: ShardStream) -> None:
-        self.given = given
+    def __init__(self, stream: ShardStream) -> None:
+        self.stream = stream
 
     def __iter__(self) -> Iterator[_Pairs | _Bad | _Refused]:
-        given = self.given
+        stream = self.stream
         info = get_worker_info()
-        key = ("shards", given.start, given.rank, 0 if info is None else info.id)
-        draws = random.Random(stream_seed(given.seed, *key))
-        tokens = given.tokens or clip_tokens(given.context_length)
+        key = ("shards", stream.start, stream.rank, 0 if info is None else info.id)
+        draws = random.Random(stream_seed(stream.seed, *key))
+        tokens = stream.tokens or clip_tokens(stream.context_length)
         tokenizer: Any = tokens.tokenizer
         # CLIP's tokenizer remembers each word that it met: without end in a stream
         its_own = dict(getattr(tokenizer, "cache", {}))
         rows: list[tuple[Tensor, str, str, str | None]] = []
         while True:
             usable = False
-            for found in self._pass(draws):
-                if isinstance(found, _Bad):
-                    yield found
+            for sample in self._pass(draws):
+                if isinstance(sample, _Bad):
+                    yield sample
                     continue
-                assert found.image is not None
+                assert sample.image is not None
                 try:
-                    image = square(found.image, given.image_size, where=found.where)
+                    image = square(sample.image, stream.image_size, where=sample.where)
                 except InputError as error:
-                    yield _Bad(found.shard, str(error))
+                    yield _Bad(sample.shard, str(error))
                     continue
                 usable = True
-                first, *others = draws.sample(found.captions, min(2, len(found.captions)))
-                concept = found.meta.get("concept", found.meta.get("label"))
+                first, *others = draws.sample(sample.captions, min(2, len(sample.captions)))
+                concept = sample.meta.get("concept", sample.meta.get("label"))
                 rows.append((pixels_of(image), first, others[0] if others else first, concept))
-                if len(rows) == given.share:
+                if len(rows) == stream.share:
                     yield _together(rows, tokens)
                     rows = []
                     if its_own and len(tokenizer.cache) > WORDS:
                         tokenizer.cache = dict(its_own)
             if not usable:
-                yield _Refused(f"no pair of image and caption in any of {len(given.shards)} shards")
+                yield _Refused(f"no pair of image and caption in any of {len(stream.shards)} shards")
                 return
 
     def _pass(self, draws: random.Random) -> Iterator[Sample | _Bad]:
         """Go through all shards once."""
         buffer: list[Sample] = []
-        for shard in draws.sample(self.given.shards, len(self.given.shards)):
-            for found in scan_shard(shard, whole_texts=self.given.whole_texts):
-                if isinstance(found, InputError):
-                    yield _Bad(shard, str(found))
+        for shard in draws.sample(self.stream.shards, len(self.stream.shards)):
+            for sample in scan_shard(shard, whole_texts=self.stream.whole_texts):
+                if isinstance(sample, InputError):
+                    yield _Bad(shard, str(sample))
                     continue
-                buffer.append(found)
-                if len(buffer) > self.given.buffer:
+                buffer.append(sample)
+                if len(buffer) > self.stream.buffer:
                     place = draws.randrange(len(buffer))
                     buffer[place], buffer[-1] = buffer[-1], buffer[place]
                     yield buffer.pop()
@@ -233,7 +233,7 @@ def _together(rows: list[tuple[Tensor, str, str, str | None]], tokens: Tokens) -
     images, firsts, others, concepts = zip(*rows, strict=True)
     ids_BL, lengths_B = tokens(firsts)
     other_ids_BL, other_lengths_B = tokens(others)
-    known = [concept for concept in concepts if concept is not None]
+    named = [concept for concept in concepts if concept is not None]
     return _Pairs(
         images_BHWC=torch.stack(images),
         ids_BL=ids_BL,
@@ -241,7 +241,7 @@ def _together(rows: list[tuple[Tensor, str, str, str | None]], tokens: Tokens) -
         other_ids_BL=other_ids_BL,
         other_lengths_B=other_lengths_B,
         same_B=torch.tensor([first == other for first, other in zip(firsts, others, strict=True)]),
-        concept_B=torch.tensor([_number(name) for name in known]) if len(known) == len(rows) else None,
+        concept_B=torch.tensor([_number(name) for name in named]) if len(named) == len(rows) else None,
     )
 
 

@@ -131,8 +131,8 @@ def manifest_shards(folder: Path) -> list[str]:
         path = folder / shard["name"]
         size = path.stat().st_size if path.exists() else None
         if size != shard["bytes"]:
-            found = "is missing" if size is None else f"has {size} bytes"
-            raise InputError(f"shard {path} {found}, {shard['bytes']} were written; prepare the folder again")
+            state = "is missing" if size is None else f"has {size} bytes"
+            raise InputError(f"shard {path} {state}, {shard['bytes']} were written; prepare the folder again")
         paths.append(str(path))
     return paths
 
@@ -153,12 +153,12 @@ def _entries(
     """Return what the source holds, and sentences about what was left out."""
     if data_root is not None:
         parts = read_contents(check_known(str(source), SPECS, "dataset"), root=data_root).parts
-        found = [entry for name in _TRAINING for entry in parts.get(name, [])]
-        if not found:
+        entries = [entry for name in _TRAINING for entry in parts.get(name, [])]
+        if not entries:
             raise InputError(f"dataset {source}: it has no part {' or '.join(_TRAINING)}, only {list(parts)}")
-        if any(entry.image is None for entry in found):
+        if any(entry.image is None for entry in entries):
             raise InputError(f"dataset {source}: its images are not beside its captions; training needs both")
-        return found, []
+        return entries, []
     if is_table(source):
         return training_entries(source, bad)
     if not source.is_dir():

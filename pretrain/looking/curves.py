@@ -42,9 +42,9 @@ def write_curves(path: Path, title: str, metrics: Lines, validation: Lines) -> N
 def _draw(axes: Axes, lines: Lines, wanted: Callable[[str], bool]) -> None:
     names = list(dict.fromkeys(name for line in lines for name in line if wanted(name)))
     for name in names:
-        known = [(line["step"], line[name]) for line in lines if name in line]
-        marker = "o" if len(known) < 20 else None
-        steps, values = zip(*known, strict=True)
+        points = [(line["step"], line[name]) for line in lines if name in line]
+        marker = "o" if len(points) < 20 else None
+        steps, values = zip(*points, strict=True)
         axes.plot(steps, values, label=name.removeprefix("weighted/"), marker=marker, markersize=3)
     axes.grid(alpha=0.3)
     if len(names) > 1:

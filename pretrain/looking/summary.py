@@ -21,9 +21,9 @@ def summary(metrics: Lines, validation: Lines) -> str:
     rows = [("", "first", "last")]
     parts = list(dict.fromkeys(name for line in metrics for name in line if name.startswith("raw/")))
     for name in ("loss", *parts, "temperature"):
-        known = [line[name] for line in metrics if name in line]
-        if known:
-            rows.append((_called(name), f"{known[0]:.4g}", f"{known[-1]:.4g}"))
+        values = [line[name] for line in metrics if name in line]
+        if values:
+            rows.append((_called(name), f"{values[0]:.4g}", f"{values[-1]:.4g}"))
     if validation:
         best = max(validation, key=lambda line: line.get(BEST_BY, float("-inf")))
         for name in _OF_CHECKPOINTS:

@@ -50,8 +50,8 @@ def check_root(root: Path, names: Sequence[str] = ()) -> Iterator[Found]:
         check_known(name, SPECS, "dataset")
     for name in names or SPECS:
         with told(f"checking {name}"):
-            found = _check(name, root)
-        yield found
+            checked = _check(name, root)
+        yield checked
 
 
 def _check(name: str, root: Path) -> Found:

@@ -64,19 +64,19 @@ def read_imagenet(spec: Spec, folder: Path) -> Contents:
 
     def entries(part: str) -> list[Entry]:
         root = folder / spec.images / part
-        found = []
+        of_part = []
         for class_folder in _listed(root):
             if not class_folder.is_dir():
                 continue
             wnid = class_folder.name
             if wnid not in words:
                 raise InputError(f"{path}: no name of the class {wnid}, whose folder is {class_folder}")
-            found += [
+            of_part += [
                 Entry(id=f"{wnid}/{image.name}", image=image, captions=(), label=f"{wnid} {words[wnid]}")
                 for image in _listed(class_folder)
                 if image.suffix.lower().lstrip(".") in IMAGE_EXTENSIONS
             ]
-        return found
+        return of_part
 
     names = {f"{wnid} {name}": name for wnid, name in words.items()}
     return Contents({"train": entries("train"), "test": entries("val")}, class_names=names)
@@ -88,13 +88,13 @@ def read_cub(spec: Spec, folder: Path) -> Contents:
         dict(fields(folder / name, line, 2) for line in read_lines(folder / name))
         for name in ("images.txt", "image_class_labels.txt", "classes.txt")
     )
-    found = []
+    entries = []
     for number, name in images.items():
         label = classes.get(labels.get(number, ""))
         if label is None:
             raise InputError(f"{folder}: image {number} ({name}) has no class in image_class_labels.txt")
-        found.append(Entry(id=name, image=folder / spec.images / name, captions=(), label=label))
-    return Contents({"all": found})
+        entries.append(Entry(id=name, image=folder / spec.images / name, captions=(), label=label))
+    return Contents({"all": entries})
 
 
 def read_sop(spec: Spec, folder: Path) -> Contents:

@@ -37,10 +37,10 @@ def read_beir(spec: Spec, folder: Path) -> Contents:
         texts = (corpus["title"].fillna("").astype(str) + " " + texts).str.strip()
     documents = dict(zip(corpus["_id"].astype(str), texts, strict=True))
     documents, note = _summarised(folder, documents)
-    found = {str(name): rows for name, rows in qrels.groupby("query-id")["corpus-id"]}
+    judged = {str(name): rows for name, rows in qrels.groupby("query-id")["corpus-id"]}
     entries, answers = [], {}
     for name, text in zip(queries["_id"].astype(str), queries["text"].astype(str), strict=True):
-        right = tuple(dict.fromkeys(map(str, found.get(name, ()))))
+        right = tuple(dict.fromkeys(map(str, judged.get(name, ()))))
         lost = [document for document in right if document not in documents]
         if lost or not right:
             what = f"judges the unknown document {lost[0]!r}" if lost else "has no judgement"
@@ -107,10 +107,10 @@ def _summarised(folder: Path, documents: dict[str, str]) -> tuple[dict[str, str]
         return documents, CUT
     try:
         frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str)
-        given = dict(zip(frame["id"].astype(str), frame["summary"].astype(str), strict=True))
+        summaries = dict(zip(frame["id"].astype(str), frame["summary"].astype(str), strict=True))
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise InputError(f"{path}: not readable, or without the columns id and summary ({error})") from error
-    lacking = [name for name in documents if not given.get(name, "").strip()]
+    lacking = [name for name in documents if not summaries.get(name, "").strip()]
     if lacking:
         raise InputError(f"{path}: no summary of {len(lacking)} documents, the first is {lacking[0]!r}")
-    return {name: given[name] for name in documents}, f"Documents by their summaries in {path.name}."
+    return {name: summaries[name] for name in documents}, f"Documents by their summaries in {path.name}."

@@ -29,6 +29,7 @@ from crossgap.datasets.readers.reading import Reading
 from crossgap.datasets.split import choose_split
 from crossgap.datasets.tasks import Dataset, Extra, Items
 from crossgap.errors import InputError
+from crossgap.vocabulary import WITHIN
 
 
 def load_known(name: str, reading: Reading, *, root: Path | None) -> Dataset:
@@ -113,7 +114,7 @@ def _build_judged(name: str, spec: Spec, contents: Contents, reading: Reading) -
     for setting, of_query in answers.items():
         tasks.add(
             f"{noun}-{setting}",
-            "image-image" if noun == "image" else "text-text",
+            WITHIN[noun],
             query,
             items,
             protocol=f"relevant is what was judged so, item by item ({setting})",

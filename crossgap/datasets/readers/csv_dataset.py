@@ -108,12 +108,12 @@ def training_entries(path: Path, bad: BadSamples) -> tuple[list[Entry], list[str
 
 
 def _read(path: Path, bad: BadSamples) -> _Table:
-    given = _parquet(path) if path.suffix.lower() == ".parquet" else read_delimited(path, _known_names())
-    columns = _columns(path, given)
-    frame = given[list(columns.values())].set_axis(list(columns), axis=1)
+    table = _parquet(path) if path.suffix.lower() == ".parquet" else read_delimited(path, _known_names())
+    columns = _columns(path, table)
+    frame = table[list(columns.values())].set_axis(list(columns), axis=1)
     left_out = []
-    if "image" in frame and _STATUS in given:
-        failed = (given[_STATUS].astype(str) != "success") & frame["image"].isna()
+    if "image" in frame and _STATUS in table:
+        failed = (table[_STATUS].astype(str) != "success") & frame["image"].isna()
         if failed.any():
             left_out = [f"Left out, as its {_STATUS} is no success: {failed.sum()} of {len(frame)} rows."]
             frame = frame[~failed]
@@ -147,30 +147,30 @@ def _known_names() -> set[str]:
 
 def _columns(path: Path, frame: pd.DataFrame) -> dict[str, str]:
     """Return what the columns that are used are called in the table."""
-    given: dict[str, list[str]] = {}
+    spellings: dict[str, list[str]] = {}
     for name in frame.columns:
-        given.setdefault(str(name).strip().lower(), []).append(name)
-    found: dict[str, str] = {}
+        spellings.setdefault(str(name).strip().lower(), []).append(name)
+    used: dict[str, str] = {}
     for column, names in _COLUMNS.items():
-        called = next((name for name in names if name in given), None)
-        if called is not None and len(given[called]) > 1:
-            raise InputError(f"table {path}: column {called} occurs {len(given[called])} times")
-        if called is not None and not (column == "path" and _holds_images(frame[given[called][0]])):
-            (found[column],) = given[called]
-    picture = next((name for name in _PICTURES if name in given), None)
-    if "path" not in found and picture is not None and _holds_images(frame[given[picture][0]]):
-        found["image"] = given[picture][0]
-        if "key" in given:
-            found["id"] = given["key"][0]
-    images = {"path", "image"} & set(found)
-    if not ({"label", "text"} & set(found) if images else {"text", "label"} <= set(found)):
+        called = next((name for name in names if name in spellings), None)
+        if called is not None and len(spellings[called]) > 1:
+            raise InputError(f"table {path}: column {called} occurs {len(spellings[called])} times")
+        if called is not None and not (column == "path" and _holds_images(frame[spellings[called][0]])):
+            (used[column],) = spellings[called]
+    picture = next((name for name in _PICTURES if name in spellings), None)
+    if "path" not in used and picture is not None and _holds_images(frame[spellings[picture][0]]):
+        used["image"] = spellings[picture][0]
+        if "key" in spellings:
+            used["id"] = spellings["key"][0]
+    images = {"path", "image"} & set(used)
+    if not ({"label", "text"} & set(used) if images else {"text", "label"} <= set(used)):
         raise InputError(
             f"table {path}: columns {', '.join(map(str, frame.columns))}; expected path and label, path and "
             "text, or text and label (and perhaps group, split)"
         )
     if images:
-        found.pop("summary", None)
-    return found
+        used.pop("summary", None)
+    return used
 
 
 def _holds_images(cells: pd.Series[Any]) -> bool:
@@ -183,10 +183,10 @@ def _image_bytes(cell: object) -> object:
 
 def _as_text(path: Path, frame: pd.DataFrame) -> pd.DataFrame:
     """Turn cells into text, as a CSV file would hold them, and pictures into bytes."""
-    made: dict[Any, Any] = {}
+    columns: dict[Any, Any] = {}
     for column in frame:
         if column == "image":
-            made[column] = frame[column].map(_image_bytes).astype(object)
+            columns[column] = frame[column].map(_image_bytes).astype(object)
             continue
         texts = []
         for line, cell in zip(frame.index, frame[column], strict=True):
@@ -199,8 +199,8 @@ def _as_text(path: Path, frame: pd.DataFrame) -> pd.DataFrame:
             texts.append(text)
         if column in ("label", "group"):
             texts = whole_numbers(texts)
-        made[column] = pd.Series(texts, index=frame.index, dtype=object)
-    return pd.DataFrame(made)
+        columns[column] = pd.Series(texts, index=frame.index, dtype=object)
+    return pd.DataFrame(columns)
 
 
 def _cell(cell: object) -> str | None:

@@ -93,7 +93,7 @@ def read_features(paths: Sequence[Path]) -> FeatureTable:
     parts: dict[Side, list[tuple[Path, _Rows]]] = {}
     digest = hashlib.sha256()
     sources = [_said(path) for path in paths]
-    for path, said in ((file, said) for given, said in sources for file in _files(given)):
+    for path, said in ((file, said) for source, said in sources for file in _files(source)):
         try:
             with path.open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())
@@ -105,7 +105,7 @@ def read_features(paths: Sequence[Path]) -> FeatureTable:
                 rows = _numbered(rows, sum(len(earlier.values) for _, earlier in parts.get(side, [])))
             parts.setdefault(side, []).append((path, rows))
     _check_numbers(parts)
-    widths = {rows.values.shape[1]: path for found in parts.values() for path, rows in found}
+    widths = {rows.values.shape[1]: path for pieces in parts.values() for path, rows in pieces}
     if len(widths) > 1:
         shown = ", ".join(f"{width} in {path}" for width, path in widths.items())
         raise InputError(f"features must share one width to be compared; got {shown}")
@@ -113,7 +113,7 @@ def read_features(paths: Sequence[Path]) -> FeatureTable:
         name="+".join(dict.fromkeys(readable(path.stem) for path, _ in sources)),
         fingerprint=digest.hexdigest()[:16],
         embed_dim=next(iter(widths)),
-        sides={side: _together(side, found) for side, found in parts.items()},
+        sides={side: _together(side, pieces) for side, pieces in parts.items()},
     )
 
 
@@ -125,12 +125,12 @@ def _said(path: Path) -> tuple[Path, str]:
 
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
-        found = sorted(path.glob("*.safetensors"))
-        if not found:
+        files = sorted(path.glob("*.safetensors"))
+        if not files:
             raise InputError(
                 f"{path}: a folder without .safetensors files; give one that crossgap.encode wrote"
             )
-        return found
+        return files
     if not path.exists():
         raise InputError(f"features {path}: no such file")
     if path.suffix.lower() not in _SUFFIXES:
@@ -143,7 +143,7 @@ def _read_safetensors(path: Path) -> tuple[Any, dict[str, Any]]:
         with safe_open(path, framework="pt") as file:
             about = file.metadata() or {}
             values = file.get_tensor("values")
-        found: dict[str, Any] = {
+        columns: dict[str, Any] = {
             name: json.loads(about[plural]) for name, plural in _PLURAL.items() if plural in about
         }
     except (OSError, SafetensorError, ValueError, RecursionError) as error:
@@ -151,7 +151,7 @@ def _read_safetensors(path: Path) -> tuple[Any, dict[str, Any]]:
             f"features {path}: not a file of features ({type(error).__name__}: {error}); expected a tensor "
             "'values' and JSON lists 'ids', 'labels' in the metadata"
         ) from error
-    return values, found | {"modality": about.get("modality", "")}
+    return values, columns | {"modality": about.get("modality", "")}
 
 
 def _read_npz(path: Path) -> tuple[Any, dict[str, Any]]:
@@ -162,8 +162,8 @@ def _read_npz(path: Path) -> tuple[Any, dict[str, Any]]:
         )
     if "values" not in held:
         raise InputError(f"features {path}: no array 'values'; it has {', '.join(held) or 'none'}")
-    found: dict[str, Any] = {name: held[plural] for name, plural in _PLURAL.items() if plural in held}
-    return held["values"], found | {"modality": held.get("modality", "")}
+    columns: dict[str, Any] = {name: held[plural] for name, plural in _PLURAL.items() if plural in held}
+    return held["values"], columns | {"modality": held.get("modality", "")}
 
 
 def _read_npy(path: Path) -> tuple[Any, dict[str, Any]]:
@@ -246,12 +246,12 @@ _READERS = {
 }
 
 
-def _sides(path: Path, values: Any, found: dict[str, Any], said: str) -> Iterator[tuple[Side, _Rows]]:
+def _sides(path: Path, values: Any, columns: dict[str, Any], said: str) -> Iterator[tuple[Side, _Rows]]:
     """Check the content of one file and divide it by modality; ``said`` is what its path says of that."""
     values_ND = _matrix(path, values)
     count = len(values_ND)
-    named = found.pop("modality", "")
-    about = {name: _words(path, name, column) for name, column in found.items()}
+    named = columns.pop("modality", "")
+    about = {name: _words(path, name, column) for name, column in columns.items()}
     if "id" not in about:
         raise InputError(f"features {path}: they have no ids; every row needs one, to be joined by it")
     modalities = [_word(named) or said] * count if np.ndim(named) == 0 else _words(path, "modality", named)
@@ -296,9 +296,9 @@ def _numbered(rows: _Rows, first: int) -> _Rows:
 def _check_numbers(parts: dict[Side, list[tuple[Path, _Rows]]]) -> None:
     """Refuse images and texts of .npy files that are not as many: row k of both belongs together."""
     counts = {
-        side: sum(len(rows.values) for _, rows in found)
-        for side, found in parts.items()
-        if side != "prompt" and all(path.suffix.lower() == ".npy" for path, _ in found)
+        side: sum(len(rows.values) for _, rows in pieces)
+        for side, pieces in parts.items()
+        if side != "prompt" and all(path.suffix.lower() == ".npy" for path, _ in pieces)
     }
     if len(set(counts.values())) > 1:
         shown = " and ".join(f"{count} {side}s" for side, count in counts.items())
@@ -362,23 +362,23 @@ def _word(entry: object) -> str | None:
     return str(entry) if is_single and is_text(str(entry)) else None
 
 
-def _together(side: Side, found: list[tuple[Path, _Rows]]) -> _Rows:
+def _together(side: Side, pieces: list[tuple[Path, _Rows]]) -> _Rows:
     """Join the rows that several files hold of one side."""
-    names = {name for _, rows in found for name in rows.about}
-    for path, rows in found:
+    names = {name for _, rows in pieces for name in rows.about}
+    for path, rows in pieces:
         lacking = names - set(rows.about)
         if lacking:
             raise InputError(
                 f"features {path}: its {side}s have no {', '.join(sorted(lacking))}, but those of another "
                 "file have; give it to all or to none"
             )
-    ids = [name for _, rows in found for name in rows.about["id"]]
+    ids = [name for _, rows in pieces for name in rows.about["id"]]
     twice = first_repeated(ids)
     if twice is not None:
-        raise InputError(f"features {found[-1][0]}: {side} id {twice!r} occurs twice; ids must be unique")
+        raise InputError(f"features {pieces[-1][0]}: {side} id {twice!r} occurs twice; ids must be unique")
     return _Rows(
-        values=torch.cat([rows.values for _, rows in found]),
-        about={name: [entry for _, rows in found for entry in rows.about[name]] for name in sorted(names)},
+        values=torch.cat([rows.values for _, rows in pieces]),
+        about={name: [entry for _, rows in pieces for entry in rows.about[name]] for name in sorted(names)},
     )
 
 

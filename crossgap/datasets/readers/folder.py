@@ -34,11 +34,11 @@ def load_folder(folder: Path, reading: Reading) -> Dataset:
     meant = same_splits(what, [path.name for path in splits])
     by_split = {split: [folder / name for name in names] for split, names in meant.items()}
     chosen = choose_split(what, by_split, reading.split)
-    found = _Found(folder)
-    found.beside(folder, splits or inside)
-    entries = found.classes(by_split[chosen] if by_split else [folder])
-    train = found.classes(by_split["train"]) if "train" in by_split and chosen != "train" else []
-    return make_dataset(str(folder), chosen, entries, reading, train=train, left_out=found.left_out())
+    reader = _Found(folder)
+    reader.beside(folder, splits or inside)
+    entries = reader.classes(by_split[chosen] if by_split else [folder])
+    train = reader.classes(by_split["train"]) if "train" in by_split and chosen != "train" else []
+    return make_dataset(str(folder), chosen, entries, reading, train=train, left_out=reader.left_out())
 
 
 def holds_classes(folder: Path) -> bool:
@@ -121,8 +121,8 @@ class _Found:
                 f"{f' and {len(broken)} broken links' if broken else ''}; add images or remove the folder"
             )
         self._note("broken", broken)
-        known = set(images)
-        self._note("no image", [path for path in files if path not in known])
+        pictures = set(images)
+        self._note("no image", [path for path in files if path not in pictures])
         return [
             Entry(id=path.relative_to(self._root).as_posix(), image=path, captions=(), label=folder.name)
             for path in images

@@ -92,19 +92,19 @@ def _stream(builder: Any, split: str) -> tuple[Iterable[dict[str, Any]], Any]:
 
 
 def _columns(name: str, features: Any) -> dict[str, str]:
-    found = {}
-    for part, known in (("image", _IMAGES), ("text", _TEXTS), ("label", _LABELS)):
-        column = next((column for column in known if column in features), None)
+    used = {}
+    for part, names in (("image", _IMAGES), ("text", _TEXTS), ("label", _LABELS)):
+        column = next((column for column in names if column in features), None)
         if column is not None:
-            found[part] = column
-    if "label" not in found and not {"image", "text"} <= set(found):
+            used[part] = column
+    if "label" not in used and not {"image", "text"} <= set(used):
         raise InputError(
             f"dataset {name!r}: columns {', '.join(features)}; expected an image or a text (named "
             f"{', '.join((*_IMAGES, *_TEXTS))}) with a label ({', '.join(_LABELS)}), or an image with a text"
         )
-    if not {"image", "text"} & set(found):
+    if not {"image", "text"} & set(used):
         raise InputError(f"dataset {name!r}: columns {', '.join(features)}; neither an image nor a text")
-    return found
+    return used
 
 
 def _entries(name: str, builder: Any, split: str, reading: Reading) -> list[Entry]:

@@ -38,12 +38,12 @@ def load_shards(name: str, shards: Mapping[str, Sequence[str]], reading: Reading
     names = _short_names([shard for files in shards.values() for shard in files])
     if "" in shards:
         samples = _samples(shards[""], names, reading)
-        held = {split: [entry for given, entry in samples if given == split] for split, _ in samples}
-        without = next((entry.id for given, entry in samples if not given), None)
+        held = {split: [entry for written, entry in samples if written == split] for split, _ in samples}
+        without = next((entry.id for written, entry in samples if not written), None)
         if without is not None and len(held) > 1:
             raise InputError(f"{what}, item {without!r}: no split in its .json but others have; give all one")
         raw = same_splits(what, [split for split in held if split])
-        by_split = {split: [entry for given in raw[split] for entry in held[given]] for split in raw}
+        by_split = {split: [entry for written in raw[split] for entry in held[written]] for split in raw}
         chosen = choose_split(what, by_split, reading.split)
         entries = by_split[chosen] if by_split else held.get("", [])
         train = by_split.get("train", []) if chosen != "train" else []
@@ -65,14 +65,14 @@ def load_shards(name: str, shards: Mapping[str, Sequence[str]], reading: Reading
 
 def _samples(shards: Sequence[str], names: Mapping[str, str], reading: Reading) -> list[tuple[str, Entry]]:
     """Read entries with the split that each names."""
-    found = []
+    entries = []
     for sample in read_shards(shards, need=("image",), bad=reading.bad.add, whole_texts=reading.whole_texts):
         try:
             label = _label(sample)
         except InputError as error:
             reading.bad.add(sample.shard, error)
             continue
-        found.append(
+        entries.append(
             (
                 str(sample.meta.get("split") or ""),
                 Entry(
@@ -83,7 +83,7 @@ def _samples(shards: Sequence[str], names: Mapping[str, str], reading: Reading) 
                 ),
             )
         )
-    return found
+    return entries
 
 
 def _label(sample: Sample) -> str:
@@ -101,19 +101,19 @@ def _label(sample: Sample) -> str:
 
 
 def _class_names(shards: Sequence[str], entries: Sequence[Entry]) -> dict[str, str]:
-    """Read the names of classes that are numbers; there need be none."""
+    """Read the names of classes that are numbers; {} where no file gives names."""
     folders = {Path(shard).parent for shard in shards if scheme_of(shard) is None}
     files = {place / CLASS_NAMES for folder in folders for place in (folder, folder.parent)}
     labels = {entry.label for entry in entries if entry.label}
-    given = sorted(file for file in files if file.is_file())
-    if not given or not labels or not all(label.isdecimal() for label in labels):
+    present = sorted(file for file in files if file.is_file())
+    if not present or not labels or not all(label.isdecimal() for label in labels):
         return {}
-    if len(given) > 1:
-        raise InputError(f"shards have class names in {' and '.join(map(str, given))}; leave one")
-    words = [line.strip() for line in read_text(given[0]).strip().split("\n")]
+    if len(present) > 1:
+        raise InputError(f"shards have class names in {' and '.join(map(str, present))}; leave one")
+    words = [line.strip() for line in read_text(present[0]).strip().split("\n")]
     unknown = sorted((label for label in labels if int(label) >= len(words)), key=int)
     if unknown:
-        raise InputError(f"{given[0]}: {len(words)} class names, but a sample has class {unknown[0]}")
+        raise InputError(f"{present[0]}: {len(words)} class names, but a sample has class {unknown[0]}")
     return {label: words[int(label)] for label in labels}
 
 

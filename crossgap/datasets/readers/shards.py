@@ -98,13 +98,13 @@ def read_shards(
             broken JSON, each naming the shard and the sample.
     """
     for shard in expand_shards(pattern):
-        for found in scan_shard(shard, need, whole_texts=whole_texts):
-            if isinstance(found, Sample):
-                yield found
+        for result in scan_shard(shard, need, whole_texts=whole_texts):
+            if isinstance(result, Sample):
+                yield result
             elif bad is None:
-                raise found
+                raise result
             else:
-                bad(shard, found)
+                bad(shard, result)
 
 
 class _Blocks:
@@ -173,11 +173,11 @@ def _read_shard(shard: str, need: tuple[str, ...], whole_texts: bool) -> Iterato
                 if blocks.ran_out:
                     break
                 last = members[-1].key or members[-1].name
-                for found in _divided(members, shard):
+                for divided in _divided(members, shard):
                     try:
-                        if isinstance(found, InputError):
-                            raise found
-                        key, parts = found
+                        if isinstance(divided, InputError):
+                            raise divided
+                        key, parts = divided
                         where = f"{shard}, sample {key!r}"
                         if key in seen:
                             raise InputError(
@@ -343,9 +343,9 @@ def _captions(read: dict[str, bytes], meta: dict[str, Any], where: str, whole_te
 def _check_needed(sample: Sample, parts: _Parts, need: tuple[str, ...]) -> None:
     missing = [field for field in need if not getattr(sample, field)]
     if missing:
-        found = " ".join(f".{name}{' (a link)' * (part.data is None)}" for name, part in parts.items())
+        listed = " ".join(f".{name}{' (a link)' * (part.data is None)}" for name, part in parts.items())
         raise InputError(
-            f"{sample.where}: no {' and no '.join(missing)} (its parts: {found}); a sample needs an image "
+            f"{sample.where}: no {' and no '.join(missing)} (its parts: {listed}); a sample needs an image "
             f"(.jpg, .png, ...) and a caption (.txt or .json) next to each other under one key"
         )
 

@@ -60,8 +60,8 @@ def digest(picture: Picture) -> bytes:
         status = stored.path.stat()
     except OSError as error:
         raise InputError(f"image {stored.path}: cannot be read ({error.strerror})") from error
-    found = _stored_digest(stored.path, stored.start, stored.size, status.st_size, status.st_mtime_ns)
-    return found if stored.box is None else hashlib.sha256(found + repr(stored.box).encode()).digest()
+    of_bytes = _stored_digest(stored.path, stored.start, stored.size, status.st_size, status.st_mtime_ns)
+    return of_bytes if stored.box is None else hashlib.sha256(of_bytes + repr(stored.box).encode()).digest()
 
 
 def digests(pictures: Sequence[Picture]) -> Iterator[bytes]:

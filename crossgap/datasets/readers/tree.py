@@ -30,20 +30,20 @@ def walk(folder: Path) -> Tree:
     return tree
 
 
-def _leads_back(target: Path, here: tuple[Path, ...]) -> bool:
-    return any(target == folder or target in folder.parents for folder in here)
+def _leads_back(target: Path, way: tuple[Path, ...]) -> bool:
+    return any(target == folder or target in folder.parents for folder in way)
 
 
 def _walk(folder: Path, above: tuple[Path, ...], tree: Tree) -> None:
-    here = (*above, folder.resolve())
+    way = (*above, folder.resolve())
     for path in sorted(folder.iterdir()):
         if not is_visible(path):
             continue
         if path.is_dir():
-            if path.is_symlink() and _leads_back(path.resolve(), here):
+            if path.is_symlink() and _leads_back(path.resolve(), way):
                 tree.broken.append(path)
             else:
-                _walk(path, here, tree)
+                _walk(path, way, tree)
         elif path.is_file():
             tree.files.append(path)
         elif path.is_symlink():

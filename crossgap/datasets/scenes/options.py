@@ -94,16 +94,16 @@ class SceneOptions:
         head, _, rest = name.partition(":")
         assert head == PREFIX, "is_scenes is asked first"
         kinds = {_written(option.name): option for option in fields(cls)}
-        given: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         for part in rest.split(",") if rest else ():
             written, sign, text = part.partition("=")
             written, text = written.strip(), text.strip()
             check_known(written, kinds, f"option of {PREFIX}")
             option = kinds[written]
-            if option.name in given:
+            if option.name in values:
                 raise InputError(f"dataset {name!r}: option {written} stands twice")
-            given[option.name] = _read(option, text, f"dataset {name!r}: option {written}{sign}{text}")
-        return cls(**given)
+            values[option.name] = _read(option, text, f"dataset {name!r}: option {written}{sign}{text}")
+        return cls(**values)
 
     def changed(self, given: Mapping[str, float | str]) -> SceneOptions:
         """Return the world with options changed, by the names that they have in a dataset's name.

@@ -44,8 +44,8 @@ def _paste(images_NHW3: np.ndarray, drawing: Drawing, held_out_designer: bool) -
 def _sprite(thing: int, designer: int, size: int, turn: int, mirror: int) -> Sprite:
     name = object_names()[thing]
     by = HELD_OUT_DESIGNER if designer < 0 else designers_of(name)[designer]
-    made = sprite(name, by, SIZES[size], TURNS[turn])
-    return Sprite(*(part[:, ::-1] for part in made)) if mirror else made
+    drawn = sprite(name, by, SIZES[size], TURNS[turn])
+    return Sprite(*(part[:, ::-1] for part in drawn)) if mirror else drawn
 
 
 @cache

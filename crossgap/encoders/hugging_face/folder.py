@@ -64,9 +64,9 @@ def fetched(repository: str) -> Path:
     """
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
         raise InputError(f"encoder '{HUB}{repository}': expected {HUB}OWNER/NAME, or a folder without {HUB}")
-    here = _cached(repository)
-    if here is not None:
-        return here
+    cached = _cached(repository)
+    if cached is not None:
+        return cached
     if not answers(ENDPOINT):
         raise InputError(
             f"encoder '{HUB}{repository}' is not on this machine, and {ENDPOINT} does not answer. Fetch "

@@ -104,10 +104,10 @@ def _settings(processor: Any) -> dict[str, Any]:
 
 
 def _check_size(transform: HuggingFaceTransform, size: int, folder: Path) -> None:
-    made, wanted = tuple(transform(Image.new("RGB", (size + 8, size))).shape), (3, size, size)
-    if made != wanted:
+    shape, wanted = tuple(transform(Image.new("RGB", (size + 8, size))).shape), (3, size, size)
+    if shape != wanted:
         raise InputError(
-            f"{folder}: its image processor makes pixels of shape {made}, its image tower takes {wanted}; "
+            f"{folder}: its image processor makes pixels of shape {shape}, its image tower takes {wanted}; "
             "are they of one model?"
         )
 

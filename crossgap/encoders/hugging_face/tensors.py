@@ -1,4 +1,4 @@
-"""Weights of ``transformers`` under the names of open_clip and timm: the same numbers, none computed anew."""
+"""Weights of ``transformers`` under the names of open_clip and timm: the same numbers, none is recomputed."""
 
 from __future__ import annotations
 
@@ -161,9 +161,9 @@ def _renamed(state: dict[str, Tensor], theirs: str, ours: str, names: _Names) ->
         if rest.startswith(_BLOCKS):
             number, _, rest = rest.removeprefix(_BLOCKS).partition(".")
             place, table = f"{ours}{names.blocks}{number}.", names.within
-        known = _translated(rest, table)
-        if known is not None:
-            named[place + known] = state.pop(name)
+        translated = _translated(rest, table)
+        if translated is not None:
+            named[place + translated] = state.pop(name)
     return named
 
 
