@@ -264,11 +264,11 @@ def test_the_same_numbers_give_the_same_bytes(infos: Infos, name: str, kind: str
 def test_drawing_leaves_no_global_state(infos: Infos) -> None:
     import matplotlib.pyplot as plt
 
-    before = dict(matplotlib.rcParams)
+    before, open_before = dict(matplotlib.rcParams), plt.get_fignums()
     for draw in DRAWINGS.values():
         draw(infos)
     assert dict(matplotlib.rcParams) == before
-    assert plt.get_fignums() == []
+    assert plt.get_fignums() == open_before
 
 
 def test_figures_are_saved_as_pdf_png_and_svg(infos: Infos, tmp_path: Path) -> None:
