@@ -23,6 +23,7 @@ from crossgap.metrics.retrieval import retrieval_metrics
 from crossgap.metrics.similarity import cosine_scores
 from crossgap.provenance import Provenance
 from crossgap.records import read_rows, read_table
+from crossgap.store import save_tensors
 from tests.conftest import tiny_encoder
 
 WORDS = ["cat", "dog", "red car", "blue car", "tree", "rose", "old house", "tower"]
@@ -257,5 +258,8 @@ def test_embeddings_survive_a_file_and_join_by_id(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="1 of 2 ids have no embedding, the first is 'y'"):
         loaded.join(["x/1", "y"])
     (tmp_path / "bad.safetensors").write_bytes(b"nothing")
-    with pytest.raises(InputError, match="not a file of embeddings"):
+    with pytest.raises(InputError, match=r"bad\.safetensors: damaged"):
         Embeddings.load(tmp_path / "bad.safetensors")
+    save_tensors(tmp_path / "other.safetensors", {"values": made.values}, {})
+    with pytest.raises(InputError, match=r"other\.safetensors: not a file of embeddings"):
+        Embeddings.load(tmp_path / "other.safetensors")
