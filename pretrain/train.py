@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from crossgap.command import run_command
+from crossgap.datasets.scenes.options import is_scenes
 from crossgap.errors import InputError, check_known, naming
 from crossgap.files import check_place
 from crossgap.settings.changes import as_table, overlaid
@@ -17,7 +18,7 @@ from crossgap.settings.strict import hints_of
 from pretrain.config import Tower, TrainConfig
 from pretrain.config import smoke as shrink
 from pretrain.configure import configure
-from pretrain.recipes import KNOWN_RECIPES, STRONG
+from pretrain.recipes import KNOWN_RECIPES, RECIPES, STRONG, on_scenes
 from pretrain.settings import WeightSchedule
 
 # start, stop, ramp and, if wanted, fall of a weight, on the command line
@@ -84,7 +85,7 @@ def main(
     """Train a small CLIP on the embedded emoji or on your own shards.
 
     The same command resumes a run that was interrupted, and does nothing for one that is finished. What is
-    not given is as the recipe has it.
+    not given is as the recipe has it, on scenes as docs/scenes.md says.
 
     Args:
         recipe: one of the named runs of docs/objectives.md: baseline, learnable, image-image, slip, ..., or,
@@ -140,7 +141,12 @@ def main(
 
     allow_pixels(max_pixels)
     base = KNOWN_RECIPES[check_known(recipe, KNOWN_RECIPES, "recipe")]()
-    config = configure(base, overlaid(changes.file, {} if data is None else {"data": data}))
+    given = overlaid(changes.file, {} if data is None else {"data": data})
+    source = {name: value for name, value in changes.given.items() if name == "data"}
+    world = configure(base, overlaid(given, source)).data
+    if recipe in RECIPES and is_scenes(world):
+        base = on_scenes(base, world)  # what is not given is as the world has it, not as emoji do
+    config = configure(base, given)
     if smoke:
         config = shrink(config)
     options: dict[str, Any] = {

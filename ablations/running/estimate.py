@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import statistics
+import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -13,6 +14,7 @@ import torch
 
 from ablations.running.spec import TrialSpec, result_of, trial_folder
 from ablations.running.stages import Stages, training_key
+from ablations.study.named import demo
 from ablations.study.own_terms import own_terms
 from ablations.study.study import Study
 from crossgap.datasets.bad import BadSamples
@@ -22,9 +24,10 @@ from pretrain.loop import Run
 from pretrain.run import open_data
 from pretrain.start import start_model
 
-# A step of the demo's baseline on the machine that the studies' core_seconds were measured on, while as many
-# trials ran as it has cores: what is not training is taken to be slower or faster as this step is.
-REFERENCE_STEP = 0.13
+# Seconds of a step of the demo's baseline where its core_seconds were measured, while as many
+# trials ran as it has cores: what is not training is taken to be slower or faster as this step is here.
+REFERENCE_STEP = 0.065
+_REFERENCE = "the demo's baseline"
 _STEPS = 5
 _MEASURING = 2.0  # how far off the time beside training may be, which nothing here was measured for
 
@@ -53,8 +56,11 @@ def print_plan(plan: Study, folder: Path, template: TrialSpec, *, total: int, wo
         axes = ", ".join(f"{axis.name} {axis.range}" for axis in plan.axes)
         print(f"and {total} points along {axes}, each with {len(plan.seeds)} seeds")
     configs = {arm.name: replace(template, arm=arm).train_config() for arm in plan.arms}
-    steps = _measure(configs, workers)
-    slower = steps[plan.baseline] / REFERENCE_STEP
+    known = demo()
+    reference = replace(template, arm=known.arm(known.baseline)).train_config()
+    print("timing a few steps of each arm here ...", file=sys.stderr, flush=True)
+    steps = _measure(configs | {_REFERENCE: reference}, workers)
+    slower = steps.pop(_REFERENCE) / REFERENCE_STEP
     # what a trial takes beside its training: core_seconds is a mean over all arms
     training = {name: steps[name] * config.steps for name, config in configs.items()}
     rest = max(0.0, plan.core_seconds * slower - statistics.mean(training.values()))

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from open_clip import SimpleTokenizer
 
 from crossgap.datasets.scenes.captions import caption_scenes
@@ -344,3 +345,16 @@ def test_a_world_of_another_version_is_refused_by_name(whole: Path) -> None:
     assert done.returncode == 2
     assert "scenes:version=0,mention=0.3" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("given", [["--data", "scenes:mention=0.6"], ["--set", "data=scenes:mention=0.6"]])
+def test_the_command_trains_a_recipe_as_the_world_has_it(given: list[str]) -> None:
+    asked = ("--recipe", "slip", *given, "--steps", "77", "--print-config")
+    settings = yaml.safe_load(commands.run("pretrain.train", *asked).stdout)
+    expected = on_scenes(RECIPES["slip"](), "scenes:mention=0.6")
+    assert settings["steps"] == 77
+    assert settings["batch_size"] == expected.batch_size == SCENES["batch_size"]
+    assert settings["learning_rate"] == SCENES["learning_rate"]
+    assert settings["model"]["width"] == SCENES_MODEL["width"]
+    assert settings["augment"]["area"] == [1.0, 1.0]  # captions name places: the first view is whole
+    assert settings["extra_augment"]["area"] == [0.3, 1.0]  # the recipe's own
