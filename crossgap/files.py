@@ -8,7 +8,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,6 +19,12 @@ from crossgap.names import is_text
 
 RESULT = "result.json"  # of any run: written last, so that what has it is finished
 LOCK = ".lock"  # of a folder that one process at a time writes into
+
+# what tells which results a folder holds
+HOLDS = {
+    "study.json": "a study", "settings.json": "features or inversions", "datasets": "an evaluation",
+    "checkpoints": "a training",
+}  # fmt: skip
 
 
 class HeldError(Exception):
@@ -46,12 +52,19 @@ def check_writable(folder: Path) -> None:
         ) from error
 
 
-def check_place(folder: Path) -> None:
+def check_place(folder: Path, *, own: str = "", others: Sequence[str] = ()) -> None:
     """Check that a folder is there or can be made, and make nothing.
 
+    Args:
+        own: name that tells that the folder holds what this command makes.
+        others: of :data:`HOLDS`, what it may not hold instead.
+
     Raises:
-        InputError: a file is in the way, or the place cannot be written to.
+        InputError: a file is in the way, the place cannot be written to, or it holds other results.
     """
+    held = [name for name in others if (folder / name).exists() and not (folder / own).exists()]
+    if held:
+        raise InputError(f"{folder} holds {HOLDS[held[0]]} ({held[0]}); choose another place")
     place = folder
     while not place.exists() and place != place.parent:
         place = place.parent

@@ -29,10 +29,11 @@ def keep_run(
         folder: where to keep it, as docs/study/scenes.
     """
     from analysis.findings.kept import keep
+    from analysis.typeset import counted
 
     with told(f"keeping {run}"):
         written = keep(run, folder)
-    print(f"{folder}: {len(written)} files written")
+    print(f"{folder}: {counted(len(written), 'file')} written" if written else f"{folder}: nothing new")
     return 0
 
 
@@ -46,10 +47,11 @@ def restore_run(
         run: the study's folder to make or to complete, as runs/findings.
     """
     from analysis.findings.kept import restore
+    from analysis.typeset import counted
 
     with told(f"restoring {folder}"):
         count = restore(folder, run)
-    print(f"{run}: {count} finished trials")
+    print(f"{run}: {counted(count, 'trial')} restored" if count else f"{run}: nothing new")
     return 0
 
 

@@ -19,7 +19,7 @@ import pandas as pd
 from analysis.folder import Study, read_run
 from analysis.leading import headlines
 from crossgap.errors import InputError
-from crossgap.files import RESULT, atomic_path, read_json, write_text
+from crossgap.files import RESULT, atomic_path, check_place, read_json, write_text
 from crossgap.reading.quoting import quoted, quoted_queries
 from crossgap.records import TABLES, write_table
 from crossgap.vocabulary import INVERSIONS, is_cross_modal
@@ -62,16 +62,21 @@ def keep(run: Path, folder: Path) -> list[Path]:
 
 
 def restore(folder: Path, run: Path) -> int:
-    """Write the trials of a kept study as a study's folder; return their number.
+    """Write the trials of a kept study as a study's folder; return how many were not there.
 
     The command that made the study goes on with it, and reports read it. Rows that were not kept are not
     there, and each query of a class has the mean of its class. A trial that has a result is left alone.
 
     Raises:
-        InputError: ``folder`` keeps no study, or ``run`` is of another one.
+        InputError: ``folder`` keeps no study, or ``run`` holds another one or other results.
     """
     if not (folder / STUDY).exists():
         raise InputError(f"{folder}: no {STUDY} lies here; name a kept study, such as docs/study/scenes")
+    if not _parts(folder):
+        raise InputError(
+            f"{folder}: no trial is kept here (seed-N); name a kept study first, then the run"
+        )
+    check_place(run, own=STUDY, others=("checkpoints", "settings.json", "datasets"))
     _check_same(folder, run)
     if not (run / STUDY).exists():
         write_text(run / STUDY, (folder / STUDY).read_text("utf-8"))
@@ -81,9 +86,9 @@ def restore(folder: Path, run: Path) -> int:
         queries = _as_queries(classes.assign(seed=seed))
         for trial, files in texts.groupby("trial", sort=False):
             target = run / "trials" / str(trial)
-            count += 1
             if (target / RESULT).exists():
                 continue
+            count += 1
             arm = str(trial).removesuffix(f"-s{seed}")
             mine = rows[rows["arm"] == arm].assign(seed=seed)
             if len(mine):

@@ -117,6 +117,8 @@ def _load(name: str, pretrained: str | None, tag: str | None) -> _Loaded:
             raise InputError(f"encoder {name!r} needs --pretrained FILE, a checkpoint from {slip.SOURCE}")
         # SLIP's presets belong to the model, whatever its file is called
         return _Loaded(*slip.load(name, Path(pretrained)), name, pretrained)
+    if "/" in name and Path(name).parent.is_dir():
+        raise InputError(f"encoder {name!r}: no such folder")
     name = name.replace("/", "-")  # OpenAI writes ViT-B/32
     models = [*open_clip.list_models(), *slip.SIZES]
     repositories = f"{HUB}OWNER/NAME, {hugging_face.HUB}OWNER/NAME"

@@ -148,6 +148,19 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
         write_page(tmp_path, out=tmp_path)
 
 
+def test_arguments_that_were_swapped_and_folders_of_other_results_are_refused(
+    run: Path, kept: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="no trial is kept here"):
+        restore(run, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "training" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(InputError, match="holds a training"):
+        restore(kept, tmp_path / "training")
+    assert restore(kept, tmp_path / "run") == 24
+    assert restore(kept, tmp_path / "run") == 0
+
+
 def test_claims_are_judged_on_arms_with_the_captions_of_the_baseline(found: Findings) -> None:
     assert set(found.alike) == {"baseline", "image-image"}
     assert set(found.results.values["arm"]) == set(found.alike)

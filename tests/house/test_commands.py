@@ -14,6 +14,7 @@ import pytest
 from ablations.study.named import STUDIES
 from crossgap.command import run_command
 from tests.commands import run
+from tests.miniatures import put
 
 _ENCODER = {
     "encoder", "pretrained", "dataset", "data_root", "split", "limit", "max_bad", "max_pixels", "whole_texts",
@@ -159,3 +160,32 @@ def test_names_that_are_no_text_can_be_shown(tmp_path: Path) -> None:
     result = run("crossgap.encode", "--encoder", "x", "--dataset", name, "--out", str(tmp_path / "out"))
     assert (result.returncode, "Traceback" in result.stderr) == (2, False)
     assert r"caf\xe9.csv" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "lies", "says"),
+    [
+        ("pretrain.train", ["--smoke"], "study.json", "holds a study"),
+        ("pretrain.train", ["--smoke"], "datasets/emoji/result.json", "holds an evaluation"),
+        ("pretrain.train", ["--smoke"], "settings.json", "holds features or inversions"),
+        ("ablations.sweep", ["--smoke"], "checkpoints/latest", "holds a training"),
+        ("ablations.sweep", ["--smoke"], "datasets/emoji/result.json", "holds an evaluation"),
+    ],
+)
+def test_a_folder_of_other_results_is_refused_and_left_as_it_is(
+    module: str, arguments: list[str], lies: str, says: str, tmp_path: Path
+) -> None:
+    put(tmp_path / lies, b"{}")
+    said = run(module, *arguments, "--out", str(tmp_path))
+    assert said.returncode == 2
+    assert says in said.stderr
+    assert str(tmp_path) in said.stderr
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / lies]
+
+
+def test_a_model_that_is_no_folder_is_named_as_it_was_given(tmp_path: Path) -> None:
+    said = run(
+        "crossgap.encode", "--encoder", str(tmp_path / "aa"), "--dataset", "emoji", "--out", str(tmp_path)
+    )
+    assert said.returncode == 2
+    assert f"encoder '{tmp_path / 'aa'}': no such folder" in said.stderr
