@@ -24,7 +24,8 @@ TRIALS = 200
 def start_workers(storage: str, folder: Path, count: int, *, hang: str = "") -> list[BaseProcess]:
     """Start processes that take trials until there are none; they keep the first they take (``hang``)."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.many_workers"])
+    # one server serves a process of pytest: it has what trials need too, whoever starts it
+    context.set_forkserver_preload(["ablations.running.warm", "tests.many_workers"])
     processes: list[BaseProcess] = [
         context.Process(target=work, args=(storage, folder, hang)) for _ in range(count)
     ]

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -39,12 +39,17 @@ class Limits:
 
 @dataclass(eq=False)
 class Running:
-    """A trial's process. ``ended_for`` says why the supervisor ended it."""
+    """A trial's process.
+
+    ``begun`` is told when the trial itself begins, which is seen at ``started``: what the server that it is
+    forked from has to load before is none of the trial's time. ``ended_for`` says why it was ended.
+    """
 
     spec: TrialSpec
     process: BaseProcess
     device: int | None
-    started: float
+    begun: Connection
+    started: float | None = None
     ended_for: str = ""
     asked: float | None = None
 
@@ -100,28 +105,20 @@ class Supervisor:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["ablations.running.warm", self.work.__module__])
         self._looked = time.monotonic()
-        self._warm = False
 
     def start(self, spec: TrialSpec) -> Running:
         """Start a trial on a free device of the pool."""
-        self._wait_for_the_server()
         taken = [running.device for running in self.running]
         free = [device for device in self.devices if device not in taken]
         device = free[0] if free else None
         spec.folder.mkdir(parents=True, exist_ok=True)
-        process: BaseProcess = self._context.Process(target=_in_group, args=(self.work, spec, device))
+        begun, begins = self._context.Pipe(duplex=False)
+        process: BaseProcess = self._context.Process(target=_in_group, args=(self.work, spec, device, begins))
         process.start()
-        running = Running(spec, process, device, time.monotonic())
+        begins.close()
+        running = Running(spec, process, device, begun)
         self.running.append(running)
         return running
-
-    def _wait_for_the_server(self) -> None:
-        """Wait until trials can be forked: what it loads takes seconds, which are no trial's own."""
-        if not self._warm:
-            first = self._context.Process(target=_nothing)
-            first.start()
-            first.join()
-            self._warm = True
 
     def ended(self, timeout: float) -> list[Running]:
         """Wait for trials to end, at most so many seconds, and hold the others to their limits."""
@@ -133,6 +130,7 @@ class Supervisor:
         done = [running for running in self.running if not running.process.is_alive()]
         for running in done:
             running.process.join()
+            running.begun.close()
             _signal(running, signal.SIGKILL)  # what it started and left
             self.running.remove(running)
         return done
@@ -167,17 +165,15 @@ class Supervisor:
                 if now - running.asked > self.limits.grace:
                     _signal(running, signal.SIGKILL)
                 continue
+            if running.started is None and running.begun.poll():
+                running.started = now
             seconds, memory = self.limits.seconds, self.limits.memory
-            if seconds is not None and now - running.started > seconds:
+            if seconds is not None and running.started is not None and now - running.started > seconds:
                 running.ended_for = f"it took longer than --time-limit {seconds:g} seconds"
                 self._ask(running)
             elif memory is not None and (held := _gibibytes(running.process.pid)) > memory:
                 running.ended_for = f"it held {held:.2f} GiB, more than --memory-limit {memory:g}"
                 _signal(running, signal.SIGKILL)
-
-
-def _nothing() -> None:
-    """Return: a process that ends as soon as its server forks it."""
 
 
 def _gibibytes(pid: int | None) -> float:
@@ -204,9 +200,13 @@ def _signal(running: Running, number: signal.Signals) -> None:
             os.kill(pid, number)
 
 
-def _in_group(work: Callable[[TrialSpec], None], spec: TrialSpec, device: int | None) -> None:
+def _in_group(
+    work: Callable[[TrialSpec], None], spec: TrialSpec, device: int | None, begins: Connection
+) -> None:
     """Run a trial in a process group of its own, which ends when the coordinator ends, however it does."""
     os.setsid()
+    begins.send(None)
+    begins.close()
     _end_with_parent()
     if device is not None:  # before anything asks CUDA what there is
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -73,9 +73,7 @@ def restore(folder: Path, run: Path) -> int:
     if not (folder / STUDY).exists():
         raise InputError(f"{folder}: no {STUDY} lies here; name a kept study, such as docs/study/scenes")
     if not _parts(folder):
-        raise InputError(
-            f"{folder}: no trial is kept here (seed-N); name a kept study first, then the run"
-        )
+        raise InputError(f"{folder}: no trial is kept here (seed-N); name a kept study first, then the run")
     check_place(run, own=STUDY, others=("checkpoints", "settings.json", "datasets"))
     _check_same(folder, run)
     if not (run / STUDY).exists():
