@@ -140,12 +140,8 @@ def main(
     from pretrain.run import steps_of, train_and_say, warn
 
     allow_pixels(max_pixels)
-    base = KNOWN_RECIPES[check_known(recipe, KNOWN_RECIPES, "recipe")]()
     given = overlaid(changes.file, {} if data is None else {"data": data})
-    source = {name: value for name, value in changes.given.items() if name == "data"}
-    world = configure(base, overlaid(given, source)).data
-    if recipe in RECIPES and is_scenes(world):
-        base = on_scenes(base, world)  # what is not given is as the world has it, not as emoji do
+    base = _recipe(recipe, given, changes)
     config = configure(base, given)
     if smoke:
         config = shrink(config)
@@ -170,12 +166,10 @@ def main(
         options["extra_augment"] = asdict(STRONG) if extra_views == "strong" else None
     options |= _in_place_of("objective.weights", config.objective.weights, weights)
     options |= _in_place_of("objective.modifiers", config.objective.modifiers, modifiers)
-    timed = (
-        None
-        if schedules is None
-        else {name: asdict(_schedule(name, *times)) for name, times in schedules.items()}
+    timed = {name: asdict(_schedule(name, *times)) for name, times in (schedules or {}).items()}
+    options |= _in_place_of(
+        "objective.schedules", config.objective.schedules, None if schedules is None else timed
     )
-    options |= _in_place_of("objective.schedules", config.objective.schedules, timed)
     config = configure(config, changes.over(options))
     if epochs is not None:
         if "steps" in options or "steps" in changes.given:
@@ -199,6 +193,14 @@ def main(
         )
     with joined(config.device) as processes:
         train_and_say(config, folder, processes, track)
+
+
+def _recipe(name: str, given: Mapping[str, Any], changes: Changes) -> TrainConfig:
+    """Give a recipe as its world has it: on scenes what is not given is not as it is on emoji."""
+    base = KNOWN_RECIPES[check_known(name, KNOWN_RECIPES, "recipe")]()
+    source = {setting: value for setting, value in changes.given.items() if setting == "data"}
+    data = configure(base, overlaid(given, source)).data
+    return on_scenes(base, data) if name in RECIPES and is_scenes(data) else base
 
 
 def _in_place_of(path: str, old: Mapping[str, Any], new: Mapping[str, Any] | None) -> dict[str, Any]:
