@@ -91,7 +91,7 @@ def main(
     folder = out or Path("runs") / "-".join(
         (plan.name, *filter(None, (data, mode)), *(("smoke",) if smoke else ()))
     )
-    check_place(folder, own="study.json", others=("checkpoints", "settings.json", "datasets"))
+    check_place(folder, own="study.json")
     # only now, so that --help answers at once: this loads torch
     from ablations.running.run import RunOptions, run_study
 

@@ -126,7 +126,11 @@ def judge(
     ]
     effects = [statement for claim in filled for statement in claim.statements if statement.role == "effect"]
     asked = [statement for statement in effects if not statement.between_arms or Parts(study).compares_arms]
-    p_holm = holm([_p_value(statement) for statement in asked]).tolist() if asked else []
+    p_holm = (
+        holm([p_value(one.evidence, several_models=one.between_arms) for one in asked]).tolist()
+        if asked
+        else []
+    )
     corrected = {id(statement): p for statement, p in zip(asked, p_holm, strict=True) if statement.evidence}
     judged = []
     for claim in filled:
@@ -162,10 +166,13 @@ def _filled(
     return tuple(filled)
 
 
-def _p_value(statement: Statement) -> float:
-    """Return the p of an effect; 1 where it could not be tested, so that the family stays as large."""
-    evidence = statement.evidence
-    if evidence is None or (statement.between_arms and evidence.models.n < 2):
+def p_value(evidence: Evidence | None, *, several_models: bool) -> float:
+    """Return the p of an effect; 1 where it could not be tested, so that the family stays as large.
+
+    Args:
+        several_models: whether one model is too few to test it.
+    """
+    if evidence is None or (several_models and evidence.models.n < 2):
         return 1.0
     return 1.0 if pd.isna(evidence.p) else evidence.p
 

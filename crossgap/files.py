@@ -8,7 +8,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -52,18 +52,17 @@ def check_writable(folder: Path) -> None:
         ) from error
 
 
-def check_place(folder: Path, *, own: str = "", others: Sequence[str] = ()) -> None:
+def check_place(folder: Path, *, own: str | None = None) -> None:
     """Check that a folder is there or can be made, and make nothing.
 
     Args:
-        own: name that tells that the folder holds what this command makes.
-        others: of :data:`HOLDS`, what it may not hold instead.
+        own: which of :data:`HOLDS` the command makes: a folder that holds another instead is refused.
 
     Raises:
         InputError: a file is in the way, the place cannot be written to, or it holds other results.
     """
-    held = [name for name in others if (folder / name).exists() and not (folder / own).exists()]
-    if held:
+    held = [name for name in HOLDS if (folder / name).exists()]
+    if own is not None and held and own not in held:
         raise InputError(f"{folder} holds {HOLDS[held[0]]} ({held[0]}); choose another place")
     place = folder
     while not place.exists() and place != place.parent:

@@ -184,7 +184,7 @@ def main(
 
         print(f"{folder}\n{in_words(config, step_cost(config))}")
         return
-    check_place(folder, own="checkpoints", others=("study.json", "settings.json", "datasets"))
+    check_place(folder, own="checkpoints")
     if config.encoder is not None and config.learning_rate > _HIGHEST_TO_FINE_TUNE:
         warn(
             f"learning rate {config.learning_rate:g} with --encoder {config.encoder}: that of a training "

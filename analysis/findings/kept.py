@@ -47,7 +47,8 @@ def keep(run: Path, folder: Path) -> list[Path]:
     _check_same(run, folder)
     write_text(folder / STUDY, (run / STUDY).read_text("utf-8"))
     ended = study.trials[study.trials["state"].isin(["complete", "failed"])]
-    rows, classes = kept_rows(study), class_means(study)
+    chosen = quoted(study.rows)
+    rows, classes = kept_rows(study, chosen), class_means(study, chosen)
     written = []
     for seed, trials in ended.groupby("seed"):
         texts = pd.DataFrame(_texts(run, trials), columns=["trial", "file", "text"])
@@ -74,7 +75,7 @@ def restore(folder: Path, run: Path) -> int:
         raise InputError(f"{folder}: no {STUDY} lies here; name a kept study, such as docs/study/scenes")
     if not _parts(folder):
         raise InputError(f"{folder}: no trial is kept here (seed-N); name a kept study first, then the run")
-    check_place(run, own=STUDY, others=("checkpoints", "settings.json", "datasets"))
+    check_place(run, own=STUDY)
     _check_same(folder, run)
     if not (run / STUDY).exists():
         write_text(run / STUDY, (folder / STUDY).read_text("utf-8"))
@@ -93,18 +94,15 @@ def restore(folder: Path, run: Path) -> int:
                 lines = mine.astype(object).where(mine.notna(), None).to_dict("records")
                 write_text(target / "rows.jsonl", "".join(f"{json.dumps(line)}\n" for line in lines))
                 write_table(target, "per_query", queries[queries["arm"] == arm])
-                for name in ("neighbours", "projection", "histograms"):
-                    write_table(target, name, pd.DataFrame(columns=list(TABLES[name])))
             ordered = sorted(files.itertuples(), key=lambda file: file.file == RESULT)
             for file in ordered:  # the result last: with it a trial is finished
                 write_text(target / str(file.file), str(file.text))
     return count
 
 
-def kept_rows(study: Study) -> pd.DataFrame:
-    """Select the rows that are kept: quoted ones of few metrics, and the curves on the leading tasks."""
+def kept_rows(study: Study, chosen: pd.DataFrame) -> pd.DataFrame:
+    """Select the rows that are kept: quoted (``chosen``) of few metrics, the curves on the leading tasks."""
     rows = study.rows
-    chosen = quoted(rows)
     few = chosen["metric"].isin(["mAP", "hit@1"]) | chosen["task"].isin(["gap", "factors"])
     curve = rows["task"].isin({where.task for where in headlines(chosen)}) & (rows["metric"] == "mAP")
     inverted = rows["route"].isin(["native", "untrained_tokens", *INVERSIONS.values()])
@@ -112,7 +110,7 @@ def kept_rows(study: Study) -> pd.DataFrame:
     return kept.astype(dict.fromkeys(("inversion_seed", "steps", "num_tokens", "pairs_seen"), "Int64"))
 
 
-def class_means(study: Study) -> pd.DataFrame:
+def class_means(study: Study, chosen: pd.DataFrame) -> pd.DataFrame:
     """Average quoted per-query values over the queries of each class.
 
     mAP of the tasks within a modality and hit@1 of zero-shot classification, by the routes that claims about
@@ -121,7 +119,7 @@ def class_means(study: Study) -> pd.DataFrame:
     Returns:
         columns of ``per_query`` without query_id; ``n``, the queries with a value; ``value``, their mean.
     """
-    queries = quoted_queries(study.per_query, quoted(study.rows))
+    queries = quoted_queries(study.per_query, chosen)
     across = queries["task"].map(is_cross_modal).astype(bool)
     zero_shot = queries["task"].str.startswith("zero-shot") & (queries["metric"] == "hit@1")
     asked = zero_shot | (~across & (queries["metric"] == "mAP"))

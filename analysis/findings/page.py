@@ -9,10 +9,10 @@ from pathlib import Path
 
 import jinja2
 
-from analysis.claims import RULE, Claim, Statement
+from analysis.claims import Claim, Statement
 from analysis.findings.questions import Answer, Findings
 from analysis.leading import POINTS
-from analysis.sheets.inferred import claims_in_files
+from analysis.sheets.inferred import claims_in_files, rule_of
 from analysis.stats.association import Slope
 from analysis.stats.evidence import Evidence, deciding
 from analysis.typeset import ABSENT, Cell, Table, counted, interval, markdown, number, p_value
@@ -25,7 +25,6 @@ QUESTIONS = {
     "Q8": "which map without training gives the same as inversion? (p: q by Benjamini-Hochberg)",
     "Q9": "does crossing hurt nowhere, where captions always name everything? (p by Holm, with Q6)",
 }
-ALPHA = 0.05
 MARKS = {"supported": "✔", "contradicted": "✘", "undecided": "?", "not measured": "–"}
 Worlds = Mapping[str, Findings]
 
@@ -126,9 +125,7 @@ def failures(found: Findings) -> list[str]:
 
 
 def _tables(name: str, found: Findings) -> Iterator[Table]:
-    for table in claims_in_files(
-        found.results, RULE.format(margin=POINTS * found.results.margin, alpha=ALPHA)
-    ):
+    for table in claims_in_files(found.results, rule_of(found.results)):
         yield replace(table, title=f"{name.capitalize()}: {table.title}")
     for question, title in QUESTIONS.items():
         answers = found.to(question)

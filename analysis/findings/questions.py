@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from analysis import MARGIN
-from analysis.claims import Claim, Statement, decide
+from analysis.claims import Claim, Statement, decide, p_value
 from analysis.designs import MENTION, Parts
 from analysis.effects import Asked, answers
 from analysis.leading import Headline, of_headline
@@ -99,7 +99,9 @@ def answer(study: Study, bootstrap: Bootstrap, *, margin: float = MARGIN) -> Fin
         *_over_mention(study, queries, wheres, bootstrap),
         *_always_named(study, queries, wheres, bootstrap),
     ]
-    corrected = holm([_p(one) for one in family]).tolist() if family else []
+    corrected = (
+        holm([p_value(one.evidence, several_models=True) for one in family]).tolist() if family else []
+    )
     judged = [_judged(replace(one, p=p), alpha, margin) for one, p in zip(family, corrected, strict=True)]
     return Findings(
         study=study,
@@ -176,12 +178,6 @@ def _always_named(
     return found
 
 
-def _p(one: Answer) -> float:
-    """Return the p of an effect; 1 where it could not be tested, so that the family stays as large."""
-    untested = one.evidence is None or one.evidence.models.n < 2 or pd.isna(one.evidence.p)
-    return 1.0 if untested or one.evidence is None else one.evidence.p
-
-
 def _judged(one: Answer, alpha: float, margin: float) -> Answer:
     """Judge an effect of the family of Q6 and Q9."""
     if one.question == "Q6":
@@ -216,7 +212,11 @@ def _maps(study: Study, results: Results, bootstrap: Bootstrap, margin: float) -
             )
             for question in asked
         ]
-    q_values = benjamini_hochberg([_p(one) for one in found]).tolist() if found else []
+    q_values = (
+        benjamini_hochberg([p_value(one.evidence, several_models=True) for one in found]).tolist()
+        if found
+        else []
+    )
     for one, q in zip(found, q_values, strict=True):
         if one.evidence is not None:
             beyond = side(one.evidence)

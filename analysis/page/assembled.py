@@ -14,7 +14,6 @@ from markupsafe import Markup
 
 from analysis import limits, sentences
 from analysis.between import what_differs
-from analysis.claims import RULE
 from analysis.page.inline import Inliner
 from analysis.pictures import Drawn
 from analysis.plots.neighbours import ROUTE_NAMES, StripsInfo, decode
@@ -110,16 +109,11 @@ def files(results: Results, tables: Sheets) -> dict[str, list[Table]]:
     grids = [table for of_task in tables.grids for table in of_task]
     return {
         "arms": [*tables.glance, *tables.arms, *tables.across, *grids, *tables.settings],
-        "claims": inferred.claims_in_files(results, rule_of(results)),
+        "claims": inferred.claims_in_files(results, inferred.rule_of(results)),
         "seeds": [table for part in tables.more.values() for table in part],
         "gap": tables.gaps,
         "provenance": tables.provenance,
     }
-
-
-def rule_of(results: Results) -> str:
-    """State the rule of the claims with the numbers that hold here."""
-    return RULE.format(margin=100 * results.margin, alpha=1 - results.bootstrap.level)
 
 
 def _context(study: Study, results: Results, tables: Sheets, drawn: Drawn) -> dict[str, Any]:
@@ -127,7 +121,7 @@ def _context(study: Study, results: Results, tables: Sheets, drawn: Drawn) -> di
         "study": study,
         "facts": _facts(study),
         "claims": inferred.claims(results),
-        "rule": rule_of(results),
+        "rule": inferred.rule_of(results),
         "differs": what_differs(study),
         "lead": sentences.lead(study, results),
         "found": sentences.found(study, results),

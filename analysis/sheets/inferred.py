@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.claims import Claim, Statement
+from analysis.claims import RULE, Claim, Statement
 from analysis.effects import of_one_dataset, over_datasets_of
 from analysis.plots.headline import GAP_STEP
 from analysis.quantities import FRACTION, OBJECT_BIAS, WHAT
@@ -88,6 +88,11 @@ def _size(claim: Claim) -> Cell:
         return Cell(ABSENT)
     low, high = deciding(evidence)[-1]
     return Cell(number(100 * evidence.value, 2, signed=True), interval(100 * low, 100 * high, 2))
+
+
+def rule_of(results: Results) -> str:
+    """State the rule of the claims with the numbers that hold here."""
+    return RULE.format(margin=100 * results.margin, alpha=1 - results.bootstrap.level)
 
 
 def claims_in_files(results: Results, rule: str) -> list[Table]:
