@@ -11,7 +11,7 @@ import pytest
 from filelock import FileLock
 
 from ablations import runs
-from ablations.running.estimate import print_plan
+from ablations.running.estimate import REFERENCE_STEP, print_plan
 from ablations.running.run import _not_measured
 from ablations.running.spec import TrialSpec
 from ablations.study.checks import check_study
@@ -114,7 +114,7 @@ def test_an_estimate_is_a_range_that_says_what_it_rests_on(
     print_plan(joint, tmp_path, template, total=len(joint.cells()), workers=2)
     *_, estimate, shared = capsys.readouterr().out.splitlines()
     trained = 6 * 0.13 * 500 / 120
-    rest = 100 - 0.13 * 500
+    rest = 100 * 0.13 / REFERENCE_STEP - 0.13 * 500  # core_seconds, were they measured on this machine
     low, high = trained + 6 * rest / 2 / 120, trained + 72 * rest * 2 / 120
     assert f"between {low:.1f} and {high:.1f} minutes (training {trained:.1f}, from 0.130 s" in estimate
     assert "core_seconds = 100" in estimate
