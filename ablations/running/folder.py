@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from crossgap.files import HeldError, claimed, read_json, write_json, write_text
 STUDY = "study.json"
 _COORDINATOR = ".coordinator.json"
 _ATTEMPTS = "attempts.json"
+_MOST_WAIT = 120  # seconds; a coordinator writes study.json in a few milliseconds
 
 
 @contextmanager
@@ -63,11 +64,20 @@ def collect_rows(folder: Path) -> None:
 
 @contextmanager
 def held_for_a_moment(folder: Path, *, shared: bool) -> Iterator[None]:
-    """Keep other coordinators from the files of a study; one whose storage is not shared holds it anyway."""
-    if not shared:
-        yield
-        return
-    with claimed(folder, wait=120):
+    """Keep other coordinators from the files of a study; one whose storage is not shared holds it anyway.
+
+    Raises:
+        InputError: another one does not let go of them, as when it was stopped (Ctrl-Z) in the middle.
+    """
+    with ExitStack() as stack:
+        if shared:
+            try:
+                stack.enter_context(claimed(folder, wait=_MOST_WAIT))
+            except HeldError as error:
+                raise InputError(
+                    f"another sweep has held the files of {folder} for {_MOST_WAIT} s; end it (perhaps "
+                    "it was stopped by Ctrl-Z), and the same command goes on"
+                ) from error
         yield
 
 

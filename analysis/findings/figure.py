@@ -71,9 +71,12 @@ def _of_baseline(found: Findings, where: Headline) -> pd.DataFrame:
     table = of_one_dataset(of(found.results.effects, MINUS_NATIVE))
     here = at(table, where)
     here = here[(here["arm"] == found.study.baseline) & (here["route"] != "chance")]
-    evidence = [evidence_of(row) for _, row in here.iterrows()]
-    bounds = [_points(one) for one in evidence if one]
-    return pd.DataFrame(bounds, columns=["value", "low", "high"]).assign(route=here["route"].to_numpy())
+    rows = [
+        (row["route"], *_points(evidence))
+        for _, row in here.iterrows()
+        if (evidence := evidence_of(row)) is not None
+    ]
+    return pd.DataFrame(rows, columns=["route", "value", "low", "high"])
 
 
 def _points(evidence: Evidence) -> tuple[float, float, float]:

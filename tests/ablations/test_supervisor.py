@@ -15,7 +15,7 @@ import pytest
 from optuna.trial import TrialState
 
 from ablations.running.coordinator import Coordinator, Interrupted
-from ablations.running.folder import held
+from ablations.running.folder import held, held_for_a_moment
 from ablations.running.spec import result_of, trial_folder, write_failure
 from ablations.running.storage import JOURNAL, SQLITE, open_storage
 from ablations.running.supervisor import Limits, Supervisor
@@ -23,7 +23,7 @@ from ablations.search import Search
 from ablations.study.axes import Axis
 from ablations.study.study import Study
 from crossgap.errors import InputError
-from crossgap.files import read_json
+from crossgap.files import claimed, read_json
 from tests import bad_trials
 from tests.bad_trials import act, processes_with, study, wait_for
 
@@ -219,6 +219,20 @@ def test_ctrl_c_lets_the_study_go_on_later(tmp_path: Path) -> None:
     assert read_json(trial_folder(tmp_path, "hang", 0) / "attempts.json") == {"started": 0}
     with held(tmp_path):
         assert read_json(tmp_path / ".coordinator.json")["pid"] == os.getpid()
+
+
+def test_files_that_another_sweep_does_not_let_go_of_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ablations.running.folder._MOST_WAIT", 0.1)
+    with claimed(tmp_path), held_for_a_moment(tmp_path, shared=False):
+        pass  # whoever does not share the storage holds the folder itself
+    with (
+        claimed(tmp_path),
+        pytest.raises(InputError, match=r"another sweep has held the files of .* for 0.1 s; end it"),
+        held_for_a_moment(tmp_path, shared=True),
+    ):
+        raise AssertionError("these files are held")
 
 
 def test_ctrl_c_twice_ends_it_at_once(tmp_path: Path) -> None:
