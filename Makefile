@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LOWEST := .venv-lowest
+LATEST := .venv-newest
+NEWEST ?= $(shell for p in python3.15 python3.14 python3.13 python3.12; do $$p -c '' 2>/dev/null && echo $$p && break; done)
 
 STUDY := demo
 RUN := runs/$(STUDY)$(if $(SMOKE),-smoke)
@@ -11,7 +13,7 @@ RUN := runs/$(STUDY)$(if $(SMOKE),-smoke)
 # where the PostgreSQL server of postgres-up keeps its data
 POSTGRES ?= $(or $(TMPDIR),/tmp)/crossgap-postgres-$(shell id -u)
 
-.PHONY: demo test test-system test-lowest check bench clean postgres-up postgres-down
+.PHONY: demo test test-system test-lowest test-newest check bench clean postgres-up postgres-down
 
 demo: $(READY) ## run the demo study and write its report (SMOKE=1: smallest form)
 	@echo "demo: train, invert, measure and compare small CLIPs, then write the report"
@@ -30,16 +32,29 @@ test-system: $(READY) ## run the tests that need packages of the operating syste
 	|| (apt-get update -qq && apt-get install -y -qq chromium postgresql)
 	@$(BIN)/python -m pytest -m system
 
-test-lowest: ## the smoke study, its report and an evaluation with every dependency at its lowest version
+test-lowest: ## the smallest study with every dependency at its lowest version
 	@echo "test-lowest: install the lowest versions that pyproject.toml declares, then run the smallest study"
 	@test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
 	@$(PYTHON) -m tools.lowest > $(LOWEST)/requirements.txt
 	@$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -r $(LOWEST)/requirements.txt
-	@rm -rf $(LOWEST)/runs
-	@$(LOWEST)/bin/python -m ablations.sweep --smoke --out $(LOWEST)/runs/demo
-	@$(LOWEST)/bin/python -m analysis.report $(LOWEST)/runs/demo
-	@$(LOWEST)/bin/python -m crossgap.evaluate --encoder $(LOWEST)/runs/demo/trials/baseline-s0 --dataset emoji \
-	--smoke --out $(LOWEST)/runs/evaluation
+	$(call smallest,$(LOWEST))
+
+test-newest: ## the smallest study with the newest Python at hand and the newest of every dependency (NEWEST=python3.x)
+	@test -n "$(NEWEST)" \
+	|| (echo "no Python after 3.11 on the PATH; give one: make test-newest NEWEST=/path/to/python3.13" && exit 2)
+	@echo "test-newest: install crossgap for $(NEWEST), then run the smallest study"
+	@test -x $(LATEST)/bin/python || $(NEWEST) -m venv $(LATEST)
+	@$(LATEST)/bin/python -m pip install --quiet --disable-pip-version-check .
+	$(call smallest,$(LATEST))
+
+# the smoke study, its report and an evaluation, with the Python of an environment
+define smallest
+	@rm -rf $(1)/runs
+	@$(1)/bin/python -m ablations.sweep --smoke --out $(1)/runs/demo
+	@$(1)/bin/python -m analysis.report $(1)/runs/demo
+	@$(1)/bin/python -m crossgap.evaluate --encoder $(1)/runs/demo/trials/baseline-s0 --dataset emoji \
+	--smoke --out $(1)/runs/evaluation
+endef
 
 check: $(READY) ## ruff and mypy
 	@echo "check: ruff and mypy"
@@ -60,7 +75,7 @@ postgres-down: ## stop it and remove its data
 
 clean: ## remove the environment, caches and build leftovers; runs/ stays
 	@echo "clean: remove $(VENV), caches and build leftovers (runs/ stays)"
-	@rm -rf $(VENV) $(LOWEST) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(LOWEST) $(LATEST) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(READY): pyproject.toml
 	@echo "setup: create $(VENV) and install crossgap with its development tools (some minutes, once)"
