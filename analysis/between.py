@@ -9,13 +9,13 @@ import pandas as pd
 
 from analysis import MARGIN
 from analysis.effects import CELL, COLUMNS, completed
-from analysis.folder import Part
+from analysis.folder import JoinedStudy
 from analysis.leading import POINTS, Headline, at, by_modality, of_headline
 from analysis.quantities import FRACTION, query_values
 from analysis.stats.evidence import gather
 from analysis.stats.families import benjamini_hochberg
 from analysis.stats.unpaired import gather_unpaired, welch
-from analysis.study import Study
+from analysis.study import RecordedStudy
 from analysis.typeset import joined
 from crossgap.metrics.intervals import Bootstrap, paired_difference
 from crossgap.reading.treatment import Value, differing, flat, short, written
@@ -40,7 +40,7 @@ class Pair(NamedTuple):
     changed: Mapping[str, tuple[Value, Value]]
 
 
-def pairs(study: Study, first: Part, second: Part) -> list[Pair]:
+def pairs(study: RecordedStudy, first: JoinedStudy, second: JoinedStudy) -> list[Pair]:
     """Find the arms that two studies have by one name, and their baselines; one model is no pair."""
     names = {own: (arm, second.arms[own]) for own, arm in first.arms.items() if own in second.arms}
     if not names and first.baseline and second.baseline:
@@ -56,7 +56,7 @@ def pairs(study: Study, first: Part, second: Part) -> list[Pair]:
     return paired
 
 
-def what_differs(study: Study) -> list[str]:
+def what_differs(study: RecordedStudy) -> list[str]:
     """Say in what each further study differs from the first: settings of shared arms, then arms."""
     sentences = []
     for second in study.parts[1:]:
@@ -108,7 +108,7 @@ def _by_room(changed: Mapping[str, tuple[Value, Value]]) -> Iterator[tuple[str, 
 
 
 def between(
-    study: Study,
+    study: RecordedStudy,
     values: pd.DataFrame,
     queries: pd.DataFrame,
     wheres: Sequence[Headline],

@@ -8,13 +8,13 @@ from typing import Literal
 
 import pandas as pd
 
-from analysis.designs import Parts
-from analysis.effects import Asked, answer_to, evidence_of
+from analysis.designs import ArmRoles
+from analysis.effects import AskedContrast, answer_to, evidence_of
 from analysis.leading import CONTROLS
 from analysis.stats.association import Slope
 from analysis.stats.evidence import Evidence, Verdict, negligible, side
 from analysis.stats.families import holm
-from analysis.study import Study
+from analysis.study import RecordedStudy
 from crossgap.vocabulary import INVERSIONS, ROUTE_WORDS
 
 Kind = Literal["above", "below", "negligible"]
@@ -50,7 +50,7 @@ class Statement:
     text: str
     role: Role
     kind: Kind
-    asked: Asked | None = None
+    asked: AskedContrast | None = None
     averaged: Literal["", "arms", "minus"] = ""
     of_slope: bool = False
     optional: bool = False
@@ -74,14 +74,16 @@ class Claim:
     verdict: Verdict = "not measured"
 
 
-def drafts(study: Study, values: pd.DataFrame, routes: Mapping[str, Collection[str]]) -> tuple[Claim, ...]:
+def drafts(
+    study: RecordedStudy, values: pd.DataFrame, routes: Mapping[str, Collection[str]]
+) -> tuple[Claim, ...]:
     """State the claims, for each modality that has a leading task, with what each asks of the effects.
 
     Args:
         values: what :func:`analysis.quantities.model_values` returns.
         routes: those that were measured on the leading tasks of each modality.
     """
-    parts = Parts(study)
+    parts = ArmRoles(study)
     stated = (
         claim
         for modality, measured in routes.items()
@@ -96,7 +98,7 @@ def drafts(study: Study, values: pd.DataFrame, routes: Mapping[str, Collection[s
     return tuple(sorted(stated, key=lambda claim: claim.number))
 
 
-def asked_by(claims: Iterable[Claim]) -> list[Asked]:
+def asked_by(claims: Iterable[Claim]) -> list[AskedContrast]:
     """List what claims ask of the effects."""
     return [
         statement.asked for claim in claims for statement in claim.statements if statement.asked is not None
@@ -104,7 +106,7 @@ def asked_by(claims: Iterable[Claim]) -> list[Asked]:
 
 
 def judge(
-    study: Study,
+    study: RecordedStudy,
     claims: Sequence[Claim],
     table: pd.DataFrame,
     slopes: Mapping[str, Slope],
@@ -125,7 +127,9 @@ def judge(
         for claim in claims
     ]
     effects = [statement for claim in filled for statement in claim.statements if statement.role == "effect"]
-    asked = [statement for statement in effects if not statement.between_arms or Parts(study).compares_arms]
+    asked = [
+        statement for statement in effects if not statement.between_arms or ArmRoles(study).compares_arms
+    ]
     p_holm = (
         holm([p_value(one.evidence, several_models=one.between_arms) for one in asked]).tolist()
         if asked
@@ -145,7 +149,7 @@ def judge(
 
 
 def _filled(
-    study: Study, statements: Sequence[Statement], table: pd.DataFrame, slope: Slope
+    study: RecordedStudy, statements: Sequence[Statement], table: pd.DataFrame, slope: Slope
 ) -> tuple[Statement, ...]:
     """Put the effects that statements ask for into them, and say of which arms a mean is."""
     filled = []
@@ -217,9 +221,9 @@ def _concluded(claim: Claim, statements: tuple[Statement, ...]) -> Claim:
     return replace(claim, statements=statements, verdict=verdict)
 
 
-def _misaligned(parts: Parts, modality: str) -> Claim:
-    def gain(over: str, minus: tuple[str, ...] = ()) -> Asked:
-        return Asked("mAP", modality, "class_pca", over, parts.lead, minus)
+def _misaligned(parts: ArmRoles, modality: str) -> Claim:
+    def gain(over: str, minus: tuple[str, ...] = ()) -> AskedContrast:
+        return AskedContrast("mAP", modality, "class_pca", over, parts.lead, minus)
 
     partner = _PARTNER[modality]
     alone = tuple(parts.arms_alone(modality))
@@ -253,7 +257,7 @@ def _misaligned(parts: Parts, modality: str) -> Claim:
     )
 
 
-def _crossing_helps(parts: Parts, modality: str, measured: Collection[str]) -> Claim:
+def _crossing_helps(parts: ArmRoles, modality: str, measured: Collection[str]) -> Claim:
     route = INVERSIONS[modality]
     controls = dict.fromkeys((*_ALWAYS, *(name for name in _FURTHER_CONTROLS if name in measured)))
     return Claim(
@@ -266,14 +270,14 @@ def _crossing_helps(parts: Parts, modality: str, measured: Collection[str]) -> C
                 text=f"{route.upper()} retrieves better than native features",
                 role="effect",
                 kind="above",
-                asked=Asked("mAP", modality, route, "native", parts.lead),
+                asked=AskedContrast("mAP", modality, route, "native", parts.lead),
             ),
             *(
                 Statement(
                     text=f"{route.upper()} retrieves better than {ROUTE_WORDS[name].words}",
                     role="control",
                     kind="above",
-                    asked=Asked("mAP", modality, route, name, parts.lead),
+                    asked=AskedContrast("mAP", modality, route, name, parts.lead),
                     optional=name not in _ALWAYS,
                 )
                 for name in controls
@@ -282,7 +286,7 @@ def _crossing_helps(parts: Parts, modality: str, measured: Collection[str]) -> C
     )
 
 
-def _crossing_hurts(parts: Parts, modality: str) -> Claim:
+def _crossing_hurts(parts: ArmRoles, modality: str) -> Claim:
     route = INVERSIONS[modality]
     what = {"image": "the image", "text": "the prompt"}[modality]
     of_images = modality == "image"
@@ -296,20 +300,20 @@ def _crossing_hurts(parts: Parts, modality: str) -> Claim:
                 text=f"accuracy is lower with {what} inverted ({route.upper()})",
                 role="effect",
                 kind="below",
-                asked=Asked("hit@1", modality, route, "native", parts.lead),
+                asked=AskedContrast("hit@1", modality, route, "native", parts.lead),
             ),
             Statement(
                 text=f"it is lower, too, where ridge regression takes {what} across instead",
                 role="control",
                 kind="below",
-                asked=Asked("hit@1", modality, "ridge", "native", parts.lead) if of_images else None,
+                asked=AskedContrast("hit@1", modality, "ridge", "native", parts.lead) if of_images else None,
                 note="" if of_images else "ridge regression takes images across, not prompts",
             ),
         ),
     )
 
 
-def _term_removes(parts: Parts, modality: str) -> Claim:
+def _term_removes(parts: ArmRoles, modality: str) -> Claim:
     arms, views = tuple(parts.arms_with_term(modality)), tuple(parts.arms_with_views())
     route = INVERSIONS[modality]
     within = f"an {modality}-{modality} term" if modality == "image" else f"a {modality}-{modality} term"
@@ -325,7 +329,7 @@ def _term_removes(parts: Parts, modality: str) -> Claim:
                 text="it is smaller than with the views or the time of the term alone",
                 role="control",
                 kind="below",
-                asked=Asked("mAP", modality, route, "native", arms, views) if views else None,
+                asked=AskedContrast("mAP", modality, route, "native", arms, views) if views else None,
                 averaged="minus" if views else "",
                 between_arms=True,
                 note="" if views else "no arm has them without the term",
@@ -335,7 +339,7 @@ def _term_removes(parts: Parts, modality: str) -> Claim:
     )
 
 
-def _closing_removes(parts: Parts, modality: str, values: pd.DataFrame) -> Claim:
+def _closing_removes(parts: ArmRoles, modality: str, values: pd.DataFrame) -> Claim:
     arms = tuple(parts.arms_that_close(values))
     missing = "no arm keeps at most half of the baseline's gap"
     return Claim(
@@ -357,12 +361,14 @@ def _closing_removes(parts: Parts, modality: str, values: pd.DataFrame) -> Claim
     )
 
 
-def _shrinks(parts: Parts, modality: str, arms: tuple[str, ...], missing: str) -> Statement:
+def _shrinks(parts: ArmRoles, modality: str, arms: tuple[str, ...], missing: str) -> Statement:
     return Statement(
         text="the gain is smaller than the baseline's",
         role="effect",
         kind="below",
-        asked=Asked("mAP", modality, INVERSIONS[modality], "native", arms, parts.lead) if arms else None,
+        asked=AskedContrast("mAP", modality, INVERSIONS[modality], "native", arms, parts.lead)
+        if arms
+        else None,
         averaged="arms" if arms else "",
         between_arms=True,
         note=missing * (not arms) + _untold(parts),
@@ -374,14 +380,14 @@ def _gone(modality: str, arms: tuple[str, ...], missing: str) -> Statement:
         text="it is gone: what is left is negligible",
         role="further",
         kind="negligible",
-        asked=Asked("mAP", modality, INVERSIONS[modality], "native", arms) if arms else None,
+        asked=AskedContrast("mAP", modality, INVERSIONS[modality], "native", arms) if arms else None,
         averaged="arms" if arms else "",
         between_arms=True,
         note=missing * (not arms),
     )
 
 
-def _mean_over(study: Study, arms: Sequence[str], counted: Sequence[str]) -> str:
+def _mean_over(study: RecordedStudy, arms: Sequence[str], counted: Sequence[str]) -> str:
     """Name the arms whose mean counts, and those that it goes without."""
     lost = [arm for arm in arms if arm not in counted]
     parts = [f"mean over {_named(study, counted)}"] * bool(counted)
@@ -389,7 +395,7 @@ def _mean_over(study: Study, arms: Sequence[str], counted: Sequence[str]) -> str
     return "; ".join(parts)
 
 
-def _untold(parts: Parts) -> str:
+def _untold(parts: ArmRoles) -> str:
     """Say which arms could not be counted, because it is not known what their terms act on."""
     if not parts.untold:
         return ""
@@ -399,7 +405,7 @@ def _untold(parts: Parts) -> str:
     )
 
 
-def _named(study: Study, arms: Sequence[str]) -> str:
+def _named(study: RecordedStudy, arms: Sequence[str]) -> str:
     if len(arms) > 4:
         return f"{len(arms)} arms"
     return "; ".join(study.label(arm) for arm in arms)

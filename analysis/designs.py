@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from analysis.study import Study
+from analysis.study import RecordedStudy
 from crossgap.reading.quoting import MODEL
 from crossgap.reading.treatment import (
     STRENGTHS,
@@ -157,10 +157,10 @@ def levels(
 
 
 @dataclass(frozen=True)
-class Parts:
+class ArmRoles:
     """Which arms play which part in the claims, by what they change and what their terms act on."""
 
-    study: Study
+    study: RecordedStudy
 
     @cached_property
     def changed(self) -> dict[str, dict[str, Value]]:

@@ -37,7 +37,7 @@ FURTHER = ["route", "reference", "arms", "minus"]  # of some contrasts
 _NAN = float("nan")
 
 
-class Asked(NamedTuple):
+class AskedContrast(NamedTuple):
     """A difference that a claim asks for: of two routes, averaged over arms, minus the same of other arms.
 
     ``metric``: mAP of the leading tasks of a modality, or hit@1 of the first zero-shot task of each dataset.
@@ -65,7 +65,7 @@ def effects(
     *,
     bootstrap: Bootstrap,
     margin: float = MARGIN,
-    asked: Sequence[Asked] = (),
+    asked: Sequence[AskedContrast] = (),
 ) -> pd.DataFrame:
     """Tabulate every effect of a study, one row a quantity, contrast, arm and task.
 
@@ -114,8 +114,8 @@ def effects(
 
 
 def answers(
-    asked: Sequence[Asked], queries: pd.DataFrame, wheres: Sequence[Headline], *, bootstrap: Bootstrap
-) -> dict[Asked, Evidence | None]:
+    asked: Sequence[AskedContrast], queries: pd.DataFrame, wheres: Sequence[Headline], *, bootstrap: Bootstrap
+) -> dict[AskedContrast, Evidence | None]:
     """Bound each difference that is asked for, and nothing else; None of one without a measurement.
 
     Args:
@@ -141,7 +141,7 @@ def over_datasets_of(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["dataset"] == ""]
 
 
-def answer_to(table: pd.DataFrame, asked: Asked) -> pd.Series:
+def answer_to(table: pd.DataFrame, asked: AskedContrast) -> pd.Series:
     """Find the row that answers what was asked."""
     key = {"quantity": asked.metric, "modality": asked.modality, "contrast": asked.contrast}
     matches = (table[list(key)] == list(key.values())).all(axis=1) & (table["arm"] == " + ".join(asked.arms))
@@ -284,7 +284,7 @@ def _to_native(
 
 
 def _answers(
-    asked: Sequence[Asked], queries: pd.DataFrame, wheres: Sequence[Headline], bootstrap: Bootstrap
+    asked: Sequence[AskedContrast], queries: pd.DataFrame, wheres: Sequence[Headline], bootstrap: Bootstrap
 ) -> Iterator[dict[str, Any]]:
     changes: dict[tuple[str, ...], pd.DataFrame] = {}
     for question in dict.fromkeys(asked):
@@ -301,7 +301,7 @@ def _answers(
 
 
 def _between_routes(
-    asked: Sequence[Asked], queries: pd.DataFrame, wheres: Sequence[Headline]
+    asked: Sequence[AskedContrast], queries: pd.DataFrame, wheres: Sequence[Headline]
 ) -> pd.DataFrame:
     """Subtract a route from another for each model and query of the arms that are asked for."""
     metric, modality, route, reference = asked[0][:4]

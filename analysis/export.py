@@ -13,7 +13,7 @@ from analysis import effects
 from analysis.claims import Claim, Statement
 from analysis.quantities import WHAT
 from analysis.results import Results, Within
-from analysis.study import Study
+from analysis.study import RecordedStudy
 from crossgap.files import atomic_path
 from crossgap.reading.setting_columns import with_settings
 
@@ -34,7 +34,7 @@ OVER_NATIVE = {name: name for name in ("modality", "dataset", "split", "task", "
 }  # fmt: skip
 
 
-def frames(study: Study, results: Results) -> dict[str, pd.DataFrame]:
+def frames(study: RecordedStudy, results: Results) -> dict[str, pd.DataFrame]:
     """Give the frames of a report by file name; empty ones are left out. Values keep their full precision.
 
     Behind an arm's name stand its label and a column for each setting that varies over arms, typed
@@ -73,7 +73,7 @@ def frames(study: Study, results: Results) -> dict[str, pd.DataFrame]:
     }
 
 
-def write_frames(study: Study, results: Results, folder: Path, kind: Kind) -> list[Path]:
+def write_frames(study: RecordedStudy, results: Results, folder: Path, kind: Kind) -> list[Path]:
     """Write the frames of a report, each atomically, and return their paths."""
     written = []
     for name, frame in frames(study, results).items():

@@ -9,7 +9,7 @@ from pathlib import Path
 from analysis import responses
 from analysis.between import in_units
 from analysis.leading import factor_slopes, leading_first
-from analysis.pictures import Drawn, Picture, Shown
+from analysis.pictures import DrawnFigures, Picture, Shown
 from analysis.plots.along import (
     dose_info,
     draw_doses,
@@ -31,9 +31,9 @@ from analysis.plots.projection import draw_projection, projection_info
 from analysis.plots.published_figure import draw_published, published_info
 from analysis.plots.saving import Saver
 from analysis.plots.training import draw_losses, draw_temperatures, draw_validation, training_info
-from analysis.results import Measured, Results, Within
+from analysis.results import MeasuredModels, Results, Within
 from analysis.sheets.provenance import measures_published
-from analysis.study import Study
+from analysis.study import RecordedStudy
 from analysis.typeset import counted, joined
 
 _HEADLINE_CAPTION = (
@@ -65,14 +65,14 @@ def _histogram_caption(task: str, dataset: str) -> str:
 class Figures:
     """Has figures drawn and saved, and hands the page what to embed."""
 
-    def __init__(self, study: Study, folder: Path, saver: Saver) -> None:
+    def __init__(self, study: RecordedStudy, folder: Path, saver: Saver) -> None:
         self.study = study
         self.folder = folder
         self.saver = saver
 
-    def of_measured(self, measured: Measured) -> Drawn:
+    def of_measured(self, measured: MeasuredModels) -> DrawnFigures:
         """Draw all that needs no effects of arms."""
-        return Drawn(
+        return DrawnFigures(
             of_study={name: self._pictures(figures(self.study)) for name, figures in OF_STUDY.items()},
             within=[self._of_task(within) for within in measured.within],
             histograms=self._pictures(_histograms(self.study, measured)),
@@ -102,7 +102,7 @@ class Figures:
             for name, figures in OF_TASK.items()
         }
 
-    def _strips(self, measured: Measured) -> dict[str, list[StripsInfo]]:
+    def _strips(self, measured: MeasuredModels) -> dict[str, list[StripsInfo]]:
         """Group nearest neighbours by task; one arm's on the leading tasks are saved as figures too."""
         leading = {within.where.task for within in measured.within}
         first = self.study.baseline or self.study.arm_names[0]
@@ -116,7 +116,7 @@ class Figures:
         return by_task
 
 
-def _headline(study: Study, within: Within) -> Iterator[Shown]:
+def _headline(study: RecordedStudy, within: Within) -> Iterator[Shown]:
     info, where = within.headline, within.where
     if info.points["gap"].isna().all():
         return
@@ -131,7 +131,7 @@ def _headline(study: Study, within: Within) -> Iterator[Shown]:
     )
 
 
-def _curves(study: Study, within: Within) -> Iterator[Shown]:
+def _curves(study: RecordedStudy, within: Within) -> Iterator[Shown]:
     info, where = within.curves, within.where
     if not info.arms:
         return
@@ -146,7 +146,7 @@ def _curves(study: Study, within: Within) -> Iterator[Shown]:
     )
 
 
-def _setting_curves(study: Study, within: Within) -> Iterator[Shown]:
+def _setting_curves(study: RecordedStudy, within: Within) -> Iterator[Shown]:
     info, where = within.setting_curves, within.where
     if not info.arms:
         return
@@ -161,7 +161,7 @@ def _setting_curves(study: Study, within: Within) -> Iterator[Shown]:
     )
 
 
-def _training(study: Study) -> Iterator[Shown]:
+def _training(study: RecordedStudy) -> Iterator[Shown]:
     if not {"step", "loss", "temperature"} <= set(study.training.columns):
         return
     info = training_info(study.training, study.labels)
@@ -188,7 +188,7 @@ def _training(study: Study) -> Iterator[Shown]:
         )
 
 
-def _projections(study: Study) -> Iterator[Shown]:
+def _projections(study: RecordedStudy) -> Iterator[Shown]:
     for dataset in dict.fromkeys(study.projection["dataset"]):
         info = projection_info(study.projection, dataset, study.labels)
         yield Shown(
@@ -200,7 +200,7 @@ def _projections(study: Study) -> Iterator[Shown]:
         )
 
 
-def _histograms(study: Study, measured: Measured) -> Iterator[Shown]:
+def _histograms(study: RecordedStudy, measured: MeasuredModels) -> Iterator[Shown]:
     """Draw the similarities of the leading tasks and the pairs of the gap."""
     leading = {"gap", *(within.where.task for within in measured.within)}
     for dataset in dict.fromkeys(study.histograms["dataset"]):
@@ -214,7 +214,7 @@ def _histograms(study: Study, measured: Measured) -> Iterator[Shown]:
                 )
 
 
-def _seed_effects(study: Study, results: Results) -> Iterator[Shown]:
+def _seed_effects(study: RecordedStudy, results: Results) -> Iterator[Shown]:
     table = results.key_changes
     if table.empty:
         return
@@ -229,7 +229,7 @@ def _seed_effects(study: Study, results: Results) -> Iterator[Shown]:
     )
 
 
-def _between(study: Study, results: Results) -> Iterator[Shown]:
+def _between(study: RecordedStudy, results: Results) -> Iterator[Shown]:
     if results.between.empty:
         return
     table = in_units(results.between)
@@ -246,7 +246,7 @@ def _between(study: Study, results: Results) -> Iterator[Shown]:
     )
 
 
-def _doses(study: Study, measured: Measured) -> Iterator[Shown]:
+def _doses(study: RecordedStudy, measured: MeasuredModels) -> Iterator[Shown]:
     rungs = responses.ladders(study)
     points, summary = responses.along(measured.quantities, rungs, level=measured.bootstrap.level)
     if points.empty:
@@ -262,7 +262,7 @@ def _doses(study: Study, measured: Measured) -> Iterator[Shown]:
     )
 
 
-def _ladders(study: Study, measured: Measured) -> Iterator[Shown]:
+def _ladders(study: RecordedStudy, measured: MeasuredModels) -> Iterator[Shown]:
     for within in measured.within:
         points, summary = responses.over_temperatures(
             study, measured.values, within.where, level=measured.bootstrap.level
@@ -282,7 +282,7 @@ def _ladders(study: Study, measured: Measured) -> Iterator[Shown]:
         )
 
 
-def _mention(study: Study, measured: Measured) -> Iterator[Shown]:
+def _mention(study: RecordedStudy, measured: MeasuredModels) -> Iterator[Shown]:
     for within in measured.within:
         where = within.where
         points, means = responses.over_mention(
@@ -311,7 +311,7 @@ def _mention(study: Study, measured: Measured) -> Iterator[Shown]:
         )
 
 
-def _factors(study: Study, measured: Measured) -> Iterator[Shown]:
+def _factors(study: RecordedStudy, measured: MeasuredModels) -> Iterator[Shown]:
     slopes = factor_slopes(measured.quoted_rows)
     for (dataset, split), of_dataset in slopes.groupby(["dataset", "split"], sort=False):
         info = factor_info(of_dataset, study.labels)
@@ -326,7 +326,7 @@ def _factors(study: Study, measured: Measured) -> Iterator[Shown]:
         )
 
 
-def _front(study: Study, measured: Measured) -> Iterator[Shown]:
+def _front(study: RecordedStudy, measured: MeasuredModels) -> Iterator[Shown]:
     for modality in ("image", "text"):
         models = responses.trade_offs(measured.quantities, modality)
         if models.empty or models["arm"].nunique() < 3:
@@ -351,7 +351,7 @@ def _front(study: Study, measured: Measured) -> Iterator[Shown]:
         )
 
 
-def _factorial(study: Study, results: Results) -> Iterator[Shown]:
+def _factorial(study: RecordedStudy, results: Results) -> Iterator[Shown]:
     if results.factorial.empty:
         return
     info = factorial_info(results.factorial)
@@ -365,7 +365,7 @@ def _factorial(study: Study, results: Results) -> Iterator[Shown]:
     )
 
 
-def _surfaces(study: Study, results: Results) -> Iterator[Shown]:
+def _surfaces(study: RecordedStudy, results: Results) -> Iterator[Shown]:
     for quantity, points, settings in responses.surface(study, results.quantities):
         info = surface_info(points, settings, quantity=quantity.name, unit=quantity.unit)
         yield Shown(
@@ -378,7 +378,7 @@ def _surfaces(study: Study, results: Results) -> Iterator[Shown]:
         )
 
 
-def _classes(study: Study, measured: Measured) -> Iterator[Shown]:
+def _classes(study: RecordedStudy, measured: MeasuredModels) -> Iterator[Shown]:
     first = sorted(study.labels, key=lambda arm: arm != study.baseline)
     for within in measured.within:
         where = within.where
@@ -395,7 +395,7 @@ def _classes(study: Study, measured: Measured) -> Iterator[Shown]:
         )
 
 
-def _published(study: Study, measured: Measured) -> Iterator[Shown]:
+def _published(study: RecordedStudy, measured: MeasuredModels) -> Iterator[Shown]:
     if not measures_published(study):
         return
     ours = responses.beside_published(measured.values, [within.where for within in measured.within])

@@ -22,7 +22,7 @@ QUOTED_METRICS = ("mAP", "hit@1")  # of per_query.parquet; the others are read f
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arm:
+class RecordedArm:
     """One arm of a study: the name used in rows, the label for readers, what it changes."""
 
     name: str
@@ -31,7 +31,7 @@ class Arm:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class JoinedStudy:
     """One of the studies that share a report: ``arms``, its own names of them -> those in the report."""
 
     name: str
@@ -40,7 +40,7 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Study:
+class RecordedStudy:
     """Everything that a report draws from.
 
     Models are identified by (arm, seed). ``trials`` has one row for each model that was wanted, with its
@@ -54,7 +54,7 @@ class Study:
 
     name: str
     description: str
-    arms: tuple[Arm, ...]
+    arms: tuple[RecordedArm, ...]
     baseline: str | None
     seeds: tuple[int, ...]
     smoke: bool
@@ -71,7 +71,7 @@ class Study:
     acts_on: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     changed: Mapping[str, Mapping[str, Sequence[Any]]] = field(default_factory=dict)
     title: str = ""
-    parts: tuple[Part, ...] = ()
+    parts: tuple[JoinedStudy, ...] = ()
 
     @property
     def heading(self) -> str:
@@ -98,7 +98,7 @@ BY_ARM = {"configs": "config", "acts_on": "acts_on", "changed": "changed"}
 FRAMES = ("trials", "rows", "per_query", "neighbours", "projection", "histograms", "training")
 
 
-def read_run(folder: Path) -> Study:
+def read_run(folder: Path) -> RecordedStudy:
     """Read a study, the --out folder of an evaluation, or a training that nothing was measured of.
 
     Raises:
@@ -128,9 +128,9 @@ def read_run(folder: Path) -> Study:
     config = folder / "config.json"
     about = read_json(config) if config.exists() else {}
     label = about.get("label") if about.get("arm") in set(rows["arm"]) else None
-    arms = tuple(Arm(name=arm, label=str(label or arm)) for arm in dict.fromkeys(rows["arm"]))
+    arms = tuple(RecordedArm(name=arm, label=str(label or arm)) for arm in dict.fromkeys(rows["arm"]))
     training = _training(folder, str(rows["arm"].iloc[0]), int(rows["seed"].iloc[0]))
-    return Study(
+    return RecordedStudy(
         name=", ".join(dict.fromkeys(rows["study"])) or folder.name,
         description="",
         arms=arms,
@@ -146,7 +146,7 @@ def read_run(folder: Path) -> Study:
     )
 
 
-def _read_training(folder: Path) -> Study:
+def _read_training(folder: Path) -> RecordedStudy:
     """Read a training alone: its curves, and what was trained."""
     path = folder / "config.json"
     document = read_object(path)
@@ -158,10 +158,10 @@ def _read_training(folder: Path) -> Study:
     if training is None:
         raise InputError(f"{folder / 'metrics.jsonl'}: no step was written into it yet; wait for the first")
     trial = _trial(arm, seed, folder)
-    return Study(
+    return RecordedStudy(
         name=folder.name,
         description="A training of which nothing was measured yet: python -m crossgap.evaluate measures it.",
-        arms=(Arm(name=arm, label=str(document.get("label", arm))),),
+        arms=(RecordedArm(name=arm, label=str(document.get("label", arm))),),
         baseline=None,
         seeds=(seed,),
         smoke=False,
@@ -174,7 +174,7 @@ def _read_training(folder: Path) -> Study:
     )
 
 
-def _read_study(folder: Path) -> Study:
+def _read_study(folder: Path) -> RecordedStudy:
     path = folder / "study.json"
     document = read_object(path)
     arms = _arms(document, path)
@@ -192,7 +192,9 @@ def _read_study(folder: Path) -> Study:
             wanted.setdefault((arm.name, seed), folder / "trials" / f"{arm.name}-s{seed}")
     named = [arm.name for arm in arms]
     arms += tuple(
-        Arm(name=name, label=name) for name in dict.fromkeys(key[0] for key in wanted) if name not in named
+        RecordedArm(name=name, label=name)
+        for name in dict.fromkeys(key[0] for key in wanted)
+        if name not in named
     )
     order = {arm.name: position for position, arm in enumerate(arms)}
     keys = sorted(wanted, key=lambda key: (order[key[0]], key[1]))
@@ -203,7 +205,7 @@ def _read_study(folder: Path) -> Study:
     strangers = sorted(set(rows["arm"]) - set(order))
     if strangers:
         raise InputError(f"{folder}: rows of the arms {strangers}, which no trial folder or study.json names")
-    return Study(
+    return RecordedStudy(
         name=str(document.get("study", folder.name)),
         description=str(document.get("description", "")),
         arms=arms,
@@ -239,10 +241,10 @@ def _settings(folders: Iterable[tuple[str, Path]]) -> dict[str, Any]:
     return settings
 
 
-def _arms(document: Any, path: Path) -> tuple[Arm, ...]:
+def _arms(document: Any, path: Path) -> tuple[RecordedArm, ...]:
     try:
         arms = tuple(
-            Arm(
+            RecordedArm(
                 name=arm["name"],
                 label=arm.get("label") or arm["name"],
                 description=arm.get("description", ""),

@@ -6,7 +6,7 @@ import pandas as pd
 
 from analysis.results import Results
 from analysis.stats.seeds import least_p
-from analysis.study import Study
+from analysis.study import RecordedStudy
 from analysis.typeset import counted, joined, number, points
 from crossgap.reading.support import OVER_QUERIES, class_coverage, supported, supported_classes
 
@@ -17,7 +17,7 @@ UNEQUAL = 0.2  # largest difference of two arms' mean 1 - cosine that passes wit
 _NUMBER_WORDS = {1: "one seed", 2: "two seeds", 3: "three seeds", 4: "four seeds", 5: "five seeds"}
 
 
-def cannot_tell(study: Study, results: Results) -> list[str]:
+def cannot_tell(study: RecordedStudy, results: Results) -> list[str]:
     """State the limits of these data: seeds, queries, selection, data and models, unfinished trials."""
     statements = _unfinished(study)
     if study.smoke:
@@ -63,7 +63,7 @@ def cannot_tell(study: Study, results: Results) -> list[str]:
     return statements
 
 
-def _unfinished(study: Study) -> list[str]:
+def _unfinished(study: RecordedStudy) -> list[str]:
     trials = study.trials
     parts = []
     words = {"failed": "failed", "unfinished": "unfinished", "missing": "not started"}
@@ -80,7 +80,7 @@ def _unfinished(study: Study) -> list[str]:
     ]
 
 
-def _seeds(study: Study, results: Results) -> str:
+def _seeds(study: RecordedStudy, results: Results) -> str:
     counts = results.quoted_rows.groupby("arm")["seed"].nunique()
     low, high = int(counts.min()), int(counts.max())
     words = _NUMBER_WORDS.get(low, f"{low} seeds") if low == high else f"{low} to {high} seeds"
@@ -143,7 +143,7 @@ def _few_classes(results: Results) -> list[str]:
     ]
 
 
-def _residuals(study: Study, results: Results) -> list[str]:
+def _residuals(study: RecordedStudy, results: Results) -> list[str]:
     statements = []
     for within in results.within:
         losses = within.settings.dropna(subset=["loss"])
@@ -185,7 +185,7 @@ def _from_to(low: str, high: str) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _still_temperatures(study: Study) -> list[str]:
+def _still_temperatures(study: RecordedStudy) -> list[str]:
     if not {"step", "temperature"} <= set(study.training.columns):
         return []
     trials = study.trials[study.trials["state"] == "complete"]

@@ -42,7 +42,7 @@ class Shown(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawnFigures:
     """The figures of a report: ``of_study`` by key of the page, ``within`` one entry a leading task, ``more``
     by section of the page; of the nearest neighbours the page makes strips of its own."""
 
@@ -52,6 +52,6 @@ class Drawn:
     strips: dict[str, list[StripsInfo]]
     more: dict[str, list[Picture]]
 
-    def with_more(self, more: dict[str, list[Picture]]) -> Drawn:
+    def with_more(self, more: dict[str, list[Picture]]) -> DrawnFigures:
         """Add figures by section of the page."""
         return replace(self, more={**self.more, **more})

@@ -6,7 +6,7 @@ import re
 import shlex
 
 from analysis.results import Results
-from analysis.study import Study
+from analysis.study import RecordedStudy
 from analysis.typeset import joined
 from crossgap.reading.quoting import SIDE
 
@@ -36,7 +36,7 @@ def protocol(results: Results) -> list[str]:
     return sentences
 
 
-def reproduce(study: Study) -> list[str]:
+def reproduce(study: RecordedStudy) -> list[str]:
     """Give the commands that run the study again and write this report; a single run names its own."""
     commits = sorted(
         {commit for commit in study.rows.get("commit", ()) if re.fullmatch(r"[0-9a-f]{7,40}", commit)}

@@ -18,7 +18,7 @@ from crossgap.errors import InputError
 from crossgap.progress import told
 
 if TYPE_CHECKING:
-    from analysis.study import Study
+    from analysis.study import RecordedStudy
     from crossgap.metrics.intervals import Bootstrap
 
 Format = Literal["html", "md", "tex", "csv", "parquet", "pdf"]
@@ -27,7 +27,12 @@ FIGURES: dict[str, tuple[str, ...]] = {"html": ("svg", "png"), "pdf": ("pdf",)}
 
 
 def write_report(
-    study: Study, out: Path, formats: tuple[Format, ...], bootstrap: Bootstrap, *, margin: float = MARGIN
+    study: RecordedStudy,
+    out: Path,
+    formats: tuple[Format, ...],
+    bootstrap: Bootstrap,
+    *,
+    margin: float = MARGIN,
 ) -> Path:
     """Write the report of a study into ``out`` and return the path of its page, or of its first file.
 

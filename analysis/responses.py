@@ -23,7 +23,7 @@ from analysis.stats.crossing import complete_crossing
 from analysis.stats.factorial import factorial_effects
 from analysis.stats.families import benjamini_hochberg
 from analysis.stats.importances import LEAST_POINTS, axis_importances
-from analysis.study import Study
+from analysis.study import RecordedStudy
 from crossgap.reading.quoting import MODEL
 from crossgap.reading.treatment import DIRECTIONS, short
 from crossgap.vocabulary import CROSS_TASKS
@@ -74,19 +74,19 @@ def _scaled(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(value=POINTS * frame["value"])
 
 
-def ladders(study: Study) -> list[Ladder]:
+def ladders(study: RecordedStudy) -> list[Ladder]:
     """Find the study's ladders of strengths; none without a baseline."""
     arms = changes(study.configs, study.baseline)
     return weight_ladders(arms, study.baseline) if study.baseline and arms else []
 
 
-def temperatures(study: Study) -> Ladder | None:
+def temperatures(study: RecordedStudy) -> Ladder | None:
     """Find the study's ladder of fixed temperatures."""
     arms = changes(study.configs, study.baseline)
     return temperature_ladder(arms, study.configs, study.baseline) if study.baseline and arms else None
 
 
-def arms_by_ladder(study: Study) -> dict[str, tuple[str, ...]]:
+def arms_by_ladder(study: RecordedStudy) -> dict[str, tuple[str, ...]]:
     """Name the arms beside the baseline of each ladder, by what they differ in the strength of."""
     rungs = {f"+ {rung.name}": rung for rung in ladders(study)}
     rung = temperatures(study)
@@ -140,7 +140,7 @@ def differences(quantities: Sequence[Quantity], baseline: str | None, *, level: 
 
 
 def over_temperatures(
-    study: Study, values: pd.DataFrame, where: Headline, *, level: float
+    study: RecordedStudy, values: pd.DataFrame, where: Headline, *, level: float
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Put gap, native and inverted mAP, gain and hit@1 of a leading task along the ladder of temperatures.
 
@@ -176,7 +176,7 @@ def over_temperatures(
     return points[points["temperature"] > 0].drop(columns=["ladder", "dose", "last"]), summary
 
 
-def mentioned(study: Study) -> list[Ladder]:
+def mentioned(study: RecordedStudy) -> list[Ladder]:
     """Find the arms that differ in mention alone; a line without other changes is named as the baseline."""
     arms = changes(study.configs, study.baseline)
     lines = mention_lines(arms, study.configs) if arms else []
@@ -184,7 +184,7 @@ def mentioned(study: Study) -> list[Ladder]:
     return [line._replace(name=line.name or plain) for line in lines]
 
 
-def over_mention_and_steps(study: Study, points: pd.DataFrame) -> pd.DataFrame:
+def over_mention_and_steps(study: RecordedStudy, points: pd.DataFrame) -> pd.DataFrame:
     """Put the gain after some steps of inversion, of one setting and token count, beside mention.
 
     Args:
@@ -205,7 +205,7 @@ def over_mention_and_steps(study: Study, points: pd.DataFrame) -> pd.DataFrame:
 
 
 def over_mention(
-    study: Study, values: pd.DataFrame, where: Headline, gains: pd.DataFrame, *, level: float
+    study: RecordedStudy, values: pd.DataFrame, where: Headline, gains: pd.DataFrame, *, level: float
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Put gain, native mAP and gap along how often captions name a factor, a line for what else arms share.
 
@@ -238,7 +238,7 @@ def over_mention(
     return points.rename(columns=renamed), means.rename(columns=renamed)
 
 
-def _learned_temperatures(study: Study) -> pd.DataFrame:
+def _learned_temperatures(study: RecordedStudy) -> pd.DataFrame:
     """Find the last temperature of each model whose arm differs in the temperature's regime alone."""
     arms = [
         arm
@@ -293,7 +293,7 @@ def beside_published(values: pd.DataFrame, wheres: Sequence[Headline]) -> pd.Dat
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
-def effects(study: Study, quantities: Sequence[Quantity], *, level: float) -> pd.DataFrame:
+def effects(study: RecordedStudy, quantities: Sequence[Quantity], *, level: float) -> pd.DataFrame:
     """Estimate main effects and two-way interactions where the arms are a full crossing of factors.
 
     Only seeds that every cell has count. A level that is null (no moving average, say) is the lowest level of
@@ -336,7 +336,9 @@ def _null_named(settings: pd.DataFrame) -> pd.DataFrame:
     return named
 
 
-def surface(study: Study, quantities: Sequence[Quantity]) -> list[tuple[Quantity, pd.DataFrame, list[str]]]:
+def surface(
+    study: RecordedStudy, quantities: Sequence[Quantity]
+) -> list[tuple[Quantity, pd.DataFrame, list[str]]]:
     """Give what inversion gains over crossed settings of training and inversion, one entry a modality.
 
     Returns:
@@ -365,7 +367,7 @@ class Importances(NamedTuple):
     note: str
 
 
-def importances(study: Study, quantities: Sequence[Quantity]) -> Importances:
+def importances(study: RecordedStudy, quantities: Sequence[Quantity]) -> Importances:
     """Tell how much of what makes a value good lies with each varied setting, over the arms of a study.
 
     Only where points were not drawn towards good values (grid, QMC): a sampler that learns looks longest

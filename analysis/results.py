@@ -28,11 +28,11 @@ from analysis.plots.curves import (
     plain_curves,
     setting_curves_info,
 )
+from analysis.plots.headline import FittedLine as Line
 from analysis.plots.headline import HeadlineInfo, headline_info
-from analysis.plots.headline import Slope as Line
 from analysis.stats.association import Association, Slope, rank_association, slope_over_models
 from analysis.stats.power import price_in_seeds
-from analysis.study import Study
+from analysis.study import RecordedStudy
 from crossgap.metrics.intervals import Bootstrap
 from crossgap.progress import told
 from crossgap.reading.quoting import quoted, quoted_queries
@@ -65,7 +65,7 @@ class Within:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class MeasuredModels:
     """What models show, each by itself: enough for nearly every figure, which are drawn while more follows.
 
     ``queries`` are the per-query values behind ``quoted_rows``. ``values`` holds every quantity of every
@@ -90,7 +90,7 @@ class Measured:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Results(Measured):
+class Results(MeasuredModels):
     """The numbers of a report.
 
     ``effects`` is the one frame of effects that claims, sentences, tables and exports read; ``key_changes``
@@ -120,12 +120,12 @@ class Results(Measured):
         return effects.of(self.effects, effects.MINUS_NATIVE)
 
 
-def compute(study: Study, bootstrap: Bootstrap, *, margin: float = MARGIN) -> Results:
+def compute(study: RecordedStudy, bootstrap: Bootstrap, *, margin: float = MARGIN) -> Results:
     """Compute the numbers of a report from the rows and per-query values of a study."""
     return conclude(study, measure(study, bootstrap), margin=margin)
 
 
-def measure(study: Study, bootstrap: Bootstrap) -> Measured:
+def measure(study: RecordedStudy, bootstrap: Bootstrap) -> MeasuredModels:
     """Compute what each model shows, and the curves of the leading tasks."""
     with told("computing values of models"):
         rows = quoted(study.rows)
@@ -142,7 +142,7 @@ def measure(study: Study, bootstrap: Bootstrap) -> Measured:
     for number, where in enumerate(wheres, start=1):
         with told(f"computing {where.task} ({number} of {len(wheres)} leading tasks)"):
             within.append(_within(study, rows, queries, mean_ap, where, bootstrap))
-    return Measured(
+    return MeasuredModels(
         bootstrap=bootstrap,
         quoted_rows=rows,
         queries=queries,
@@ -156,7 +156,7 @@ def measure(study: Study, bootstrap: Bootstrap) -> Measured:
     )
 
 
-def conclude(study: Study, measured: Measured, *, margin: float = MARGIN) -> Results:
+def conclude(study: RecordedStudy, measured: MeasuredModels, *, margin: float = MARGIN) -> Results:
     """Compute what arms and routes change, and judge the claims by it."""
     level, values = measured.bootstrap.level, measured.values
     wheres = measured.wheres
@@ -175,7 +175,7 @@ def conclude(study: Study, measured: Measured, *, margin: float = MARGIN) -> Res
             within.where.modality: within.slope for within in reversed(measured.within)
         }
         contrasts = effects.of_one_dataset(effects.of(table, effects.MINUS_BASELINE))
-    measurements = {field.name: getattr(measured, field.name) for field in fields(Measured)}
+    measurements = {field.name: getattr(measured, field.name) for field in fields(MeasuredModels)}
     return Results(
         **measurements,
         margin=margin,
@@ -199,7 +199,7 @@ def _routes(mean_ap: pd.DataFrame, wheres: Iterable[Headline]) -> dict[str, set[
 
 
 def _within(
-    study: Study,
+    study: RecordedStudy,
     rows: pd.DataFrame,
     queries: pd.DataFrame,
     mean_ap: pd.DataFrame,

@@ -11,7 +11,7 @@ from analysis.effects import evidence_of
 from analysis.leading import at
 from analysis.results import Results, Within
 from analysis.stats.evidence import side
-from analysis.study import Study
+from analysis.study import RecordedStudy
 from analysis.typeset import counted, interval, joined, number, points, points_interval
 from crossgap.vocabulary import ROUTE_WORDS
 
@@ -33,7 +33,7 @@ class _Verdicts(NamedTuple):
     neither: str
 
 
-def lead(study: Study, results: Results) -> tuple[str, ...]:
+def lead(study: RecordedStudy, results: Results) -> tuple[str, ...]:
     """Answer first: does inversion help, does it help more than its control, and what changes that.
 
     Of several datasets the first of each modality counts.
@@ -50,7 +50,7 @@ def lead(study: Study, results: Results) -> tuple[str, ...]:
     return (_helps(study, withins), _exceeds(withins), *_changes(study, results, withins))
 
 
-def found(study: Study, results: Results) -> list[Finding]:
+def found(study: RecordedStudy, results: Results) -> list[Finding]:
     """State what was found arm by arm: gains, controls, zero-shot."""
     findings = [_within(study, results, within) for within in results.within]
     zero_shot = _zero_shot(study, results)
@@ -59,7 +59,7 @@ def found(study: Study, results: Results) -> list[Finding]:
     return findings
 
 
-def _helps(study: Study, withins: Sequence[Within]) -> str:
+def _helps(study: RecordedStudy, withins: Sequence[Within]) -> str:
     """Say what inverting the query does in the baseline, or in the first arm without one."""
     parts, named = [], False
     arm = _first_arm(study, withins)
@@ -79,7 +79,7 @@ def _helps(study: Study, withins: Sequence[Within]) -> str:
     return f"Inverting the query changes {whose} by {', and by '.join(parts)}."
 
 
-def _first_arm(study: Study, withins: Sequence[Within]) -> str:
+def _first_arm(study: RecordedStudy, withins: Sequence[Within]) -> str:
     """Name the arm that stands for the study: the baseline, or the first that was measured everywhere."""
     measured = set.intersection(*(set(within.gains["arm"]) for within in withins))
     if study.baseline in measured:
@@ -108,7 +108,7 @@ def _exceeds(withins: Sequence[Within]) -> str:
     )
 
 
-def _changes(study: Study, results: Results, withins: Sequence[Within]) -> list[str]:
+def _changes(study: RecordedStudy, results: Results, withins: Sequence[Within]) -> list[str]:
     """Compare gains with the baseline's by what decides of claims, and with the gap over arms."""
     compared, correlated = [], []
     for within in withins:
@@ -149,7 +149,7 @@ def _sides(changes: pd.DataFrame) -> pd.Series:
     return pd.Series([side(of_change) if of_change else 0 for of_change in evidence], index=changes.index)
 
 
-def _within(study: Study, results: Results, within: Within) -> Finding:
+def _within(study: RecordedStudy, results: Results, within: Within) -> Finding:
     where = within.where
     topic = (
         f"{where.modality.capitalize()} retrieval: {where.route.upper()} on {where.task} ({where.dataset})"
@@ -163,7 +163,7 @@ def _within(study: Study, results: Results, within: Within) -> Finding:
     return Finding(topic, tuple(sentences))
 
 
-def _gains(study: Study, within: Within) -> list[str]:
+def _gains(study: RecordedStudy, within: Within) -> list[str]:
     gains = within.gains
     if len(gains) == 1:
         return []  # said first on the page
@@ -176,7 +176,7 @@ def _gains(study: Study, within: Within) -> list[str]:
     ]
 
 
-def _arms_told(study: Study, results: Results, within: Within) -> list[str]:
+def _arms_told(study: RecordedStudy, results: Results, within: Within) -> list[str]:
     changes = _told(results, within)
     if changes.empty:
         return []
@@ -188,7 +188,7 @@ def _arms_told(study: Study, results: Results, within: Within) -> list[str]:
     ]
 
 
-def _sort_by_zero(study: Study, frame: pd.DataFrame, verdicts: _Verdicts) -> str:
+def _sort_by_zero(study: RecordedStudy, frame: pd.DataFrame, verdicts: _Verdicts) -> str:
     sides = (
         (verdicts.above, frame["low"] > 0),
         (verdicts.below, frame["high"] < 0),
@@ -208,7 +208,7 @@ def _sort_by_zero(study: Study, frame: pd.DataFrame, verdicts: _Verdicts) -> str
     return joined(parts)
 
 
-def _against_pca(study: Study, within: Within) -> list[str]:
+def _against_pca(study: RecordedStudy, within: Within) -> list[str]:
     if len(within.over_pca) < 2:
         return []
     verdicts = _Verdicts("is larger for", "is smaller for", "cannot be told from it for")
@@ -218,7 +218,7 @@ def _against_pca(study: Study, within: Within) -> list[str]:
     ]
 
 
-def _strongest_control(study: Study, within: Within) -> list[str]:
+def _strongest_control(study: RecordedStudy, within: Within) -> list[str]:
     table = within.headline.controls.dropna(subset=["gain"])
     controls = table[table["route"] != within.where.route]
     means = controls.groupby("route", sort=False)["gain"].mean()
@@ -242,7 +242,7 @@ def _strongest_control(study: Study, within: Within) -> list[str]:
     ]
 
 
-def _zero_shot(study: Study, results: Results) -> list[str]:
+def _zero_shot(study: RecordedStudy, results: Results) -> list[str]:
     sentences = []
     table = results.hit_at_1
     shown = table[table["task"].str.startswith("zero-shot") & table["route"].isin(["oti", "ovi"])]

@@ -26,8 +26,8 @@ from analysis.stats.simulated import (
     ONE_MODEL,
     SCENARIOS,
     Bounds,
-    Model,
-    Sample,
+    EffectModel,
+    SimulatedDifferences,
     SlopeModel,
     bca_over_seeds,
     by_class,
@@ -91,7 +91,7 @@ def simulate_classes(scenario: str, n_classes: int, repetitions: int, seed: int 
             n_classes=n_classes,
             n_queries=QUERIES_PER_CLASS * n_classes,
         )
-        for model in (Model(), ONE_MODEL)
+        for model in (EffectModel(), ONE_MODEL)
     )
     place = len(SCENARIOS) + 1 + list(CLASS_SCENARIOS).index(scenario)
     one = _Counts({"scenario": scenario, "n_seeds": 1, "n_classes": n_classes})
@@ -145,7 +145,7 @@ def simulate(n_seeds: tuple[int, ...], repetitions: int, seed: int = 0) -> pd.Da
 
 
 def _intervals(
-    sample: Sample, means_XS: FloatArray, bootstrap: Bootstrap
+    sample: SimulatedDifferences, means_XS: FloatArray, bootstrap: Bootstrap
 ) -> Iterator[tuple[str, str, Bounds]]:
     over_t = t_over_seeds(means_XS)
     yield "t over seeds", THESE, over_t
@@ -166,7 +166,7 @@ class _Sides(NamedTuple):
     below_X: BoolArray
 
 
-def _tests(centred_XS: FloatArray, model: Model, seed: int) -> Iterator[tuple[str, _Sides, _Sides]]:
+def _tests(centred_XS: FloatArray, model: EffectModel, seed: int) -> Iterator[tuple[str, _Sides, _Sides]]:
     """Yield where each test rejects with nothing to find, and with something; of TOST see ``level_with``."""
 
     def level_with(means_XS: FloatArray, alpha: float) -> _Sides:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.folder import BY_ARM, FRAMES, Arm, Part, Study, concat, read_run
+from analysis.folder import BY_ARM, FRAMES, JoinedStudy, RecordedArm, RecordedStudy, concat, read_run
 from crossgap.errors import InputError, check_known, naming
 from crossgap.reading.treatment import flat, treatment_hash
 
@@ -20,7 +20,7 @@ def read_runs(
     baseline: str | None = None,
     labels: Mapping[str, str] | None = None,
     title: str | None = None,
-) -> Study:
+) -> RecordedStudy:
     """Read one or more study or run folders as one study.
 
     Runs whose trainings differ in nothing but the seed are one arm; all others are arms of their own, and an
@@ -59,7 +59,7 @@ def read_runs(
     return replace(whole, arms=arms, title=title or "")
 
 
-def of_arms(study: Study, arms: Collection[str]) -> Study:
+def of_arms(study: RecordedStudy, arms: Collection[str]) -> RecordedStudy:
     """Leave out all arms but these."""
     frames: dict[str, Any] = {name: getattr(study, name) for name in FRAMES}
     for name, frame in frames.items():
@@ -72,17 +72,21 @@ def of_arms(study: Study, arms: Collection[str]) -> Study:
     return replace(study, arms=kept, **by_arm, **frames)
 
 
-def _parts(read: Sequence[Study], studies: Sequence[Study], names: Sequence[str]) -> tuple[Part, ...]:
+def _parts(
+    read: Sequence[RecordedStudy], studies: Sequence[RecordedStudy], names: Sequence[str]
+) -> tuple[JoinedStudy, ...]:
     """Tell which arms came from which study, by their names there and here; runs of one model are none."""
     if len(read) < 2 or not all(study.baseline for study in read):
         return ()
     return tuple(
-        Part(name=name, arms=dict(zip(own.arm_names, study.arm_names, strict=True)), baseline=study.baseline)
+        JoinedStudy(
+            name=name, arms=dict(zip(own.arm_names, study.arm_names, strict=True)), baseline=study.baseline
+        )
         for name, own, study in zip(names, read, studies, strict=True)
     )
 
 
-def _joined(studies: Sequence[Study]) -> Study:
+def _joined(studies: Sequence[RecordedStudy]) -> RecordedStudy:
     """Put studies together whose arms of one name are the same arm."""
     if len(studies) == 1:
         return studies[0]
@@ -93,14 +97,14 @@ def _joined(studies: Sequence[Study]) -> Study:
         frames["training"] = frames["training"].drop_duplicates(["arm", "seed", "step"], ignore_index=True)
     sentences = dict.fromkeys(study.selection for study in studies if study.selection)
     modes = {study.mode for study in studies}
-    arms: dict[str, Arm] = {}
+    arms: dict[str, RecordedArm] = {}
     by_arm: dict[str, Any] = {kind: {} for kind in BY_ARM}
     for study in studies:
         for arm in study.arms:
             arms.setdefault(arm.name, arm)
         for kind in BY_ARM:
             by_arm[kind] = {**getattr(study, kind), **by_arm[kind]}
-    return Study(
+    return RecordedStudy(
         name=", ".join(dict.fromkeys(study.name for study in studies)),
         description=" ".join(dict.fromkeys(study.description for study in studies if study.description)),
         arms=tuple(arms.values()),
@@ -114,9 +118,9 @@ def _joined(studies: Sequence[Study]) -> Study:
     )
 
 
-def _one_arm_a_training(studies: Sequence[Study]) -> list[Study]:
+def _one_arm_a_training(studies: Sequence[RecordedStudy]) -> list[RecordedStudy]:
     """Give arms whose trainings differ in their seeds alone one name, that of the first of them."""
-    first: dict[str, Arm] = {}
+    first: dict[str, RecordedArm] = {}
     merged = []
     for study in studies:
         names = {}
@@ -131,7 +135,7 @@ def _one_arm_a_training(studies: Sequence[Study]) -> list[Study]:
     return merged
 
 
-def _clashes(studies: Sequence[Study]) -> set[str]:
+def _clashes(studies: Sequence[RecordedStudy]) -> set[str]:
     """Name the arms that several studies have without being one: other trainings, or the same model twice."""
     clashes = set()
     for name in dict.fromkeys(arm for study in studies for arm in study.arm_names):
@@ -147,7 +151,7 @@ def _clashes(studies: Sequence[Study]) -> set[str]:
     return clashes
 
 
-def _arm_called(study: Study, arms_of: Mapping[str, Sequence[str]], who: str, option: str) -> str:
+def _arm_called(study: RecordedStudy, arms_of: Mapping[str, Sequence[str]], who: str, option: str) -> str:
     """Find an arm by its name, its label, or the folder of its run."""
     by_folder = {
         name: arms[0]
@@ -160,7 +164,7 @@ def _arm_called(study: Study, arms_of: Mapping[str, Sequence[str]], who: str, op
         return by_name[check_known(who, by_name, "arm, label or folder of a run")]
 
 
-def _told_apart(arms: Iterable[Arm]) -> tuple[Arm, ...]:
+def _told_apart(arms: Iterable[RecordedArm]) -> tuple[RecordedArm, ...]:
     """Add its name to a label that several arms have."""
     listed = list(arms)
     count = pd.Series([arm.label for arm in listed]).value_counts()
@@ -181,7 +185,7 @@ def _distinct_names(folders: Sequence[Path]) -> list[str]:
         depth += 1
 
 
-def _short_names(studies: Sequence[Study]) -> list[Study]:
+def _short_names(studies: Sequence[RecordedStudy]) -> list[RecordedStudy]:
     """Shorten names of arms and datasets that are paths to their last two parts, where that is unique."""
     arms = _last_parts({arm for study in studies for arm in study.arm_names})
     datasets = _last_parts({name for study in studies for name in study.rows.get("dataset", ())})
@@ -210,7 +214,7 @@ def _last_parts(names: set[str]) -> dict[str, str]:
     return {name: text for name, text in short.items() if text != name and text not in shared}
 
 
-def _rename_arms(study: Study, names: dict[str, str], run: str) -> Study:
+def _rename_arms(study: RecordedStudy, names: dict[str, str], run: str) -> RecordedStudy:
     """Rename arms that another run has too; their labels say the run."""
     labelled = tuple(
         replace(arm, label=f"{arm.label} ({run})") if arm.name in names else arm for arm in study.arms
@@ -218,7 +222,7 @@ def _rename_arms(study: Study, names: dict[str, str], run: str) -> Study:
     return _renamed(replace(study, arms=labelled), names)
 
 
-def _renamed(study: Study, names: Mapping[str, str]) -> Study:
+def _renamed(study: RecordedStudy, names: Mapping[str, str]) -> RecordedStudy:
     arms = tuple(replace(arm, name=names.get(arm.name, arm.name)) for arm in study.arms)
     frames = {}
     for name in FRAMES:
@@ -230,5 +234,5 @@ def _renamed(study: Study, names: Mapping[str, str]) -> Study:
     return replace(study, arms=arms, baseline=baseline, **_renamed_settings(study, names), **frames)
 
 
-def _renamed_settings(study: Study, names: Mapping[str, str]) -> dict[str, Any]:
+def _renamed_settings(study: RecordedStudy, names: Mapping[str, str]) -> dict[str, Any]:
     return {field: {names.get(arm, arm): of for arm, of in getattr(study, field).items()} for field in BY_ARM}

@@ -17,7 +17,7 @@ import tyro
 
 from analysis.effects import minus_baseline
 from analysis.sheets.columns import records
-from analysis.study import Study, read_runs
+from analysis.study import RecordedStudy, read_runs
 from analysis.typeset import ABSENT, Cell, Table, interval, markdown, number
 from crossgap.command import run_command
 from crossgap.errors import InputError
@@ -45,7 +45,7 @@ TITLES = {
 }
 
 
-def term_map(study: Study, bootstrap: Bootstrap) -> pd.DataFrame:
+def term_map(study: RecordedStudy, bootstrap: Bootstrap) -> pd.DataFrame:
     """Tabulate each arm of a study and its difference to the baseline, paired by seed and query.
 
     Returns:
@@ -202,7 +202,7 @@ def _by_seed(frame: pd.DataFrame, quantity: str, baseline: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _step_seconds(study: Study) -> pd.DataFrame:
+def _step_seconds(study: RecordedStudy) -> pd.DataFrame:
     """Take the fastest tenth of the logged steps: what else the machine did in a while does not count."""
     training = study.training[study.training["step"] > 0]
     pairs = study.rows.groupby(["arm", "seed"])["pairs_seen"].max()

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks.machine import interleave, seconds
 from benchmarks.memory import forget_peak, in_fresh_process, peak, resident
-from benchmarks.tables import Cell, Table
+from benchmarks.tables import BenchTable, Cell
 from benchmarks.towers import find_tower
 from crossgap.command import run_command
 from crossgap.compute import ENCODED, Compute
@@ -47,7 +47,7 @@ def encoding(
     workers: Sequence[int] = _WORKERS,
     measure: Callable[[Path, int], float] | None = None,
     progress: Callable[[str], None],
-) -> list[Table]:
+) -> list[BenchTable]:
     """Time the encoding of photos by some towers, and measure the memory that it takes.
 
     Args:
@@ -74,7 +74,7 @@ def encoding(
         f"Above a process that has encoded a few, {max(workers)} workers. At most three batches of "
         f"{ENCODED.least} are held, as bytes, and one as numbers."
     )
-    return [*tables, Table(title="Peak memory of encoding photos, small tower", rows=rows, note=note)]
+    return [*tables, BenchTable(title="Peak memory of encoding photos, small tower", rows=rows, note=note)]
 
 
 def write_photos(folder: Path, count: int) -> None:
@@ -114,7 +114,7 @@ def data_loader_loop(encoder: OpenClipEncoder, items: Items, workers: int) -> Te
 
 def _speed(
     name: str, items: Items, workers: Sequence[int], rounds: int, progress: Callable[[str], None]
-) -> Table:
+) -> BenchTable:
     encoder = find_tower(name).encoder()
     runs: dict[str, Callable[[], Tensor]] = {"waits, one thread": partial(plain_encoding, encoder, items)}
     for count in workers:
@@ -138,7 +138,7 @@ def _speed(
         rows.append({"loop": what, "images/s": len(items) / timing.median, "x waits": plain.over(timing)})
     expected_ND = made["waits, one thread"]
     equal = all(torch.equal(made[what], expected_ND) for what in made if what.startswith("ours"))
-    return Table(
+    return BenchTable(
         title=f"{name}, {len(items)} photos of {_WIDTH} x {_HEIGHT}",
         rows=rows,
         note=f"{torch.get_num_threads()} threads of torch. Features of ours and of the loop that waits: "

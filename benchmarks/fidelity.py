@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.machine import seconds
-from benchmarks.tables import Cell, Table
+from benchmarks.tables import BenchTable, Cell
 from crossgap.datasets.tasks import Dataset, Items, Task
 from crossgap.embeddings import encode_items
 from crossgap.encoders.open_clip import OpenClipEncoder
@@ -62,7 +62,7 @@ def fidelity(
     scale: Scale,
     *,
     progress: Callable[[str], None],
-) -> list[Table]:
+) -> list[BenchTable]:
     """Compare the plain loop in float32 with ours by both methods, in three precisions."""
     tables = []
     for into in get_args(Target):
@@ -97,7 +97,7 @@ class _Comparison:
         self._gallery = encode_items(self._encoder, task.gallery)
         self._relevance = relevance_of(task)
 
-    def tables(self) -> list[Table]:
+    def tables(self) -> list[BenchTable]:
         plain = self._timed("plain", self._encoder, self._paper)
         ours = self._timed("ours", self._encoder, self._paper)
         bf16 = self._timed("ours", self._encoder_in("bf16"), self._paper)
@@ -138,7 +138,7 @@ class _Comparison:
         )
         return _Found(result.features, result.losses, result.snapshots, 0.0)
 
-    def _targets_reached(self, plain: _Found, ours: _Found, bf16: _Found, quick: _Found) -> Table:
+    def _targets_reached(self, plain: _Found, ours: _Found, bf16: _Found, quick: _Found) -> BenchTable:
         """Tell when each loop has the plain loop's final mean loss, and what its features then retrieve."""
         goal = float(plain.losses[:, -1].mean())
         reached = _first_at(quick, goal)
@@ -154,7 +154,7 @@ class _Comparison:
             runs = [self._timed("ours", self._encoder, config) for _ in range(self._scale.repeats)]
             middle = sorted(runs, key=lambda run: run.seconds)[len(runs) // 2]
             rows.append(self._row("ours fp32, lbfgs", reached, middle, plain))
-        return Table(
+        return BenchTable(
             title=f"{self._direction}, emoji baseline: to the plain loop's loss, {self._paper.steps} steps",
             rows=rows,
             note=f"{len(self._task.query)} queries, {len(self._task.gallery)} in the gallery, task "
@@ -195,7 +195,7 @@ class _Comparison:
         interval = mean_interval(paired, [], bootstrap=Bootstrap(method="query"))
         return {name: float(interval[name].iloc[0]) for name in ("value", "low", "high")}
 
-    def _curve(self, found: dict[str, _Found]) -> Table:
+    def _curve(self, found: dict[str, _Found]) -> BenchTable:
         rows: list[dict[str, Cell]] = []
         for step in self._looks:
             row: dict[str, Cell] = {"step": step}
@@ -208,24 +208,24 @@ class _Comparison:
                 )
             rows.append(row)
         native = 100 * float(self._average_precision(self._targets).nanmean())
-        return Table(
+        return BenchTable(
             title=f"{self._direction}, emoji baseline: mean loss and mAP by step",
             rows=rows,
             note=f"The native features, not inverted: mAP {native:.2f}.",
         )
 
-    def _distribution(self, found: dict[str, _Found]) -> Table:
+    def _distribution(self, found: dict[str, _Found]) -> BenchTable:
         rows: list[dict[str, Cell]] = []
         for name, run in found.items():
             values = run.losses[:, -1].double()
             marks = torch.quantile(values, torch.tensor(_QUANTILES, dtype=torch.float64)).tolist()
             named = {f"{100 * share:.0f} %": value for share, value in zip(_QUANTILES, marks, strict=True)}
             rows.append({"loop": name, "step": run.losses.shape[1] - 1, **named})
-        return Table(
+        return BenchTable(
             title=f"{self._direction}, emoji baseline: quantiles of the final loss over items", rows=rows
         )
 
-    def _drift(self, plain: _Found, ours: _Found) -> Table:
+    def _drift(self, plain: _Found, ours: _Found) -> BenchTable:
         """Compare features step by step: in float32 on all items, against float64 on some."""
         count = min(self._scale.exact_items, len(self._task.query))
         items, targets_ND = self._task.query.subset(range(count)), self._targets[:count]
@@ -255,14 +255,14 @@ class _Comparison:
                     "ours float32 to float64": _distance(single_ours.snapshots[step], exact),
                 }
             )
-        return Table(
+        return BenchTable(
             title=f"{self._direction}, emoji baseline: ours against the plain loop at the same step",
             rows=rows,
             note=f"float32 on {len(self._task.query)} items; columns with float64 on {count} items, 1 - mean "
             "cosine unless it says otherwise.",
         )
 
-    def _summed(self) -> Table:
+    def _summed(self) -> BenchTable:
         """Compare the plain loop that sums its losses with the published one, which averages them."""
         count = min(self._scale.summed_items, len(self._task.query))
         items, targets_ND = self._task.query.subset(range(count)), self._targets[:count].double()
@@ -290,7 +290,7 @@ class _Comparison:
                         "mean loss, averaged": float(mean_losses[:, step].mean()),
                     }
                 )
-        return Table(
+        return BenchTable(
             title=f"{self._direction}, emoji baseline: the loss summed against averaged, batch of {count}",
             rows=rows,
             note="The plain loop in float64, AdamW: the scale of the loss counts through its epsilon alone.",

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmarks.machine import interleave, seconds
 from benchmarks.products import products
-from benchmarks.tables import Cell, Table
+from benchmarks.tables import BenchTable, Cell
 from crossgap.encoders.open_clip import OpenClipEncoder
 from crossgap.inversion.config import InversionConfig, Target
 from crossgap.inversion.loop import Inversion, invert, invert_grid
@@ -34,7 +34,7 @@ def grid(
     rounds: int,
     exact_items: int,
     progress: Callable[[str], None],
-) -> list[Table]:
+) -> list[BenchTable]:
     """Time :func:`invert_grid` against the sum of single runs of the same engine, and compare the features.
 
     4 learning rates x 3 token counts, snapshots at 6 steps.
@@ -90,7 +90,7 @@ def grid(
     )
     title = f"{len(exact)} settings into {into}, {len(ids)} items, {base.steps} steps"
     return [
-        Table(
+        BenchTable(
             title=f"{title}: one batch against single runs",
             rows=rows,
             note=f"Learning rates {_LEARNING_RATES}, pseudo-tokens {_TOKEN_COUNTS}, snapshots at {looks}; "
@@ -98,7 +98,7 @@ def grid(
             "The last column is the least that the grid could reach: its products and attentions, each as "
             "fast as it runs by itself.",
         ),
-        Table(
+        BenchTable(
             title=f"{title}: differences",
             rows=[_differences(step, compared, both) for step in looks],
             note=f"float32 at batch {batch_sizes[0]}; float64 on {len(few)} items; worst setting.",

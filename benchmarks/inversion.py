@@ -10,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from benchmarks.machine import interleave, multiply_rate, seconds
-from benchmarks.tables import Cell, Table
+from benchmarks.tables import BenchTable, Cell
 from benchmarks.towers import LOOPS, engine_of, find_tower, in_precision, runner
 from crossgap.encoders.open_clip import OpenClipEncoder
 from crossgap.inversion.config import InversionConfig, Target
@@ -30,7 +30,7 @@ def speed(
     rounds: int,
     round_seconds: float,
     progress: Callable[[str], None],
-) -> list[Table]:
+) -> list[BenchTable]:
     """Time a step of each loop on each tower, and say what share of the machine's products it is.
 
     A step is forward, backward and update: (t(n steps) - t(0 steps)) / n, so that what happens once (prefix,
@@ -60,7 +60,7 @@ def _direction(
     rounds: int,
     round_seconds: float,
     progress: Callable[[str], None],
-) -> Table:
+) -> BenchTable:
     """Measure one direction of one tower."""
     config = InversionConfig()
     encoders = {precision: in_precision(encoder, precision) for precision in _DTYPES}
@@ -108,7 +108,7 @@ def _direction(
         f"{precision} {rates['plain', precision] / 1e9:.0f} and {rates['ours', precision] / 1e9:.0f}"
         for precision in _DTYPES
     )
-    return Table(
+    return BenchTable(
         title=f"{name}, into {into}, batch {batch_size}, 1 pseudo-token",
         rows=rows,
         note=f"Median, least and most of {rounds} interleaved rounds (plain bf16: one); "

@@ -21,7 +21,7 @@ import torch
 
 from benchmarks.memory import forget_peak, in_fresh_process, peak, resident
 from benchmarks.readers import pictures
-from benchmarks.tables import Cell, Table
+from benchmarks.tables import BenchTable, Cell
 from crossgap.command import run_command
 from crossgap.datasets.bad import BadSamples
 from crossgap.processes import ALONE
@@ -42,7 +42,7 @@ def loading(
     small: bool = False,
     measure: Callable[..., dict[str, float]] | None = None,
     progress: Callable[[str], None],
-) -> list[Table]:
+) -> list[BenchTable]:
     """Draw batches, and train on them, from as many generated pictures as ``counts`` say.
 
     Args:
@@ -63,7 +63,7 @@ def loading(
                     row: dict[str, Cell] = {"loading": way, "workers": workers, "pairs": count}
                     rows.append(row | {"files, MiB": held / 2**20} | found)
     return [
-        Table(
+        BenchTable(
             title="Loading against dataset size and workers",
             rows=rows,
             note="JPEG files of 96 pixels, kept at 64. Memory is the peak above a process that has trained "

@@ -17,7 +17,7 @@ from typing import Any, get_args
 
 import torch
 
-from benchmarks.tables import Cell, Table
+from benchmarks.tables import BenchTable, Cell
 from benchmarks.towers import LOOPS, Loop, find_tower, in_precision, runner
 from crossgap.command import run_command
 from crossgap.inversion.config import InversionConfig, Target
@@ -35,7 +35,7 @@ def memory(
     batch_sizes: Sequence[int] = (),
     measure: Callable[[str, Loop, Precision, Sequence[int]], Peaks] | None = None,
     progress: Callable[[str], None],
-) -> list[Table]:
+) -> list[BenchTable]:
     """Compare the peaks of plain and ours over one step (forward, backward, update, forward).
 
     Args:
@@ -54,7 +54,7 @@ def _tower(
     batch_sizes: Sequence[int],
     measure: Callable[[str, Loop, Precision, Sequence[int]], Peaks],
     progress: Callable[[str], None],
-) -> Table:
+) -> BenchTable:
     found: dict[tuple[str, str], Peaks] = {}
     for precision in _PRECISIONS:
         for loop in LOOPS:
@@ -72,7 +72,7 @@ def _tower(
                     f"ours / plain {precision}": ours / plain if plain else None,
                 }
             rows.append(row)
-    return Table(
+    return BenchTable(
         title=f"{name}: peak memory above the resting process",
         rows=rows,
         note="One fresh process a loop and precision; resting is after a first step at batch 1 has come and "

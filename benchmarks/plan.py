@@ -21,7 +21,7 @@ from typing import Any, Literal, get_args
 from rich.console import Console
 
 from benchmarks.rates import MACHINES, MODELS, Machine, Model
-from benchmarks.tables import Cell, Table
+from benchmarks.tables import BenchTable, Cell
 from crossgap.command import run_command
 from crossgap.datasets.readers.stored import _stored_digest
 from crossgap.encoders.pixels import _AHEAD
@@ -39,7 +39,7 @@ _TABLES = re.compile(r"(<!-- python -m benchmarks\.plan([^\n]*?) -->\n).*?(<!-- 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class PlannedJob:
     """So many images and queries, on so many devices of a machine's kind, by a model.
 
     Rates are the machine's. ``workers`` decode for each device, ``queries`` are inverted and ranked,
@@ -85,7 +85,7 @@ class Job:
         )
 
 
-def seconds_of(job: Job) -> dict[Part, float]:
+def seconds_of(job: PlannedJob) -> dict[Part, float]:
     """Give the seconds that each part takes on its busiest device, as if it were alone.
 
     decode: batches x images / (workers x rate); encode: batches x images / rate;
@@ -125,7 +125,7 @@ def pipelined(batches: int, *stages: float) -> float:
     return sum(stages) + (batches - 1) * max(stages)
 
 
-def total(job: Job) -> float:
+def total(job: PlannedJob) -> float:
     """Give the seconds of the whole job: decoding and encoding overlap, unless they share the cores."""
     parts = seconds_of(job)
     decode, encode = (parts[name] / job.turns for name in ("decode", "encode"))
@@ -135,13 +135,13 @@ def total(job: Job) -> float:
     return both + sum(parts[name] for name in PARTS if name not in ("decode", "encode"))
 
 
-def limit(job: Job) -> Part:
+def limit(job: PlannedJob) -> Part:
     """Name the part that takes longest."""
     parts = seconds_of(job)
     return max(PARTS, key=parts.__getitem__)
 
 
-def device_bytes(job: Job) -> dict[str, float]:
+def device_bytes(job: PlannedJob) -> dict[str, float]:
     """Give the bytes that a device holds in each part: the weights, and what the part needs beside them.
 
     A batch that is encoded: its pixels as bytes and as numbers, and ten tensors of positions x width; one
@@ -160,7 +160,7 @@ def device_bytes(job: Job) -> dict[str, float]:
     }
 
 
-def process_bytes(job: Job) -> dict[str, float]:
+def process_bytes(job: PlannedJob) -> dict[str, float]:
     """Give the bytes that processes hold beside what is on a device: the first one, and each of the others.
 
     Each holds names, labels and digests of all images, batches of bytes that are decoded ahead, and in
@@ -175,7 +175,7 @@ def process_bytes(job: Job) -> dict[str, float]:
     }
 
 
-def disk_bytes(job: Job) -> dict[str, float]:
+def disk_bytes(job: PlannedJob) -> dict[str, float]:
     """Give the bytes on disk: features, what is inverted, and the most, with the chunks of a command."""
     most = max(2 * job.features, job.features + 2 * job.inverted)
     return {"features": job.features, "inverted": job.inverted, "most": most}
@@ -186,7 +186,7 @@ def _turns(items: int, size: int, devices: int) -> int:
     return math.ceil(math.ceil(items / size) / devices)
 
 
-def tables(jobs: list[Job]) -> list[Table]:
+def tables(jobs: list[PlannedJob]) -> list[BenchTable]:
     """Write what jobs of one machine and model take: time by part, memory and disk, and the rates."""
     machine, model, into = jobs[0].machine, jobs[0].model, jobs[0].into
     times: list[dict[str, Cell]] = []
@@ -211,14 +211,14 @@ def tables(jobs: list[Job]) -> list[Table]:
     overlap = "add up: they share the cores" if machine.shared_cores else "overlap"
     head = f"{model.name}, {machine.name}"
     return [
-        Table(
+        BenchTable(
             title=f"Seconds by part: {head}, {way} of {jobs[0].steps} steps, {asked}",
             rows=times,
             note=f"{jobs[0].workers} workers a device, {machine.encoded} images and {machine.inverted} "
             f"queries side by side, {jobs[0].rankings} rankings a query. Decoding and encoding {overlap}.",
         ),
-        Table(title=f"Memory and disk: {head}", rows=sizes),
-        Table(title=f"Rates: {head}", rows=rates),
+        BenchTable(title=f"Memory and disk: {head}", rows=sizes),
+        BenchTable(title=f"Rates: {head}", rows=rates),
     ]
 
 
@@ -304,7 +304,7 @@ def main(
     _check_positive({"queries": queries, "images": min(images, default=0)})
     _check_positive({"devices": min(devices, default=0)})
     kind = kind.given({name: value for name, value in given.items() if value is not None})
-    first = Job(
+    first = PlannedJob(
         images=images[0],
         queries=0,
         devices=devices[0],

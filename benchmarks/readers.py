@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 
 from benchmarks.memory import forget_peak, in_fresh_process, peak, resident
-from benchmarks.tables import Cell, Table
+from benchmarks.tables import BenchTable, Cell
 from benchmarks.towers import find_tower
 from crossgap.command import run_command
 from crossgap.datasets.load import load_dataset
@@ -35,7 +35,7 @@ def readers(
     *,
     measure: Callable[[str, Path | None], tuple[float, float]] | None = None,
     progress: Callable[[str], None],
-) -> list[Table]:
+) -> list[BenchTable]:
     """Compare what a small dataset and a large one take: as class folders, a CSV file, a tar, a CoOp list.
 
     Args:
@@ -63,7 +63,7 @@ def readers(
                     }
                 )
     return [
-        Table(
+        BenchTable(
             title="Peak memory of reading a dataset, and of reading and encoding it",
             rows=rows,
             note="Above a process that has read and encoded a few images, by a tiny tower. What grows is "

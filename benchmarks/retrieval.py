@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from benchmarks.machine import interleave, seconds
 from benchmarks.memory import forget_peak, in_fresh_process, peak, resident
-from benchmarks.tables import Cell, Table
+from benchmarks.tables import BenchTable, Cell
 from crossgap.command import run_command
 from crossgap.metrics.pair_metrics import pair_metrics
 from crossgap.metrics.relevance import LabelRelevance
@@ -25,7 +25,9 @@ WIDTH = 512
 KS = (1, 5, 10)
 
 
-def retrieval(*, queries: int = 2000, gallery: int = 50_000, looped: int = 100, rounds: int) -> list[Table]:
+def retrieval(
+    *, queries: int = 2000, gallery: int = 50_000, looped: int = 100, rounds: int
+) -> list[BenchTable]:
     """Time all retrieval metrics of random features against the loop, on ``looped`` of the queries."""
     query_QD, gallery_GD, relevance, classes = made(queries, gallery)
     looped = min(looped, queries)
@@ -52,7 +54,7 @@ def retrieval(*, queries: int = 2000, gallery: int = 50_000, looped: int = 100, 
     for row, ratio in zip(rows, (1.0, loop_each / ours_each), strict=True):
         row["x loop"] = ratio
     return [
-        Table(
+        BenchTable(
             title=f"All retrieval metrics, {queries} queries, {gallery} in the gallery, width {WIDTH}",
             rows=rows,
             note=f"{classes} classes. The loop: a product, torchmetrics' average precision and two sorts a "
@@ -68,7 +70,7 @@ def scale(
     queries: int = 500,
     measure: Callable[[int, int], tuple[float, float]] | None = None,
     progress: Callable[[str], None],
-) -> list[Table]:
+) -> list[BenchTable]:
     """Measure seconds and peak memory as the gallery grows, each size in a fresh process."""
     rows: list[dict[str, Cell]] = []
     for size in sizes:
@@ -86,7 +88,7 @@ def scale(
     largest = rows[-1]
     hours = float(largest["s"]) * 50_000 / queries / 3600  # type: ignore[arg-type]
     return [
-        Table(
+        BenchTable(
             title=f"Streamed retrieval metrics, {queries} queries, width {WIDTH}",
             rows=rows,
             note="A hundredth of the gallery in each class. At the last row's pace 50,000 queries take "
@@ -95,7 +97,7 @@ def scale(
     ]
 
 
-def pairs(*, count: int = 5000, width: int = WIDTH, seed: int = 0) -> list[Table]:
+def pairs(*, count: int = 5000, width: int = WIDTH, seed: int = 0) -> list[BenchTable]:
     """Time every metric of gap and geometry on random pairs with a gap."""
     generator = torch.Generator().manual_seed(seed)
     shared_ND = torch.randn(count, width, generator=generator)
@@ -113,7 +115,7 @@ def pairs(*, count: int = 5000, width: int = WIDTH, seed: int = 0) -> list[Table
         last = now
     rows.append({"metric": "all of them", "s": time.perf_counter() - start})
     return [
-        Table(
+        BenchTable(
             title=f"Gap and misalignment metrics, {count} pairs, width {width}",
             rows=rows,
             note="In the order of their making; what one computes for several counts with the first. 100 "

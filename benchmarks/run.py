@@ -31,7 +31,7 @@ from benchmarks.retrieval import pairs, retrieval, scale
 from benchmarks.scenes import scenes
 from benchmarks.shared import shared
 from benchmarks.studies import studies
-from benchmarks.tables import Table
+from benchmarks.tables import BenchTable
 from benchmarks.terms import terms
 from benchmarks.training import training
 from crossgap.command import run_command
@@ -49,7 +49,7 @@ from pretrain.run import train
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bench:
+class Benchmark:
     """What the parts need: how much to do, the trained model, and where to say what is done."""
 
     quick: bool
@@ -70,19 +70,19 @@ class Bench:
         return self.scratch
 
 
-def _speed(bench: Bench) -> list[Table]:
+def _speed(bench: Benchmark) -> list[BenchTable]:
     if bench.quick:
         return speed(["ViT-B-32"], batch_size=2, rounds=2, round_seconds=0.2, progress=bench.progress)
     return speed(["ViT-B-32", "ViT-B-16-SigLIP"], rounds=3, round_seconds=2, progress=bench.progress)
 
 
-def _memory(bench: Bench) -> list[Table]:
+def _memory(bench: Benchmark) -> list[BenchTable]:
     if bench.quick:
         return memory(["ViT-B-32"], batch_sizes=(2,), progress=bench.progress)
     return memory(["ViT-B-32", "ViT-B-16-SigLIP"], progress=bench.progress)
 
 
-def _fidelity(bench: Bench) -> list[Table]:
+def _fidelity(bench: Benchmark) -> list[BenchTable]:
     if bench.quick:
         val, scale = (
             load_dataset("emoji", split="val", limit=40),
@@ -93,7 +93,7 @@ def _fidelity(bench: Bench) -> list[Table]:
     return fidelity(bench.encoder_in, val, scale, progress=bench.progress)
 
 
-def _grid(bench: Bench) -> list[Table]:
+def _grid(bench: Benchmark) -> list[BenchTable]:
     fit = load_dataset("emoji", split="val").fit
     assert fit is not None
     assert fit.images is not None
@@ -111,19 +111,19 @@ def _grid(bench: Bench) -> list[Table]:
     )
 
 
-def _retrieval(bench: Bench) -> list[Table]:
+def _retrieval(bench: Benchmark) -> list[BenchTable]:
     if bench.quick:
         return retrieval(queries=50, gallery=2000, looped=10, rounds=1)
     return retrieval(rounds=3)
 
 
-def _scale(bench: Bench) -> list[Table]:
+def _scale(bench: Benchmark) -> list[BenchTable]:
     if bench.quick:
         return scale((2000, 5000), queries=20, progress=bench.progress)
     return scale(progress=bench.progress)
 
 
-PARTS: dict[str, Callable[[Bench], list[Table]]] = {
+PARTS: dict[str, Callable[[Benchmark], list[BenchTable]]] = {
     "inversion-speed": _speed,
     "inversion-memory": _memory,
     "inversion-fidelity": _fidelity,
@@ -183,10 +183,10 @@ def main(
     machine = description()
     command = f"python -m benchmarks.run {shlex.join(sys.argv[1:])}".strip()
     console.print(", ".join(machine.values()), markup=False, highlight=False)
-    found: dict[str, list[Table]] = {}
+    found: dict[str, list[BenchTable]] = {}
     spent: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as scratch, _spoken() as progress:
-        bench = Bench(quick=quick, model=model, scratch=Path(scratch) / "model", progress=progress)
+        bench = Benchmark(quick=quick, model=model, scratch=Path(scratch) / "model", progress=progress)
         for name in names:
             start = time.perf_counter()
             found[name] = PARTS[name](bench)

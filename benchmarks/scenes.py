@@ -9,11 +9,11 @@ from functools import cached_property
 from pathlib import Path
 
 from benchmarks.machine import interleave, seconds
-from benchmarks.tables import Table
+from benchmarks.tables import BenchTable
 from crossgap.datasets.bad import BadSamples
 from crossgap.processes import ALONE
 from pretrain.config import TrainConfig
-from pretrain.data.batches import Drawn
+from pretrain.data.batches import DrawnPairs
 from pretrain.data.scenes import EndlessBatches
 from pretrain.loop import Run
 from pretrain.run import open_data
@@ -22,7 +22,7 @@ from pretrain.start import start_model
 
 def scenes(
     scratch: Path, *, config: TrainConfig | None = None, steps: int = 5, rounds: int, different: int = 40
-) -> list[Table]:
+) -> list[BenchTable]:
     """Time steps of training with scenes painted as they are drawn and with scenes that lie ready.
 
     Args:
@@ -63,7 +63,7 @@ def scenes(
         f"{1000 * again / different:.1f} ms a batch, once drawings are cut out and turned; the first "
         f"{different} batches took {1000 * drawings / different:.1f} ms each."
     )
-    return [Table(title=f"A step on scenes, batch {config.batch_size}", rows=rows, note=note)]
+    return [BenchTable(title=f"A step on scenes, batch {config.batch_size}", rows=rows, note=note)]
 
 
 def _run(config: TrainConfig, scratch: Path) -> Run:
@@ -79,8 +79,8 @@ class _Ready(EndlessBatches):
     different: int
 
     @cached_property
-    def _kept(self) -> list[Drawn]:
+    def _kept(self) -> list[DrawnPairs]:
         return [super(_Ready, self).drawn(step, ("image", "text")) for step in range(self.different)]
 
-    def drawn(self, step: int, parts: Collection[str], rows: slice = slice(None)) -> Drawn:
+    def drawn(self, step: int, parts: Collection[str], rows: slice = slice(None)) -> DrawnPairs:
         return self._kept[step % self.different]

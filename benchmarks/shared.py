@@ -19,7 +19,7 @@ from torch import Tensor
 from benchmarks.machine import seconds
 from benchmarks.memory import forget_peak, peak, resident
 from benchmarks.retrieval import KS, WIDTH, made
-from benchmarks.tables import Cell, Table
+from benchmarks.tables import BenchTable, Cell
 from crossgap.command import run_command
 from crossgap.metrics.streaming import streamed_metrics
 from crossgap.processes import joined
@@ -40,7 +40,7 @@ def shared(
     sizes: Sequence[int] = (1, 2),
     measure: Callable[[int, int, int], Found] | None = None,
     progress: Callable[[str], None],
-) -> list[Table]:
+) -> list[BenchTable]:
     """Retrieve with random features by each number of processes, which have the cores in equal parts."""
     rows: list[dict[str, Cell]] = []
     alone: Found | None = None
@@ -58,7 +58,7 @@ def shared(
             }
         )
     return [
-        Table(
+        BenchTable(
             title=f"All retrieval metrics, {queries} queries, {gallery} in the gallery, width {WIDTH}",
             rows=rows,
             note="Peak above a process that holds the features. A process takes every n-th block of queries.",

@@ -24,7 +24,7 @@ from ablations.study.named import demo
 from ablations.study.smoke import smoke
 from ablations.study.study import Study
 from benchmarks.machine import Clock
-from benchmarks.tables import Cell, Table
+from benchmarks.tables import BenchTable, Cell
 from crossgap import embeddings
 from crossgap.evaluation import choices
 from crossgap.evaluation import run as evaluation
@@ -39,7 +39,7 @@ def studies(
     steps: int = 60,
     shrink: Callable[[Study], Study] = lambda study: study,
     progress: Callable[[str], None],
-) -> list[Table]:
+) -> list[BenchTable]:
     """Time trials that do nothing, a small study with one worker and with two, and the parts of a trial.
 
     Args:
@@ -55,7 +55,7 @@ def nothing(spec: TrialSpec) -> None:
     write_json(spec.folder / RESULT, {**about, "objectives": {"intra_modal": 0.5, "gap": 1.0}})
 
 
-def _overhead(trials: int, progress: Callable[[str], None]) -> Table:
+def _overhead(trials: int, progress: Callable[[str], None]) -> BenchTable:
     plan = smoke(demo())
     plan = replace(plan, arms=plan.arms[:1], seeds=tuple(range(trials)))
     rows: list[dict[str, Cell]] = []
@@ -79,7 +79,7 @@ def _overhead(trials: int, progress: Callable[[str], None]) -> Table:
                 "most, s": max(others),
             }
         )
-    return Table(
+    return BenchTable(
         title="From the start of a trial that does nothing to the start of the next",
         rows=rows,
         note="One worker. The first waits for the server from which trials are forked to import torch.",
@@ -128,7 +128,7 @@ evaluation = {{ routes = ["chance", "native", "centred"] }}
 """
 
 
-def _workers(steps: int, progress: Callable[[str], None]) -> Table:
+def _workers(steps: int, progress: Callable[[str], None]) -> BenchTable:
     rows: list[dict[str, Cell]] = []
     for workers in (1, 2):
         progress(f"a study with {workers} workers")
@@ -144,14 +144,14 @@ def _workers(steps: int, progress: Callable[[str], None]) -> Table:
             rows.append({"workers": workers, "seconds": time.perf_counter() - started})
     for row in rows:
         row["x one worker"] = float(str(rows[0]["seconds"])) / float(str(row["seconds"]))
-    return Table(
+    return BenchTable(
         title="Six trials of one thread each, one and two side by side",
         rows=rows,
         note=f"{steps} steps and an evaluation a trial, start of the command and its imports included.",
     )
 
 
-def parts_of_a_trial(shrink: Callable[[Study], Study], progress: Callable[[str], None]) -> Table:
+def parts_of_a_trial(shrink: Callable[[Study], Study], progress: Callable[[str], None]) -> BenchTable:
     """Train and measure the demo's baseline in this process, and say where its processor time goes."""
     plan = shrink(demo())
     progress(f"a trial: {plan.baseline}")
@@ -169,7 +169,7 @@ def parts_of_a_trial(shrink: Callable[[Study], Study], progress: Callable[[str],
         raise RuntimeError(f"the trial that was timed failed: {ended['reason']}")
     torch.set_num_threads(threads)
     spent = clock.spent | {"the rest": total - sum(clock.spent.values())}
-    return Table(
+    return BenchTable(
         title=f"Where a trial of the demo goes, {total:.0f} s of one core",
         rows=[{"part": part, "s": value, "share": value / total} for part, value in spent.items()],
         note="Processor seconds, each part without those within it; imports are the server's.",

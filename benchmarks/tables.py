@@ -13,7 +13,7 @@ Cell = str | int | float | None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class BenchTable:
     """Rows with the same columns. ``note`` says how they were measured."""
 
     title: str

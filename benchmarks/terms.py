@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.machine import interleave, seconds
-from benchmarks.tables import Table
+from benchmarks.tables import BenchTable
 from pretrain.config import TrainConfig
 from pretrain.data.pairs import load_pairs
 from pretrain.loop import Run
@@ -22,7 +22,7 @@ def terms(
     steps: int = 2,
     shrink: Callable[[TrainConfig], TrainConfig] = replace,
     progress: Callable[[str], None],
-) -> list[Table]:
+) -> list[BenchTable]:
     """Time ``steps`` updates of every recipe, round after round, on the pairs of the baseline."""
     configs: Mapping[str, TrainConfig] = {name: shrink(recipe()) for name, recipe in RECIPES.items()}
     base = configs["baseline"]
@@ -52,4 +52,4 @@ def terms(
         }
         for name, timing in times.items()
     ]
-    return [Table(title=f"A step of each recipe, batch {base.batch_size}", rows=rows)]
+    return [BenchTable(title=f"A step of each recipe, batch {base.batch_size}", rows=rows)]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from benchmarks.machine import Clock, interleave, seconds
 from benchmarks.products import products
-from benchmarks.tables import Table
+from benchmarks.tables import BenchTable
 from crossgap.datasets.emoji import embedded_shards
 from crossgap.datasets.readers.image_formats import decode_image
 from crossgap.datasets.readers.shards import read_shards
@@ -35,7 +35,7 @@ CONTEXT = 77  # open_clip's
 
 def training(
     scratch: Path, *, config: TrainConfig | None = None, steps: int = 5, rounds: int, profiled: int = 10
-) -> list[Table]:
+) -> list[BenchTable]:
     """Time steps of training and compare their losses; then say where the time of ours goes."""
     config = config or TrainConfig(recipe="bench")
     config = replace(config, model=replace(config.model, context_length=CONTEXT), steps=10_000)
@@ -100,7 +100,7 @@ def training(
         f"Loss off: how far losses of {len(losses['fp32'])} steps lie from the plain loop's, of theirs. "
         "bf16 makes products alone in bfloat16; autocast, which a GPU runs, casts all that it knows."
     )
-    speed = Table(title=f"Training, batch {config.batch_size}, context {CONTEXT}", rows=rows, note=note)
+    speed = BenchTable(title=f"Training, batch {config.batch_size}, context {CONTEXT}", rows=rows, note=note)
     return [speed, _shares(run, profiled), _floor(run, times["fp32"].median / steps)]
 
 
@@ -157,7 +157,7 @@ class _PlainLoop:
         return (view - mean) / std
 
 
-def _floor(run: Run, step: float) -> Table:
+def _floor(run: Run, step: float) -> BenchTable:
     """Say what of a step in fp32 is products, at the rate that these shapes reach by themselves."""
     operations, alone = products(run.advance)
     row = {
@@ -169,10 +169,10 @@ def _floor(run: Run, step: float) -> Table:
         "x at most": step / alone,
     }
     note = "x at most: a step that did nothing but its products, each as fast as it runs by itself."
-    return Table(title="How much faster a step in fp32 could be", rows=[row], note=note)
+    return BenchTable(title="How much faster a step in fp32 could be", rows=[row], note=note)
 
 
-def _shares(run: Run, steps: int) -> Table:
+def _shares(run: Run, steps: int) -> BenchTable:
     """Measure the parts of a step by wrapping them, over some steps."""
     clock = Clock(time.perf_counter)
     with (
@@ -192,4 +192,4 @@ def _shares(run: Run, steps: int) -> Table:
         {"part": part, "ms a step": 1000 * value / steps, "share": value / total}
         for part, value in spent.items()
     ]
-    return Table(title=f"Where a step of ours goes, {1000 * total / steps:.0f} ms", rows=rows)
+    return BenchTable(title=f"Where a step of ours goes, {1000 * total / steps:.0f} ms", rows=rows)

@@ -136,7 +136,7 @@ def main(
     from crossgap.compute import Compute
     from crossgap.datasets.readers.image_formats import allow_pixels
     from crossgap.encoders.devices import use_threads
-    from crossgap.evaluation.call import Data, Source, Wanted, answer, check_steps
+    from crossgap.evaluation.call import Data, ModelSource, Wanted, answer, check_steps
     from crossgap.processes import PATIENCE, joined
 
     if smoke:
@@ -145,7 +145,7 @@ def main(
     by_option = {"evaluation.routes": changes.options.get("routes"), "evaluation.probes": probes}
     changes.over({name: value for name, value in by_option.items() if value})
     said = nested(overlaid(changes.file, changes.given))
-    source = Source(encoder, backbone, pretrained, embeddings, device, precision)
+    source = ModelSource(encoder, backbone, pretrained, embeddings, device, precision)
     data = Data(dataset, preset, data_root, split, limit, max_bad, whole_texts)
     wanted = Wanted(
         routes=routes or (PAPER_ROUTES if preset else tuple(ROUTE_WORDS)),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class EmojiSource:
     """An npm package at one version, with its subresource-integrity hash and the folders to unpack."""
 
     package: str
@@ -25,50 +25,50 @@ class Source:
         return f"{self.package.removeprefix('@').replace('/', '-')}-{self.version}.tgz"
 
 
-SOURCES: dict[str, Source] = {
-    "noto": Source(
+SOURCES: dict[str, EmojiSource] = {
+    "noto": EmojiSource(
         package="emoji-datasource-google",
         version="16.0.0",
         integrity="sha512-ZRexfzs7MVoLnmzZmNsO4TKhnAJp5D++Vm6PpUpH/jEQQlemp3l88CjZ+DoZ2faM9R4QxZkOPJCoT8DlPhfQ3A==",
         unpack=("img/google/64/",),
     ),
-    "twemoji": Source(
+    "twemoji": EmojiSource(
         package="emoji-datasource-twitter",
         version="16.0.0",
         integrity="sha512-7F+uCuHH+7Qnrc15P5tnbvKkg9E6tlzi4MnT2uW1RlN4pLYTza6cP/dstIfSDMtpjFLWuZewWg8jBbuL2eyELQ==",
         unpack=("img/twitter/64/",),
     ),
-    "openmoji": Source(
+    "openmoji": EmojiSource(
         package="openmoji",
         version="17.0.0",
         integrity="sha512-EBnYrNGdcdw+OSXmENeNE1yBNRu6tOraTmoOyUbJkTmvT/+XETp8RZLSJFzD3lrPc5N9CzsyPnRTk0Vp4UaI9w==",
         unpack=("color/svg/", "LICENSE.txt"),
     ),
-    "fluent": Source(
+    "fluent": EmojiSource(
         package="@lobehub/fluent-emoji-3d",
         version="1.1.0",
         integrity="sha512-Wlq2lVStTnr8BDpIJ0pEnTKO4LuDxxqTEhTvRtD1DLRF0me7ogeRQjKoehDHXuVJ2Qaecgl5wRBv60lUAG3h7g==",
         unpack=("assets/",),
     ),
-    "emojione": Source(
+    "emojione": EmojiSource(
         package="emojione",
         version="2.2.7",
         integrity="sha512-Gbf8qysc34+TFUS5HPwOUY62v8gjLuPmfVTWUR/zirULSYUe/D3MrvYo0W5Y2gScF1YI7EBe5t81IbD8q144Ag==",
         unpack=("assets/svg/", "LICENSE.md"),
     ),
-    "emojibase": Source(
+    "emojibase": EmojiSource(
         package="emojibase-data",
         version="17.0.0",
         integrity="sha512-Yvgb5AWoHViHV/gq1qr5ZAarcBip+B27/ZLRsUJkbgAEaLlZ/fof9g882LTpmEpyhBNEC0m2SEmItljHsTygjA==",
         unpack=("en/data.json", "meta/groups.json", "LICENSE"),
     ),
-    "emojilib": Source(
+    "emojilib": EmojiSource(
         package="emojilib",
         version="4.0.3",
         integrity="sha512-KbWiYre9aRSaPbHrHZIz9zmoM+21LAsK1VFJtnTh1VCtWE/rNMDviGhQTmselFl95dhqtGlY22iH0leG5BuW0g==",
         unpack=("dist/emoji-en-US.json", "LICENSE"),
     ),
-    "licences": Source(
+    "licences": EmojiSource(
         package="spdx-license-list",
         version="6.12.0",
         integrity="sha512-+nUYqm3aZMSHbjsthK+i/HHI2okTElCvqwUd4k8QcSk+FTGgjq+fsdFj2wZOaX6XmR2JdWhf/NeflNnvKOjcnQ==",
@@ -77,7 +77,7 @@ SOURCES: dict[str, Source] = {
 }
 
 
-def fetch(source: Source, cache: Path) -> Path:
+def fetch(source: EmojiSource, cache: Path) -> Path:
     """Return the tarball of a source in ``cache``, downloading it with ``npm pack`` when it is not there.
 
     Raises:
@@ -101,7 +101,7 @@ def integrity(path: Path) -> str:
     return "sha512-" + base64.b64encode(digest).decode("ascii")
 
 
-def unpack(source: Source, tarball: Path, folder: Path) -> Path:
+def unpack(source: EmojiSource, tarball: Path, folder: Path) -> Path:
     """Extract what the source's ``unpack`` names into ``folder`` and return the package's root there."""
     wanted = tuple(f"package/{name}" for name in source.unpack)
     with tarfile.open(tarball, "r:gz") as archive:

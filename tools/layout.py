@@ -23,7 +23,7 @@ MOST = {"modules in a folder": 20, "lines of a file": 450, "lines of a class": 2
 
 
 @dataclass(frozen=True)
-class Size:
+class FolderSize:
     """How long something is, and where it stands."""
 
     lines: int
@@ -75,21 +75,21 @@ def import_cycles(known: dict[str, Path]) -> list[str]:
     return []
 
 
-def sizes(known: dict[str, Path]) -> dict[str, list[Size]]:
+def sizes(known: dict[str, Path]) -> dict[str, list[FolderSize]]:
     """Measure folders, files, classes and functions, the longest of each kind first."""
-    measured: dict[str, list[Size]] = {kind: [] for kind in MOST}
+    measured: dict[str, list[FolderSize]] = {kind: [] for kind in MOST}
     folders: dict[Path, int] = defaultdict(int)
     for path in known.values():
         where = str(path.relative_to(ROOT))
         text = path.read_text("utf-8")
         folders[path.parent] += path.name != "__init__.py"
-        measured["lines of a file"].append(Size(len(text.splitlines()), where))
+        measured["lines of a file"].append(FolderSize(len(text.splitlines()), where))
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.ClassDef | ast.FunctionDef):
                 kind = "lines of a class" if isinstance(node, ast.ClassDef) else "lines of a function"
-                measured[kind].append(Size(_length(node), f"{where}: {node.name}"))
+                measured[kind].append(FolderSize(_length(node), f"{where}: {node.name}"))
     measured["modules in a folder"] = [
-        Size(count, str(folder.relative_to(ROOT))) for folder, count in folders.items()
+        FolderSize(count, str(folder.relative_to(ROOT))) for folder, count in folders.items()
     ]
     return {kind: sorted(found, key=lambda size: -size.lines) for kind, found in measured.items()}
 

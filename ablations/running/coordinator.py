@@ -21,7 +21,7 @@ from ablations.running.folder import (
     write_study,
 )
 from ablations.running.ledger import Cell, Ledger
-from ablations.running.signals import Asked
+from ablations.running.signals import StopRequests
 from ablations.running.spec import TrialSpec, result_of, trial_folder, write_failure
 from ablations.running.status import Display
 from ablations.running.storage import Storage
@@ -82,7 +82,7 @@ class Coordinator:
         self._tickets: dict[Running, _Ticket] = {}
         self._going_on: list[_Ticket] = []
         self._baseline: dict[int, Mapping[str, float | None]] = {}
-        self._asked = Asked(self.supervisor)
+        self._asked = StopRequests(self.supervisor)
         self._beat = 0.0
         self._no_space: Path | None = None
 

@@ -12,7 +12,7 @@ from types import FrameType
 from ablations.running.supervisor import Supervisor
 
 
-class Asked:
+class StopRequests:
     """How often a study was asked to stop, and the exit code that says by what."""
 
     def __init__(self, supervisor: Supervisor) -> None:

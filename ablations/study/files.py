@@ -17,7 +17,7 @@ from ablations.search import Mode, Search
 from ablations.study.arms import ROUTES, World, plans_of_the_demo, world_of
 from ablations.study.axes import Axis, check_axes, check_setting, describe
 from ablations.study.named import STUDIES
-from ablations.study.own_terms import Source, run_file
+from ablations.study.own_terms import TermSource, run_file
 from ablations.study.study import Arm, Study, grid_arms
 from crossgap.errors import InputError, check_known, naming
 from crossgap.evaluation.changed_plans import changed_evaluation
@@ -143,7 +143,7 @@ def _called(path: Path, function: str) -> Study:
     study = build()
     if not isinstance(study, Study):
         raise InputError(f"{path}: {function}() returned {study!r}, not an ablations.study.Study")
-    return replace(study, source=Source(file=path.resolve(), function=function))
+    return replace(study, source=TermSource(file=path.resolve(), function=function))
 
 
 def _study(document: _Document, stem: str) -> Study:

@@ -22,7 +22,7 @@ _STUDY_FILE = "study file "  # before a file's path: the name of its module, whi
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class TermSource:
     """A Python file that registers terms.
 
     Args:
@@ -41,7 +41,7 @@ class OwnTerms:
     """The terms of an objective that are not the package's own, and the files that register them."""
 
     names: tuple[str, ...] = ()
-    sources: tuple[Source, ...] = ()
+    sources: tuple[TermSource, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Give the fields as plain JSON values."""
@@ -88,7 +88,7 @@ class OwnTerms:
 NO_OWN_TERMS = OwnTerms()
 
 
-def own_terms(weighed: Iterable[str], study: Source | None) -> OwnTerms:
+def own_terms(weighed: Iterable[str], study: TermSource | None) -> OwnTerms:
     """Tell which terms are not the package's own, and where they come from.
 
     Args:
@@ -117,10 +117,10 @@ def run_file(path: Path) -> ModuleType:
     return module
 
 
-def _sources(term: Term) -> Iterator[Source]:
+def _sources(term: Term) -> Iterator[TermSource]:
     """Find the module of a term's function or class; none for a study's file, which is known as that."""
     code = term.function or term.module
     name = getattr(getattr(code, "func", code), "__module__", None)  # the function of a functools.partial
     file = getattr(sys.modules.get(name or ""), "__file__", None)
     if name is not None and file is not None and not name.startswith(_STUDY_FILE):
-        yield Source(file=Path(file).resolve(), module=None if name == "__main__" else name)
+        yield TermSource(file=Path(file).resolve(), module=None if name == "__main__" else name)

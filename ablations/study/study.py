@@ -12,7 +12,7 @@ from ablations import search
 from ablations.objectives import OBJECTIVES
 from ablations.search import Mode, Search, check_search
 from ablations.study.axes import Axis, check_axes, configure_point, describe, grid_settings
-from ablations.study.own_terms import Source
+from ablations.study.own_terms import TermSource
 from crossgap.datasets.scenes.options import SceneOptions, is_scenes
 from crossgap.errors import InputError, check_known, check_seed
 from crossgap.evaluation.changed_plans import sharing
@@ -80,7 +80,7 @@ class Study:
     searches: Mapping[Mode, Search] = field(default_factory=dict)
     processes: int = 1
     core_seconds: float = field(default=60.0, compare=False)
-    source: Source | None = field(default=None, compare=False)
+    source: TermSource | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):

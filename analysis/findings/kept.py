@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.folder import Study, read_run
+from analysis.folder import RecordedStudy, read_run
 from analysis.leading import headlines
 from crossgap.errors import InputError
 from crossgap.files import RESULT, atomic_path, check_place, read_json, write_text
@@ -100,7 +100,7 @@ def restore(folder: Path, run: Path) -> int:
     return count
 
 
-def kept_rows(study: Study, chosen: pd.DataFrame) -> pd.DataFrame:
+def kept_rows(study: RecordedStudy, chosen: pd.DataFrame) -> pd.DataFrame:
     """Select the rows that are kept: quoted (``chosen``) of few metrics, the curves on the leading tasks."""
     rows = study.rows
     few = chosen["metric"].isin(["mAP", "hit@1"]) | chosen["task"].isin(["gap", "factors"])
@@ -110,7 +110,7 @@ def kept_rows(study: Study, chosen: pd.DataFrame) -> pd.DataFrame:
     return kept.astype(dict.fromkeys(("inversion_seed", "steps", "num_tokens", "pairs_seen"), "Int64"))
 
 
-def class_means(study: Study, chosen: pd.DataFrame) -> pd.DataFrame:
+def class_means(study: RecordedStudy, chosen: pd.DataFrame) -> pd.DataFrame:
     """Average quoted per-query values over the queries of each class.
 
     mAP of the tasks within a modality and hit@1 of zero-shot classification, by the routes that claims about

@@ -10,8 +10,8 @@ import pandas as pd
 
 from analysis import MARGIN
 from analysis.claims import Claim, Statement, decide, p_value
-from analysis.designs import MENTION, Parts
-from analysis.effects import Asked, answers
+from analysis.designs import MENTION, ArmRoles
+from analysis.effects import AskedContrast, answers
 from analysis.leading import Headline, of_headline
 from analysis.quantities import model_values
 from analysis.responses import mentioned
@@ -19,7 +19,7 @@ from analysis.results import Results, compute
 from analysis.stats.association import Slope, slope_over_models
 from analysis.stats.evidence import Evidence, deciding, negligible, side
 from analysis.stats.families import benjamini_hochberg, holm
-from analysis.study import Study, of_arms
+from analysis.study import RecordedStudy, of_arms
 from crossgap.metrics.intervals import Bootstrap
 from crossgap.reading.quoting import MODEL, quoted, quoted_queries
 from crossgap.reading.treatment import flat
@@ -56,7 +56,7 @@ class Findings:
     ``slopes``: gain over gap of those arms, and of all, by modality.
     """
 
-    study: Study
+    study: RecordedStudy
     alike: tuple[str, ...]
     results: Results
     gains: Mapping[tuple[str, str], Evidence]
@@ -83,7 +83,7 @@ class Findings:
         return "supported" if verdicts == {"supported"} else "undecided"
 
 
-def answer(study: Study, bootstrap: Bootstrap, *, margin: float = MARGIN) -> Findings:
+def answer(study: RecordedStudy, bootstrap: Bootstrap, *, margin: float = MARGIN) -> Findings:
     """Answer the questions of one world.
 
     Claims are judged on the arms whose captions say what the baseline's do (Q1 to Q5, Q7, Q8). A world whose
@@ -119,18 +119,18 @@ def answer(study: Study, bootstrap: Bootstrap, *, margin: float = MARGIN) -> Fin
     )
 
 
-def _same_captions(study: Study) -> list[str]:
+def _same_captions(study: RecordedStudy) -> list[str]:
     """Name the arms whose captions name factors as often as the baseline's do."""
     said = {arm: flat(config).get(MENTION) for arm, config in study.configs.items()}
     return [arm for arm in study.arm_names if said.get(arm) == said.get(study.baseline or "")]
 
 
 def _gains(
-    study: Study, queries: pd.DataFrame, wheres: Sequence[Headline], bootstrap: Bootstrap
+    study: RecordedStudy, queries: pd.DataFrame, wheres: Sequence[Headline], bootstrap: Bootstrap
 ) -> dict[tuple[str, str], Evidence]:
     """Bound what inversion adds to native mAP in each arm."""
     asked = [
-        Asked("mAP", modality, INVERSIONS[modality], "native", (arm,))
+        AskedContrast("mAP", modality, INVERSIONS[modality], "native", (arm,))
         for modality in dict.fromkeys(where.modality for where in wheres)
         for arm in study.arm_names
     ]
@@ -139,7 +139,7 @@ def _gains(
 
 
 def _over_mention(
-    study: Study, queries: pd.DataFrame, wheres: Sequence[Headline], bootstrap: Bootstrap
+    study: RecordedStudy, queries: pd.DataFrame, wheres: Sequence[Headline], bootstrap: Bootstrap
 ) -> list[Answer]:
     """Subtract the gain at each mention from that at the next lower one, for the recipes followed (Q6)."""
     ladders = mentioned(study)
@@ -147,7 +147,7 @@ def _over_mention(
     for recipe, modality in FOLLOWED:
         doses = next((list(ladder.doses.items()) for ladder in ladders if recipe in ladder.doses), [])
         for (less, low), (more, high) in itertools.pairwise(doses):
-            asked = Asked("mAP", modality, INVERSIONS[modality], "native", (less,), (more,))
+            asked = AskedContrast("mAP", modality, INVERSIONS[modality], "native", (less,), (more,))
             evidence = answers([asked], queries, wheres, bootstrap=bootstrap)[asked]
             words = f"G({low:g}) − G({high:g})"
             found.append(Answer(question="Q6", about=recipe, of=words, modality=modality, evidence=evidence))
@@ -155,7 +155,7 @@ def _over_mention(
 
 
 def _always_named(
-    study: Study, queries: pd.DataFrame, wheres: Sequence[Headline], bootstrap: Bootstrap
+    study: RecordedStudy, queries: pd.DataFrame, wheres: Sequence[Headline], bootstrap: Bootstrap
 ) -> list[Answer]:
     """Bound the gain of the models whose captions always name all factors, on each factor's task (Q9)."""
     arms = tuple(arm for arm, config in study.configs.items() if flat(config).get(MENTION) == NAMED_ALWAYS)
@@ -163,7 +163,7 @@ def _always_named(
     for where in list(wheres) * bool(arms):
         for factor in FACTORS:
             task = f"{where.modality}-{factor}"
-            asked = Asked("mAP", where.modality, where.route, "native", arms)
+            asked = AskedContrast("mAP", where.modality, where.route, "native", arms)
             here = [where._replace(task=task)]
             evidence = answers([asked], queries, here, bootstrap=bootstrap)[asked]
             found.append(
@@ -193,14 +193,14 @@ def _judged(one: Answer, alpha: float, margin: float) -> Answer:
     return replace(one, verdict="contradicted" if hurts else "undecided")
 
 
-def _maps(study: Study, results: Results, bootstrap: Bootstrap, margin: float) -> Iterable[Answer]:
+def _maps(study: RecordedStudy, results: Results, bootstrap: Bootstrap, margin: float) -> Iterable[Answer]:
     """Compare each map that needs no training with inversion, in the baseline (Q8)."""
-    lead = Parts(study).lead
+    lead = ArmRoles(study).lead
     found = []
     for where in results.wheres:
         measured = results.mean_ap[results.mean_ap["task"] == where.task]["route"].unique()
         routes = [route for route in ROUTE_WORDS if route in measured and ROUTE_WORDS[route].family == "map"]
-        asked = [Asked("mAP", where.modality, route, where.route, lead) for route in routes]
+        asked = [AskedContrast("mAP", where.modality, route, where.route, lead) for route in routes]
         said = answers(asked, results.queries, [where], bootstrap=bootstrap)
         found += [
             Answer(

@@ -15,13 +15,13 @@ from markupsafe import Markup
 from analysis import limits, sentences
 from analysis.between import what_differs
 from analysis.page.inline import Inliner
-from analysis.pictures import Drawn
+from analysis.pictures import DrawnFigures
 from analysis.plots.neighbours import ROUTE_NAMES, StripsInfo, decode
 from analysis.protocol import protocol, reproduce
 from analysis.results import Results
 from analysis.sheets import inferred, measured, provenance
 from analysis.sheets.columns import records
-from analysis.study import Study
+from analysis.study import RecordedStudy
 from analysis.typeset import Table, counted
 
 _PAGE = Path(__file__).parent
@@ -42,7 +42,7 @@ class Sheets:
     provenance: list[Table]
 
 
-def page(study: Study, results: Results, tables: Sheets, drawn: Drawn) -> str:
+def page(study: RecordedStudy, results: Results, tables: Sheets, drawn: DrawnFigures) -> str:
     """Write the page, with the figures whose files lie there."""
     return render(_context(study, results, tables, drawn))
 
@@ -77,7 +77,7 @@ def environment() -> jinja2.Environment:
     return environment
 
 
-def sheets(study: Study, results: Results) -> Sheets:
+def sheets(study: RecordedStudy, results: Results) -> Sheets:
     """Make every table of a report once, for the page and for files alike."""
     return Sheets(
         glance=measured.glance(study, results),
@@ -116,7 +116,7 @@ def files(results: Results, tables: Sheets) -> dict[str, list[Table]]:
     }
 
 
-def _context(study: Study, results: Results, tables: Sheets, drawn: Drawn) -> dict[str, Any]:
+def _context(study: RecordedStudy, results: Results, tables: Sheets, drawn: DrawnFigures) -> dict[str, Any]:
     return {
         "study": study,
         "facts": _facts(study),
@@ -160,7 +160,7 @@ def _context(study: Study, results: Results, tables: Sheets, drawn: Drawn) -> di
     }
 
 
-def _facts(study: Study) -> list[str]:
+def _facts(study: RecordedStudy) -> list[str]:
     """Say in four facts how much was run, and on what."""
     complete = int((study.trials["state"] == "complete").sum())
     datasets = list(dict.fromkeys(study.rows["dataset"]))

@@ -44,7 +44,7 @@ MOST_GROUPS = 20
 
 
 @dataclass(frozen=True)
-class Slope:
+class FittedLine:
     """A line through the models: gain = intercept + slope gap, and an interval of the slope.
 
     In mAP points for each unit of the gap.
@@ -80,7 +80,7 @@ class HeadlineInfo:
     points: pd.DataFrame
     controls: pd.DataFrame
     baseline: str | None = None
-    slope: Slope | None = None
+    slope: FittedLine | None = None
     ladders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
@@ -99,7 +99,7 @@ def headline_info(
     *,
     bootstrap: Bootstrap,
     baseline: str | None = None,
-    slope: Slope | None = None,
+    slope: FittedLine | None = None,
     ladders: Mapping[str, tuple[str, ...]] | None = None,
 ) -> HeadlineInfo:
     """Compute gain and gap of each model, and select the gains of the controls of each arm.
@@ -272,7 +272,7 @@ def _draw_models(
     axes.set_title(f"{info.where.modality.capitalize()} retrieval: one point a model")
 
 
-def _draw_slope(axes: Axes, line: Slope, points: pd.DataFrame) -> None:
+def _draw_slope(axes: Axes, line: FittedLine, points: pd.DataFrame) -> None:
     """Draw the line over the models' gaps; the band turns it about their middle through the interval."""
     ends = np.linspace(points["gap"].min(), points["gap"].max(), 50)
     middle = float(points["gap"].mean())

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from analysis.study import Study
+from analysis.study import RecordedStudy
 from analysis.typeset import ABSENT, Cell, Table, interval, number, p_value
 from crossgap.vocabulary import ROUTE_WORDS
 
@@ -47,7 +47,7 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
-def by_arm(study: Study, frame: pd.DataFrame) -> list[dict[str, Any]]:
+def by_arm(study: RecordedStudy, frame: pd.DataFrame) -> list[dict[str, Any]]:
     """List the rows of a frame with the labels of their arms, in the order of the study and of its routes."""
     places = {arm: place for place, arm in enumerate(study.arm_names)}
     rows = [row | {"label": study.label(row["arm"])} for row in records(frame) if row["arm"] in places]

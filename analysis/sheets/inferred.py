@@ -29,7 +29,7 @@ from analysis.sheets.columns import (
 )
 from analysis.stats.evidence import Evidence, deciding, too_few_classes
 from analysis.stats.power import EFFECTS
-from analysis.study import Study
+from analysis.study import RecordedStudy
 from analysis.typeset import ABSENT, Cell, Table, counted, interval, number, p_value
 
 NAMES = {
@@ -151,7 +151,7 @@ def _of_classes(evidence: Evidence) -> str:
     return said + (": too few to decide" if too_few_classes(evidence) else "")
 
 
-def contrasts(study: Study, results: Results) -> list[Table]:
+def contrasts(study: RecordedStudy, results: Results) -> list[Table]:
     """Show each arm minus the baseline, one table a quantity, those over datasets last."""
     tables = []
     for key, group in results.contrasts.groupby(["modality", *WHAT, "unit"], sort=False):
@@ -166,7 +166,7 @@ def contrasts(study: Study, results: Results) -> list[Table]:
     return tables
 
 
-def between(study: Study, results: Results) -> list[Table]:
+def between(study: RecordedStudy, results: Results) -> list[Table]:
     """Show each study minus the first, arm by arm: one table."""
     rows = []
     for row in results.between.to_dict("records"):
@@ -275,7 +275,7 @@ def _contrast_note(results: Results, *, over_datasets: bool) -> str:
     return note
 
 
-def power(study: Study, results: Results) -> list[Table]:
+def power(study: RecordedStudy, results: Results) -> list[Table]:
     """Show how many seeds a difference of some size would need, by the spread that these seeds show."""
 
     def seeds(place: int) -> Column:
@@ -394,7 +394,7 @@ OVER_NATIVE = (
 )
 
 
-def over_native(study: Study, results: Results) -> list[Table]:
+def over_native(study: RecordedStudy, results: Results) -> list[Table]:
     """Show what each route adds to native mAP in each arm of several seeds, over queries, seeds and both."""
     note = (
         f"Paired by seed and query; {level_words(results)} intervals: over queries, whole classes "
@@ -414,7 +414,7 @@ def over_native(study: Study, results: Results) -> list[Table]:
     ]
 
 
-def over_datasets(study: Study, results: Results) -> list[Table]:
+def over_datasets(study: RecordedStudy, results: Results) -> list[Table]:
     """Show each arm's mean over datasets of native mAP and of what routes add, with datasets won and lost."""
     tables = []
     table = over_datasets_of(results.routes)
@@ -437,5 +437,5 @@ def over_datasets(study: Study, results: Results) -> list[Table]:
     return tables
 
 
-def _labelled(study: Study, frame: pd.DataFrame) -> Sequence[Row]:
+def _labelled(study: RecordedStudy, frame: pd.DataFrame) -> Sequence[Row]:
     return [row | {"label": study.label(row["arm"])} for row in records(frame)]

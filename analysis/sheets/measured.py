@@ -23,7 +23,7 @@ from analysis.sheets.columns import (
     words,
 )
 from analysis.sheets.inferred import level_words
-from analysis.study import Study
+from analysis.study import RecordedStudy
 from analysis.typeset import ABSENT, Cell, Table, points, points_interval
 from crossgap.probes.shots import probe_columns
 from crossgap.reading.quoting import SIDE
@@ -67,7 +67,7 @@ def _of_arm(frame: pd.DataFrame, column: Column) -> Column:
     )
 
 
-def glance(study: Study, results: Results) -> list[Table]:
+def glance(study: RecordedStudy, results: Results) -> list[Table]:
     """Show each arm in one line: gap, native mAP, gains with those of the control, hit@1, zero-shot."""
     datasets = list(dict.fromkeys(results.quoted_rows["dataset"]))
     several = len(datasets) > 1
@@ -120,7 +120,7 @@ def _glance_within(results: Results, within: Within, name: str, several: bool) -
     return columns
 
 
-def arms(study: Study, results: Results) -> list[Table]:
+def arms(study: RecordedStudy, results: Results) -> list[Table]:
     """Show every task within one modality: each arm and route with intervals and its difference to native."""
     within = results.mean_ap[~results.mean_ap["task"].map(is_cross_modal).astype(bool)]
     note = (
@@ -133,7 +133,7 @@ def arms(study: Study, results: Results) -> list[Table]:
     ]
 
 
-def across(study: Study, results: Results) -> list[Table]:
+def across(study: RecordedStudy, results: Results) -> list[Table]:
     """Show retrieval across modalities and zero-shot classification: hit@1 by arm and route."""
     tables = []
     table = results.hit_at_1[results.hit_at_1["task"].map(is_cross_modal).astype(bool)]
@@ -149,7 +149,7 @@ def across(study: Study, results: Results) -> list[Table]:
     return tables
 
 
-def _by_route(study: Study, group: pd.DataFrame, what: str, note: str) -> Table:
+def _by_route(study: RecordedStudy, group: pd.DataFrame, what: str, note: str) -> Table:
     difference = _points("route − native (points)", "difference", OF_DIFFERENCE)
     spread = numbers("SD over seeds (points)", "seed_sd", 2, scale=100)
     columns = (
@@ -178,7 +178,7 @@ def _settings(settings: Iterable[tuple[int, int, str]]) -> str:
     return "; ".join(f"{steps} × {tokens}" + f", {said}" * bool(said) for steps, tokens, said in settings)
 
 
-def probes(study: Study, results: Results) -> list[Table]:
+def probes(study: RecordedStudy, results: Results) -> list[Table]:
     """Show classification by labelled training images: accuracy by arm and route, in columns by shots."""
     tables = []
     table = results.hit_at_1[results.hit_at_1["task"].isin(probe_columns())]
@@ -215,7 +215,7 @@ def _probe(title: str, task: str, by_task: dict[tuple[str, str, str], dict[str, 
     return Column(title, cell)
 
 
-def gaps(study: Study, results: Results) -> list[Table]:
+def gaps(study: RecordedStudy, results: Results) -> list[Table]:
     """Show the gap metrics and the same/other-class overlap, one line a model."""
     tables = []
     overlap = results.gaps["metric"].str.startswith(OVERLAP)
@@ -243,7 +243,9 @@ def gaps(study: Study, results: Results) -> list[Table]:
     return tables
 
 
-def _by_model(study: Study, frame: pd.DataFrame, names: dict[str, str], title: str, note: str) -> Table:
+def _by_model(
+    study: RecordedStudy, frame: pd.DataFrame, names: dict[str, str], title: str, note: str
+) -> Table:
     """Show a row a model: the values that a frame in long form has in ``column``."""
     measured = {(row["arm"], row["seed"], row["column"]): row for row in reversed(records(frame))}
     empty = dict.fromkeys(INTERVAL, float("nan"))
@@ -257,7 +259,7 @@ def _by_model(study: Study, frame: pd.DataFrame, names: dict[str, str], title: s
     return sheet(title, columns, by_arm(study, models), note, grouped=True)
 
 
-def grid(study: Study, results: Results, within: Within) -> list[Table]:
+def grid(study: RecordedStudy, results: Results, within: Within) -> list[Table]:
     """Show, for each arm inverted under several settings, the choice on validation and the best point."""
     if within.grid.empty:
         return []
@@ -297,7 +299,7 @@ def _selection(row: Row) -> Cell:
     return Cell("fixed beforehand" if row["selection"] == "preset" else str(row["selection"]))
 
 
-def chosen_settings(study: Study, within: Within) -> Table:
+def chosen_settings(study: RecordedStudy, within: Within) -> Table:
     """Show, for each model, the inversion setting quoted and what the best setting would have given."""
     split = within.where.split
     worded = bool((within.settings[["setting", "best_setting"]] != "").to_numpy().any())

@@ -10,7 +10,7 @@ import pandas as pd
 from analysis.designs import changes
 from analysis.results import Results
 from analysis.sheets.columns import Column, Row, counts, numbers, records, sheet, words
-from analysis.study import Study
+from analysis.study import RecordedStudy
 from analysis.typeset import ABSENT, Cell, Table
 from crossgap.reading.quoting import MODEL, SIDE
 from crossgap.reading.treatment import in_words, short, written
@@ -37,7 +37,7 @@ def _known(text: Any) -> str:
     return ABSENT if pd.isna(text) else str(text)
 
 
-def trials(study: Study) -> Table:
+def trials(study: RecordedStudy) -> Table:
     """Show the state of every model that was wanted, with the reason where it is not complete."""
     about = study.rows.groupby(MODEL).agg(
         encoder=("encoder", "first"), config_hash=("config_hash", _distinct), pairs_seen=("pairs_seen", "max")
@@ -47,7 +47,7 @@ def trials(study: Study) -> Table:
     return sheet("Models", TRIALS, records(frame), text_columns=6, grouped=True)
 
 
-def trainings(study: Study) -> list[Table]:
+def trainings(study: RecordedStudy) -> list[Table]:
     """Show of each arm that was trained here its recipe, and how it differs from it and from the baseline."""
     differs = changes(study.configs, study.baseline)
 
@@ -80,7 +80,7 @@ def _changed_words(changed: Mapping[str, Sequence[Any]]) -> str:
     return "; ".join(listed) or "nothing"
 
 
-def sources(study: Study, results: Results) -> Table:
+def sources(study: RecordedStudy, results: Results) -> Table:
     """Show where the numbers come from: study, data and hashes, versions, commit, intervals."""
     rows = study.rows
     bootstrap = results.bootstrap
@@ -139,7 +139,7 @@ PUBLISHED_COLUMNS = (
 )
 
 
-def published(study: Study) -> Table | None:
+def published(study: RecordedStudy) -> Table | None:
     """Show published figures of released models, for context; None where none of them was measured here."""
     if not measures_published(study):
         return None
@@ -148,7 +148,7 @@ def published(study: Study) -> Table | None:
     return sheet("Published figures of released models", PUBLISHED_COLUMNS, rows, note, text_columns=4)
 
 
-def measures_published(study: Study) -> bool:
+def measures_published(study: RecordedStudy) -> bool:
     """Tell whether a model that figures were published of is among those measured here."""
     return any(arm.partition(" (")[0] in PUBLISHED_ENCODERS for arm in study.arm_names)
 

@@ -17,7 +17,7 @@ LEVEL = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
-class Model:
+class EffectModel:
     """Where a paired difference of two arms comes from, in mAP points (standard deviations).
 
     value of query q, of class c, in seed s = effect + a_s + b_c + g_sc + e_q + r_sq. Chosen after the demo's
@@ -48,16 +48,16 @@ class SlopeModel:
     x_seed: float = 0.03  # x lies between 0 and 1
 
 
-SCENARIOS: dict[str, Model] = {
-    "normal": Model(),
-    "heavy-tailed": Model(shape="heavy-tailed"),
-    "skewed": Model(shape="skewed"),
-    "seeds dominate": Model(seed=1.0, query_class=1.0, query=4.0),
+SCENARIOS: dict[str, EffectModel] = {
+    "normal": EffectModel(),
+    "heavy-tailed": EffectModel(shape="heavy-tailed"),
+    "skewed": EffectModel(shape="skewed"),
+    "seeds dominate": EffectModel(seed=1.0, query_class=1.0, query=4.0),
 }
 
 
 # One model's differences about its own mean: what classes and queries do in its seed alone is in b and e.
-ONE_MODEL = Model(seed=0.0, query_class=13**0.5, seed_by_class=0.0, query=72**0.5, rest=0.0)
+ONE_MODEL = EffectModel(seed=0.0, query_class=13**0.5, seed_by_class=0.0, query=72**0.5, rest=0.0)
 CLASS_SCENARIOS: dict[str, Shape] = {
     "normal classes": "normal",
     "heavy-tailed classes": "heavy-tailed",
@@ -65,7 +65,7 @@ CLASS_SCENARIOS: dict[str, Shape] = {
 }
 
 
-class Sample(NamedTuple):
+class SimulatedDifferences(NamedTuple):
     """Paired differences of X repetitions, S seeds, Q queries; ``these_X``: what the seeds vary around."""
 
     values_XSQ: FloatArray
@@ -88,7 +88,9 @@ def class_sizes(n_queries: int, n_classes: int) -> IntArray:
     return sizes
 
 
-def draw(model: Model, n_seeds: int, repetitions: int, generator: np.random.Generator) -> Sample:
+def draw(
+    model: EffectModel, n_seeds: int, repetitions: int, generator: np.random.Generator
+) -> SimulatedDifferences:
     """Draw repetitions of one experiment; effects of seeds and of classes have the model's shapes and SDs."""
     class_Q = np.repeat(np.arange(model.n_classes), class_sizes(model.n_queries, model.n_classes))
     normal = generator.standard_normal
@@ -101,7 +103,7 @@ def draw(model: Model, n_seeds: int, repetitions: int, generator: np.random.Gene
     values_XSQ = crossed_XSC[:, :, class_Q]
     values_XSQ += model.rest * normal(values_XSQ.shape)
     values_XSQ += model.effect + lasting_XQ[:, None, :]
-    return Sample(values_XSQ, class_Q, model.effect + lasting_XQ.mean(axis=1))
+    return SimulatedDifferences(values_XSQ, class_Q, model.effect + lasting_XQ.mean(axis=1))
 
 
 def _standard(shape: Shape, size: tuple[int, int], generator: np.random.Generator) -> FloatArray:
@@ -143,7 +145,7 @@ def bca_over_seeds(means_XS: FloatArray, bootstrap: Bootstrap) -> Bounds:
     return Bounds(*bounds)
 
 
-def over_queries(sample: Sample, bootstrap: Bootstrap) -> Bounds:
+def over_queries(sample: SimulatedDifferences, bootstrap: Bootstrap) -> Bounds:
     """Average each query over seeds, then resample classes or queries, as ``mean_interval`` does."""
     values_XQ = sample.values_XSQ.mean(axis=1)
     if bootstrap.method == "query":
@@ -167,7 +169,7 @@ def t_over_classes(sums_XC: FloatArray, n_C: IntArray, level: float = LEVEL) -> 
     return Bounds(value_X - half_X, value_X + half_X)
 
 
-def two_level(sample: Sample, bootstrap: Bootstrap, *, nested: bool = False) -> Bounds:
+def two_level(sample: SimulatedDifferences, bootstrap: Bootstrap, *, nested: bool = False) -> Bounds:
     """Resample seeds and, apart from them (crossed) or anew for each seed drawn (nested), query classes.
 
     Percentiles of sum_sc w_s v_c D_sc / sum_sc w_s v_c n_sc (Owen, 2007, arXiv 0712.1111); simulated, not
@@ -187,7 +189,7 @@ def two_level(sample: Sample, bootstrap: Bootstrap, *, nested: bool = False) -> 
     return _percentiles(sums_RX / (weights_RSC.sum(axis=1) @ n_C)[:, None], bootstrap.level)
 
 
-def two_level_t(sample: Sample, level: float = LEVEL) -> Bounds:
+def two_level_t(sample: SimulatedDifferences, level: float = LEVEL) -> Bounds:
     """Bound the mean of each repetition as :func:`analysis.stats.seeds.two_way_t` does."""
     n_C = np.bincount(sample.class_Q)
     means_XS = sample.values_XSQ.mean(axis=2)

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from benchmarks.gpu.budget import Measured, table, within
+from benchmarks.gpu.budget import MeasuredPart, table, within
 from benchmarks.gpu.parts import QUICK, WHOLE, Bench, parts_of
 from benchmarks.machine import description
 from benchmarks.retrieval import WIDTH
@@ -61,7 +61,7 @@ def main(
     console.print(", ".join(machine.values()), markup=False, highlight=False)
     left_out: list[str] = []
     failed: list[str] = []
-    measured: list[Measured] = []
+    measured: list[MeasuredPart] = []
     with tempfile.TemporaryDirectory() as scratch:
         bench = Bench(device=target, size=QUICK if quick else WHOLE, scratch=Path(scratch))
         parts = parts_of(bench)

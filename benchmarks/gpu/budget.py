@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from benchmarks.tables import Cell, Table
+from benchmarks.tables import BenchTable, Cell
 
 
-class Row(NamedTuple):
+class BudgetRow(NamedTuple):
     """What was measured.
 
     Args:
@@ -32,7 +32,7 @@ class Step(NamedTuple):
 
     name: str
     expected: float
-    measure: Callable[[], Row]
+    measure: Callable[[], BudgetRow]
     part: str = ""  # whose CPU it is compared with, where that is another part
 
 
@@ -44,12 +44,12 @@ class Part(NamedTuple):
     steps: Callable[[], Iterator[Step]]
 
 
-class Measured(NamedTuple):
+class MeasuredPart(NamedTuple):
     """A row with its part and name."""
 
     part: str
     name: str
-    row: Row
+    row: BudgetRow
 
 
 def within(
@@ -59,7 +59,7 @@ def within(
     left_out: list[str],
     failed: list[str],
     now: Callable[[], float] = time.perf_counter,
-) -> Iterator[Measured]:
+) -> Iterator[MeasuredPart]:
     """Measure part by part, each in its share of the time and in what those before it left.
 
     A step begins where the seconds that it may take are still there; else it is named in ``left_out``. One
@@ -85,18 +85,18 @@ def within(
                     failed.append(f"{what} ({type(error).__name__}: {error})")
                     continue
                 compared.add(of)
-                yield Measured(of, step.name, row)
+                yield MeasuredPart(of, step.name, row)
         except Exception as error:
             failed.append(f"{part_name}: what it needs ({type(error).__name__}: {error})")
 
 
 def table(
-    measured: Sequence[Measured],
+    measured: Sequence[MeasuredPart],
     parts: Mapping[str, Part],
     left_out: Sequence[str],
     failed: Sequence[str],
     where: str,
-) -> Table:
+) -> BenchTable:
     """Write the rows for a page; ``x CPU`` is what is done a second over what the CPU does."""
     reference = {found.part: found.row for found in measured if found.name == "CPU"}
     rows: list[dict[str, Cell]] = []
@@ -119,4 +119,4 @@ def table(
         for what, names in (("Left out", left_out), ("Failed", failed))
         if names
     )
-    return Table(title="On a device against the CPU, random weights", rows=rows, note=note)
+    return BenchTable(title="On a device against the CPU, random weights", rows=rows, note=note)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.encoding import write_photos
-from benchmarks.gpu.budget import Part, Row, Step
+from benchmarks.gpu.budget import BudgetRow, Part, Step
 from benchmarks.retrieval import KS, made
 from benchmarks.towers import find_tower, in_precision
 from crossgap.compute import ENCODED, INVERTED, Compute, default_batch_size, default_workers
@@ -136,17 +136,17 @@ def encoding(bench: Bench) -> Iterator[Step]:
     at_once = default_batch_size(bench.device, ENCODED)
     kept: dict[str, Tensor] = {}
 
-    def encode(name: str, count: int, run: Callable[[], Tensor]) -> Row:
+    def encode(name: str, count: int, run: Callable[[], Tensor]) -> BudgetRow:
         run_of = bench if name != "CPU" else replace(bench, device=_CPU)
         features_ND, spent, peak = run_of.timed(run, warm=name != "CPU")
         kept[name] = features_ND[:waited].float()
         if name == "CPU":
-            return Row("", spent, count, peak)
+            return BudgetRow("", spent, count, peak)
         agrees = f"1 - cosine {_apart(kept[name][:checked], kept['CPU'])}"
         if name == "1 worker ahead" and "waits for images" in kept:
             same = torch.equal(kept[name], kept["waits for images"])
             agrees += ", the waiting loop's bits" if same else ", NOT the waiting loop's bits"
-        return Row(agrees, spent, count, peak)
+        return BudgetRow(agrees, spent, count, peak)
 
     def ahead(encoder: OpenClipEncoder, chosen: Items, threads: int) -> Callable[[], Tensor]:
         return lambda: encode_items(encoder, chosen, compute=Compute(workers=threads))
@@ -199,7 +199,7 @@ def _inverted(
     *,
     first: bool = False,
     compiled: bool = False,
-) -> Row:
+) -> BudgetRow:
     """Invert ``count`` random targets; ``first`` is what the others are compared with."""
     looks = bench.size.inverted[into][1]
     config = InversionConfig(steps=steps, batch_size=count)
@@ -212,7 +212,7 @@ def _inverted(
         bench.inverted[into] = found
     compared = not first and steps == looks[-1]
     agrees = _agreement(found, bench.inverted[into], looks) if compared else ""
-    return Row(agrees, spent, count * steps, peak)
+    return BudgetRow(agrees, spent, count * steps, peak)
 
 
 def training(bench: Bench) -> Iterator[Step]:
@@ -224,7 +224,7 @@ def training(bench: Bench) -> Iterator[Step]:
     )
     steps, losses = bench.size.training, dict[str, list[float]]()
 
-    def train(name: str, config: TrainConfig) -> Row:
+    def train(name: str, config: TrainConfig) -> BudgetRow:
         run = Run(config, bench.scratch, pairs, None, time.perf_counter())
 
         def some() -> list[float]:
@@ -239,9 +239,11 @@ def training(bench: Bench) -> Iterator[Step]:
         _, spent, peak = replace(bench, device=run.device).timed(some, warm=False)
         pairs_seen = steps * config.batch_size
         if config.model != base.model:
-            return Row("", spent, pairs_seen, peak, same_work=False)
+            return BudgetRow("", spent, pairs_seen, peak, same_work=False)
         off = max(abs(a - b) / a for a, b in zip(losses["CPU"], first, strict=True))
-        return Row("" if name == "CPU" else f"{steps} losses {off:.1g} of theirs", spent, pairs_seen, peak)
+        return BudgetRow(
+            "" if name == "CPU" else f"{steps} losses {off:.1g} of theirs", spent, pairs_seen, peak
+        )
 
     model, batch_size = bench.size.large
     there = replace(base, device=str(bench.device))
@@ -260,15 +262,15 @@ def retrieval(bench: Bench) -> Iterator[Step]:
     sides = made(few, gallery)[:3]
     values: dict[str, dict[str, Tensor]] = {}
 
-    def rank(name: str, queries: int, device: torch.device) -> Row:
+    def rank(name: str, queries: int, device: torch.device) -> BudgetRow:
         query_QD, gallery_GD, relevance = sides if queries == few else made(queries, gallery)[:3]
         run = partial(streamed_metrics, query_QD, gallery_GD, relevance, ks=KS, device=device)
         values[name], spent, peak = replace(bench, device=device).timed(run, warm=name != "CPU")
         millions = queries * gallery / 1e6
         if name == "CPU" or queries != few:
-            return Row("", spent, millions, peak)
+            return BudgetRow("", spent, millions, peak)
         off = max(_difference(found_Q, values["CPU"][metric]) for metric, found_Q in values[name].items())
-        return Row(f"any value {off:.1g}", spent, millions, peak)
+        return BudgetRow(f"any value {off:.1g}", spent, millions, peak)
 
     yield Step("CPU", 5, partial(rank, "CPU", few, _CPU))
     yield Step(f"{few} queries", 4, partial(rank, f"{few} queries", few, bench.device))

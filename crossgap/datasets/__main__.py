@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from crossgap.command import run_command
-from crossgap.datasets.known.check import Found, check_root
+from crossgap.datasets.known.check import CheckedDataset, check_root
 from crossgap.datasets.known.table import SPECS
 from crossgap.errors import check_known
 
@@ -60,7 +60,7 @@ def main(*, dataset: tuple[str, ...] = (), data_root: Path | None = None) -> int
     return 2 if any(_fails(folder, bool(dataset)) for folder in folders) else 0
 
 
-def _fails(folder: Found, named: bool) -> bool:
+def _fails(folder: CheckedDataset, named: bool) -> bool:
     return folder.state == "damaged" or (named and folder.state == "missing")
 
 

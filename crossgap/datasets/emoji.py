@@ -9,7 +9,7 @@ from functools import cache, partial
 from importlib import resources
 from pathlib import Path
 
-from crossgap.datasets.readers.shards import Sample, read_shards
+from crossgap.datasets.readers.shards import ShardSample, read_shards
 from crossgap.datasets.stratify import stratified
 from crossgap.datasets.tasks import Dataset, FitData, Items, Pairs, ProbeData, Task
 from crossgap.errors import InputError, check_known
@@ -232,7 +232,7 @@ def _concepts() -> tuple[_Concept, ...]:
     return tuple(concepts.values())
 
 
-def _concept(sample: Sample) -> _Concept:
+def _concept(sample: ShardSample) -> _Concept:
     # captions are: name, prompt, the keyword phrase without words of the name, another phrase
     return _Concept(
         concept=sample.meta["concept"],

@@ -22,7 +22,7 @@ Experiment = Literal["image retrieval", "text retrieval", "zero-shot classificat
 
 
 @dataclass(frozen=True, kw_only=True)
-class Published:
+class PosterLine:
     """A line of a table of the poster [0]: percent, native and under inversion; of all ``sets``, an average.
 
     ``of_set`` are the values of single sets, where the poster gives them.
@@ -53,7 +53,7 @@ class Backbone:
     model: str
     weights: str
     ovi_tokens: int
-    published: tuple[Published, ...]
+    published: tuple[PosterLine, ...]
     tag: str = ""
     file_model: str = ""
     transformers: str = ""
@@ -69,7 +69,7 @@ class Backbone:
         return tuple(name for name in (self.encoder, self.transformers) if name)
 
 
-def _published(model: str) -> tuple[Published, ...]:
+def _published(model: str) -> tuple[PosterLine, ...]:
     """Averages of 15 sets (image retrieval, mAP), 3 (text retrieval, mAP) and 11 (zero-shot, accuracy)."""
     experiments: Sequence[tuple[Experiment, tuple[str, ...], str]] = (
         ("image retrieval", PAPER_IMAGE_SETS, IMAGE_AVERAGE),
@@ -77,7 +77,7 @@ def _published(model: str) -> tuple[Published, ...]:
         ("zero-shot classification", PAPER_CLASS_SETS, ZERO_SHOT_AVERAGE),
     )
     return tuple(
-        Published(experiment=experiment, sets=sets, native=values[0], inverted=values[1])
+        PosterLine(experiment=experiment, sets=sets, native=values[0], inverted=values[1])
         for experiment, sets, what in experiments
         if (values := published_average(model, what)) is not None
     )
@@ -88,12 +88,12 @@ _LADDER_SETS = ("cub", "sop", "roxford5k-uncropped", "rparis6k-uncropped", "stan
 
 def _fine_tuned(
     temperature: str, native: Sequence[float], inverted: Sequence[float]
-) -> tuple[Published, ...]:
+) -> tuple[PosterLine, ...]:
     """A model fine-tuned on COCO at a fixed temperature: five sets, and their average."""
     average = published_average(f"CLIP ViT-B/32, fixed temperature {temperature}", FINE_TUNED_AVERAGE)
     assert average is not None
     of_set = dict(zip(_LADDER_SETS, zip(native, inverted, strict=True), strict=True))
-    line = Published(
+    line = PosterLine(
         experiment="image retrieval",
         sets=_LADDER_SETS,
         native=average[0],

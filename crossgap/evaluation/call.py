@@ -34,7 +34,7 @@ from crossgap.provenance import Provenance, config_hash
 from crossgap.vocabulary import Precision, Probe
 
 
-class Source(NamedTuple):
+class ModelSource(NamedTuple):
     """What is measured: an encoder, a backbone of the paper, or files of features; options of the command."""
 
     encoder: str | None
@@ -108,7 +108,7 @@ class Wanted:
         return named + (["--schedule fast"] if self.schedule != "paper" else [])
 
 
-class Answer(NamedTuple):
+class Outcome(NamedTuple):
     """Rows and tables, the backbone that the model is, and the datasets that are not there."""
 
     evaluation: Evaluation
@@ -117,7 +117,7 @@ class Answer(NamedTuple):
 
 
 def answer(
-    source: Source,
+    source: ModelSource,
     data: Data,
     wanted: Wanted,
     *,
@@ -126,7 +126,7 @@ def answer(
     cache: Path | None,
     smoke: bool,
     compute: Compute,
-) -> Answer:
+) -> Outcome:
     """Measure what a call asks for, and write rows and tables into ``out``.
 
     Args:
@@ -183,7 +183,7 @@ def answer(
         cache=cache or out / "features",
         compute=compute,
     )
-    return Answer(evaluation, backbone, missing)
+    return Outcome(evaluation, backbone, missing)
 
 
 def _measure_all(
@@ -269,7 +269,7 @@ def check_steps(steps: int | tuple[int, ...] | None) -> int | None:
     return steps
 
 
-def _check(source: Source, data: Data, wanted: Wanted) -> None:
+def _check(source: ModelSource, data: Data, wanted: Wanted) -> None:
     """Refuse a call that says too little or too much of what is measured.
 
     Raises:

@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 from crossgap.errors import InputError, check_known, naming
 from crossgap.evaluation.plan import EvaluationConfig, InversionPlan
-from crossgap.inversion.config import GRID, Batch, Engine, InversionConfig, Target
+from crossgap.inversion.config import GRID, Engine, InversionBatch, InversionConfig, Target
 from crossgap.inversion.presets import Schedule
 from crossgap.inversion.presets import looks as preset_looks
 from crossgap.inversion.presets import preset as inversion_preset
@@ -161,7 +161,7 @@ def preset_plans(
     return plans
 
 
-def together(plans: Iterable[InversionPlan], into: Target) -> tuple[Batch, ...]:
+def together(plans: Iterable[InversionPlan], into: Target) -> tuple[InversionBatch, ...]:
     """Put the settings of several plans into as few batches as possible, each run to the longest's end.
 
     A run of n steps holds every shorter one, so steps cost nothing more. The batches do not depend on the
@@ -177,7 +177,7 @@ def together(plans: Iterable[InversionPlan], into: Target) -> tuple[Batch, ...]:
     for members in groups.values():
         steps = max(config.steps for config, _ in members)
         batches.append(
-            Batch(
+            InversionBatch(
                 into=into,
                 configs=tuple(sorted({replace(config, steps=steps) for config, _ in members}, key=_order)),
                 snapshots=tuple(sorted({step for _, plan in members for step in plan.snapshots})),

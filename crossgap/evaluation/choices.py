@@ -8,8 +8,8 @@ from typing import NamedTuple, TypeVar
 from crossgap.datasets.tasks import Dataset, Task
 from crossgap.errors import InputError
 from crossgap.evaluation.features import Inversions
-from crossgap.evaluation.fitting import Parts, Strength
-from crossgap.evaluation.measuring import Measured, Tried, measure, query_values
+from crossgap.evaluation.fitting import FittingData, Strength
+from crossgap.evaluation.measuring import MeasuredRoute, Tried, measure, query_values
 from crossgap.evaluation.plan import InversionPlan
 from crossgap.evaluation.routes import ROUTES, fit_side, missing_part
 from crossgap.evaluation.sides import ChosenSetting, Losses, Natives, curves, mapped
@@ -45,7 +45,7 @@ def selection_task(dataset: Dataset | None, kind: str) -> Task | None:
 
 def choose_setting(
     into: Target, plan: InversionPlan, val: Dataset | None, natives: Natives, inversions: Inversions
-) -> tuple[ChosenSetting, list[Measured | Losses]]:
+) -> tuple[ChosenSetting, list[MeasuredRoute | Losses]]:
     """Choose the setting of one direction by mean average precision on the validation split.
 
     Without a choice, or a task to choose on, it is the last snapshot of the plan's first setting.
@@ -58,7 +58,7 @@ def choose_setting(
     if task is None or n_choices == 1:
         return ChosenSetting(plan.configs[0], plan.snapshots[-1], "preset"), []
     native = natives.of(task)
-    looked_at: list[Measured | Losses] = [measure(native, natives.ranked)]
+    looked_at: list[MeasuredRoute | Losses] = [measure(native, natives.ranked)]
     means: list[tuple[ChosenSetting, float]] = []
     for curve in curves(native, "oti" if into == "text" else "ovi", plan, inversions):
         looked_at.append(curve.losses)
@@ -71,7 +71,7 @@ def choose_setting(
 
 
 def choose_strength(
-    route: str, kind: Kind, parts: Parts, val: Dataset | None, natives: Natives
+    route: str, kind: Kind, parts: FittingData, val: Dataset | None, natives: Natives
 ) -> ChosenStrength:
     """Choose the strength of a map for tasks of one kind by mean average precision on the validation split.
 
@@ -113,7 +113,9 @@ class Strengths:
     Classification by labelled images takes the maps of retrieval among images.
     """
 
-    def __init__(self, routes: Collection[str], parts: Parts, val: Dataset | None, natives: Natives) -> None:
+    def __init__(
+        self, routes: Collection[str], parts: FittingData, val: Dataset | None, natives: Natives
+    ) -> None:
         self._routes = routes
         self._parts = parts
         self._val = val

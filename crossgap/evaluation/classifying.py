@@ -11,8 +11,8 @@ from crossgap.datasets.probes import probe_tasks
 from crossgap.datasets.tasks import Dataset, Task
 from crossgap.errors import InputError
 from crossgap.evaluation.choices import Strengths
-from crossgap.evaluation.fitting import Parts
-from crossgap.evaluation.measuring import Measured, Tried
+from crossgap.evaluation.fitting import FittingData
+from crossgap.evaluation.measuring import MeasuredRoute, Tried
 from crossgap.evaluation.sides import Natives, Sides, mapped
 from crossgap.probes.class_mean import class_mean_accuracy, draw_shots
 from crossgap.probes.linear_probe import PRESET_STRENGTH, STRENGTHS, fit_linear_probe, linear_probe_accuracy
@@ -31,7 +31,7 @@ def draws_of(task: Task, *, seed: int) -> list[Tensor]:
 
 
 def validation_images(
-    scored: Sides, val: Dataset | None, natives: Natives, parts: Parts, strengths: Strengths
+    scored: Sides, val: Dataset | None, natives: Natives, parts: FittingData, strengths: Strengths
 ) -> Sides | None:
     """Make the validation images by the route of ``scored``, if any is of a class that is known."""
     try:
@@ -47,7 +47,7 @@ def validation_images(
     return mapped(native, route, parts, chosen.strength, chosen.selection)
 
 
-def by_class_mean(scored: Sides, draws: Sequence[Tensor]) -> Measured:
+def by_class_mean(scored: Sides, draws: Sequence[Tensor]) -> MeasuredRoute:
     """Classify the queries by the nearest mean of the drawn images of a class."""
     task = scored.made.task
     hits_Q = class_mean_accuracy(
@@ -57,12 +57,12 @@ def by_class_mean(scored: Sides, draws: Sequence[Tensor]) -> Measured:
         support_labels=task.gallery.labels,
         draws=draws,
     )
-    return Measured(scored.made, {"hit@1": hits_Q})
+    return MeasuredRoute(scored.made, {"hit@1": hits_Q})
 
 
 def by_linear_probe(
     scored: Sides, draws: Sequence[Tensor], chosen_on: Sides | None
-) -> tuple[Measured, list[Tried]]:
+) -> tuple[MeasuredRoute, list[Tried]]:
     """Classify the queries by a linear probe of the penalty that is best on the validation images.
 
     Of equally good penalties the strongest is taken; without validation images it is the preset.
@@ -75,7 +75,7 @@ def by_linear_probe(
     support_ND = scored.gallery_GD[rows]
     support_labels = [task.gallery.labels[row] for row in rows.tolist()]
     tried: list[Tried] = []
-    best: tuple[float, Measured] | None = None
+    best: tuple[float, MeasuredRoute] | None = None
     for strength in STRENGTHS if chosen_on is not None else (PRESET_STRENGTH,):
         probe = fit_linear_probe(support_ND, support_labels, strength=strength)
         setting = ", ".join(part for part in (scored.made.setting, f"C {strength:g}") if part)
@@ -91,6 +91,6 @@ def by_linear_probe(
         if best is None or accuracy > best[0]:
             hits_Q = linear_probe_accuracy(probe, scored.query_QD, labels=task.query.labels)
             made = scored.said(setting=setting, note=note, selection=selection).made
-            best = accuracy, Measured(made, {"hit@1": hits_Q})
+            best = accuracy, MeasuredRoute(made, {"hit@1": hits_Q})
     assert best is not None
     return best[1], tried

@@ -17,8 +17,8 @@ from crossgap.embeddings import embed, feature_path
 from crossgap.encoders.pixels import batches_of
 from crossgap.encoders.protocol import Encoder
 from crossgap.evaluation.plan import InversionPlan
-from crossgap.inversion.config import Batch, InversionConfig, Target
-from crossgap.inversion.kept import Inverted, load_inversions, path_of, save_inversions
+from crossgap.inversion.config import InversionBatch, InversionConfig, Target
+from crossgap.inversion.kept import InvertedItems, load_inversions, path_of, save_inversions
 from crossgap.inversion.loop import Inverter
 from crossgap.processes import ALONE, Processes
 from crossgap.progress import Tick, shared
@@ -97,25 +97,25 @@ class Inversions:
         self._processes = compute.processes
         self._cache = cache
         self._progress = progress
-        self._inverters: dict[Batch, Inverter] = {}
-        self._planned: dict[tuple[str, Target, InversionPlan], dict[InversionConfig, Inverted]] = {}
-        self._single: dict[tuple[str, Batch, str], Inverted] = {}
+        self._inverters: dict[InversionBatch, Inverter] = {}
+        self._planned: dict[tuple[str, Target, InversionPlan], dict[InversionConfig, InvertedItems]] = {}
+        self._single: dict[tuple[str, InversionBatch, str], InvertedItems] = {}
         self.reused = {"inverted": 0, "inversions_read": 0}
 
     def planned(
         self, items: Items, targets_ND: Tensor, into: Target, plan: InversionPlan
-    ) -> dict[InversionConfig, Inverted]:
+    ) -> dict[InversionConfig, InvertedItems]:
         """Invert the items of a side once, however many tasks share it, under all settings of a plan."""
         key = (items.content_hash, into, plan)
         if key not in self._planned:
-            by_config: dict[InversionConfig, Inverted] = {}
+            by_config: dict[InversionConfig, InvertedItems] = {}
             for batch, places in plan.made_in(into):
                 inverted = self._invert(items, targets_ND, batch, DIRECTIONS[into])
                 by_config |= {config: inverted[place].at(plan.snapshots) for config, place in places.items()}
             self._planned[key] = {config: by_config[config] for config in plan.configs}
         return self._planned[key]
 
-    def single(self, items: Items, targets_ND: Tensor, batch: Batch, what: str) -> Inverted:
+    def single(self, items: Items, targets_ND: Tensor, batch: InversionBatch, what: str) -> InvertedItems:
         """Invert towards given targets under the one setting of a batch, once for what several tasks share.
 
         ``what`` tells these targets of the items from others, and is what progress says.
@@ -125,7 +125,9 @@ class Inversions:
             (self._single[key],) = self._invert(items, targets_ND, batch, what)
         return self._single[key]
 
-    def _invert(self, items: Items, targets_ND: Tensor, batch: Batch, what: str) -> list[Inverted]:
+    def _invert(
+        self, items: Items, targets_ND: Tensor, batch: InversionBatch, what: str
+    ) -> list[InvertedItems]:
         """Invert under every setting of a batch, or read what was kept of the same."""
         path = None
         if self._cache is not None:
@@ -142,14 +144,14 @@ class Inversions:
             )
         results = self._run(self._inverters[batch], items, targets_ND, batch, tick)
         seconds = (time.perf_counter() - start) / len(results)
-        all_inverted = [Inverted(features, losses, seconds) for features, losses in results]
+        all_inverted = [InvertedItems(features, losses, seconds) for features, losses in results]
         self.reused["inverted"] += 1
         if path is not None and self._processes.first:
             save_inversions(batch, path, all_inverted)
         return all_inverted
 
     def _run(
-        self, inverter: Inverter, items: Items, targets_ND: Tensor, batch: Batch, tick: Tick
+        self, inverter: Inverter, items: Items, targets_ND: Tensor, batch: InversionBatch, tick: Tick
     ) -> list[tuple[dict[int, Tensor], dict[int, float]]]:
         """Give features and mean loss by step under each setting; processes share the batches of items."""
         processes, encoder, steps = self._processes, self._encoder, batch.steps

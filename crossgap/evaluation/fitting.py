@@ -32,7 +32,7 @@ PART_WORDS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
+class FittingData:
     """What maps may be fitted on: features of the training split, and what the model itself gives.
 
     None where there is no such part. ``paired_images`` and ``paired_texts`` hold pairs row by row;
@@ -75,11 +75,11 @@ def fit_parts(
     features_of: Callable[[Items], Tensor],
     *,
     seed: int,
-) -> Parts:
+) -> FittingData:
     """Gather what maps are fitted on: the ``wanted`` features of the training split, and the model's own.
 
     Args:
-        wanted: names of :class:`Parts`, and ``pairs``; the others are not encoded.
+        wanted: names of :class:`FittingData`, and ``pairs``; the others are not encoded.
         features_of: gives the features of items.
         seed: of random subspaces and rotations.
     """
@@ -88,7 +88,7 @@ def fit_parts(
         return None if items is None or name not in wanted else features_of(items)
 
     pairs = fit.pairs if fit is not None else None
-    return Parts(
+    return FittingData(
         split=fit.split if fit else "none",
         images=part(fit.images, "images") if fit else None,
         texts=part(fit.texts, "texts") if fit else None,
@@ -103,10 +103,10 @@ def fit_parts(
     )
 
 
-Fit = Callable[[Parts, Modality, Strength], LinearMap]
+Fit = Callable[[FittingData, Modality, Strength], LinearMap]
 
 
-def fixed(value: Any) -> Callable[[Parts, Modality], Any]:
+def fixed(value: Any) -> Callable[[FittingData, Modality], Any]:
     """Say the same whatever a map is fitted on."""
     return lambda _parts, _modality: value
 
@@ -129,8 +129,8 @@ class MapRoute:
     moves: Literal["both", "query", "retrieved"] = "both"
     fit: Fit
     unit: str = ""
-    candidates: Callable[[Parts, Modality], Sequence[Strength]] = lambda _parts, _modality: ()
-    preset: Callable[[Parts, Modality], Strength] = lambda _parts, _modality: None
+    candidates: Callable[[FittingData, Modality], Sequence[Strength]] = lambda _parts, _modality: ()
+    preset: Callable[[FittingData, Modality], Strength] = lambda _parts, _modality: None
     follows: str | None = None
 
     def describe(self, strength: Strength) -> str:
@@ -155,7 +155,7 @@ def _given(part: Tensor | None) -> Tensor:
 def of_own(fit: Callable[..., LinearMap], strength_name: str = "") -> Fit:
     """Fit on the training features of the mapped modality."""
 
-    def fitted(parts: Parts, modality: Modality, strength: Strength) -> LinearMap:
+    def fitted(parts: FittingData, modality: Modality, strength: Strength) -> LinearMap:
         own_ND = parts.of(modality)
         about = parts.fitted_on(own_ND, what=f"{modality}s")
         return fit(own_ND, **_named(strength_name, strength), fitted_on=about)
@@ -166,7 +166,7 @@ def of_own(fit: Callable[..., LinearMap], strength_name: str = "") -> Fit:
 def of_own_and_other(fit: Callable[..., LinearMap], strength_name: str) -> Fit:
     """Fit on the training features of the mapped modality, then the other."""
 
-    def fitted(parts: Parts, modality: Modality, strength: Strength) -> LinearMap:
+    def fitted(parts: FittingData, modality: Modality, strength: Strength) -> LinearMap:
         own_ND, other_ND = parts.of(modality), parts.of(other_modality(modality))
         about = parts.fitted_on(own_ND, other_ND, what=f"{modality}s and {other_modality(modality)}s")
         return fit(own_ND, other_ND, **_named(strength_name, strength), fitted_on=about)
@@ -177,7 +177,7 @@ def of_own_and_other(fit: Callable[..., LinearMap], strength_name: str) -> Fit:
 def of_pairs(fit: Callable[..., LinearMap], strength_name: str = "") -> Fit:
     """Fit on training pairs, from the mapped modality into the other."""
 
-    def fitted(parts: Parts, modality: Modality, strength: Strength) -> LinearMap:
+    def fitted(parts: FittingData, modality: Modality, strength: Strength) -> LinearMap:
         images_ND, texts_ND = _given(parts.paired_images), _given(parts.paired_texts)
         source_ND, target_ND = (images_ND, texts_ND) if modality == "image" else (texts_ND, images_ND)
         about = parts.fitted_on(images_ND, what="image-text pairs")
@@ -190,42 +190,42 @@ def _named(name: str, strength: Strength) -> dict[str, Strength]:
     return {name: strength} if name else {}
 
 
-def random_subspace(parts: Parts, _: Modality, strength: Strength) -> LinearMap:
+def random_subspace(parts: FittingData, _: Modality, strength: Strength) -> LinearMap:
     """Draw a subspace of this rank, the same for both modalities."""
     assert isinstance(strength, int)
     return posthoc.random_subspace(parts.dim, rank=strength, seed=parts.seed)
 
 
-def random_rotation(parts: Parts, _: Modality, __: Strength) -> LinearMap:
+def random_rotation(parts: FittingData, _: Modality, __: Strength) -> LinearMap:
     """Draw a rotation, the same for both modalities."""
     return posthoc.random_rotation(parts.dim, seed=parts.seed)
 
 
-def shared_space(parts: Parts, _: Modality, strength: Strength) -> LinearMap:
+def shared_space(parts: FittingData, _: Modality, strength: Strength) -> LinearMap:
     """Fit one map for both modalities, whichever is mapped."""
     return of_own_and_other(posthoc.shared_space, "tolerance")(parts, "image", strength)
 
 
-def isoclip(parts: Parts, modality: Modality, strength: Strength) -> LinearMap:
+def isoclip(parts: FittingData, modality: Modality, strength: Strength) -> LinearMap:
     """Keep a band of the operator between the towers' projectors."""
     own_DW, other_DV = _projectors(parts, modality)
     assert isinstance(strength, Band)
     return posthoc.isoclip(own_DW, other_DV, band=strength)
 
 
-def _projectors(parts: Parts, modality: Modality) -> tuple[Tensor, Tensor]:
+def _projectors(parts: FittingData, modality: Modality) -> tuple[Tensor, Tensor]:
     assert not isinstance(parts.projectors, str)
     image_DW, text_DV = parts.projectors
     return (image_DW, text_DV) if modality == "image" else (text_DV, image_DW)
 
 
-def band_candidates(parts: Parts, modality: Modality) -> Sequence[Strength]:
+def band_candidates(parts: FittingData, modality: Modality) -> Sequence[Strength]:
     """List the bands to try for a modality."""
     own_DW, other_DV = _projectors(parts, modality)
     return posthoc.band_candidates(min(*own_DW.shape, *other_DV.shape))
 
 
-def published_band(parts: Parts, modality: Modality) -> Strength:
+def published_band(parts: FittingData, modality: Modality) -> Strength:
     """Return the published band of this model for a modality.
 
     Raises:
@@ -241,13 +241,13 @@ def published_band(parts: Parts, modality: Modality) -> Strength:
 def pca(source: Literal["images", "texts", "class_prompts"], fit: Callable[..., LinearMap]) -> MapRoute:
     """Keep the top components of a part of the training split, the same for both modalities."""
 
-    def fitted(parts: Parts, _: Modality, strength: Strength) -> LinearMap:
+    def fitted(parts: FittingData, _: Modality, strength: Strength) -> LinearMap:
         fitted_ND = _given(getattr(parts, source))
         return fit(
             fitted_ND, rank=strength, fitted_on=parts.fitted_on(fitted_ND, what=source.replace("_", " "))
         )
 
-    def most(parts: Parts) -> int:
+    def most(parts: FittingData) -> int:
         return min(parts.dim, len(_given(getattr(parts, source))) - 1)
 
     return MapRoute(

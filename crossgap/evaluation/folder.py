@@ -20,7 +20,7 @@ from crossgap.evaluation.plan import EvaluationConfig, InversionPlan
 from crossgap.evaluation.result import Evaluation
 from crossgap.evaluation.run import evaluate
 from crossgap.files import read_json, write_json
-from crossgap.inversion.config import Batch
+from crossgap.inversion.config import InversionBatch
 from crossgap.processes import ALONE, Processes
 from crossgap.progress import ItemProgress
 from crossgap.provenance import Provenance
@@ -106,7 +106,9 @@ def claim(
         plans = {
             into: replace(
                 plan,
-                within=strict(earlier.get(into, []), tuple[Batch, ...], f"{path}: batches.{name}.{into}"),
+                within=strict(
+                    earlier.get(into, []), tuple[InversionBatch, ...], f"{path}: batches.{name}.{into}"
+                ),
             )
             for into, plan in config.plans.items()
         }

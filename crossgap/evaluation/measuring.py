@@ -37,7 +37,7 @@ class Separation(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
+class MeasuredRoute:
     """What a task gives by a route: metric -> its value for each query; the separation, or why there is none.
 
     Shape: each (Q,), NaN for a query with nothing to find.
@@ -63,7 +63,7 @@ class Skipped(NamedTuple):
     reason: str
 
 
-def measure(scored: Sides, ranked: Ranked = ALONE) -> Measured:
+def measure(scored: Sides, ranked: Ranked = ALONE) -> MeasuredRoute:
     """Retrieve by cosine and measure each query; among items of one modality how classes separate, too.
 
     Separation needs all pairs at once; it is left out along curves and of a random order. Processes share the
@@ -72,7 +72,7 @@ def measure(scored: Sides, ranked: Ranked = ALONE) -> Measured:
     made = scored.made
     values = query_values(scored, ranked)
     separated = made.selection != "curve" and made.task.kind in INTRA and made.route != "chance"
-    return Measured(made, values, separation(scored) if separated else ())
+    return MeasuredRoute(made, values, separation(scored) if separated else ())
 
 
 def query_values(scored: Sides, ranked: Ranked = ALONE) -> dict[str, Tensor]:

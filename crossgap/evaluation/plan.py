@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from crossgap.errors import InputError, check_known, check_seed
-from crossgap.inversion.config import Batch, Engine, InversionConfig, Method, Target
+from crossgap.inversion.config import Engine, InversionBatch, InversionConfig, Method, Target
 from crossgap.inversion.words import AXES, write_axes
 from crossgap.vocabulary import PROBES, ROUTE_WORDS, Probe
 
@@ -42,7 +42,7 @@ class InversionPlan:
     init_stds: tuple[float, ...] = ()
     templates: tuple[str, ...] = ()
     methods: tuple[Method, ...] = ()
-    within: tuple[Batch, ...] = ()
+    within: tuple[InversionBatch, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.token_counts or not any(self.snapshots):
@@ -79,12 +79,12 @@ class InversionPlan:
         """Put together the settings that can share a batch: those of one template and method."""
         return _alike(self.configs)
 
-    def made_in(self, into: Target) -> list[tuple[Batch, dict[InversionConfig, int]]]:
+    def made_in(self, into: Target) -> list[tuple[InversionBatch, dict[InversionConfig, int]]]:
         """List the batches to invert, each with the places of this plan's settings in it.
 
         Settings of one template and method that no batch of ``within`` holds share one.
         """
-        places: list[tuple[Batch, dict[InversionConfig, int]]] = []
+        places: list[tuple[InversionBatch, dict[InversionConfig, int]]] = []
         left = list(self.configs)
         for batch in self.within:
             held = {
@@ -96,7 +96,7 @@ class InversionPlan:
                 places.append((batch, held))
                 left = [config for config in left if config not in held]
         for group in _alike(left):
-            batch = Batch(into=into, configs=group, snapshots=self.snapshots, engine=self.engine)
+            batch = InversionBatch(into=into, configs=group, snapshots=self.snapshots, engine=self.engine)
             places.append((batch, {config: place for place, config in enumerate(group)}))
         return places
 

@@ -14,9 +14,9 @@ from typing import Literal
 from crossgap import posthoc
 from crossgap.evaluation.fitting import (
     PART_WORDS,
+    FittingData,
     MapRoute,
     Need,
-    Parts,
     Strength,
     band_candidates,
     fixed,
@@ -85,7 +85,7 @@ def moved(route: str, kind: Kind) -> tuple[bool, bool]:
 
 
 def side_maps(
-    route: str, kind: Kind, parts: Parts, strength: Strength
+    route: str, kind: Kind, parts: FittingData, strength: Strength
 ) -> tuple[LinearMap | None, LinearMap | None]:
     """Fit a route's map for the query side and the gallery side; None leaves a side native.
 
@@ -107,7 +107,7 @@ def fit_side(route: str, kind: Kind) -> Modality:
     return sides(kind)[0 if moved(route, kind)[0] else 1]
 
 
-def missing_part(route: str, kind: Kind, parts: Parts) -> str | None:
+def missing_part(route: str, kind: Kind, parts: FittingData) -> str | None:
     """Return None if there is what the route is fitted on, else what is lacking, in words."""
     fitted = ROUTES[route].map
     assert fitted is not None
@@ -127,7 +127,7 @@ def missing_part(route: str, kind: Kind, parts: Parts) -> str | None:
 
 
 def needed_parts(routes: Sequence[str], kinds: set[Kind]) -> set[str]:
-    """List the parts of the training split that these routes are fitted on: names of :class:`Parts`."""
+    """List the parts of the training split that these routes are fitted on: names of :class:`FittingData`."""
     parts: set[str] = set()
     for name in routes:
         fitted = ROUTES[name].map

@@ -12,7 +12,7 @@ import pandas as pd
 from torch import Tensor
 
 from crossgap.datasets.tasks import Task
-from crossgap.evaluation.measuring import Measured, Skipped, Tried
+from crossgap.evaluation.measuring import MeasuredRoute, Skipped, Tried
 from crossgap.evaluation.pictures import Lines
 from crossgap.evaluation.result import Evaluation
 from crossgap.evaluation.routes import ROUTES
@@ -23,7 +23,7 @@ from crossgap.records import TABLES, Row
 
 _TYPES = {"inversion_seed": "float64", "steps": "Int64", "num_tokens": "Int64"}  # of numbers that may lack
 
-Record = Measured | Tried | Losses | Skipped | Lines | Row
+Record = MeasuredRoute | Tried | Losses | Skipped | Lines | Row
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Collected:
                     self._frames[record.table].append(record.frame)
                 case Skipped():
                     self._skipped[record.name] = record.reason
-                case Measured():
+                case MeasuredRoute():
                     self.add(measured_rows(record, self._origin))
                     for lines in query_lines(record):
                         for name, column in lines.items():
@@ -108,7 +108,7 @@ class Collected:
         )
 
 
-def measured_rows(measured: Measured, origin: Origin) -> Iterator[Row | Skipped]:
+def measured_rows(measured: MeasuredRoute, origin: Origin) -> Iterator[Row | Skipped]:
     """Give the mean of every metric over queries, that of the headline over classes, and the separation."""
     made, values = measured.made, measured.values
     task, macro = made.task, made.task.headline
@@ -123,7 +123,7 @@ def measured_rows(measured: Measured, origin: Origin) -> Iterator[Row | Skipped]
         yield row_of(made, number.metric, values[macro], origin, value=number.value, unit=number.unit)
 
 
-def query_lines(measured: Measured) -> Iterator[dict[str, list[Any]]]:
+def query_lines(measured: MeasuredRoute) -> Iterator[dict[str, list[Any]]]:
     """Give the values of queries: of the headline along a curve; else of mAP and hit@1 too."""
     macro, names = measured.made.task.headline, _reported(measured)
     wanted = (macro,) if measured.made.selection == "curve" else (macro, "mAP", "hit@1")
@@ -214,7 +214,7 @@ def loss_rows(losses: Losses, origin: Origin) -> Iterator[Row]:
         )
 
 
-def _reported(measured: Measured) -> tuple[str, ...]:
+def _reported(measured: MeasuredRoute) -> tuple[str, ...]:
     """List the metrics that have a row: of zero-shot classification only whether the class was hit."""
     return ("hit@1", "hit@5") if measured.made.task.kind == "zero-shot" else tuple(measured.values)
 

@@ -22,8 +22,8 @@ from crossgap.evaluation.classifying import (
     validation_images,
 )
 from crossgap.evaluation.features import Features, Inversions, Progress, silent
-from crossgap.evaluation.fitting import Parts, fit_parts
-from crossgap.evaluation.measuring import Measured, Skipped, Tried, findable, measure
+from crossgap.evaluation.fitting import FittingData, fit_parts
+from crossgap.evaluation.measuring import MeasuredRoute, Skipped, Tried, findable, measure
 from crossgap.evaluation.pairs import factor_records, gap_records, inverted_images
 from crossgap.evaluation.pictures import task_pictures
 from crossgap.evaluation.plan import EvaluationConfig
@@ -48,7 +48,7 @@ class Prepared:
     features: Features
     natives: Natives
     inversions: Inversions | None
-    parts: Parts
+    parts: FittingData
     settings: dict[Target, ChosenSetting]
     strengths: Strengths
 
@@ -161,7 +161,7 @@ def task_records(task: Task, prepared: Prepared) -> Iterator[Record]:
     yield from task_pictures(shown, usable_Q, num_neighbours=prepared.config.num_neighbours)
 
 
-def measured(scored: Sides, draws: Sequence[Tensor], prepared: Prepared) -> tuple[Measured, list[Tried]]:
+def measured(scored: Sides, draws: Sequence[Tensor], prepared: Prepared) -> tuple[MeasuredRoute, list[Tried]]:
     """Measure a task by retrieval, or by classification where that is what its kind asks for.
 
     Args:

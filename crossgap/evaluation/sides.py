@@ -11,10 +11,10 @@ from torch import Tensor
 
 from crossgap.datasets.tasks import Task
 from crossgap.evaluation.features import DIRECTIONS, Features, Inversions
-from crossgap.evaluation.fitting import Parts, Strength
+from crossgap.evaluation.fitting import FittingData, Strength
 from crossgap.evaluation.plan import InversionPlan
 from crossgap.evaluation.routes import ROUTES, direction, side_maps, sides
-from crossgap.inversion.config import Batch, InversionConfig
+from crossgap.inversion.config import InversionBatch, InversionConfig
 from crossgap.metrics.relevance import Judgement, judge
 from crossgap.posthoc import shuffled_targets
 
@@ -108,7 +108,7 @@ def chance(native: Sides) -> Sides:
     return replace(native.said(route="chance"), query_QD=even_Q1, gallery_GD=even_G1)
 
 
-def mapped(native: Sides, route: str, parts: Parts, strength: Strength, selection: str) -> Sides:
+def mapped(native: Sides, route: str, parts: FittingData, strength: Strength, selection: str) -> Sides:
     """Move the sides that a route's map moves.
 
     Raises:
@@ -184,7 +184,7 @@ def at_setting(
     into = direction(route, task.kind)
     assert into is not None
     config = chosen.config
-    alone = Batch(
+    alone = InversionBatch(
         into=into,
         configs=(replace(config, steps=chosen.steps),),
         snapshots=(chosen.steps,),

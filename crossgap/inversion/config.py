@@ -68,7 +68,7 @@ class InversionConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
+class InversionBatch:
     """What is inverted together: the steps looked at under each of some settings."""
 
     into: Target

@@ -21,30 +21,30 @@ import crossgap
 from crossgap.datasets.tasks import Items
 from crossgap.encoders.protocol import Encoder
 from crossgap.errors import InputError
-from crossgap.inversion.config import Batch
+from crossgap.inversion.config import InversionBatch
 from crossgap.store import digest_of, load_tensors, save_tensors
 
 _FORMAT = 2
 
 
 @dataclass(frozen=True)
-class Inverted:
+class InvertedItems:
     """Items under one setting: features_ND and mean loss (1 - cosine) by step, its share of the seconds."""
 
     snapshots: dict[int, Tensor]
     losses: dict[int, float]
     seconds: float
 
-    def at(self, steps: Sequence[int]) -> Inverted:
+    def at(self, steps: Sequence[int]) -> InvertedItems:
         """Leave out what was kept at other steps."""
-        return Inverted(
+        return InvertedItems(
             {step: self.snapshots[step] for step in steps},
             {step: self.losses[step] for step in steps},
             self.seconds,
         )
 
 
-def path_of(batch: Batch, folder: Path, encoder: Encoder, items: Items, targets_ND: Tensor) -> Path:
+def path_of(batch: InversionBatch, folder: Path, encoder: Encoder, items: Items, targets_ND: Tensor) -> Path:
     """Name the file of a batch for the items of a side and what they are inverted towards."""
     about = {
         "format": _FORMAT,
@@ -66,7 +66,7 @@ def path_of(batch: Batch, folder: Path, encoder: Encoder, items: Items, targets_
     return folder / f"inverted-{key}.safetensors"
 
 
-def save_inversions(batch: Batch, path: Path, found: Sequence[Inverted]) -> None:
+def save_inversions(batch: InversionBatch, path: Path, found: Sequence[InvertedItems]) -> None:
     """Write one result a setting, atomically."""
     tensors = {
         f"{number}/{step}": inverted.snapshots[step]
@@ -80,7 +80,7 @@ def save_inversions(batch: Batch, path: Path, found: Sequence[Inverted]) -> None
     save_tensors(path, tensors, about)
 
 
-def load_inversions(batch: Batch, path: Path) -> list[Inverted] | None:
+def load_inversions(batch: InversionBatch, path: Path) -> list[InvertedItems] | None:
     """Read what :func:`save_inversions` wrote; None without a file, or with a warning of a damaged one."""
     if not path.exists():
         return None
@@ -94,11 +94,11 @@ def load_inversions(batch: Batch, path: Path) -> list[Inverted] | None:
         return None
 
 
-def _read(batch: Batch, path: Path) -> list[Inverted]:
+def _read(batch: InversionBatch, path: Path) -> list[InvertedItems]:
     tensors, about = load_tensors(path)
     losses, seconds = json.loads(about["losses"]), json.loads(about["seconds"])
     return [
-        Inverted(
+        InvertedItems(
             {step: tensors[f"{number}/{step}"] for step in batch.steps},
             {step: float(loss) for step, loss in zip(batch.steps, losses[number], strict=True)},
             float(seconds[number]),

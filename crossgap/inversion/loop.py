@@ -176,7 +176,7 @@ class Inverter:
         first = self._configs[0]
         _check_items(targets_ND, item_ids, snapshots, first.steps)
         wanted = frozenset(snapshots)
-        by_config: dict[InversionConfig, list[_Rows]] = {config: [] for config in self._configs}
+        by_config: dict[InversionConfig, list[_Items]] = {config: [] for config in self._configs}
         for start in range(0, len(item_ids), first.batch_size):
             ids = item_ids[start : start + first.batch_size]
             targets_BD = targets_ND[start : start + len(ids)].to(self._encoder.device, self._encoder.dtype)
@@ -310,7 +310,7 @@ def stretch(tokens_BKW: Tensor, num_patches: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Rows:
+class _Items:
     """The items of one batch under one setting."""
 
     features: Tensor
@@ -388,11 +388,11 @@ class _Group:
             self._alive = self._alive[kept]
         return len(undone)
 
-    def per_setting(self) -> list[_Rows]:
+    def per_setting(self) -> list[_Items]:
         """Split the rows by setting."""
         count = len(self.features) // self._settings
         return [
-            _Rows(
+            _Items(
                 self.features[rows],
                 self.tokens[rows],
                 self.losses[rows],

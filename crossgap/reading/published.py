@@ -10,7 +10,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from crossgap.encoders.backbones import BACKBONES, Experiment, Published
+from crossgap.encoders.backbones import BACKBONES, Experiment, PosterLine
 from crossgap.records import Row
 
 # What the published averages average: task (or tasks), metric, route. Which setting of revisited Oxford and
@@ -86,7 +86,7 @@ def published_table(comparisons: Sequence[Comparison], backbone: str | None) -> 
 
 
 def _compare(
-    rows: Sequence[Row], line: Published, backbone: str | None, deviations: Sequence[str]
+    rows: Sequence[Row], line: PosterLine, backbone: str | None, deviations: Sequence[str]
 ) -> Iterator[Comparison]:
     tasks, metrics, route = _MEASURED[line.experiment]
     measured: dict[str, tuple[float, float | None]] = {}

@@ -50,7 +50,7 @@ class Batch(NamedTuple):
         )
 
 
-class Drawn(NamedTuple):
+class DrawnPairs(NamedTuple):
     """What a step drew, before views are made of it: rows at a place of a batch, images in uint8.
 
     ``other_text`` is a second caption, the same again where ``same_B`` says so.
@@ -81,7 +81,7 @@ class ViewMaker:
     extra_augment: AugmentConfig | None = None
     edges: Edges = CLIPS_EDGES
 
-    def make(self, drawn: Drawn, parts: Collection[str], step: int) -> Batch:
+    def make(self, drawn: DrawnPairs, parts: Collection[str], step: int) -> Batch:
         """Make the named parts."""
         batch = Batch({}, {}, {}, drawn.place.first)
         for part in parts:
@@ -107,14 +107,14 @@ class ViewMaker:
     def _extra(self) -> AugmentConfig:
         return self.extra_augment or self.augment
 
-    def _view(self, drawn: Drawn, step: int, view: tuple[str | int, ...]) -> Tensor:
+    def _view(self, drawn: DrawnPairs, step: int, view: tuple[str | int, ...]) -> Tensor:
         generator = stream(self.seed, "view", step, *view)
         config = self.augment if view == (0,) else self._extra
         if "local" in view:
             config = replace(config, area=config.local_area)
         return random_view(drawn.images_BHWC, self.image_size, config, generator, place=drawn.place)
 
-    def _second_text(self, drawn: Drawn, step: int) -> Captions:
+    def _second_text(self, drawn: DrawnPairs, step: int) -> Captions:
         ids_BL, lengths_B = drawn.other_text
         fewer_BL, fewer_B = self._fewer_words(drawn.other_text, drawn.place, step, "words")
         return Captions(
@@ -174,7 +174,7 @@ class Batches(ViewMaker):
             assert self.pairs.semantic_MS is not None
             given["semantic_BS"] = self.pairs.semantic_MS[first_B]
         text, other_text = self._captions_at(first_B), self._captions_at(other_B)
-        drawn = Drawn(images_BHWC, text, other_text, first_B == other_B, given, place)
+        drawn = DrawnPairs(images_BHWC, text, other_text, first_B == other_B, given, place)
         return self.make(drawn, parts, step)
 
     def _captions_at(self, caption_B: Tensor) -> Captions:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from crossgap.datasets.bad import BadSamples
 from crossgap.datasets.readers.image_formats import decode_image
-from crossgap.datasets.readers.shards import Sample, scan_shard
+from crossgap.datasets.readers.shards import ShardSample, scan_shard
 from crossgap.datasets.readers.stored import StoredImage, read_bytes
 from crossgap.errors import InputError
 
@@ -146,6 +146,6 @@ class ImagesInShards:
         """Say which sample it was: keys are not kept, so the shard is looked through again."""
         stored = self._stored(index)
         for sample in scan_shard(str(stored.path), need=()):
-            if isinstance(sample, Sample) and sample.place == stored:
+            if isinstance(sample, ShardSample) and sample.place == stored:
                 return InputError(f"sample {sample.key!r}: {error}")
         return error

@@ -13,7 +13,7 @@ from torch import Tensor
 from crossgap.datasets.bad import BadSamples
 from crossgap.datasets.emoji import embedded_shards
 from crossgap.datasets.readers.packed import is_plain_file
-from crossgap.datasets.readers.shards import Sample, expand_shards, read_shards
+from crossgap.datasets.readers.shards import ShardSample, expand_shards, read_shards
 from crossgap.datasets.scenes.options import is_scenes
 from crossgap.errors import InputError
 from pretrain.data.images import ImagesInMemory, ImagesInShards, square
@@ -189,7 +189,7 @@ def shards_of(data: str | Sequence[str]) -> list[str]:
     return expand_shards(data)
 
 
-def _samples(data: str | Sequence[str], bad: BadSamples, whole_texts: bool) -> Iterator[Sample]:
+def _samples(data: str | Sequence[str], bad: BadSamples, whole_texts: bool) -> Iterator[ShardSample]:
     if data == "emoji":
         return (sample for sample in read_shards(shards_of(data)) if sample.meta["split"] == "train")
     return read_shards(shards_of(data), bad=bad.add, whole_texts=whole_texts)
@@ -202,7 +202,7 @@ class _Decoded:
         self._size = image_size
         self._pixels = bytearray()
 
-    def add(self, sample: Sample) -> None:
+    def add(self, sample: ShardSample) -> None:
         assert sample.image is not None
         self._pixels += square(sample.image, self._size, where=sample.where).tobytes()
 
@@ -223,7 +223,7 @@ class _Placed:
         self._shards: list[str] = []
         self._rows: list[tuple[int, int, int]] = []
 
-    def add(self, sample: Sample) -> None:
+    def add(self, sample: ShardSample) -> None:
         assert sample.image is not None
         if not self._shards or self._shards[-1] != sample.shard:
             self._shards.append(sample.shard)

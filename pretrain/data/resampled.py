@@ -22,10 +22,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from crossgap.datasets.bad import BadSamples
-from crossgap.datasets.readers.shards import Sample, scan_shard
+from crossgap.datasets.readers.shards import ShardSample, scan_shard
 from crossgap.errors import InputError
 from pretrain.data.augment import Place
-from pretrain.data.batches import Batch, Captions, Drawn, ViewMaker
+from pretrain.data.batches import Batch, Captions, DrawnPairs, ViewMaker
 from pretrain.data.images import pixels_of, square
 from pretrain.data.streams import stream_seed
 from pretrain.data.tokens import Tokens, clip_tokens
@@ -131,9 +131,9 @@ class _Reader(IterableDataset[Any]):
                 yield _Refused(f"no pair of image and caption in any of {len(stream.shards)} shards")
                 return
 
-    def _pass(self, draws: random.Random) -> Iterator[Sample | _Bad]:
+    def _pass(self, draws: random.Random) -> Iterator[ShardSample | _Bad]:
         """Go through all shards once."""
-        buffer: list[Sample] = []
+        buffer: list[ShardSample] = []
         for shard in draws.sample(self.stream.shards, len(self.stream.shards)):
             for sample in scan_shard(shard, whole_texts=self.stream.whole_texts):
                 if isinstance(sample, InputError):
@@ -182,7 +182,7 @@ class ResampledBatches(ViewMaker):
                     'put "concept" or "label" into the .json part of each'
                 )
             given["concept_B"] = pairs.concept_B
-        drawn = Drawn(
+        drawn = DrawnPairs(
             pairs.images_BHWC,
             Captions(pairs.ids_BL, pairs.lengths_B),
             Captions(pairs.other_ids_BL, pairs.other_lengths_B),

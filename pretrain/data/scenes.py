@@ -23,7 +23,7 @@ from crossgap.datasets.scenes.options import SceneOptions
 from crossgap.datasets.scenes.render import render
 from crossgap.datasets.scenes.world import draw_scenes
 from pretrain.data.augment import Place
-from pretrain.data.batches import Batch, Captions, Drawn, ViewMaker
+from pretrain.data.batches import Batch, Captions, DrawnPairs, ViewMaker
 from pretrain.data.images import ImagesInMemory
 from pretrain.data.pairs import TrainingPairs, pairs_of
 from pretrain.data.semantics import WordVectors
@@ -151,7 +151,7 @@ class EndlessBatches(ViewMaker):
         """
         return self.make(self.drawn(step, parts, rows), parts, step)
 
-    def drawn(self, step: int, parts: Collection[str], rows: slice = slice(None)) -> Drawn:
+    def drawn(self, step: int, parts: Collection[str], rows: slice = slice(None)) -> DrawnPairs:
         """Paint and tokenise what the parts of a step are made of."""
         two = "second_text" in parts
         painted = self._painter(step, two, rows)
@@ -168,7 +168,7 @@ class EndlessBatches(ViewMaker):
             given["semantic_BS"] = self.scenes.semantics(painted.words)
         images_BHWC = torch.from_numpy(painted.images_BHWC).to(self.device)
         place = Place(rows.indices(self.batch_size)[0], self.batch_size)
-        return Drawn(images_BHWC, text, other_text, same_B, given, place)
+        return DrawnPairs(images_BHWC, text, other_text, same_B, given, place)
 
     def close(self) -> None:
         """End the threads; the next batch would start them again."""

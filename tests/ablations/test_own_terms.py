@@ -13,7 +13,7 @@ import pytest
 from ablations.running.stages import training_key
 from ablations.study.files import read_study
 from ablations.study.named import demo
-from ablations.study.own_terms import NO_OWN_TERMS, OwnTerms, Source, own_terms, run_file
+from ablations.study.own_terms import NO_OWN_TERMS, OwnTerms, TermSource, own_terms, run_file
 from crossgap.errors import InputError
 from crossgap.files import read_lines
 from crossgap.settings.strict import strict
@@ -82,14 +82,14 @@ def test_what_no_file_registers_is_named_with_what_to_do(tmp_path: Path) -> None
     with pytest.raises(
         InputError, match=r"term 'pull' .* running .*own\.py does not register it.*TERMS\['pull'\]"
     ):
-        OwnTerms(names=("pull",), sources=(Source(file=path, function="study"),)).learn()
+        OwnTerms(names=("pull",), sources=(TermSource(file=path, function="study"),)).learn()
     with pytest.raises(InputError, match="no file is known"):
         OwnTerms(names=("pull",)).learn()
 
 
 def test_a_files_terms_are_its_own_and_come_from_it(tmp_path: Path) -> None:
     study = read_study(written(tmp_path, top=AT_THE_TOP.format(name="pull")))
-    assert study.source == Source(file=(tmp_path / "own.py").resolve(), function="study")
+    assert study.source == TermSource(file=(tmp_path / "own.py").resolve(), function="study")
     found = own_terms(study.arms[0].train.objective.weights, study.source)
     assert found == OwnTerms(names=("pull",), sources=(study.source,))
     assert strict(json.loads(json.dumps(found.as_json())), OwnTerms, "") == found
@@ -114,7 +114,7 @@ def test_a_term_of_the_package_that_a_file_replaces_is_learnt_too(tmp_path: Path
         'TERMS["mmd"] = replace(TERMS["mmd"], weight=0.25)\n'
     )
     run_file(path)
-    found = own_terms(["mmd"], Source(file=path))
+    found = own_terms(["mmd"], TermSource(file=path))
     assert found.names == ("mmd",)
     TERMS["mmd"] = OF_THE_PACKAGE["mmd"]
     found.learn()
@@ -124,7 +124,7 @@ def test_a_term_of_the_package_that_a_file_replaces_is_learnt_too(tmp_path: Path
 def test_a_model_trained_with_another_version_of_a_term_is_not_taken(tmp_path: Path) -> None:
     path = written(tmp_path, top=AT_THE_TOP.format(name="pull"))
     config = replace(RECIPES["baseline"](), threads=1)
-    found = OwnTerms(names=("pull",), sources=(Source(file=path),))
+    found = OwnTerms(names=("pull",), sources=(TermSource(file=path),))
     before = training_key(config, tmp_path, found)
     assert before != training_key(config, tmp_path)
     assert before == training_key(config, tmp_path, found)

@@ -14,7 +14,7 @@ from analysis.between import between, what_differs
 from analysis.report import write_report
 from analysis.results import Results, compute
 from analysis.stats.unpaired import gather_unpaired, welch
-from analysis.study import Study, read_runs
+from analysis.study import RecordedStudy, read_runs
 from crossgap.metrics.intervals import Bootstrap
 from tests.synthetic_study import SyntheticArm, SyntheticStudy, write_study
 
@@ -40,7 +40,7 @@ def changed(study: SyntheticStudy, **fields: object) -> SyntheticStudy:
     return replace(study, draw=1, arms=tuple(replace(arm, **fields) for arm in study.arms))  # type: ignore[arg-type]
 
 
-def read(tmp_path: Path, first: SyntheticStudy, second: SyntheticStudy) -> Study:
+def read(tmp_path: Path, first: SyntheticStudy, second: SyntheticStudy) -> RecordedStudy:
     """Write two studies as folders a and b, and read them together."""
     folders = [write_study(tmp_path / name, one) for name, one in (("a", first), ("b", second))]
     return read_runs(folders)

@@ -17,7 +17,7 @@ from analysis.effects import (
     MINUS_BASELINE,
     MINUS_NATIVE,
     OWN,
-    Asked,
+    AskedContrast,
     answer_to,
     between,
     effects,
@@ -38,7 +38,7 @@ from analysis.sheets.inferred import contrasts as sheets_of_arms
 from analysis.sheets.inferred import over_native as sheets_of_routes
 from analysis.stats.evidence import gather
 from analysis.stats.seeds import t_interval
-from analysis.study import Study, read_runs
+from analysis.study import RecordedStudy, read_runs
 from analysis.typeset import ABSENT
 from crossgap.errors import InputError
 from crossgap.metrics.intervals import Bootstrap, mean_interval
@@ -58,28 +58,28 @@ Model = tuple[str, int, str]  # arm, seed, dataset
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+def study(tmp_path_factory: pytest.TempPathFactory) -> RecordedStudy:
     plan = SyntheticStudy(seeds=(0, 1, 2), pictures=False)
     return read_runs([write_study(tmp_path_factory.mktemp("contrasts") / "study", plan)])
 
 
 @pytest.fixture(scope="module")
-def values(study: Study) -> pd.DataFrame:
+def values(study: RecordedStudy) -> pd.DataFrame:
     return model_values(quoted(study.rows))
 
 
 @pytest.fixture(scope="module")
-def queries(study: Study) -> pd.DataFrame:
+def queries(study: RecordedStudy) -> pd.DataFrame:
     rows = quoted(study.rows)
     return quoted_queries(study.per_query, rows)
 
 
-def by_query(queries: pd.DataFrame, study: Study) -> pd.DataFrame:
+def by_query(queries: pd.DataFrame, study: RecordedStudy) -> pd.DataFrame:
     return query_values(queries, headlines(quoted(study.rows)))
 
 
 def table_of(
-    values: pd.DataFrame, queries: pd.DataFrame, study: Study, *, margin: float = 0.005
+    values: pd.DataFrame, queries: pd.DataFrame, study: RecordedStudy, *, margin: float = 0.005
 ) -> pd.DataFrame:
     wheres = headlines(quoted(study.rows))
     table = effects(values, queries, wheres, "baseline", bootstrap=FEW, margin=margin)
@@ -91,7 +91,7 @@ def gain_of(frame: pd.DataFrame) -> pd.Series:
 
 
 def test_differences_are_paired_by_seed_and_query(
-    values: pd.DataFrame, queries: pd.DataFrame, study: Study
+    values: pd.DataFrame, queries: pd.DataFrame, study: RecordedStudy
 ) -> None:
     table = table_of(values, queries, study)
     assert list(table.columns) == [*COLUMNS, *FURTHER]
@@ -116,7 +116,7 @@ def test_differences_are_paired_by_seed_and_query(
 
 
 def test_p_is_that_of_what_decides_and_q_one_family(
-    values: pd.DataFrame, queries: pd.DataFrame, study: Study
+    values: pd.DataFrame, queries: pd.DataFrame, study: RecordedStudy
 ) -> None:
     table = table_of(values, queries, study)
     of_queries = table["n_queries"] > 0
@@ -130,7 +130,7 @@ def test_p_is_that_of_what_decides_and_q_one_family(
     assert table.loc[table["p"].isna(), "q"].isna().all()
 
 
-def test_a_gap_has_no_queries(values: pd.DataFrame, queries: pd.DataFrame, study: Study) -> None:
+def test_a_gap_has_no_queries(values: pd.DataFrame, queries: pd.DataFrame, study: RecordedStudy) -> None:
     row = table_of(values, queries, study).set_index("quantity").loc["centroid_distance"]
     assert row["estimate"] == pytest.approx(-0.6)
     assert np.isnan(row["queries_low"])
@@ -138,7 +138,7 @@ def test_a_gap_has_no_queries(values: pd.DataFrame, queries: pd.DataFrame, study
 
 
 def test_equivalence_is_the_interval_within_the_margin(
-    values: pd.DataFrame, queries: pd.DataFrame, study: Study
+    values: pd.DataFrame, queries: pd.DataFrame, study: RecordedStudy
 ) -> None:
     table = table_of(values, queries, study, margin=0.02)
     of_fractions = table[table["unit"] == "fraction"]
@@ -152,7 +152,7 @@ def test_equivalence_is_the_interval_within_the_margin(
 
 
 def test_seeds_that_one_side_lacks_are_left_out(
-    values: pd.DataFrame, queries: pd.DataFrame, study: Study
+    values: pd.DataFrame, queries: pd.DataFrame, study: RecordedStudy
 ) -> None:
     def without(seeds: set[int], arm: str = "narrow") -> pd.DataFrame:
         kept = (frame[(frame["arm"] != arm) | ~frame["seed"].isin(seeds)] for frame in (values, queries))
@@ -171,7 +171,7 @@ def test_seeds_that_one_side_lacks_are_left_out(
 
 
 def test_a_row_gives_the_evidence_that_it_was_made_of(
-    values: pd.DataFrame, queries: pd.DataFrame, study: Study
+    values: pd.DataFrame, queries: pd.DataFrame, study: RecordedStudy
 ) -> None:
     here = by_query(queries, study)
     here = here[(here["quantity"] == "gain") & (here["task"] == "image-subgroup")]
@@ -204,7 +204,7 @@ def test_values_join_by_model_and_query() -> None:
         minus_baseline(frame.drop(index=2), "b", ["seed", "dataset"])
 
 
-def test_one_table_a_quantity_shows_the_differences(study: Study) -> None:
+def test_one_table_a_quantity_shows_the_differences(study: RecordedStudy) -> None:
     results = compute(study, FEW)
     tables = sheets_of_arms(study, results)
     table = of_one_dataset(results.contrasts)
@@ -218,14 +218,14 @@ def test_one_table_a_quantity_shows_the_differences(study: Study) -> None:
     assert cells["by seed"].text.count(",") == 2
 
 
-def one(study: Study, arm: str, seed: int, task: str, route: str, metric: str) -> float:
+def one(study: RecordedStudy, arm: str, seed: int, task: str, route: str, metric: str) -> float:
     rows = study.rows
     here = (rows["arm"] == arm) & (rows["seed"] == seed) & (rows["task"] == task) & (rows["route"] == route)
     here &= (rows["metric"] == metric) & (rows["split"] == "test") & (rows["selection"] != "curve")
     return float(rows.loc[here, "value"].iloc[0])
 
 
-def test_quantities_are_differences_of_rows(study: Study, values: pd.DataFrame) -> None:
+def test_quantities_are_differences_of_rows(study: RecordedStudy, values: pd.DataFrame) -> None:
     found = values.set_index(["quantity", "task", "arm", "seed"])["value"]
     native = one(study, "narrow", 1, "image-subgroup", "native", "mAP")
     inverted = one(study, "narrow", 1, "image-subgroup", "oti", "mAP")
@@ -255,7 +255,7 @@ def test_means_over_seeds_have_a_t_interval(values: pd.DataFrame) -> None:
 
 
 def test_values_of_queries_average_to_those_of_models(
-    study: Study, values: pd.DataFrame, queries: pd.DataFrame
+    study: RecordedStudy, values: pd.DataFrame, queries: pd.DataFrame
 ) -> None:
     keys = ["quantity", "task", "unit", "arm", "seed"]
     means = by_query(queries, study).groupby(keys)["value"].mean()
@@ -446,7 +446,7 @@ def test_routes_count_with_a_complete_crossing_too() -> None:
 
 
 @pytest.fixture(scope="module")
-def two_datasets(tmp_path_factory: pytest.TempPathFactory) -> Study:
+def two_datasets(tmp_path_factory: pytest.TempPathFactory) -> RecordedStudy:
     """Give a study of which one arm's second seed was not measured on the second dataset."""
     arms = (
         SyntheticArm(name="baseline", label="Plain", loss=0.1),
@@ -462,7 +462,7 @@ def two_datasets(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return study
 
 
-def test_the_report_shows_and_exports_arms_over_datasets(two_datasets: Study, tmp_path: Path) -> None:
+def test_the_report_shows_and_exports_arms_over_datasets(two_datasets: RecordedStudy, tmp_path: Path) -> None:
     results = compute(two_datasets, FEW)
     tables = [table for table in sheets_of_arms(two_datasets, results) if "over 2 datasets" in table.title]
     assert [table.title for table in tables] == [
@@ -481,7 +481,9 @@ def test_the_report_shows_and_exports_arms_over_datasets(two_datasets: Study, tm
     assert len(over_datasets_of(pd.read_parquet(tmp_path / "tables" / "contrasts.parquet"))) == 4
 
 
-def test_published_averages_stand_beside_means_over_datasets_of_means_over_seeds(two_datasets: Study) -> None:
+def test_published_averages_stand_beside_means_over_datasets_of_means_over_seeds(
+    two_datasets: RecordedStudy,
+) -> None:
     results = compute(two_datasets, FEW)
     wheres = [within.where for within in results.within]
     table = beside_published(results.values, wheres)
@@ -492,13 +494,15 @@ def test_published_averages_stand_beside_means_over_datasets_of_means_over_seeds
     assert row["native"] == pytest.approx(100 * expected)
 
 
-def test_what_is_asked_is_the_difference_of_two_routes_over_arms(study: Study, values: pd.DataFrame) -> None:
+def test_what_is_asked_is_the_difference_of_two_routes_over_arms(
+    study: RecordedStudy, values: pd.DataFrame
+) -> None:
     rows = quoted(study.rows)
     queries = quoted_queries(study.per_query, rows)
-    alone = Asked("mAP", "image", "oti", "class_pca", ("narrow",))
-    changed = Asked("mAP", "image", "oti", "native", ("narrow", "absent"), ("baseline",))
-    nothing = Asked("mAP", "image", "oti", "ridge", ("narrow",))
-    asked = [alone, changed, nothing, Asked("hit@1", "text", "ovi", "native", ("baseline",))]
+    alone = AskedContrast("mAP", "image", "oti", "class_pca", ("narrow",))
+    changed = AskedContrast("mAP", "image", "oti", "native", ("narrow", "absent"), ("baseline",))
+    nothing = AskedContrast("mAP", "image", "oti", "ridge", ("narrow",))
+    asked = [alone, changed, nothing, AskedContrast("hit@1", "text", "ovi", "native", ("baseline",))]
     table = effects(values, queries, headlines(rows), "baseline", bootstrap=FEW, asked=asked)
     gain = values[(values["task"] == "image-subgroup")].set_index(["quantity", "arm"])["value"]
     expected = [gain["gain over class_pca", "narrow"].mean()]

@@ -21,7 +21,7 @@ from analysis.leading import (
     model_gaps,
     settings,
 )
-from analysis.study import Study, read_runs
+from analysis.study import RecordedStudy, read_runs
 from crossgap.errors import InputError
 from crossgap.metrics.intervals import Bootstrap, mean_interval
 from crossgap.reading.quoting import KEYS, quoted, quoted_queries
@@ -39,21 +39,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def study(folder: Path) -> Study:
+def study(folder: Path) -> RecordedStudy:
     return read_runs([folder])
 
 
 @pytest.fixture(scope="module")
-def rows(study: Study) -> pd.DataFrame:
+def rows(study: RecordedStudy) -> pd.DataFrame:
     return quoted(study.rows)
 
 
 @pytest.fixture(scope="module")
-def queries(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
+def queries(study: RecordedStudy, rows: pd.DataFrame) -> pd.DataFrame:
     return quoted_queries(study.per_query, rows)
 
 
-def values(study: Study, route: str, *, selection: str = "none", arm: str = "baseline") -> pd.DataFrame:
+def values(
+    study: RecordedStudy, route: str, *, selection: str = "none", arm: str = "baseline"
+) -> pd.DataFrame:
     """Look up per-query mAP on the image task, one column a seed."""
     table = study.per_query
     here = table[
@@ -75,7 +77,7 @@ def test_each_measurement_is_quoted_once_and_never_from_validation(rows: pd.Data
     assert set(inverted["steps"]) == {25}
 
 
-def test_untrained_tokens_are_quoted_at_the_token_count_of_the_inversion(study: Study) -> None:
+def test_untrained_tokens_are_quoted_at_the_token_count_of_the_inversion(study: RecordedStudy) -> None:
     more = study.rows.copy()
     chosen = (more["route"] == "oti") & (more["selection"] == "val") & (more["task"] == "image-subgroup")
     more.loc[chosen, "num_tokens"] = 2
@@ -84,7 +86,7 @@ def test_untrained_tokens_are_quoted_at_the_token_count_of_the_inversion(study: 
     assert set(untrained["text-subgroup"]) == {1}
 
 
-def test_untrained_tokens_are_quoted_once_whatever_their_selection_says(study: Study) -> None:
+def test_untrained_tokens_are_quoted_once_whatever_their_selection_says(study: RecordedStudy) -> None:
     other = study.rows.copy()
     other.loc[other["route"] == "untrained_tokens", "selection"] = "none"
     untrained = quoted(other).query("route == 'untrained_tokens'")
@@ -92,22 +94,22 @@ def test_untrained_tokens_are_quoted_once_whatever_their_selection_says(study: S
     assert set(untrained["num_tokens"]) == {1}
 
 
-def test_a_preset_setting_is_quoted_where_none_was_chosen(study: Study) -> None:
+def test_a_preset_setting_is_quoted_where_none_was_chosen(study: RecordedStudy) -> None:
     preset = study.rows.replace({"selection": {"val": "preset"}})
     assert set(quoted(preset).query("route == 'oti'")["selection"]) == {"preset"}
 
 
-def test_a_curve_without_a_chosen_setting_is_not_quoted(study: Study) -> None:
+def test_a_curve_without_a_chosen_setting_is_not_quoted(study: RecordedStudy) -> None:
     curves = study.rows[study.rows["selection"] != "val"]
     assert "oti" not in set(quoted(curves)["route"])
 
 
-def test_validation_rows_are_quoted_when_there_is_nothing_else(study: Study) -> None:
+def test_validation_rows_are_quoted_when_there_is_nothing_else(study: RecordedStudy) -> None:
     val = study.rows[study.rows["split"] == "val"]
     assert set(quoted(val)["split"]) == {"val"}
 
 
-def test_two_rows_for_one_measurement_raise(study: Study) -> None:
+def test_two_rows_for_one_measurement_raise(study: RecordedStudy) -> None:
     with pytest.raises(InputError, match="same measurement"):
         quoted(pd.concat([study.rows, study.rows], ignore_index=True))
 
@@ -119,7 +121,7 @@ def test_no_rows_give_empty_tables() -> None:
 
 
 def test_per_query_values_follow_the_quoted_setting_whatever_their_selection_says(
-    study: Study, rows: pd.DataFrame, queries: pd.DataFrame
+    study: RecordedStudy, rows: pd.DataFrame, queries: pd.DataFrame
 ) -> None:
     curve_only = study.per_query[study.per_query["selection"] != "val"]
     again = quoted_queries(curve_only, rows)
@@ -145,7 +147,9 @@ def test_zero_shot_never_leads(rows: pd.DataFrame) -> None:
     assert headlines(across) == []
 
 
-def test_measurements_equal_plain_pandas(study: Study, rows: pd.DataFrame, queries: pd.DataFrame) -> None:
+def test_measurements_equal_plain_pandas(
+    study: RecordedStudy, rows: pd.DataFrame, queries: pd.DataFrame
+) -> None:
     table = measurements(rows, queries, "mAP", bootstrap=FEW)
     row = table[
         (table["arm"] == "baseline") & (table["route"] == "oti") & (table["task"] == IMAGE.task)
@@ -159,7 +163,9 @@ def test_measurements_equal_plain_pandas(study: Study, rows: pd.DataFrame, queri
     assert row["low"] < row["value"] < row["high"]
 
 
-def test_macro_is_the_mean_of_class_means(study: Study, rows: pd.DataFrame, queries: pd.DataFrame) -> None:
+def test_macro_is_the_mean_of_class_means(
+    study: RecordedStudy, rows: pd.DataFrame, queries: pd.DataFrame
+) -> None:
     table = measurements(rows, queries, "mAP", bootstrap=FEW)
     row = table[
         (table["arm"] == "narrow") & (table["route"] == "native") & (table["task"] == IMAGE.task)
@@ -178,7 +184,7 @@ def test_a_row_without_per_query_values_keeps_its_value_and_has_no_interval(
     assert np.isnan(chance["low"])
 
 
-def test_route_difference_is_paired_by_model_and_query(study: Study, queries: pd.DataFrame) -> None:
+def test_route_difference_is_paired_by_model_and_query(study: RecordedStudy, queries: pd.DataFrame) -> None:
     table = route_difference(at(queries, IMAGE), "oti", "class_pca", ["arm", "seed"], bootstrap=FEW)
     expected = (values(study, "oti", selection="val") - values(study, "class_pca")).mean()
     mine = table[table["arm"] == "baseline"].set_index("seed")["value"]
@@ -186,7 +192,9 @@ def test_route_difference_is_paired_by_model_and_query(study: Study, queries: pd
     assert mine[1] == pytest.approx(expected[1])
 
 
-def test_route_difference_interval_is_that_of_the_differences(study: Study, queries: pd.DataFrame) -> None:
+def test_route_difference_interval_is_that_of_the_differences(
+    study: RecordedStudy, queries: pd.DataFrame
+) -> None:
     table = route_difference(at(queries, IMAGE), "oti", "native", ["arm"], bootstrap=FEW)
     change = (values(study, "oti", selection="val") - values(study, "native")).mean(axis=1)
     classes = [f"class-{int(query.split('/')[0].split('-')[1]) % 8}" for query in change.index]
@@ -196,7 +204,7 @@ def test_route_difference_interval_is_that_of_the_differences(study: Study, quer
     assert (row["low"], row["high"]) == pytest.approx((expected["low"], expected["high"]))
 
 
-def test_curve_gains_hold_every_point_and_step_zero(study: Study) -> None:
+def test_curve_gains_hold_every_point_and_step_zero(study: RecordedStudy) -> None:
     table = curve_gains(study.rows, study.per_query, IMAGE, bootstrap=FEW)
     assert set(table["steps"]) == {0, 5, 25, 100}
     assert len(table) == 2 * 2 * 4  # arms, token counts, steps
@@ -206,7 +214,7 @@ def test_curve_gains_hold_every_point_and_step_zero(study: Study) -> None:
     assert point["n_seeds"] == 2
 
 
-def test_a_curve_without_per_query_values_has_no_band(study: Study) -> None:
+def test_a_curve_without_per_query_values_has_no_band(study: RecordedStudy) -> None:
     bare = curve_gains(study.rows, study.per_query.iloc[:0], IMAGE, bootstrap=FEW)
     full = curve_gains(study.rows, study.per_query, IMAGE, bootstrap=FEW)
     np.testing.assert_allclose(bare["value"], full["value"], atol=1e-12)
@@ -215,7 +223,7 @@ def test_a_curve_without_per_query_values_has_no_band(study: Study) -> None:
 
 
 def test_settings_show_what_choosing_on_the_reported_split_would_add(
-    study: Study, rows: pd.DataFrame
+    study: RecordedStudy, rows: pd.DataFrame
 ) -> None:
     table = settings(study.rows, rows, IMAGE)
     mine = study.rows[
@@ -266,7 +274,7 @@ def test_grid_gains_put_the_choice_beside_the_best_of_the_reported_split(tmp_pat
     assert row["value"] <= row["best"]
 
 
-def test_a_plain_plan_has_no_grid(study: Study, queries: pd.DataFrame) -> None:
+def test_a_plain_plan_has_no_grid(study: RecordedStudy, queries: pd.DataFrame) -> None:
     lines = curve_gains(study.rows, study.per_query, IMAGE, bootstrap=FEW)
     gains = route_difference(at(queries, IMAGE), "oti", "native", ["arm"], bootstrap=FEW)
     assert grid_gains(lines, gains).empty

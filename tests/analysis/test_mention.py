@@ -18,7 +18,7 @@ from analysis.plots.factors import draw_factors, factor_info
 from analysis.plots.heat_maps import draw_mention_and_steps
 from analysis.quantities import model_values
 from analysis.responses import over_mention, over_mention_and_steps
-from analysis.study import Arm, Study, read_runs
+from analysis.study import RecordedArm, RecordedStudy, read_runs
 from crossgap.files import read_json, write_json
 from tests.synthetic_study import SyntheticStudy, write_study
 from tools.shared_information import _table
@@ -39,10 +39,10 @@ def configs() -> dict[str, dict[str, Any]]:
     }
 
 
-def study() -> Study:
-    arms = tuple(Arm(name=name, label=f"label of {name}") for name in configs())
+def study() -> RecordedStudy:
+    arms = tuple(RecordedArm(name=name, label=f"label of {name}") for name in configs())
     empty = pd.DataFrame()
-    return Study(
+    return RecordedStudy(
         name="own", description="", arms=arms, baseline="plain-0.3", seeds=(0, 1), smoke=False, selection="",
         trials=empty, rows=empty, per_query=empty, neighbours=empty, projection=empty, histograms=empty,
         training=empty, configs=configs(),

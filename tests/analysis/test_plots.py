@@ -29,7 +29,7 @@ from analysis.plots.neighbours import Card, StripsInfo, decode, draw_strips, str
 from analysis.plots.projection import ProjectionInfo, draw_projection, projection_info
 from analysis.plots.style import KINDS, arm_styles, facet_shape, figure_bytes, plain, save_figure
 from analysis.plots.training import TrainingInfo, draw_losses, draw_temperatures, training_info
-from analysis.study import Study, read_runs
+from analysis.study import RecordedStudy, read_runs
 from crossgap.metrics.intervals import Bootstrap
 from crossgap.reading.quoting import quoted, quoted_queries
 from crossgap.reading.route_values import measurements
@@ -45,7 +45,7 @@ SETTINGS = {"learning rate 0.02": 0.0, "learning rate 0.005": 0.03, "learning ra
 class Infos:
     """One info of each kind, of one small study."""
 
-    study: Study
+    study: RecordedStudy
     headline: HeadlineInfo
     curves: CurvesInfo
     setting_curves: SettingCurvesInfo

@@ -28,14 +28,14 @@ from analysis.plots.curves import (
 )
 from analysis.plots.forests import draw_factorial, draw_seed_effects, factorial_info, seed_effects_info
 from analysis.plots.front import draw_front, front_info
-from analysis.plots.headline import Slope, draw_headline, headline_info
+from analysis.plots.headline import FittedLine, draw_headline, headline_info
 from analysis.plots.histograms import draw_histograms, histogram_infos
 from analysis.plots.neighbours import draw_strips, strips_infos
 from analysis.plots.projection import draw_projection, projection_info
 from analysis.plots.published_figure import draw_published, published_info
 from analysis.plots.style import DOUBLE, SINGLE, theme
 from analysis.plots.training import draw_losses, draw_temperatures, training_info
-from analysis.study import Study, read_runs
+from analysis.study import RecordedStudy, read_runs
 from crossgap.metrics.intervals import Bootstrap
 from crossgap.reading.quoting import quoted, quoted_queries
 from crossgap.reading.route_values import measurements
@@ -112,11 +112,11 @@ LABELS = {
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Study:
+def written(tmp_path_factory: pytest.TempPathFactory) -> RecordedStudy:
     return one_arm(tmp_path_factory.mktemp("legible"))
 
 
-def one_arm(folder: Path) -> Study:
+def one_arm(folder: Path) -> RecordedStudy:
     """Write and read a study of one arm, which the studies here repeat: quicker than writing them all."""
     arm = SyntheticArm(name="narrow", label="Narrow", gap=0.1)
     return read_runs([write_study(folder, SyntheticStudy(arms=(arm,), n_queries=24, num_tokens=(1, 2)))])
@@ -128,7 +128,7 @@ def repeated(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     return pd.concat(copies, ignore_index=True)
 
 
-def figures_of(study: Study, kind: str) -> dict[str, Figure]:
+def figures_of(study: RecordedStudy, kind: str) -> dict[str, Figure]:
     """Draw every figure of a study whose arms have the labels of this kind."""
     names = [f"arm-{place}" for place in range(len(LABELS[kind]))]
     labels = dict(zip(names, LABELS[kind], strict=True))
@@ -146,7 +146,7 @@ def figures_of(study: Study, kind: str) -> dict[str, Figure]:
     chosen = quoted(rows)
     queries = quoted_queries(per_query, chosen)
     where = headlines(chosen)[0]
-    slope = Slope(2.5, -0.5, 0.4, 4.6)
+    slope = FittedLine(2.5, -0.5, 0.4, 4.6)
     measured = at(measurements(chosen, queries, "mAP", bootstrap=FEW), where)
     info = headline_info(chosen, queries, measured, where, labels, bootstrap=FEW, slope=slope)
     curves = curves_info(rows, chosen, per_query, where, labels, bootstrap=FEW)
@@ -169,7 +169,7 @@ def figures_of(study: Study, kind: str) -> dict[str, Figure]:
 
 
 @pytest.mark.parametrize("kind", LABELS)
-def test_every_text_is_legible_at_the_final_size(written: Study, kind: str) -> None:
+def test_every_text_is_legible_at_the_final_size(written: RecordedStudy, kind: str) -> None:
     found = {name: faults(figure) for name, figure in figures_of(written, kind).items()}
     assert {name: said for name, said in found.items() if said} == {}
 

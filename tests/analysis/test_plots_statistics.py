@@ -15,7 +15,7 @@ from analysis.plots.class_gains import class_gain_info, draw_class_gains
 from analysis.plots.curves import CurvesInfo, plain_curves
 from analysis.plots.forests import draw_factorial, draw_seed_effects, factorial_info, seed_effects_info
 from analysis.plots.front import dominated, draw_front, front_info
-from analysis.plots.headline import Group, HeadlineInfo, Slope, draw_headline, edge_arms, groups
+from analysis.plots.headline import FittedLine, Group, HeadlineInfo, draw_headline, edge_arms, groups
 from analysis.plots.histograms import histogram_infos
 from analysis.plots.neighbours import Card, Strip, StripsInfo, draw_strips
 from analysis.plots.place import Tag, place_tags
@@ -73,10 +73,10 @@ def test_a_legend_names_arms_ladders_or_the_edges() -> None:
 
 def test_headline_draws_missing_gaps_and_bounds_and_the_slope_that_it_is_given() -> None:
     info = headline({"a": "A", "b": "B"}, [("a", 0, 0.5, 1), ("b", 0, np.nan, 2)])
-    figure = draw_headline(replace(info, slope=Slope(-2.0, 1.0, -3.0, np.nan)), ["a", "b"])
+    figure = draw_headline(replace(info, slope=FittedLine(-2.0, 1.0, -3.0, np.nan)), ["a", "b"])
     assert faults(figure) == []
     assert "slope: −0.20 points for .1 more gap" in words(figure)
-    bounded = draw_headline(replace(info, slope=Slope(1.1, 1.0, -1.9, 4.0)), ["a", "b"])
+    bounded = draw_headline(replace(info, slope=FittedLine(1.1, 1.0, -1.9, 4.0)), ["a", "b"])
     assert "slope: +0.11 [−0.19, 0.40] points for .1 more gap" in words(bounded)
     assert "slope" not in words(draw_headline(info, ["a", "b"]))
 

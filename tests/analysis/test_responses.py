@@ -17,7 +17,7 @@ from analysis.effects import OWN, of
 from analysis.export import frames
 from analysis.results import Results, compute
 from analysis.sheets.inferred import factorial, importances
-from analysis.study import Study, read_runs
+from analysis.study import RecordedStudy, read_runs
 from analysis.typeset import p_value
 from crossgap.files import read_json, write_json
 from crossgap.metrics.intervals import Bootstrap
@@ -26,7 +26,7 @@ from tests.synthetic_study import SyntheticArm, SyntheticStudy, write_study
 FEW = Bootstrap(resamples=50)
 
 
-def measured(folder: Path, *arms: SyntheticArm, **plan: object) -> tuple[Study, Results]:
+def measured(folder: Path, *arms: SyntheticArm, **plan: object) -> tuple[RecordedStudy, Results]:
     whole = replace(SyntheticStudy(pictures=False, steps=(25,), num_tokens=(1,)), arms=arms, **plan)  # type: ignore[arg-type]
     study = read_runs([write_study(folder, whole)])
     return study, compute(study, FEW)
@@ -37,7 +37,7 @@ def arm(name: str, **truth: object) -> SyntheticArm:
 
 
 @pytest.fixture(scope="module")
-def crossed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, Results]:
+def crossed(tmp_path_factory: pytest.TempPathFactory) -> tuple[RecordedStudy, Results]:
     """Give a 2 x 2 of a term (halves the gap's distance to .1) and a temperature, three seeds."""
     return measured(
         tmp_path_factory.mktemp("designed") / "study",
@@ -49,7 +49,7 @@ def crossed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, Results]:
     )
 
 
-def test_key_quantities_are_those_of_the_leading_tasks(crossed: tuple[Study, Results]) -> None:
+def test_key_quantities_are_those_of_the_leading_tasks(crossed: tuple[RecordedStudy, Results]) -> None:
     quantities = crossed[1].quantities
     assert [(one.name, one.unit) for one in quantities] == [
         ("native mAP, images", "%"), ("OTI gain", "points"), ("native mAP, texts", "%"),
@@ -60,7 +60,7 @@ def test_key_quantities_are_those_of_the_leading_tasks(crossed: tuple[Study, Res
     assert native["baseline", 0] == pytest.approx(24, abs=3)
 
 
-def test_effects_are_those_of_the_cells(crossed: tuple[Study, Results]) -> None:
+def test_effects_are_those_of_the_cells(crossed: tuple[RecordedStudy, Results]) -> None:
     found = crossed[1].factorial
     gap = found[found["quantity"] == "modality gap"].set_index("term")["estimate"]
     assert gap["mmd weight"] == pytest.approx(((0.6 - 0.8) + (0.3 - 0.4)) / 2)
@@ -70,7 +70,7 @@ def test_effects_are_those_of_the_cells(crossed: tuple[Study, Results]) -> None:
     assert set(found["n_seeds"]) == {3}
 
 
-def test_effects_carry_q_over_every_quantity(crossed: tuple[Study, Results]) -> None:
+def test_effects_carry_q_over_every_quantity(crossed: tuple[RecordedStudy, Results]) -> None:
     found = crossed[1].factorial
     p = found["p"].to_numpy()
     assert len(p) == 6 * 3
@@ -113,7 +113,7 @@ def test_null_goes_before_numbers_in_ascending_order() -> None:
     assert named[["arm", "steps"]].equals(settings[["arm", "steps"]])
 
 
-def test_differences_are_paired(crossed: tuple[Study, Results]) -> None:
+def test_differences_are_paired(crossed: tuple[RecordedStudy, Results]) -> None:
     table = responses.differences(crossed[1].quantities, "baseline", level=0.95)
     row = table[(table["quantity"] == "modality gap") & (table["arm"] == "hot")].iloc[0]
     assert row["value"] == pytest.approx(-0.4)
@@ -211,14 +211,14 @@ def test_a_null_level_of_a_grid_has_its_importance(tmp_path: Path) -> None:
     assert gap["ema"] > 0.8
 
 
-def test_trade_offs_join_models(crossed: tuple[Study, Results]) -> None:
+def test_trade_offs_join_models(crossed: tuple[RecordedStudy, Results]) -> None:
     table = responses.trade_offs(crossed[1].quantities, "image")
     assert len(table) == 12
     assert table["gap"].notna().all()
     assert responses.trade_offs((), "image").empty
 
 
-def test_averages_beside_the_published_ones(crossed: tuple[Study, Results]) -> None:
+def test_averages_beside_the_published_ones(crossed: tuple[RecordedStudy, Results]) -> None:
     _, results = crossed
     table = responses.beside_published(results.values, [within.where for within in results.within])
     assert set(table["what"]) == {"image retrieval, mAP, emoji; OTI", "text retrieval, mAP, emoji; OVI"}

@@ -16,20 +16,20 @@ from analysis.stats import simulated
 from analysis.stats.association import line_of
 from analysis.stats.equivalence import equivalence
 from analysis.stats.seeds import paired_seeds
-from analysis.stats.simulated import Model, Sample
+from analysis.stats.simulated import EffectModel, SimulatedDifferences
 from crossgap.command import run_command
 from crossgap.metrics.intervals import Bootstrap, average_models, mean_interval, resample_counts
 from tests.reference_two_level import two_level_t_interval
 
-SMALL = Model(n_queries=40, n_classes=8)
+SMALL = EffectModel(n_queries=40, n_classes=8)
 BOOTSTRAP = Bootstrap(resamples=80, seed=5)
 
 
-def sample(n_seeds: int = 4, model: Model = SMALL, repetitions: int = 3) -> Sample:
+def sample(n_seeds: int = 4, model: EffectModel = SMALL, repetitions: int = 3) -> SimulatedDifferences:
     return simulated.draw(model, n_seeds, repetitions, np.random.default_rng(0))
 
 
-def as_frame(drawn: Sample, repetition: int) -> pd.DataFrame:
+def as_frame(drawn: SimulatedDifferences, repetition: int) -> pd.DataFrame:
     values_SQ = drawn.values_XSQ[repetition]
     n_seeds, n_queries = values_SQ.shape
     return pd.DataFrame(
@@ -140,7 +140,7 @@ def test_slopes_are_those_of_regression() -> None:
 
 @pytest.mark.parametrize("shape", ["normal", "heavy-tailed", "skewed"])
 def test_the_model_has_the_spread_it_states(shape: str) -> None:
-    model = Model(shape=shape)
+    model = EffectModel(shape=shape)
     drawn = simulated.draw(model, 6, 150, np.random.default_rng(4))
     sizes = np.bincount(drawn.class_Q)
     assert (sizes.sum(), len(sizes), sizes.min()) == (300, 60, 2)
@@ -157,8 +157,10 @@ def test_the_model_has_the_spread_it_states(shape: str) -> None:
 @pytest.mark.parametrize("shape", ["normal", "skewed"])
 def test_one_model_has_no_effect_of_its_seed(shape: str) -> None:
     model = replace(simulated.ONE_MODEL, class_shape=shape)
-    assert model.query_class**2 == pytest.approx(Model().query_class ** 2 + Model().seed_by_class ** 2)
-    assert model.query**2 == pytest.approx(Model().query ** 2 + Model().rest ** 2)
+    assert model.query_class**2 == pytest.approx(
+        EffectModel().query_class ** 2 + EffectModel().seed_by_class ** 2
+    )
+    assert model.query**2 == pytest.approx(EffectModel().query ** 2 + EffectModel().rest ** 2)
     drawn = simulated.draw(model, 1, 2000, np.random.default_rng(5))
     means = drawn.values_XSQ[:, 0].mean(axis=1)
     np.testing.assert_allclose(means, drawn.these_X)

@@ -21,7 +21,7 @@ from PIL import Image
 
 from crossgap.datasets.emoji import embedded_shards
 from crossgap.datasets.readers.image_formats import decode_image
-from crossgap.datasets.readers.shards import Sample, read_shards
+from crossgap.datasets.readers.shards import ShardSample, read_shards
 from crossgap.files import read_json
 
 TOOLS = Path(__file__).resolve().parent.parent.parent / "tools"
@@ -31,12 +31,12 @@ SHARES = {"train": 0.6, "val": 0.1, "test": 0.2, "sealed": 0.1}
 
 
 @pytest.fixture(scope="module")
-def samples() -> list[Sample]:
+def samples() -> list[ShardSample]:
     return list(read_shards([str(path) for path in embedded_shards()]))
 
 
 @pytest.fixture(scope="module")
-def concepts(samples: list[Sample]) -> dict[str, Sample]:
+def concepts(samples: list[ShardSample]) -> dict[str, ShardSample]:
     return {sample.meta["concept"]: sample for sample in samples if sample.meta["designer"] == "noto"}
 
 
@@ -51,7 +51,9 @@ def tools() -> Iterator[SimpleNamespace]:
 
 
 class TestShipped:
-    def test_shards_have_the_hashes_sizes_and_counts_of_the_manifest(self, samples: list[Sample]) -> None:
+    def test_shards_have_the_hashes_sizes_and_counts_of_the_manifest(
+        self, samples: list[ShardSample]
+    ) -> None:
         assert {path.name for path in FOLDER.glob("*.tar*")} == set(MANIFEST["shards"])
         for path in embedded_shards():
             shard = MANIFEST["shards"][path.name]
@@ -84,13 +86,13 @@ class TestShipped:
             assert f"| {shard['designer']} | {counts} |" in card
         assert f"{MANIFEST['concepts']:,} concepts" in card
 
-    def test_keys_are_concept_and_designer_without_dots(self, samples: list[Sample]) -> None:
+    def test_keys_are_concept_and_designer_without_dots(self, samples: list[ShardSample]) -> None:
         assert len({sample.key for sample in samples}) == len(samples)
         for sample in samples:
             assert sample.key == f"{sample.meta['concept']}_{sample.meta['designer']}"
             assert "." not in sample.key
 
-    def test_every_concept_has_four_designers_and_one_description(self, samples: list[Sample]) -> None:
+    def test_every_concept_has_four_designers_and_one_description(self, samples: list[ShardSample]) -> None:
         seen = defaultdict(list)
         for sample in samples:
             seen[sample.meta["concept"]].append(sample)
@@ -103,7 +105,7 @@ class TestShipped:
             assert all(sample.captions == drawn[0].captions for sample in drawn)
 
     def test_splits_hold_concepts_and_families_whole_and_meet_their_shares(
-        self, concepts: dict[str, Sample]
+        self, concepts: dict[str, ShardSample]
     ) -> None:
         of_family = defaultdict(set)
         for sample in concepts.values():
@@ -115,7 +117,7 @@ class TestShipped:
         for split, share in SHARES.items():
             assert abs(counts[split] - share * len(concepts)) <= 2
 
-    def test_large_subgroups_are_divided_by_the_same_shares(self, concepts: dict[str, Sample]) -> None:
+    def test_large_subgroups_are_divided_by_the_same_shares(self, concepts: dict[str, ShardSample]) -> None:
         by_subgroup = defaultdict(Counter)
         for sample in concepts.values():
             by_subgroup[sample.meta["subgroup"]][sample.meta["split"]] += 1
@@ -129,13 +131,13 @@ class TestShipped:
 
     @pytest.mark.parametrize("names", [("cook", "man cook", "woman cook"), ("prince", "princess")])
     def test_people_of_either_gender_share_a_split(
-        self, concepts: dict[str, Sample], names: tuple[str, ...]
+        self, concepts: dict[str, ShardSample], names: tuple[str, ...]
     ) -> None:
         metas = [sample.meta for sample in concepts.values() if sample.meta["name"] in names]
         assert len(metas) == len(names)
         assert len({(meta["family"], meta["split"]) for meta in metas}) == 1
 
-    def test_pictures_are_64_pixels_on_white(self, samples: list[Sample]) -> None:
+    def test_pictures_are_64_pixels_on_white(self, samples: list[ShardSample]) -> None:
         corners = []
         for sample in samples[::29]:
             assert sample.image is not None
@@ -146,11 +148,11 @@ class TestShipped:
             corners.append(pixels[0, 0].min() > 235)
         assert np.mean(corners) > 0.9
 
-    def test_fluent_has_no_flags_of_countries(self, samples: list[Sample]) -> None:
+    def test_fluent_has_no_flags_of_countries(self, samples: list[ShardSample]) -> None:
         drawn = {s.meta["subgroup"] for s in samples if s.meta["designer"] == "fluent"}
         assert not {"country-flag", "subdivision-flag"} & drawn
 
-    def test_captions_are_name_prompt_and_keyword_phrases(self, concepts: dict[str, Sample]) -> None:
+    def test_captions_are_name_prompt_and_keyword_phrases(self, concepts: dict[str, ShardSample]) -> None:
         for sample in concepts.values():
             name, prompt, *phrases = sample.captions
             assert (name, prompt) == (sample.meta["name"], f"a photo of {name}")
@@ -158,7 +160,7 @@ class TestShipped:
             assert len(set(sample.captions)) == len(sample.captions)
         assert np.mean([len(sample.captions) == 4 for sample in concepts.values()]) > 0.99
 
-    def test_no_keyword_phrase_holds_the_name(self, concepts: dict[str, Sample]) -> None:
+    def test_no_keyword_phrase_holds_the_name(self, concepts: dict[str, ShardSample]) -> None:
         overlap = 0
         for sample in concepts.values():
             name, _, *phrases = sample.captions
@@ -169,14 +171,14 @@ class TestShipped:
         assert overlap < 0.03 * len(concepts)
 
     def test_first_phrases_are_unique_but_for_those_the_manifest_names(
-        self, concepts: dict[str, Sample]
+        self, concepts: dict[str, ShardSample]
     ) -> None:
         counts = Counter(sample.captions[2] for sample in concepts.values())
         same = [s.meta["name"] for s in concepts.values() if counts[s.captions[2]] > 1]
         assert same == MANIFEST["same_phrase"]
         assert len(same) <= 4
 
-    def test_no_caption_is_cut_by_a_context_of_32_tokens(self, concepts: dict[str, Sample]) -> None:
+    def test_no_caption_is_cut_by_a_context_of_32_tokens(self, concepts: dict[str, ShardSample]) -> None:
         tokenizer = open_clip.SimpleTokenizer()
         captions = {caption for sample in concepts.values() for caption in sample.captions}
         lengths = {caption: len(tokenizer.encode(caption)) for caption in captions}

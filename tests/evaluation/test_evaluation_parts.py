@@ -14,8 +14,8 @@ from crossgap.datasets.tasks import Dataset
 from crossgap.errors import InputError
 from crossgap.evaluation.choices import Strengths, best, choose_strength, selection_task
 from crossgap.evaluation.features import Features
-from crossgap.evaluation.fitting import Parts
-from crossgap.evaluation.measuring import Measured, Skipped, Tried, measure, query_values, separation
+from crossgap.evaluation.fitting import FittingData
+from crossgap.evaluation.measuring import MeasuredRoute, Skipped, Tried, measure, query_values, separation
 from crossgap.evaluation.result import Evaluation
 from crossgap.evaluation.rows import Collected, Origin, Record
 from crossgap.evaluation.sides import Losses, Made, Natives, chance, mapped
@@ -42,10 +42,10 @@ def natives() -> Natives:
 
 
 @pytest.fixture(scope="module")
-def parts(val: Dataset, natives: Natives) -> Parts:
+def parts(val: Dataset, natives: Natives) -> FittingData:
     """Maps are fitted on the gallery of val here: enough to choose a strength."""
     gallery_GD = natives.of(val.tasks[0]).gallery_GD
-    return Parts(split="train", images=gallery_GD, bands={}, dim=gallery_GD.shape[1], seed=0)
+    return FittingData(split="train", images=gallery_GD, bands={}, dim=gallery_GD.shape[1], seed=0)
 
 
 def collected(records: Iterable[Record]) -> Evaluation:
@@ -71,7 +71,7 @@ def test_choices_are_made_on_the_leading_task_of_a_kind() -> None:
 
 
 def test_the_strength_is_the_best_on_val_by_a_direct_computation(
-    val: Dataset, natives: Natives, parts: Parts
+    val: Dataset, natives: Natives, parts: FittingData
 ) -> None:
     chosen = choose_strength("image_pca", "image-image", parts, val, natives)
     ranks = [int(tried.made.setting.removeprefix("rank ")) for tried in chosen.tried]
@@ -87,7 +87,7 @@ def test_the_strength_is_the_best_on_val_by_a_direct_computation(
 
 
 def test_strengths_at_which_no_map_can_be_fitted_are_passed_over(
-    val: Dataset, natives: Natives, parts: Parts
+    val: Dataset, natives: Natives, parts: FittingData
 ) -> None:
     impossible = replace(parts, images=torch.eye(parts.dim)[:1].expand(5, -1))  # one direction alone
     with pytest.raises(InputError):
@@ -102,14 +102,14 @@ def test_strengths_at_which_no_map_can_be_fitted_are_passed_over(
     ]
 
 
-def test_without_val_the_strength_is_the_preset(natives: Natives, parts: Parts) -> None:
+def test_without_val_the_strength_is_the_preset(natives: Natives, parts: FittingData) -> None:
     chosen = choose_strength("image_pca", "image-image", parts, None, natives)
     assert (chosen.strength, chosen.selection, chosen.tried) == (min(parts.dim // 2, 8), "preset", ())
     assert choose_strength("centred", "image-image", parts, None, natives).selection == "none"
 
 
 def test_a_follower_takes_the_strength_of_its_leader_where_that_is_measured(
-    val: Dataset, natives: Natives, parts: Parts
+    val: Dataset, natives: Natives, parts: FittingData
 ) -> None:
     prompted = replace(parts, class_prompts=parts.images)
     both = Strengths(("random_subspace", "class_pca"), prompted, val, natives)
@@ -121,7 +121,7 @@ def test_a_follower_takes_the_strength_of_its_leader_where_that_is_measured(
 
 
 def test_rows_are_means_over_queries_with_a_value_and_over_classes() -> None:
-    result = collected([Measured(MADE, {"mAP": VALUES})])
+    result = collected([MeasuredRoute(MADE, {"mAP": VALUES})])
     rows = {row.metric: row for row in result.rows}
     assert list(rows) == ["mAP", "mAP_macro"]
     assert rows["mAP"].value == pytest.approx(0.35)
@@ -140,7 +140,7 @@ def test_rows_are_means_over_queries_with_a_value_and_over_classes() -> None:
 
 def test_a_metric_without_a_number_has_a_reason_and_no_row() -> None:
     nothing = torch.full((7,), math.nan)
-    result = collected([Measured(replace(MADE, selection="curve"), {"mAP": nothing, "hit@1": VALUES})])
+    result = collected([MeasuredRoute(replace(MADE, selection="curve"), {"mAP": nothing, "hit@1": VALUES})])
     assert [row.metric for row in result.rows] == ["hit@1"]
     reason = "undefined: 7 of 7 queries have no relevant item"
     names = ("mAP", "mAP_macro")
@@ -150,7 +150,7 @@ def test_a_metric_without_a_number_has_a_reason_and_no_row() -> None:
 @pytest.mark.parametrize("selection, kept", [("curve", ["mAP"]), ("val", ["mAP", "hit@1"])])
 def test_a_curve_keeps_only_the_headline_query_by_query(selection: str, kept: list[str]) -> None:
     values = {"hit@1": VALUES, "mAP": VALUES, "recall@10": VALUES}
-    result = collected([Measured(replace(MADE, selection=selection), values)])
+    result = collected([MeasuredRoute(replace(MADE, selection=selection), values)])
     assert list(dict.fromkeys(result.tables["per_query"]["metric"])) == kept
     assert [row.metric for row in result.rows] == ["hit@1", "mAP", "recall@10", "mAP_macro"]
 

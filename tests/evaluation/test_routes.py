@@ -16,7 +16,7 @@ from crossgap.datasets.tasks import Dataset, Items, Task
 from crossgap.embeddings import embed
 from crossgap.encoders.projectors import Projectors, linear_projectors
 from crossgap.errors import InputError
-from crossgap.evaluation.fitting import Parts
+from crossgap.evaluation.fitting import FittingData
 from crossgap.evaluation.plan import EvaluationConfig
 from crossgap.evaluation.result import Evaluation
 from crossgap.evaluation.routes import EVERY, INTRA, ROUTES, missing_part, side_maps, sides
@@ -254,7 +254,7 @@ def test_a_map_that_is_impossible_everywhere_says_why() -> None:
 
 
 def _parts():
-    return Parts(split="train", bands={}, dim=16, seed=0)
+    return FittingData(split="train", bands={}, dim=16, seed=0)
 
 
 # --clip_model_name, --open_clip_pretrained (none: OpenAI's) and the bands of simomagi/IsoCLIP, exp_*/*.sh
@@ -289,6 +289,8 @@ def test_every_band_is_found_by_some_name_and_other_weights_have_none() -> None:
 def test_maps_say_whose_class_prompts_they_are_fitted_on() -> None:
     prompts = torch.zeros(998, 2)
     for prompts_of, said in (("ImageNet's classes", "of ImageNet's classes"), ("", "of split train")):
-        parts = Parts(split="train", class_prompts=prompts, prompts_of=prompts_of, bands={}, dim=2, seed=0)
+        parts = FittingData(
+            split="train", class_prompts=prompts, prompts_of=prompts_of, bands={}, dim=2, seed=0
+        )
         assert parts.fitted_on(prompts, what="class prompts") == f"998 class prompts {said}"
     assert parts.fitted_on(prompts, what="images") == "998 images of split train"

@@ -25,7 +25,7 @@ from benchmarks.retrieval import pairs, retrieval, scale
 from benchmarks.scenes import scenes
 from benchmarks.shared import retrieve, shared
 from benchmarks.studies import parts_of_a_trial
-from benchmarks.tables import Table, shown
+from benchmarks.tables import BenchTable, shown
 from benchmarks.terms import terms
 from benchmarks.towers import runner
 from benchmarks.training import training
@@ -285,7 +285,7 @@ def test_rounds_are_interleaved_and_ratios_taken_within_them() -> None:
 
 
 def test_a_table_reads_alike_everywhere() -> None:
-    table = Table(
+    table = BenchTable(
         title="t", rows=[{"what": "a", "s": 0.00012345, "n": 3}, {"what": "b", "s": None, "n": 4}], note="n"
     )
     assert table.markdown() == (

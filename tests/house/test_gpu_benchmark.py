@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks.gpu import __main__ as gpu
-from benchmarks.gpu.budget import Measured, Part, Row, Step, table, within
+from benchmarks.gpu.budget import BudgetRow, MeasuredPart, Part, Step, table, within
 from benchmarks.gpu.parts import QUICK, WHOLE, Bench, _agreement, _apart, _difference, parts_of
 from benchmarks.towers import TOWERS
 from crossgap.command import run_command
@@ -48,14 +48,14 @@ def test_without_cuda_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert "add --quick" in capsys.readouterr().err
 
 
-def row(agrees: str = "") -> Row:
-    return Row(agrees, seconds=2.0, amount=10.0, peak=None)
+def row(agrees: str = "") -> BudgetRow:
+    return BudgetRow(agrees, seconds=2.0, amount=10.0, peak=None)
 
 
 def part(clock: list[float], share: float, *steps: tuple[str, float, float]) -> Part:
     """Make a part of steps that are said to take some seconds and take others."""
 
-    def measure(taken: float) -> Row:
+    def measure(taken: float) -> BudgetRow:
         clock[0] += taken
         return row()
 
@@ -87,7 +87,7 @@ def test_what_does_not_fit_is_named_and_time_left_falls_to_later_parts() -> None
 
 
 def test_a_failure_is_named_and_the_rest_is_measured() -> None:
-    def fails() -> Row:
+    def fails() -> BudgetRow:
         raise RuntimeError("out of memory")
 
     def broken() -> Iterator[Step]:
@@ -114,9 +114,9 @@ def test_a_failure_is_named_and_the_rest_is_measured() -> None:
 def test_the_table_has_ratios_of_rates_and_names_what_is_missing() -> None:
     parts = {"a": Part(1.0, "items", lambda: iter(()))}
     rows = [
-        Measured("a", "CPU", row()),
-        Measured("a", "fp32", Row("1e-7", seconds=1.0, amount=50.0, peak=12.0)),
-        Measured("a", "larger", Row("", seconds=1.0, amount=1.0, peak=12.0, same_work=False)),
+        MeasuredPart("a", "CPU", row()),
+        MeasuredPart("a", "fp32", BudgetRow("1e-7", seconds=1.0, amount=50.0, peak=12.0)),
+        MeasuredPart("a", "larger", BudgetRow("", seconds=1.0, amount=1.0, peak=12.0, same_work=False)),
     ]
     made = table(rows, parts, ["a: bf16"], ["a: compiled (why)"], "here")
     assert [each["x CPU"] for each in made.rows] == [1, 10, None]

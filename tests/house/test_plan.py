@@ -15,7 +15,7 @@ from benchmarks import plan
 from benchmarks.inversion import count_flops
 from benchmarks.plan import (
     PARTS,
-    Job,
+    PlannedJob,
     device_bytes,
     disk_bytes,
     limit,
@@ -39,7 +39,7 @@ from tests.reference_pipeline import plain_pipeline
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "scale.md"
 
 
-def job(**changes: Any) -> Job:
+def job(**changes: Any) -> PlannedJob:
     given: dict[str, Any] = {
         "images": 10_240,
         "queries": 1_280,
@@ -53,7 +53,7 @@ def job(**changes: Any) -> Job:
         "model": MODELS["ViT-B-32"],
     }
     rates = changes.pop("rates", {})
-    made = Job(**(given | changes))
+    made = PlannedJob(**(given | changes))
     return replace(made, machine=made.machine.given(rates))
 
 

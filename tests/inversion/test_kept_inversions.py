@@ -15,7 +15,7 @@ from crossgap import embeddings
 from crossgap.evaluation.plan import EvaluationConfig, InversionPlan
 from crossgap.evaluation.result import Evaluation, joined
 from crossgap.evaluation.run import evaluate
-from crossgap.inversion.config import Batch, InversionConfig
+from crossgap.inversion.config import InversionBatch, InversionConfig
 from crossgap.inversion.kept import path_of
 from crossgap.inversion.loop import Inverter
 from crossgap.records import TABLES
@@ -123,7 +123,7 @@ def test_another_plan_is_inverted_itself(first: Evaluation, tmp_path: Path, chan
 def test_a_plan_keeps_its_name_and_each_circumstance_has_one_of_its_own(tmp_path: Path) -> None:
     encoder, items = tiny_encoder(), images("x", 4, 0)
     targets_ND = torch.eye(4, encoder.embed_dim)
-    batch = Batch(into="text", configs=PLAN.batches[0], snapshots=PLAN.snapshots, engine="auto")
+    batch = InversionBatch(into="text", configs=PLAN.batches[0], snapshots=PLAN.snapshots, engine="auto")
     here = (tmp_path, encoder, items, targets_ND)
     names = [path_of(batch, *here), path_of(batch, tmp_path, encoder, items, targets_ND.flip(0))]
     names += [path_of(batch, tmp_path, encoder, images("x", 4, 9), targets_ND)]

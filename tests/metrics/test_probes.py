@@ -18,7 +18,7 @@ from torch import Tensor
 from analysis.export import claims_frame
 from analysis.results import Results, compute
 from analysis.sheets.measured import probes as probe_sheets
-from analysis.study import Study, read_runs
+from analysis.study import RecordedStudy, read_runs
 from analysis.typeset import ABSENT
 from crossgap.command import run_command
 from crossgap.datasets import probes as probes_module
@@ -446,7 +446,7 @@ def test_probes_change_no_other_row() -> None:
         pd.testing.assert_frame_equal(both.reset_index(drop=True), table)
 
 
-def results_of(result: Evaluation, folder: Path) -> tuple[Study, Results]:
+def results_of(result: Evaluation, folder: Path) -> tuple[RecordedStudy, Results]:
     result.write(folder)
     study = read_runs([folder])
     return study, compute(study, Bootstrap(resamples=50))

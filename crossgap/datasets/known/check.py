@@ -17,7 +17,7 @@ SAMPLES = 8  # images that are decoded of each part
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class CheckedDataset:
     """What a data root holds of one dataset.
 
     ``state`` is embedded, missing (no folder), whole or damaged; ``counts`` are the items of each part,
@@ -30,7 +30,7 @@ class Found:
     problems: tuple[str, ...] = ()
 
 
-def check_root(root: Path, names: Sequence[str] = ()) -> Iterator[Found]:
+def check_root(root: Path, names: Sequence[str] = ()) -> Iterator[CheckedDataset]:
     """Check the known datasets below ``root``, or those named, one after the other.
 
     Of each that is there: the files of its layout, the number of items of each part against the official
@@ -54,19 +54,19 @@ def check_root(root: Path, names: Sequence[str] = ()) -> Iterator[Found]:
         yield checked
 
 
-def _check(name: str, root: Path) -> Found:
+def _check(name: str, root: Path) -> CheckedDataset:
     spec = SPECS[name]
     if not spec.folder:
-        return Found(name=name, state="embedded", counts=dict(spec.counts))
+        return CheckedDataset(name=name, state="embedded", counts=dict(spec.counts))
     if not (root / spec.folder).is_dir():
-        return Found(name=name, state="missing", problems=(f"{root / spec.folder} not found",))
+        return CheckedDataset(name=name, state="missing", problems=(f"{root / spec.folder} not found",))
     problems = [f"{path} not found" for path in missing_files(spec, root)]
     if problems:
-        return Found(name=name, state="damaged", problems=tuple(problems))
+        return CheckedDataset(name=name, state="damaged", problems=tuple(problems))
     try:
         parts = read_contents(name, root=root).parts
     except InputError as error:
-        return Found(name=name, state="damaged", problems=(str(error),))
+        return CheckedDataset(name=name, state="damaged", problems=(str(error),))
     for part, official in spec.counts.items():
         if part not in parts:
             problems.append(f"part {part!r} is missing; there is {', '.join(parts) or 'none'}")
@@ -77,7 +77,7 @@ def _check(name: str, root: Path) -> Found:
     labels = {entry.label for part in spec.counts for entry in parts.get(part, ())}
     if spec.template and len(labels) != spec.classes:
         problems.append(f"it has {len(labels)} classes, officially {spec.classes}")
-    return Found(
+    return CheckedDataset(
         name=name,
         state="damaged" if problems else "whole",
         counts={part: len(entries) for part, entries in parts.items()},

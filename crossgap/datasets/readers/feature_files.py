@@ -35,7 +35,7 @@ _SUFFIXES = (".safetensors", ".npz", ".parquet", ".npy")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Rows:
+class _Side:
     """Items of one side; the lists are as long as the values, or empty where a file says nothing."""
 
     values: Tensor
@@ -55,7 +55,7 @@ class FeatureTable:
     name: str
     fingerprint: str
     embed_dim: int
-    sides: dict[Side, _Rows]
+    sides: dict[Side, _Side]
 
     def embed(self, items: Items) -> Tensor:
         """Return the features of items, in their order: (N, D), unit rows.
@@ -90,7 +90,7 @@ def read_features(paths: Sequence[Path]) -> FeatureTable:
         InputError: names the file and the item: a row that is not finite or zero, widths that differ, an id
             that occurs twice in one modality, columns of differing lengths, an unknown modality or format.
     """
-    parts: dict[Side, list[tuple[Path, _Rows]]] = {}
+    parts: dict[Side, list[tuple[Path, _Side]]] = {}
     digest = hashlib.sha256()
     sources = [_said(path) for path in paths]
     for path, said in ((file, said) for source, said in sources for file in _files(source)):
@@ -246,7 +246,7 @@ _READERS = {
 }
 
 
-def _sides(path: Path, values: Any, columns: dict[str, Any], said: str) -> Iterator[tuple[Side, _Rows]]:
+def _sides(path: Path, values: Any, columns: dict[str, Any], said: str) -> Iterator[tuple[Side, _Side]]:
     """Check the content of one file and divide it by modality; ``said`` is what its path says of that."""
     values_ND = _matrix(path, values)
     count = len(values_ND)
@@ -284,16 +284,16 @@ def _sides(path: Path, values: Any, columns: dict[str, Any], said: str) -> Itera
         rows = [row for row, name in enumerate(modalities) if name == side]
         if rows:
             part = {name: [column[row] for row in rows] for name, column in about.items()}
-            yield side, _Rows(values=values_ND[rows], about=part)
+            yield side, _Side(values=values_ND[rows], about=part)
 
 
-def _numbered(rows: _Rows, first: int) -> _Rows:
+def _numbered(rows: _Side, first: int) -> _Side:
     """Number rows that have no names, on from those of earlier files."""
     names = [str(first + row) for row in range(len(rows.values))]
-    return _Rows(values=rows.values, about={"id": names, "group": names})
+    return _Side(values=rows.values, about={"id": names, "group": names})
 
 
-def _check_numbers(parts: dict[Side, list[tuple[Path, _Rows]]]) -> None:
+def _check_numbers(parts: dict[Side, list[tuple[Path, _Side]]]) -> None:
     """Refuse images and texts of .npy files that are not as many: row k of both belongs together."""
     counts = {
         side: sum(len(rows.values) for _, rows in pieces)
@@ -362,7 +362,7 @@ def _word(entry: object) -> str | None:
     return str(entry) if is_single and is_text(str(entry)) else None
 
 
-def _together(side: Side, pieces: list[tuple[Path, _Rows]]) -> _Rows:
+def _together(side: Side, pieces: list[tuple[Path, _Side]]) -> _Side:
     """Join the rows that several files hold of one side."""
     names = {name for _, rows in pieces for name in rows.about}
     for path, rows in pieces:
@@ -376,7 +376,7 @@ def _together(side: Side, pieces: list[tuple[Path, _Rows]]) -> _Rows:
     twice = first_repeated(ids)
     if twice is not None:
         raise InputError(f"features {pieces[-1][0]}: {side} id {twice!r} occurs twice; ids must be unique")
-    return _Rows(
+    return _Side(
         values=torch.cat([rows.values for _, rows in pieces]),
         about={name: [entry for _, rows in pieces for entry in rows.about[name]] for name in sorted(names)},
     )

@@ -34,7 +34,7 @@ def load_folder(folder: Path, reading: Reading) -> Dataset:
     meant = same_splits(what, [path.name for path in splits])
     by_split = {split: [folder / name for name in names] for split, names in meant.items()}
     chosen = choose_split(what, by_split, reading.split)
-    reader = _Found(folder)
+    reader = _FoundFiles(folder)
     reader.beside(folder, splits or inside)
     entries = reader.classes(by_split[chosen] if by_split else [folder])
     train = reader.classes(by_split["train"]) if "train" in by_split and chosen != "train" else []
@@ -70,7 +70,7 @@ def _split_folders(folder: Path, inside: Sequence[Path]) -> list[Path]:
     return splits
 
 
-class _Found:
+class _FoundFiles:
     """Gathers the entries of class folders, and what else lay there."""
 
     def __init__(self, root: Path) -> None:

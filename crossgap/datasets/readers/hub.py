@@ -113,7 +113,7 @@ def _entries(name: str, builder: Any, split: str, reading: Reading) -> list[Entr
     columns = _columns(name, features)
     limit = reading.limit
     rows = stream if limit is None else islice(stream, limit)
-    reader = _Rows(f"dataset {name!r}, split {split!r}", split, columns, features, reading.bad)
+    reader = _RowReader(f"dataset {name!r}, split {split!r}", split, columns, features, reading.bad)
     if "image" not in columns:
         return reader.classed([reader.entry(number, row) for number, row in enumerate(_known(name, rows))])
     cache = PictureCache()
@@ -134,7 +134,7 @@ def _known(name: str, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]
 
 
 @dataclass(frozen=True)
-class _Rows:
+class _RowReader:
     """Turns rows of a split into entries; a row that cannot be used is a bad sample."""
 
     where: str

@@ -13,7 +13,7 @@ from crossgap.datasets.known.entry import Entry
 from crossgap.datasets.labels import label_text
 from crossgap.datasets.readers.packed import scheme_of
 from crossgap.datasets.readers.reading import Reading
-from crossgap.datasets.readers.shards import Sample, read_shards
+from crossgap.datasets.readers.shards import ShardSample, read_shards
 from crossgap.datasets.split import choose_split, same_splits
 from crossgap.datasets.tasks import Dataset
 from crossgap.errors import InputError
@@ -86,7 +86,7 @@ def _samples(shards: Sequence[str], names: Mapping[str, str], reading: Reading) 
     return entries
 
 
-def _label(sample: Sample) -> str:
+def _label(sample: ShardSample) -> str:
     held = sample.meta.get("label")
     label = label_text(held, numbered=True)
     if label is None:

@@ -28,7 +28,7 @@ _BLOCK = 512  # a tar is a sequence of blocks of 512 bytes and ends with blocks 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
+class ShardSample:
     """One sample of a shard; the image is not decoded yet.
 
     ``captions`` come from ``json["captions"]``, else from the lines of the ``.txt`` part, else from
@@ -84,7 +84,7 @@ def read_shards(
     need: tuple[str, ...] = ("image", "captions"),
     bad: Callable[[str, InputError], None] | None = None,
     whole_texts: bool = False,
-) -> Iterator[Sample]:
+) -> Iterator[ShardSample]:
     """Yield the samples of shards in file order, once.
 
     A key ends at the last dot of a name, so that ``img.v2.jpg`` and ``img.v2.txt`` are a sample; a member of
@@ -99,7 +99,7 @@ def read_shards(
     """
     for shard in expand_shards(pattern):
         for result in scan_shard(shard, need, whole_texts=whole_texts):
-            if isinstance(result, Sample):
+            if isinstance(result, ShardSample):
                 yield result
             elif bad is None:
                 raise result
@@ -154,7 +154,7 @@ _Parts = dict[str, _Member]  # of a sample, by extension
 
 def scan_shard(
     shard: str, need: tuple[str, ...] = ("image", "captions"), *, whole_texts: bool = False
-) -> Iterator[Sample | InputError]:
+) -> Iterator[ShardSample | InputError]:
     """Yield samples of one shard, and what is wrong with one, or, at last, with the shard."""
     try:
         yield from _read_shard(shard, need, whole_texts)
@@ -162,7 +162,7 @@ def scan_shard(
         yield error
 
 
-def _read_shard(shard: str, need: tuple[str, ...], whole_texts: bool) -> Iterator[Sample | InputError]:
+def _read_shard(shard: str, need: tuple[str, ...], whole_texts: bool) -> Iterator[ShardSample | InputError]:
     last = None
     seen: set[str] = set()
     try:
@@ -294,7 +294,7 @@ def _has(parts: _Parts, extensions: Sequence[str]) -> bool:
     return any(extension in parts for extension in extensions)
 
 
-def _sample(key: str, parts: _Parts, shard: str, plain: bool, whole_texts: bool) -> Sample:
+def _sample(key: str, parts: _Parts, shard: str, plain: bool, whole_texts: bool) -> ShardSample:
     where = f"{shard}, sample {key!r}"
     read = {extension: member.data for extension, member in parts.items() if member.data is not None}
     meta = _json(read["json"], where) if "json" in read else {}
@@ -305,7 +305,7 @@ def _sample(key: str, parts: _Parts, shard: str, plain: bool, whole_texts: bool)
     place = None
     if plain and extension is not None and image is not None:
         place = StoredImage(Path(shard), parts[extension].start, len(image))
-    return Sample(
+    return ShardSample(
         key=key,
         shard=shard,
         image=image,
@@ -340,7 +340,7 @@ def _captions(read: dict[str, bytes], meta: dict[str, Any], where: str, whole_te
     return tuple(caption.strip() for caption in captions if caption.strip())
 
 
-def _check_needed(sample: Sample, parts: _Parts, need: tuple[str, ...]) -> None:
+def _check_needed(sample: ShardSample, parts: _Parts, need: tuple[str, ...]) -> None:
     missing = [field for field in need if not getattr(sample, field)]
     if missing:
         listed = " ".join(f".{name}{' (a link)' * (part.data is None)}" for name, part in parts.items())

@@ -70,14 +70,14 @@ class Said(NamedTuple):
         return len(self.object_N)
 
 
-class Captions(NamedTuple):
+class SceneCaptions(NamedTuple):
     """N captions: what they state and the words."""
 
     said: Said
     words: list[str]
 
 
-def caption_scenes(options: SceneOptions, split: str, scenes: Scenes, number: int) -> Captions:
+def caption_scenes(options: SceneOptions, split: str, scenes: Scenes, number: int) -> SceneCaptions:
     """Caption scenes: a pure function of the world's seed, the split, the scene and the caption's number.
 
     Each factor is named with its probability, whatever the others are; wording and order are drawn without
@@ -104,7 +104,7 @@ def caption_scenes(options: SceneOptions, split: str, scenes: Scenes, number: in
         second_N=np.where(says_second_N, second_N, -1),
         relation_N=np.where(says_second_N, relation_of(first.place_N, scenes.second.place_N), -1),
     )
-    return Captions(said, _worded(said, draws_NC))
+    return SceneCaptions(said, _worded(said, draws_NC))
 
 
 def true_of(said: Said, scenes: Scenes) -> np.ndarray:

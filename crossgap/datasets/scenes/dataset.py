@@ -14,8 +14,8 @@ from PIL import Image
 
 from crossgap.datasets.build import MAX_PAIRS
 from crossgap.datasets.scenes.captions import (
-    Captions,
     Said,
+    SceneCaptions,
     caption_scenes,
     phrases_of,
     true_of,
@@ -39,7 +39,7 @@ class _Shown(NamedTuple):
 
     scenes: Scenes
     images: Items
-    captions: tuple[Captions, Captions]
+    captions: tuple[SceneCaptions, SceneCaptions]
     values: Mapping[str, Sequence[str]]
     digest: str
 
@@ -184,7 +184,7 @@ def _add_text_tasks(tasks: _Tasks, shown: _Shown) -> None:
 
 
 def _captions(
-    shown: _Shown, captions: Captions, number: int, factor: str, values: Sequence[str]
+    shown: _Shown, captions: SceneCaptions, number: int, factor: str, values: Sequence[str]
 ) -> Items | None:
     """Return the captions that state a factor, labelled by it; None where none does."""
     said_N = getattr(captions.said, f"{factor}_N")
