@@ -12,7 +12,7 @@ import pandas as pd
 from PIL import Image
 
 from crossgap.files import append_line, write_json
-from crossgap.records import TABLES, Row, write_rows, write_table
+from crossgap.records import Row, write_rows, write_table
 from pretrain.terms import TERMS
 
 CHANCE = 0.05
@@ -129,8 +129,7 @@ def write_run(folder: Path, study: SyntheticStudy, arm: SyntheticArm, seed: int)
         run.across(task)
     run.gap()
     write_rows(folder / "rows.jsonl", run.rows)
-    per_query = pd.concat(run.per_query, ignore_index=True)
-    write_table(folder, "per_query", per_query[list(TABLES["per_query"])])
+    write_table(folder, "per_query", run.per_query())
     if study.pictures:
         for name, frame in _pictures(study, arm, common, rng).items():
             write_table(folder, name, frame)
@@ -142,7 +141,7 @@ class _Run:
     ) -> None:
         self.study, self.arm, self.common, self.rng = study, arm, common, rng
         self.rows: list[Row] = []
-        self.per_query: list[pd.DataFrame] = []
+        self.measured: list[tuple[dict[str, Any], np.ndarray]] = []
         ids = np.arange(study.n_queries)
         self.query_ids = [f"concept-{number}/noto" for number in ids]
         self.classes = [f"class-{number % study.n_classes}" for number in ids]
@@ -180,17 +179,31 @@ class _Run:
             task=task, metric=metric, value=np.nanmean(values), split=split, route=route, n_skipped=skipped,
             inversion_seed=inversion_seed, n_queries=len(values) - skipped, **setting,
         )  # fmt: skip
-        valued = ~np.isnan(values)
-        self.per_query.append(
-            pd.DataFrame(
+        self.measured.append(
+            (
                 {
-                    **self.common, "inversion_seed": inversion_seed, "split": split, "task": task,
+                    "inversion_seed": inversion_seed,
+                    "split": split,
+                    "task": task,
                     "route": route,
-                    **setting, "metric": metric, "query_id": np.array(self.query_ids)[valued],
-                    "query_class": np.array(self.classes)[valued], "value": values[valued],
+                    "metric": metric,
                 }
-            ).astype({"inversion_seed": "Int64", "steps": "Int64", "num_tokens": "Int64"})
-        )  # fmt: skip
+                | setting,
+                values,
+            )
+        )
+
+    def per_query(self) -> pd.DataFrame:
+        """Give every measured query its row, in the order of measuring."""
+        about = pd.DataFrame([about for about, _ in self.measured]).assign(**self.common)
+        about = about.astype({"inversion_seed": "Int64", "steps": "Int64", "num_tokens": "Int64"})
+        values_MQ = np.stack([values for _, values in self.measured])
+        measured_N, query_N = np.nonzero(~np.isnan(values_MQ))
+        return about.iloc[measured_N].assign(
+            query_id=np.array(self.query_ids)[query_N],
+            query_class=np.array(self.classes)[query_N],
+            value=values_MQ[measured_N, query_N],
+        )
 
     def without_one(self) -> dict[str, int]:
         return {"n_queries": self.study.n_queries - 1, "n_skipped": 1}
