@@ -10,10 +10,13 @@ NEWEST ?= $(shell for p in python3.15 python3.14 python3.13 python3.12; do $$p -
 STUDY := demo
 RUN := runs/$(STUDY)$(if $(SMOKE),-smoke)
 
+# in the order of their folders: those that start many processes come first, and no worker waits long at the end
+ABREAST := --numprocesses auto --dist loadfile --no-loadscope-reorder
+
 # where the PostgreSQL server of postgres-up keeps its data
 POSTGRES ?= $(or $(TMPDIR),/tmp)/crossgap-postgres-$(shell id -u)
 
-.PHONY: demo test test-system test-lowest test-newest check bench clean postgres-up postgres-down
+.PHONY: demo test test-slow test-system test-lowest test-newest check bench clean postgres-up postgres-down
 
 demo: $(READY) ## run the demo study and write its report (SMOKE=1: smallest form)
 	@echo "demo: train, invert, measure and compare small CLIPs, then write the report"
@@ -22,9 +25,12 @@ demo: $(READY) ## run the demo study and write its report (SMOKE=1: smallest for
 	else $(BIN)/python -m analysis.report $(RUN); fi
 
 test: $(READY) ## run the tests that need nothing but Python
-	@echo "test: the tests that need nothing but Python"
-	@# in the order of their folders: those that start many processes come first, and no worker waits long at the end
-	@$(BIN)/python -m pytest -m "not system" --numprocesses auto --dist loadfile --no-loadscope-reorder
+	@echo "test: the tests that need nothing but Python, without the slow ones"
+	@$(BIN)/python -m pytest -m "not system and not slow" $(ABREAST)
+
+test-slow: $(READY) ## run the tests that kill processes, wait, measure memory or do everything twice
+	@echo "test-slow: the tests that kill processes, wait, measure memory or do everything twice"
+	@$(BIN)/python -m pytest -m "slow and not system" $(ABREAST)
 
 test-system: $(READY) ## run the tests that need packages of the operating system
 	@echo "test-system: install Chromium and PostgreSQL if they are missing, then the tests that need them"

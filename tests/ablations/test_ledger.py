@@ -23,6 +23,7 @@ def ledger(folder: Path, **search: object) -> Ledger:
     return Ledger(open_storage("journal", folder), "t", given, ["x"])
 
 
+@pytest.mark.slow
 def test_eight_processes_on_one_journal_take_each_trial_once(tmp_path: Path) -> None:
     made = ledger(tmp_path)
     made.queue_points(TRIALS)

@@ -31,6 +31,8 @@ from ablations.study.named import demo
 from pretrain.configure import configure
 from pretrain.terms import TERMS, Term
 
+pytestmark = pytest.mark.slow
+
 def pull(image_BD, text_BD):
     return 1 - (image_BD * text_BD).sum(dim=1).mean()
 

@@ -134,6 +134,8 @@ from pathlib import Path
 from ablations.running.coordinator import Interrupted
 from tests.bad_trials import study
 from tests.ablations.test_supervisor import run
+
+pytestmark = pytest.mark.slow
 folder, names = Path(sys.argv[1]), sys.argv[2:]
 try:
     run(study(*names, seeds=(0, 1)), folder)

@@ -103,6 +103,7 @@ def without_names(lines: list[dict]) -> list[dict]:
     return [{key: value for key, value in line.items() if key != "study"} for line in lines]
 
 
+@pytest.mark.slow
 def test_another_study_reuses_models_and_evaluations_and_says_so(whole: Path) -> None:
     out = whole.parent / "again"
     result = run(out, "--trials", "2", "--workers", "2")
@@ -117,6 +118,7 @@ def test_another_study_reuses_models_and_evaluations_and_says_so(whole: Path) ->
     assert (ours / name).stat().st_ino == (theirs / name).stat().st_ino
 
 
+@pytest.mark.slow
 def test_a_reused_model_that_is_damaged_is_trained_again(whole: Path, tmp_path: Path) -> None:
     import shutil
 
@@ -133,6 +135,7 @@ def test_a_reused_model_that_is_damaged_is_trained_again(whole: Path, tmp_path: 
     assert rows(tmp_path / "second") == [row for row in rows(whole) if row["arm"] == "baseline"]
 
 
+@pytest.mark.slow
 def test_a_search_trains_and_measures_its_points_on_validation_items(tmp_path: Path) -> None:
     description = """
         name = "mine"
@@ -158,6 +161,7 @@ def test_a_search_trains_and_measures_its_points_on_validation_items(tmp_path: P
     assert "needs some" in run(tmp_path / "no-axes", "--mode", "tune").stderr
 
 
+@pytest.mark.slow
 def test_several_processes_train_one_model_inside_a_trial(whole: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "from dataclasses import replace\n"
@@ -185,6 +189,7 @@ def processes_in(folder: Path) -> set[str]:
     return found
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_of_a_trial_it_ends_with_the_same_rows(whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed"
     process = commands.Process(*command(out, "--trials", "2", "--workers", "2"))
@@ -243,6 +248,7 @@ def test_another_thread_count_is_refused(whole: Path) -> None:
         sweep.main(study="demo", smoke=True, out=whole, threads=2)
 
 
+@pytest.mark.slow
 def test_a_dry_run_lists_trials_and_writes_nothing(tmp_path: Path) -> None:
     out = tmp_path / "dry"
     result = run(out, "--dry-run", "--seeds", "3")
@@ -304,6 +310,7 @@ def test_an_arm_whose_data_are_not_there_is_refused_before_anything_is_trained(t
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_database_of_ones_own_is_shared_and_needs_no_folder_to_itself(whole: Path, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'mine.db'}"
     result = run(whole.parent / "database", "--trials", "1", "--storage", url)

@@ -123,6 +123,7 @@ def test_other_seeds_are_compared_unpaired_and_nothing_is_found_where_nothing_is
         assert row["q"] > 0.05, name
 
 
+@pytest.mark.slow
 def test_equal_studies_of_equal_seeds_differ_in_nothing(tmp_path: Path) -> None:
     again = rows(joined(tmp_path / "again", PLAIN, changed(PLAIN, temperature=0.02)))
     assert again["paired"].all()
@@ -148,6 +149,7 @@ def test_one_study_and_runs_of_one_model_are_no_comparison(tmp_path: Path) -> No
     assert between(study, results.values, results.queries, results.wheres, bootstrap=FEW).empty
 
 
+@pytest.mark.slow
 def test_the_report_says_what_differs_and_shows_one_table_and_one_figure(tmp_path: Path) -> None:
     study = read(tmp_path, PLAIN, changed(PLAIN, gain=0.07, temperature=0.02))
     html = write_report(study, tmp_path / "out", ("html", "csv"), FEW).read_text()

@@ -462,6 +462,7 @@ def two_datasets(tmp_path_factory: pytest.TempPathFactory) -> RecordedStudy:
     return study
 
 
+@pytest.mark.slow
 def test_the_report_shows_and_exports_arms_over_datasets(two_datasets: RecordedStudy, tmp_path: Path) -> None:
     results = compute(two_datasets, FEW)
     tables = [table for table in sheets_of_arms(two_datasets, results) if "over 2 datasets" in table.title]

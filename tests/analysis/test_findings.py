@@ -72,6 +72,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_what_was_kept_says_of_claims_what_the_study_says(run: Path, kept: Path, tmp_path: Path) -> None:
     assert restore(kept, tmp_path / "again") == 24
     first, second = (compute(read_runs([folder]), FEW) for folder in (run, tmp_path / "again"))
@@ -260,6 +261,7 @@ def test_nothing_is_looked_at_before_all_is_finished(tmp_path: Path) -> None:
     assert not (tmp_path / "docs" / "findings.md").exists()
 
 
+@pytest.mark.slow
 def test_the_page_is_built_again_with_the_same_bytes(kept: Path, tmp_path: Path) -> None:
     built = []
     for name in ("first", "second"):

@@ -168,6 +168,7 @@ def figures_of(study: RecordedStudy, kind: str) -> dict[str, Figure]:
     return figures
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", LABELS)
 def test_every_text_is_legible_at_the_final_size(written: RecordedStudy, kind: str) -> None:
     found = {name: faults(figure) for name, figure in figures_of(written, kind).items()}

@@ -85,6 +85,7 @@ def test_effects_carry_q_over_every_quantity(crossed: tuple[RecordedStudy, Resul
     assert "q" in frames(*crossed)["effects"].columns
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("levels", [(None, 0.99), (0.99, None), (None, "cosine"), (None, True)])
 def test_a_null_level_is_the_lowest_of_its_factor(tmp_path: Path, levels: tuple[object, object]) -> None:
     gaps = {(None, 0.01): 0.8, (None, 0.1): 0.6, (0.99, 0.01): 0.5, (0.99, 0.1): 0.1}
@@ -198,6 +199,7 @@ def test_importances_need_points_drawn_without_regard_to_values(
     assert ("drawn towards good values" in note) == (mode != "grid")
 
 
+@pytest.mark.slow
 def test_a_null_level_of_a_grid_has_its_importance(tmp_path: Path) -> None:
     arms = [
         arm(

@@ -161,6 +161,7 @@ def grid() -> Evaluation:
 POINT = ["split", "task", "route", "metric", "steps", "num_tokens"]
 
 
+@pytest.mark.slow
 def test_the_rows_of_a_setting_are_those_of_its_own_plan(grid: Evaluation) -> None:
     rows, queries = frame(grid), grid.tables["per_query"]
     for config in PLAN.configs:

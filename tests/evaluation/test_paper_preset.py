@@ -70,6 +70,7 @@ def run(model: Path, root: Path, out: Path, **given: Any) -> int:
     return evaluate.main(data_root=root, out=out, **(settings | given))
 
 
+@pytest.mark.slow
 def test_from_files_to_the_table(
     model: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -141,6 +142,7 @@ def test_what_is_done_is_not_done_again_and_what_is_missing_is_said(
     assert "average of 3 of 15" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_with_the_datasets_it_had(model: Path, root: Path, tmp_path: Path) -> None:
     names = ("dtd", "eurosat", "cub")
     (tmp_path / "evaluates.py").write_text(

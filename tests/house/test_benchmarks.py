@@ -41,6 +41,8 @@ from pretrain.data.views import Embedder
 from pretrain.recipes import RECIPES
 from tests.conftest import tiny_encoder
 
+pytestmark = pytest.mark.slow
+
 
 def encoder_in(precision: Precision) -> OpenClipEncoder:
     dtype = torch.float64 if precision == "fp64" else torch.float32

@@ -48,6 +48,7 @@ def test_every_example_is_listed() -> None:
     assert [name for name in names if f"({name})" not in listed] == []
 
 
+@pytest.mark.slow
 def test_a_model_of_ones_own_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     load("own_model").main(tmp_path, limit=16, steps=3)
     written = rows_of(tmp_path)

@@ -67,6 +67,7 @@ def test_an_inversion_that_diverges_writes_nothing(run: Path, tmp_path: Path) ->
     assert not (tmp_path / "a").exists()
 
 
+@pytest.mark.slow
 def test_evaluate_keeps_to_its_own_folder(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 import matplotlib as mpl
 import pandas as pd
+import pytest
 import torch
 from matplotlib.collections import PathCollection, PolyCollection
 from torch.nn import functional as F
@@ -151,6 +152,7 @@ def arm(place: int, weight: float, **settings: Any) -> SyntheticArm:
     return SyntheticArm(name=name, label=f"arm {name}", weights={"image_ntxent": weight}, settings=settings)
 
 
+@pytest.mark.slow
 def test_the_example_draws_a_dose_response(tmp_path: Path) -> None:
     arms = tuple(arm(place, weight) for place, weight in enumerate((0.0, 0.5, 1.0)))
     tables = report_tables(tmp_path, SyntheticStudy(arms=arms, pictures=False))
@@ -164,6 +166,7 @@ def test_the_example_draws_a_dose_response(tmp_path: Path) -> None:
     assert (tables / "dose.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_the_example_draws_seeds_and_no_interval_of_its_own(tmp_path: Path) -> None:
     arms = tuple(arm(place, weight) for place, weight in enumerate((0.0, 0.5, 1.0)))
     made = examples_run(report_tables(tmp_path, SyntheticStudy(arms=arms, pictures=False)))

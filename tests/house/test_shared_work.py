@@ -124,6 +124,8 @@ import torch
 from crossgap.errors import InputError
 from crossgap.processes import joined
 
+pytestmark = pytest.mark.slow
+
 with joined("cpu") as processes:
     expected = torch.tensor([[-0.0, torch.nan, torch.inf, 0.1], [-0.0, 1.1, 7, 3]], dtype=torch.float64)
     own = torch.zeros_like(expected)

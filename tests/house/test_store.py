@@ -76,6 +76,7 @@ def kill_when(command: list[str], out: Path, *, chunks_done: int) -> dict[Path, 
     return stamps(chunks(out))
 
 
+@pytest.mark.slow
 def test_kill_9_loses_one_chunk_at_most(model: Path, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     settings = {

@@ -76,6 +76,7 @@ def test_it_ends_in_the_same_way(tmp_path: Path, code: str) -> None:
     assert own_frames(warm.stderr) == own_frames(own.stderr)
 
 
+@pytest.mark.slow
 def test_a_command_says_and_does_the_same() -> None:
     """One that is refused by its options, and one that is refused once torch is loaded."""
     for module, *arguments in (

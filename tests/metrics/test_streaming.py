@@ -166,6 +166,7 @@ print((peak() - before) / 2**20)
 """
 
 
+@pytest.mark.slow
 def test_memory_grows_with_the_block_and_not_with_the_queries() -> None:
     def peak(queries: int, memory: int) -> float:
         command = [sys.executable, "-c", PEAK, str(queries), str(memory)]

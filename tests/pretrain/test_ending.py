@@ -142,6 +142,7 @@ def test_sigterm_leaves_no_reader_behind(tmp_path: Path, count: int) -> None:
     assert not [reader for reader in readers if is_alive(reader)]
 
 
+@pytest.mark.slow
 def test_readers_end_when_their_run_is_killed(tmp_path: Path) -> None:
     write_shard(tmp_path / "a.tar")
     out = tmp_path / "run"

@@ -95,6 +95,7 @@ def tuned(theirs: Path, shard: str) -> TrainConfig:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_open_clip_reads_what_is_fine_tuned_from_its_checkpoint(
     tmp_path: Path, tuned: TrainConfig, picture: Image.Image
 ) -> None:
@@ -109,6 +110,7 @@ def test_open_clip_reads_what_is_fine_tuned_from_its_checkpoint(
     assert after.model.logit_scale.exp().item() == pytest.approx(25)
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_run_with_an_average_is_resumed_to_the_same_bits(
     tmp_path: Path, tuned: TrainConfig
 ) -> None:

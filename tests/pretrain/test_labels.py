@@ -145,6 +145,7 @@ def test_the_baseline_of_a_file_is_called_after_its_settings(tmp_path: Path) -> 
     assert arms[0].description == "CLIP loss alone, temperature .05"
 
 
+@pytest.mark.slow
 def test_the_report_of_a_study_at_another_temperature_says_that_one(tmp_path: Path) -> None:
     path = tmp_path / "warm.toml"
     path.write_text(

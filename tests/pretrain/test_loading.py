@@ -250,6 +250,7 @@ for step in range(80):
 """
 
 
+@pytest.mark.slow
 def test_a_stream_of_forty_thousand_pairs_has_constant_memory(tmp_path: Path) -> None:
     shard = write_shard(tmp_path / "0000.tar", [[f"thing {k}"] for k in range(1000)])
     for number in range(1, 40):
@@ -367,6 +368,7 @@ def test_readers_end_with_their_run_whoever_still_holds_its_error(tmp_path: Path
     assert refused.traceback
 
 
+@pytest.mark.slow
 def test_a_reader_that_is_killed_ends_the_run_with_a_message(tmp_path: Path) -> None:
     out = tmp_path / "run"
     process = Process(

@@ -166,6 +166,7 @@ def test_no_scene_comes_twice_and_seeds_share_none() -> None:
     assert np.array_equal(larger.indices(1), np.concatenate([endless().indices(step) for step in (3, 4, 5)]))
 
 
+@pytest.mark.slow
 def test_samples_are_the_same_on_another_thread_count() -> None:
     code = (
         "import sys, torch, tests.pretrain.test_scenes_training as t; "
@@ -258,6 +259,7 @@ def test_smoke_keeps_a_world_without_end() -> None:
     assert not TrainConfig(recipe="baseline", data="scenes", limit=100).endless
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "recipe",
     [
@@ -307,6 +309,7 @@ def test_a_run_says_what_it_trained_on(whole: Path) -> None:
     assert recorded["data"]["amount"] == "scenes without end"
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bits(whole: Path, tmp_path: Path) -> None:
     arguments = options(tmp_path, "--steps", "40")
     process = Process(TRAIN, *arguments)

@@ -150,6 +150,7 @@ def test_a_tracker_keeps_what_it_is_told_and_goes_on_in_the_same_place(
     assert read(name, tmp_path, fakes) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRACKERS)
 def test_a_run_tells_a_tracker_what_it_writes_interrupted_or_not(
     tmp_path: Path, shard: str, fakes: dict[str, Any], name: str
@@ -258,6 +259,7 @@ def test_a_dataset_to_validate_on_is_refused_before_data_are_read(tmp_path: Path
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_without_a_tracker_none_is_imported(tmp_path: Path, shard: str) -> None:
     code = (
         "import sys; from pathlib import Path; from pretrain.train import main\n"

@@ -407,6 +407,7 @@ def test_a_constant_learning_rate_stays() -> None:
     assert settings.rate(19) == 1
 
 
+@pytest.mark.slow
 def test_checkpoints_are_validated_and_the_best_is_kept(tmp_path: Path) -> None:
     small = replace(smoke(RECIPES["baseline"]()), steps=9, checkpoint_every=2, threads=1, device="cpu")
     train(replace(small, validation="emoji"), tmp_path / "run", progress=False)

@@ -161,6 +161,7 @@ def test_recomputation_keeps_less(tmp_path: Path, shard: str) -> None:
     assert held[1] < 0.6 * held[0]
 
 
+@pytest.mark.slow
 def test_compiled_towers_train_the_same_up_to_rounding(
     tmp_path: Path, shard: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -310,6 +311,7 @@ main(**{options})
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("function", "at", "number"),
     [

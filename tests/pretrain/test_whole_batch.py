@@ -29,6 +29,8 @@ from tests.commands import run_processes
 from tests.pretrain.test_train import config
 from tests.training_shards import write_shard
 
+pytestmark = pytest.mark.slow
+
 BATCH = 8
 STEP = 1  # so that queues, centres and teachers have lived
 CASES = [*TERMS, *MODIFIERS, "everything"]
