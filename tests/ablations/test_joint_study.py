@@ -40,7 +40,6 @@ from pretrain.recipes import RECIPES
 from tests import commands
 
 pytestmark = pytest.mark.slow
-
 EXAMPLE = Path(__file__).resolve().parent.parent.parent / "examples" / "studies" / "joint.toml"
 BASE = RECIPES["baseline"]()
 PLAN = InversionPlan(

@@ -22,6 +22,8 @@ from pretrain.terms import OF_THE_PACKAGE, TERMS, Term
 from pretrain.terms.infonce import info_nce
 from tests import commands
 
+pytestmark = pytest.mark.slow
+
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "studies" / "own_term.py"
 NATIVE = ("--set", 'evaluation.routes=["native"]')  # what is under test is the training
 AT_THE_TOP = 'TERMS["{name}"] = Term(function=pull, inputs=("image_BD", "text_BD"), acts_on="across")\n'
@@ -30,8 +32,6 @@ from dataclasses import replace
 from ablations.study.named import demo
 from pretrain.configure import configure
 from pretrain.terms import TERMS, Term
-
-pytestmark = pytest.mark.slow
 
 def pull(image_BD, text_BD):
     return 1 - (image_BD * text_BD).sum(dim=1).mean()

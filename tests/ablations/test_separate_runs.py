@@ -33,7 +33,6 @@ from pretrain.run import train
 from tests.synthetic_study import SyntheticArm, SyntheticStudy, write_study
 
 pytestmark = pytest.mark.slow
-
 FEW = Bootstrap(resamples=100)
 ROUTES = ("chance", "native", "oti", "untrained_tokens", "class_pca")
 ARMS = {"baseline": "plain", "image-image": "with"}

@@ -27,6 +27,8 @@ from crossgap.files import claimed, read_json
 from tests import bad_trials
 from tests.bad_trials import act, processes_with, study, wait_for
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 RATE = Axis(name="learning_rate", low=1e-4, high=2e-3)
 
@@ -134,8 +136,6 @@ from pathlib import Path
 from ablations.running.coordinator import Interrupted
 from tests.bad_trials import study
 from tests.ablations.test_supervisor import run
-
-pytestmark = pytest.mark.slow
 folder, names = Path(sys.argv[1]), sys.argv[2:]
 try:
     run(study(*names, seeds=(0, 1)), folder)

@@ -24,7 +24,6 @@ from pretrain.train import main
 from tests.training_shards import write_shard
 
 pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).resolve().parent.parent.parent
 TEMPLATES = sorted((ROOT / "examples" / "cluster").iterdir())
 MEASURING = [path for path in TEMPLATES if path.stem == "measure"]

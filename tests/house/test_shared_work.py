@@ -23,6 +23,8 @@ from crossgap.files import read_json
 from crossgap.records import read_rows, read_table
 from tests.commands import ROOT, run_processes
 
+pytestmark = pytest.mark.slow
+
 TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
 SECONDS = 30  # that may pass between the death of a process and the end of all; a busy machine is slow
 SAME = ("--threads", "1", "--device", "cpu")
@@ -123,8 +125,6 @@ MEET = """
 import torch
 from crossgap.errors import InputError
 from crossgap.processes import joined
-
-pytestmark = pytest.mark.slow
 
 with joined("cpu") as processes:
     expected = torch.tensor([[-0.0, torch.nan, torch.inf, 0.1], [-0.0, 1.1, 7, 3]], dtype=torch.float64)

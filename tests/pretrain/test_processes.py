@@ -24,7 +24,6 @@ from tests.commands import ROOT, Process, run_processes
 from tests.training_shards import write_shard
 
 pytestmark = pytest.mark.slow
-
 TIMES = {"seconds", "pairs_per_second"}
 TRAIN = "pretrain.train"
 ONE = (sys.executable, "-m", TRAIN)

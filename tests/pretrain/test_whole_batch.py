@@ -30,7 +30,6 @@ from tests.pretrain.test_train import config
 from tests.training_shards import write_shard
 
 pytestmark = pytest.mark.slow
-
 BATCH = 8
 STEP = 1  # so that queues, centres and teachers have lived
 CASES = [*TERMS, *MODIFIERS, "everything"]
