@@ -336,7 +336,9 @@ class TestRules:
                 archive.addfile(tarfile.TarInfo(name))
         (tmp_path / "p-1.tgz").write_bytes(gzip.compress(stream.getvalue()))
         digest = base64.b64encode(hashlib.sha512((tmp_path / "p-1.tgz").read_bytes()).digest()).decode()
-        source = tools.sources.EmojiSource(package="p", version="1", integrity=f"sha512-{digest}", unpack=("in/",))
+        source = tools.sources.EmojiSource(
+            package="p", version="1", integrity=f"sha512-{digest}", unpack=("in/",)
+        )
         tarball = tools.sources.fetch(source, tmp_path)
         with pytest.raises(tarfile.OutsideDestinationError):
             tools.sources.unpack(source, tarball, tmp_path / "x")
