@@ -72,7 +72,7 @@ def main(
     workers: int | None = None,
     batch_size: int | None = None,
     cache: Path | None = None,
-    all_metrics: bool = False,
+    details: bool = False,
     smoke: bool = False,
     changes: Changes = NO_CHANGES,
 ) -> int:
@@ -127,7 +127,8 @@ def main(
         batch_size: items encoded, and items inverted, side by side, which is written into the rows: another
             number rounds otherwise. Default: 256 and 64, on CUDA more as its memory grows.
         cache: folder of features and inversions that several outs may share; default: out/features.
-        all_metrics: print every metric of gap and geometry, not the leading ones alone.
+        details: print every route of every task and every metric of gap and geometry, not the leading ones
+            alone.
         smoke: the same path in its smallest form: 60 items of each side and 4 steps of inversion, unless
             --limit and --steps say otherwise; its numbers mean nothing, and its rows say so: their study is
             "evaluate, smoke".
@@ -181,7 +182,7 @@ def main(
         )
     if not processes.first:
         return 0
-    _say(result, all_metrics=all_metrics)
+    _say(result, details=details)
     if smoke:
         print(f"smoke form (limit {limit}, {steps} steps): the path works, the numbers mean nothing\n")
     if missing:
@@ -199,13 +200,11 @@ def _probes(given: tuple[str, ...] | None, preset: str | None) -> tuple[Probe, .
     return probes
 
 
-def _say(result: Evaluation, *, all_metrics: bool) -> None:
+def _say(result: Evaluation, *, details: bool) -> None:
     from crossgap.evaluation.summary import summary
 
     with told("summing up"):
-        shown = list(
-            summary(result.rows, result.tables["per_query"], result.skipped, all_metrics=all_metrics)
-        )
+        shown = list(summary(result.rows, result.tables["per_query"], result.skipped, details=details))
     _print(shown)
 
 

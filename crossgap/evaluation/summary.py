@@ -1,4 +1,4 @@
-"""What an evaluation prints at its end: a table a task, the gap, and what was not measured."""
+"""What an evaluation prints at its end: its leading tasks, the others, the gap, and what was not measured."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from crossgap.probes.shots import LINEAR_PROBE, SHOTS, class_mean_name, probe_co
 from crossgap.reading.quoting import reported
 from crossgap.reading.support import OVER_QUERIES, least_classes
 from crossgap.records import Row, row_frame
-from crossgap.vocabulary import ROUTE_WORDS
+from crossgap.vocabulary import INVERSIONS, LEADING_TASKS, ROUTE_WORDS
 
 # The gap rows that are shown, of some forty: all of them are in rows.jsonl.
 _GAP = (
@@ -36,21 +36,22 @@ _MISALIGNMENT = ("same_other_auc", "d_prime")
 
 
 def summary(
-    rows: Sequence[Row], per_query: pd.DataFrame, skipped: dict[str, str], *, all_metrics: bool = False
+    rows: Sequence[Row], per_query: pd.DataFrame, skipped: dict[str, str], *, details: bool = False
 ) -> list[RenderableType]:
     """Lay out the results of one evaluation for a terminal of 80 columns or more.
 
-    For each dataset: every task's routes with value, paired difference to native features, interval and
-    setting (:func:`crossgap.evaluation.comparison.compare_routes`), the comparison of inversions with the
-    best map, the protocol; classification by labelled training images as one table of routes by shots; then
-    gap and misalignment; at the end what was skipped, with the reason. A ``*`` marks an interval that
+    For each dataset: every route of its leading tasks with value, paired difference to native features,
+    interval and setting (:func:`crossgap.evaluation.comparison.compare_routes`), the comparison of inversions
+    with the best map, the protocol; the other tasks as one table of inversion and best map, where there is a
+    leading one; classification by labelled training images as one table of routes by shots; then gap and
+    misalignment; at the end what was skipped, with the reason. A ``*`` marks an interval that
     excludes 0, so nothing rests on colour; queries of too few classes for an interval to decide get no mark.
 
     Args:
         rows: of one evaluation, of any number of datasets.
         per_query: columns as in ``crossgap.records.TABLES["per_query"]``.
         skipped: name of what could not be measured -> reason.
-        all_metrics: show every metric of the gap, not the leading ones alone.
+        details: show every route of every task and every metric of the gap, not the leading ones alone.
 
     Raises:
         InputError: per-query values that do not pair.
@@ -62,12 +63,15 @@ def summary(
         of_dataset = [row for row in of_reported_splits if (row.dataset, row.split) == (dataset, split)]
         arms = ", ".join(dict.fromkeys(row.arm for row in of_dataset))
         parts.append(Text(f"{dataset}, split {split}: {arms}\n", style="bold"))
-        for task in tasks:
-            if (task.dataset, task.split) == (dataset, split) and task.task not in probe_columns():
-                parts += [_task_title(task), _task_table(task), *_below(task), Text()]
-        probes = [task for task in tasks if (task.dataset, task.split) == (dataset, split)]
-        parts += _probe_table({task.task: task for task in probes if task.task in probe_columns()})
-        parts += _gap_table(of_dataset, all_metrics)
+        here = [task for task in tasks if (task.dataset, task.split) == (dataset, split)]
+        retrieved = [task for task in here if task.task not in probe_columns()]
+        leading = [task for task in retrieved if task.task in LEADING_TASKS]
+        for task in retrieved if details or not leading else leading:
+            parts += [_task_title(task), _task_table(task), *_below(task), Text()]
+        if leading and not details:
+            parts += _overview([task for task in retrieved if task not in leading])
+        parts += _probe_table({task.task: task for task in here if task.task in probe_columns()})
+        parts += _gap_table(of_dataset, details)
         parts += _factor_table(of_dataset)
         parts += _other_settings([row for row in rows if (row.dataset, row.split) == (dataset, split)])
     if skipped:
@@ -108,6 +112,48 @@ def _task_table(task: TaskComparison) -> Table:
             cells.append(Text(f"{result.row.n_queries}{more} / {result.row.n_gallery}"))
         table.add_row(*cells, style="bold" if result.row.route == "native" else "")
     return table
+
+
+def _overview(tasks: Sequence[TaskComparison]) -> list[RenderableType]:
+    """Show, a task a row, what inversion of the query and the map of the highest value add to native."""
+    if not tasks:
+        return []
+    table = _table()
+    table.add_column("other task", no_wrap=True)
+    table.add_column("native %", justify="right", no_wrap=True)
+    table.add_column("inversion - native, 95 %", no_wrap=True)
+    table.add_column("best map - native", min_width=max(map(len, ROUTE_WORDS)))
+    for task in tasks:
+        results = {result.row.route: result for result in task.routes}
+        inverted = [results[route] for route in INVERSIONS.values() if route in results]
+        maps = [result for result in task.routes if _is_map(result.row) and result.difference is not None]
+        best = max(maps, key=lambda result: result.value, default=None)
+        table.add_row(
+            Text(task.task),
+            Text(_percent(results[NATIVE].value) if NATIVE in results else ""),
+            Text("\n".join(_added(result, task.decides, bounded=True) for result in inverted)),
+            Text("" if best is None else _added(best, task.decides, bounded=False)),
+        )
+    metrics = dict.fromkeys(task.metric for task in tasks)
+    measured = "; ".join(
+        f"{metric} of {', '.join(task.task for task in tasks if task.metric == metric)}" for metric in metrics
+    )
+    few = "" if all(task.decides for task in tasks) else " No mark where queries are of too few classes."
+    note = (
+        f"{measured}. Points; * excludes 0.{few} The best map is the highest on these very queries, which "
+        "favours it. Every route, and the protocols: --details, or rows.jsonl."
+    )
+    return [table, Text(note), Text()]
+
+
+def _added(result: RouteResult, decides: bool, *, bounded: bool) -> str:
+    """Write what a route adds to native features: oti +3.13 [2.04, 4.30] *."""
+    difference = result.difference
+    if difference is None:
+        return f"{result.row.route} {_percent(result.value)} %"
+    interval = f" {_interval(difference, signed=True)}" if bounded else ""
+    mark = " *" if decides and difference.excludes_zero else ""
+    return f"{result.row.route} {_points(difference.value)}{interval}{mark}"
 
 
 def _probe_table(tasks: dict[str, TaskComparison]) -> list[RenderableType]:
@@ -228,9 +274,9 @@ def _beside_map(comparison: MapComparison, decides: bool) -> str:
     )
 
 
-def _gap_table(rows: Sequence[Row], all_metrics: bool) -> list[RenderableType]:
+def _gap_table(rows: Sequence[Row], details: bool) -> list[RenderableType]:
     gap = [row for row in rows if row.task == "gap"]
-    names = dict.fromkeys((*_GAP, *(row.metric for row in gap))) if all_metrics else _GAP
+    names = dict.fromkeys((*_GAP, *(row.metric for row in gap))) if details else _GAP
     shown = [(row.metric, row) for name in names for row in gap if row.metric == name]
     shown += [
         (f"{row.metric}, {row.task}", row)
@@ -251,7 +297,7 @@ def _gap_table(rows: Sequence[Row], all_metrics: bool) -> list[RenderableType]:
     parts: list[RenderableType] = [Text("gap and misalignment of native features", style="bold"), table]
     if gap:
         more = len(gap) - sum(row.task == "gap" for _, row in shown)
-        also = f" {more} more of its metrics: --all-metrics, or rows.jsonl." if more else ""
+        also = f" {more} more of its metrics: --details, or rows.jsonl." if more else ""
         parts.append(Text(f"Protocol: {gap[0].protocol}{also}", style="dim"))
     return [*parts, Text()]
 
@@ -311,6 +357,10 @@ def _other_settings(rows: Sequence[Row]) -> list[RenderableType]:
 
 def _is_inverted(row: Row) -> bool:
     return row.route in ROUTE_WORDS and ROUTE_WORDS[row.route].family == "inversion"
+
+
+def _is_map(row: Row) -> bool:
+    return row.route in ROUTE_WORDS and ROUTE_WORDS[row.route].family == "map"
 
 
 def _slope(row: Row) -> str:

@@ -102,11 +102,11 @@ def printed(
     skipped: dict[str, str] | None = None,
     *,
     width: int = 100,
-    all_metrics: bool = False,
+    details: bool = False,
 ) -> str:
     """Print as to a terminal of a width, without colour; no line is longer, and nothing is NaN."""
     console = Console(file=io.StringIO(), width=width, color_system=None)
-    for part in summary(rows, frame, skipped or {}, all_metrics=all_metrics):
+    for part in summary(rows, frame, skipped or {}, details=details):
         console.print(part)
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
@@ -276,6 +276,33 @@ def test_queries_that_do_not_pair_are_named() -> None:
         summary([*rows, *rows], frame, {})
 
 
+def test_beside_a_leading_task_the_others_have_a_row_each_and_all_routes_on_demand() -> None:
+    leading, first = measured(numbers(0))
+    other = numbers(1)
+    rows, second = measured(other, task="image-colour")
+    zero_shot, third = measured(
+        numbers(2), task="zero-shot-class", metric="hit@1", classes=["a"] * len(CLASSES)
+    )
+    everything, frame = [*leading, *rows, *zero_shot], pd.concat([first, second, third], ignore_index=True)
+    text = printed(everything, frame, width=80)
+    assert text.count("image-class: ") == 1
+    assert text.count("chance") == 1
+    gain = {
+        route: 100 * (other[route] - other["native"]).mean() for route in ("oti", "class_pca", "whitened")
+    }
+    best = max(("class_pca", "whitened"), key=lambda route: other[route].mean())
+    shown = line(text, "image-colour")
+    assert shown.startswith(f"image-colour {100 * other['native'].mean():.2f} oti {gain['oti']:+.2f} [")
+    assert f"{best} {gain[best]:+.2f}" in shown
+    assert "mAP of image-colour; hit@1 of zero-shot-class" in " ".join(text.split())
+    whole = printed(everything, frame, width=80, details=True)
+    assert "image-colour: " in whole
+    assert whole.count("chance") == 3
+    assert "--details" not in whole
+    alone = printed(rows, second, width=80)
+    assert "image-colour: " in alone  # where nothing leads, each has its table
+
+
 def test_zero_shot_is_headed_by_its_hit_rate() -> None:
     values = numbers()
     rows, frame = measured(values, task="zero-shot-class", metric="hit@1")
@@ -368,10 +395,10 @@ def test_gap_and_misalignment_stand_in_a_small_table() -> None:
     assert "v_measure" not in text
     plain = " ".join(text.split())
     assert "Protocol: 11 aligned pairs; intervals: jackknife over pairs." in plain
-    assert plain.endswith("1 more of its metrics: --all-metrics, or rows.jsonl.")
-    everything = printed(rows, frame, width=80, all_metrics=True)
+    assert plain.endswith("1 more of its metrics: --details, or rows.jsonl.")
+    everything = printed(rows, frame, width=80, details=True)
     assert line(everything, "v_measure") == "v_measure 0.5 score"
-    assert "--all-metrics" not in everything
+    assert "--details" not in everything
     rows[-5] = replace(rows[-5], value=-2.7e-08, low=None, high=None)  # nothing but rounding
     assert line(printed(rows, frame, width=80), "centroid_distance") == "centroid_distance 0 distance"
 

@@ -32,7 +32,7 @@ OPTIONS = {
     },
     "crossgap.evaluate": {
         *_ENCODER, *_INVERSION, "embeddings", "routes", "probes", "choose", "schedule", "engine", "preset",
-        "backbone", "method", "cache", "all_metrics", "smoke", "changes",
+        "backbone", "method", "cache", "details", "smoke", "changes",
     },
     "pretrain.train": {
         "recipe", "data", "steps", "batch_size", "learning_rate", "schedule", "weights", "modifiers",
