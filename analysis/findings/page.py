@@ -26,6 +26,19 @@ QUESTIONS = {
     "Q9": "does crossing hurt nowhere, where captions always name everything? (p by Holm, with Q6)",
 }
 MARKS = {"supported": "✔", "contradicted": "✘", "undecided": "?", "not measured": "–"}
+# What the pilots led to expect, written down in docs/plan.md: claim and modality -> the verdicts it allows.
+EXPECTED = {
+    (2, "image"): ("supported",),
+    (2, "text"): ("contradicted", "undecided"),
+    (3, "image"): ("supported",),
+    (4, "image"): ("contradicted",),
+    (5, "image"): ("contradicted",),
+}
+# What others say does as much as inversion, or more: a map, and who says so.
+CRITICS = {
+    "class_pca": "Herzog and Wang (arXiv 2603.16100): a projection does better",
+    "isoclip": "Magistri et al. (arXiv 2603.19862): so does a band of the projectors' spectrum",
+}
 Worlds = Mapping[str, Findings]
 
 
@@ -50,6 +63,9 @@ def page(worlds: Worlds) -> str:
         worlds=worlds,
         verdicts=markdown([verdicts(worlds)]).partition("\n\n")[2],
         models=sum(counts(found)[0] for found in worlds.values()),
+        surprises=list(surprises(worlds["scenes"])) if "scenes" in worlds else [],
+        contradicted=[line for name, found in worlds.items() for line in contradicted(name, found)],
+        critics=CRITICS,
         failed=[line for found in worlds.values() for line in failures(found)],
         counts=counts,
         **worlds,
@@ -109,6 +125,23 @@ def slope_words(slope: Slope) -> str:
     """Write a partial correlation with its interval and the number of arms."""
     said = f"{number(slope.partial, 2, signed=True)} {interval(slope.partial_low, slope.partial_high, 2)}"
     return f"{said.strip()} over {counted(slope.n_arms, 'arm')}"
+
+
+def surprises(found: Findings) -> Iterator[str]:
+    """Say which of the paper's claims came out otherwise than the pilots led to expect."""
+    for (number_, modality), allowed in EXPECTED.items():
+        claim = found.claim(number_, modality)
+        if claim.verdict not in allowed:
+            expected = " or ".join(allowed)
+            came = f"{marked(claim.verdict)} ({effect_words(claim)})"
+            yield f"Claim {number_} among {modality}s: {expected} was expected, and it is {came}."
+
+
+def contradicted(name: str, found: Findings) -> Iterator[str]:
+    """Name the paper's claims that a world contradicts, each with its effect."""
+    for claim in found.results.claims:
+        if claim.verdict == "contradicted":
+            yield f"{claim.number} ({claim.modality}s on {name}: {effect_words(claim)})"
 
 
 def counts(found: Findings) -> tuple[int, int, int]:

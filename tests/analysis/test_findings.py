@@ -238,6 +238,26 @@ def test_the_page_says_the_numbers_of_the_answers(found: Findings) -> None:
         assert claim.title in tables
 
 
+def test_the_page_says_what_surprises_and_what_it_contradicts(found: Findings) -> None:
+    text = page.page({"scenes": found})
+    surprised = {
+        (number, modality)
+        for (number, modality), allowed in page.EXPECTED.items()
+        if found.claim(number, modality).verdict not in allowed
+    }
+    section = text.partition("## What surprised")[2].partition("## ")[0]
+    assert section.count("was expected") == len(surprised) > 0
+    for number, modality in surprised:
+        assert f"Claim {number} among {modality}s: " in section
+    against = text.partition("## Against the paper")[2].partition("## ")[0]
+    for claim in found.results.claims:
+        named = f"{claim.number} ({claim.modality}s on scenes: " in against
+        assert named == (claim.verdict == "contradicted")
+    for name in page.CRITICS:
+        for one in found.to("Q8", name):
+            assert f"{one.modality}s {page.size(one)} ({one.verdict})" in against
+
+
 def test_the_figure_shows_the_effects(found: Findings) -> None:
     routes, gap, mention = draw_findings(found).axes
     table = of(found.results.effects, "minus native")
