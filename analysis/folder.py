@@ -44,12 +44,12 @@ class RecordedStudy:
     """Everything that a report draws from.
 
     Models are identified by (arm, seed). ``trials`` has one row for each model that was wanted, with its
-    state: complete, failed (with the reason, and how its log ends), unfinished (no result yet) or missing (no
-    folder). Rows and tables hold complete models only; ``training`` holds the curves of all, ``configs``
-    the training's configuration by arm, where it was written, and ``acts_on`` what each term of its objective
-    acts on (image, text, both, across), where the training wrote that, and ``changed`` what it changed in its
-    recipe (setting -> the recipe's value, its own). ``mode`` says how the arms were drawn
-    ("grid"). ``parts``: the studies that it was joined from, where there are several.
+    state: complete, trained (not measured), failed (with the reason, and how its log ends), unfinished (no
+    result yet) or missing (no folder). Rows and tables hold complete models only; ``training`` holds the
+    curves of all, ``configs`` the training's configuration by arm, where it was written, and ``acts_on`` what
+    each term of its objective acts on (image, text, both, across), where the training wrote that, and
+    ``changed`` what it changed in its recipe (setting -> the recipe's value, its own). ``mode`` says how the
+    arms were drawn ("grid"). ``parts``: the studies that it was joined from, where there are several.
     """
 
     name: str
@@ -271,7 +271,7 @@ def _trial(arm: str, seed: int, folder: Path) -> tuple[object, ...]:
     state = str(result.get("state", "unfinished"))
     seconds = result.get("seconds", result.get("train_seconds"))
     if state == "complete" and not (folder / "rows.jsonl").exists():
-        return (arm, seed, "unfinished", "trained, not evaluated: no rows.jsonl", None, seconds, "")
+        return (arm, seed, "trained", "not measured: no rows.jsonl", None, seconds, "")
     log = "\n".join(map(str, result.get("log_tail", ())))
     return (arm, seed, state, str(result.get("reason") or ""), result.get("step"), seconds, log)
 

@@ -66,7 +66,7 @@ def cannot_tell(study: RecordedStudy, results: Results) -> list[str]:
 def _unfinished(study: RecordedStudy) -> list[str]:
     trials = study.trials
     parts = []
-    words = {"failed": "failed", "unfinished": "unfinished", "missing": "not started"}
+    words = {"trained": "trained and not measured", "missing": "not started"}
     for state, rows in trials[trials["state"] != "complete"].groupby("state", sort=False):
         models = zip(rows["arm"], rows["seed"], strict=True)
         names = "; ".join(f"{study.label(arm)} seed {seed}" for arm, seed in models)

@@ -39,6 +39,8 @@ def lead(study: RecordedStudy, results: Results) -> tuple[str, ...]:
     Of several datasets the first of each modality counts.
     """
     if results.quoted_rows.empty:
+        if (study.trials["state"] == "trained").any():
+            return ("No model has been measured: the curves of training are all that there is to show.",)
         return ("No model has been evaluated yet: there is nothing to report but the state of the trials.",)
     first = {within.where.modality: within for within in reversed(results.within)}
     if not first:

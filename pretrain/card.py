@@ -47,7 +47,7 @@ def model_card(
         f"- seen: {step * config.batch_size:,} pairs, {step} of {config.steps} steps of {config.batch_size}",
         f"- objective: {terms}" + (f"; {changes}" if changes else ""),
         f"- {temperature_words(objective.temperature)}",
-        f"- learning rate: {config.learning_rate:g} after {config.warmup_steps} steps, {config.schedule}; "
+        f"- learning rate: {config.learning_rate:g} after {config.warmed_up} steps, {config.schedule}; "
         f"weight decay {config.weight_decay:g}",
         f"- model: {_model(config, used)}",
         f"- seed {config.seed}; {used['device']}, {config.precision}, threads {used['threads']}; "

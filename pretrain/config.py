@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -166,6 +167,11 @@ class TrainConfig:
                 f"encoder={self.encoder!r} and architecture={self.architecture!r}: a run starts from one of "
                 "them; leave the other out"
             )
+        if not self.builds_model and self.model.shared != "nothing":
+            raise InputError(
+                f"model.shared={self.model.shared!r} with {self._source}: it shares parts of the small CLIP, "
+                "which is not built; leave one of them out"
+            )
         for name in ("image_size", "context_length"):
             value = getattr(self, name)
             if value is not None and self.architecture is None:
@@ -182,6 +188,23 @@ class TrainConfig:
     def builds_model(self) -> bool:
         """Whether the small CLIP of ``model`` is what is trained."""
         return self.encoder is None and self.architecture is None
+
+    @property
+    def _source(self) -> str:
+        return f"encoder={self.encoder}" if self.encoder is not None else f"architecture={self.architecture}"
+
+    def refuse_idle(self, settings: Collection[str]) -> None:
+        """Refuse settings of the small CLIP where another model is what is trained.
+
+        Raises:
+            InputError: names the first of them.
+        """
+        idle = [name for name in settings if name.partition(".")[0] == "model"]
+        if idle and not self.builds_model:
+            raise InputError(
+                f"{idle[0]} with {self._source}: it sets the small CLIP, which is not built; leave it out, "
+                "or change the model's own configuration (a JSON file of open_clip)"
+            )
 
     @property
     def endless(self) -> bool:
@@ -206,9 +229,14 @@ class TrainConfig:
                 "scenes:pairs=12000"
             )
 
+    @property
+    def warmed_up(self) -> int:
+        """How many steps the learning rate rises: at most half of all."""
+        return min(self.warmup_steps, self.steps // 2)
+
     def rate(self, step: int) -> float:
         """Give the learning rate of the update that follows ``step`` others."""
-        warmup = min(self.warmup_steps, self.steps // 2)
+        warmup = self.warmed_up
         if step < warmup:
             return self.learning_rate * (step + 1) / warmup
         if self.schedule == "constant":

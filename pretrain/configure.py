@@ -28,11 +28,20 @@ def configure(base: TrainConfig, settings: Mapping[str, Any], *, where: str = ""
     Raises:
         InputError: a name that is no setting, a value of another kind, or one that the config refuses.
     """
+    if isinstance(settings.get("model"), str):
+        raise InputError(
+            f"{where}{'.' * bool(where)}model: {settings['model']!r}: the sizes of the small CLIP are "
+            f"model.layers, model.width, ...; a model of open_clip is architecture={settings['model']} "
+            "(--model)"
+        )
     of_data = {name: value for name, value in settings.items() if name.startswith(OF_DATA)}
     others = {name: value for name, value in settings.items() if name not in of_data}
     if of_data:
         others["data"] = _world(others.get("data", base.data), of_data, where)
-    return changed(base, others, where=where)
+    made = changed(base, others, where=where)
+    with naming(where):
+        made.refuse_idle(settings)
+    return made
 
 
 def _world(data: Any, settings: Mapping[str, Value], where: str) -> str:

@@ -34,31 +34,36 @@ _LINES = 10  # plain lines of progress over a whole run
 
 
 class Stopped(SystemExit):
-    """The process was asked to end (SIGTERM) and wrote a checkpoint; its exit code is 143."""
+    """The process was asked to end and wrote a checkpoint; its exit code is 143 (SIGTERM) or 130 (Ctrl-C)."""
 
-    def __init__(self, step: int) -> None:
-        super().__init__(128 + signal.SIGTERM)
+    def __init__(self, step: int, by: int = signal.SIGTERM) -> None:
+        super().__init__(128 + by)
         self.step = step
 
 
 class _Stop:
-    """While it is open, SIGTERM asks the run to end after its step instead of ending it at once."""
+    """While it is open, SIGTERM or one Ctrl-C ask the run to end after its step; a second Ctrl-C ends it."""
 
     def __init__(self) -> None:
         self.asked = False
+        self.by: int = signal.SIGTERM
 
     def __enter__(self) -> _Stop:
-        self._before = None
+        self._before: dict[int, Any] = {}
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGTERM, self._ask)
+            self._before[signal.SIGTERM] = signal.signal(signal.SIGTERM, self._ask)
+            if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+                self._before[signal.SIGINT] = signal.signal(signal.SIGINT, self._ask)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
-    def _ask(self, *_: object) -> None:
-        self.asked = True
+    def _ask(self, number: int, _: object) -> None:
+        if number == signal.SIGINT:
+            signal.signal(number, self._before[number])
+        self.asked, self.by = True, number
 
 
 class Run(Updates):
@@ -151,7 +156,7 @@ class Run(Updates):
                         self._validate(self._save())
                 if stopped and not last:
                     self.processes.wait()
-                    raise Stopped(self.step)
+                    raise Stopped(self.step, stop.by)
 
     def _line(self, raw: dict[str, float], temperature: float, pairs_per_second: float) -> dict[str, Any]:
         return {

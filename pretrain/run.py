@@ -66,8 +66,8 @@ def train(
     Writes ``config.json``, ``metrics.jsonl`` and ``checkpoints/``. A run that was killed resumes from its
     newest whole checkpoint and ends, on a CPU with the same number of threads and processes, with the same
     bits as one that was not; a finished one is returned as it is, or goes on for more steps where its
-    schedules allow that (:func:`pretrain.run.why_not_longer`). SIGTERM ends it after its step, with a
-    checkpoint.
+    schedules allow that (:func:`pretrain.run.why_not_longer`). SIGTERM or Ctrl-C ends it after its step,
+    with a checkpoint.
 
     ``label`` is what a study calls the run; without it, what its settings are.
 
@@ -80,7 +80,7 @@ def train(
         InputError: ``out`` holds a run with another config or data, or one that cannot become
             longer; or the config does not fit the data.
         NonFiniteLoss: the loss is infinite or NaN.
-        Stopped: SIGTERM came, and a checkpoint was written.
+        Stopped: SIGTERM or Ctrl-C came, and a checkpoint was written.
     """
     with processes.together():
         packages = tracker_packages(track if processes.first else ())
@@ -326,7 +326,7 @@ def train_and_say(config: TrainConfig, folder: Path, processes: Processes, track
 
     Raises:
         InputError: the loss is infinite or NaN, or the memory did not suffice.
-        Stopped: SIGTERM came, and a checkpoint was written.
+        Stopped: SIGTERM or Ctrl-C came, and a checkpoint was written.
     """
     try:
         with memory_named(config):

@@ -221,17 +221,13 @@ class ModelConfig:
         check_known(self.shared, get_args(Shared), "part that a model shares")
         for name, value in vars(self).items():
             if name != "shared" and value < 1:
-                raise InputError(f"model {name}={value!r}: must be at least 1")
+                raise InputError(f"{name}={value!r}: must be at least 1")
         if self.image_size % self.patch_size:
-            raise InputError(
-                f"model image_size={self.image_size} is no multiple of patch_size={self.patch_size}"
-            )
+            raise InputError(f"image_size={self.image_size} is no multiple of patch_size={self.patch_size}")
         if self.width % self.heads:
-            raise InputError(f"model width={self.width} is no multiple of heads={self.heads}")
+            raise InputError(f"width={self.width} is no multiple of heads={self.heads}")
         if self.context_length < 3:
-            raise InputError(
-                f"model context_length={self.context_length}: start, end and a token between need 3"
-            )
+            raise InputError(f"context_length={self.context_length}: start, end and a token between need 3")
 
     @property
     def open_clip(self) -> dict[str, Any]:

@@ -168,12 +168,19 @@ def _random(config: TrainConfig) -> Start:
     size = _image_size(architecture.model_cfg)
     try:
         with torch.no_grad():
-            model.eval().visual(torch.zeros(1, 3, size, size))
+            image_BD = model.eval().encode_image(torch.zeros(1, 3, size, size))
     except (AssertionError, RuntimeError) as error:
         raise InputError(
             f"model {config.architecture}: its image tower takes no images of {size} pixels ({error}); give "
-            "the size that it was made for"
+            "the size that it was made for: vision_cfg.image_size of the file, or --set image_size=N"
         ) from error
+    wanted = architecture.model_cfg["embed_dim"]
+    if image_BD.shape[1] != wanted:
+        raise InputError(
+            f"model {config.architecture}: its image tower gives {image_BD.shape[1]} numbers an image, and "
+            f"its embed_dim is {wanted}; set embed_dim to {image_BD.shape[1]}, or give the tower a "
+            'projection (vision_cfg.timm_proj "linear")'
+        )
     encoder = OpenClipEncoder(model, architecture.tokenizer, name=config.architecture)
     notes = () if architecture.note is None else (f"model {config.architecture}: {architecture.note}",)
     return _start(encoder, architecture.model_cfg, notes)

@@ -117,7 +117,8 @@ def main(
         model: architecture with random weights, in place of the small one: a name of open_clip, as ViT-S-16,
             RN50 or ViT-B-16-SigLIP, or a JSON file; sizes of the small one are settings, as --set
             model.layers=6.
-        encoder: CLIP to start from, as evaluate takes it: a name of open_clip, or a folder.
+        encoder: CLIP to start from, as evaluate takes it but for the format of transformers: a name of
+            open_clip, or a folder.
         pretrained: its tag, or a weights file.
         locked: towers that are not trained: image or text.
         ema: decay of an average of the weights over the steps, saved beside each checkpoint in ema/.
@@ -128,7 +129,8 @@ def main(
         term_gradients: log the norm of each term's own gradient.
         seed: of initialisation, order and views.
         device: auto, cpu, cuda, ...
-        precision: fp32, bf16 (autocast), or auto: what a probe of the device finds faster.
+        precision: fp32, bf16 (on a CPU the products of the packed pass alone, else autocast), or auto: what a
+            probe of the device finds faster.
         threads: of torch on the CPU.
         smoke: shrink the run to its smallest form first.
         dry_run: say what the run costs, in operations, memory and hours on some GPUs, and train nothing.
@@ -176,8 +178,9 @@ def main(
             raise InputError("--epochs and --steps both say how long the training is; give one")
         config = replace(config, steps=steps_of(config, epochs))
     folder = out or Path("runs") / f"{config.recipe}-s{config.seed}{'-smoke' if smoke else ''}"
+    config.refuse_idle([*given, *changes.given])
     if changes.show:
-        changes.print({"out": str(folder), "track": list(track), **as_table(config, base)}, leave_out=_SHORT)
+        changes.print({"out": str(folder), "track": list(track), **_table(config, base)}, leave_out=_SHORT)
         return
     if dry_run:
         from pretrain.cost import in_words, step_cost
@@ -201,6 +204,12 @@ def _recipe(name: str, given: Mapping[str, Any], changes: Changes) -> TrainConfi
     source = {setting: value for setting, value in changes.given.items() if setting == "data"}
     data = configure(base, overlaid(given, source)).data
     return on_scenes(base, data) if name in RECIPES and is_scenes(data) else base
+
+
+def _table(config: TrainConfig, base: TrainConfig) -> dict[str, Any]:
+    """Write what plays a part in a training: of one that does not build the small CLIP not its sizes."""
+    table = as_table(config, base)
+    return table if config.builds_model else {name: value for name, value in table.items() if name != "model"}
 
 
 def _in_place_of(path: str, old: Mapping[str, Any], new: Mapping[str, Any] | None) -> dict[str, Any]:

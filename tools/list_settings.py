@@ -21,6 +21,7 @@ from pretrain.recipes import RECIPES
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
 MARK = "<!-- what follows is written by tools/list_settings.py -->\n"
+_OPTIONS = {"architecture": "model"}  # a setting whose option has another name
 _HEAD = "| path | kind | default | option |\n| --- | --- | --- | --- |"
 
 
@@ -46,7 +47,8 @@ def _rows(config: Any, before: str, command: Callable[..., object]) -> Iterator[
         if dataclasses.is_dataclass(value):
             yield from _rows(value, f"{before}{name}.", command)
         else:
-            option = f"`{_option(name)}`" if name in options and not before else ""
+            named = _OPTIONS.get(name, name)
+            option = f"`{_option(named)}`" if named in options and not before else ""
             yield f"{before}{name}", _kind(hint), f"`{_written(value)}`", option
 
 

@@ -173,7 +173,7 @@ def test_a_weight_schedule_is_a_setting_too() -> None:
         ({"steps.many": 3}, "steps: {'many': 3} is a table"),
         ({"model": 3, "model.width": 64}, "'model.width' is a part of another"),
         ({"model.width": 64, "model": 3}, "'model' holds another"),
-        ({"model.width": 100, "model.heads": 3}, "model: model width=100"),
+        ({"model.width": 100, "model.heads": 3}, "model: width=100"),
     ],
 )
 def test_what_a_config_does_not_take_is_refused(settings: dict[str, Any], said: str) -> None:

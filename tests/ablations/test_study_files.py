@@ -224,7 +224,7 @@ TOML_ERRORS = [
         ARM + "train.objective.weights.siglib = 1",
         r"arms\[0\].train.objective: unknown term of the objective 'siglib'. Did you mean 'siglip'\?",
     ),
-    (ARM + "train.model.width = 100\ntrain.model.heads = 3", r"arms\[0\].train.model: model width=100"),
+    (ARM + "train.model.width = 100\ntrain.model.heads = 3", r"arms\[0\].train.model: width=100"),
     ("[[arms]]\nname = 'A a'\nrecipe = 'slip'", r"arms\[0\]: arm name 'A a'"),
     ("[[axes]]\nname = 'stps'\nchoices = [1]", r"axes: axis 'stps', value 1: .*Did you mean 'steps'\?"),
     ("[[axes]]\nname = 'steps'\nlwo = 1", r"axes\[0\].lwo: unknown key 'lwo'. Did you mean 'low'\?"),

@@ -24,12 +24,15 @@ from pretrain.architectures import named
 from pretrain.architectures.named import read_architecture
 from pretrain.architectures.patch_dropout import PatchDropout
 from pretrain.config import TrainConfig
+from pretrain.configure import configure
 from pretrain.data.tokens import clip_tokens, tokens_of
 from pretrain.labels import changes_of_recipe, label_of
 from pretrain.loop import Run
+from pretrain.recipes import RECIPES
 from pretrain.run import open_data, train
 from pretrain.settings import ModelConfig, ObjectiveConfig
 from pretrain.start import start_model
+from tests import commands
 from tests.tiny_towers import (
     EMBED,
     RESNET,
@@ -264,6 +267,10 @@ def test_names_and_sizes_of_open_clip_are_read() -> None:
         ({"mixer_cfg": {}}, r"mixer_cfg: open_clip \S+ knows no such setting; .* another version"),
         ({"vision_cfg": timm_vision("resnet_of_tomorrow")}, "model of timm 'resnet_of_tomorrow'"),
         ({"vision_cfg": {**timm_vision("crossgap_tiny_vit"), "image_size": 48}}, "no images of 48 pixels"),
+        (
+            {"embed_dim": 48, "vision_cfg": timm_vision("crossgap_tiny_vit")},
+            r"gives 32 numbers an image, and its embed_dim is 48; set embed_dim to 32",
+        ),
         ({"text_cfg": None}, "no text_cfg"),
         ({"embed_dim": "wide"}, "embed_dim 'wide'"),
     ],
@@ -289,6 +296,33 @@ def test_models_that_are_none_are_refused(tmp_path: Path, shard: str) -> None:
         small_config(shard, image_size=64)
     with pytest.raises(InputError, match="width=130 is no multiple of heads=4"):
         ModelConfig(width=130)
+
+
+def test_sizes_of_the_small_model_are_refused_where_another_is_trained(shard: str) -> None:
+    given = small_config(shard, architecture="RN50")
+    with pytest.raises(InputError, match=r"model\.layers with architecture=RN50: it sets the small CLIP"):
+        configure(given, {"model.layers": 6})
+    with pytest.raises(InputError, match=r"model\.layers with encoder=ViT-B-32"):
+        configure(small_config(shard), {"model.layers": 6, "encoder": "ViT-B-32"})
+    with pytest.raises(InputError, match=r"architecture=RN50 \(--model\)"):
+        configure(small_config(shard), {"model": "RN50"})
+    for name in ("shared-towers", "shared-projection"):
+        with pytest.raises(InputError, match="shares parts of the small CLIP, which is not built"):
+            replace(RECIPES[name](), architecture="RN50")
+
+
+def test_what_print_config_writes_of_another_model_can_be_given(tmp_path: Path) -> None:
+    call = ("pretrain.train", "--model", "RN50", "--steps", "3")
+    printed = commands.run(*call, "--print-config")
+    (tmp_path / "mine.yaml").write_text(printed.stdout)
+    again = commands.run("pretrain.train", "--config", str(tmp_path / "mine.yaml"), "--print-config")
+    assert again.stdout == printed.stdout
+    assert "architecture: RN50" in printed.stdout
+    assert "layers" not in printed.stdout
+    wrong = ("--set", "model.layers=6", "--dry-run")
+    ended = commands.run("pretrain.train", "--config", str(tmp_path / "mine.yaml"), *wrong)
+    assert ended.returncode == 2
+    assert "model.layers with architecture=RN50" in " ".join(ended.stderr.split())
 
 
 def test_what_only_the_packed_pass_can_do_is_refused_of_others(tmp_path: Path, shard: str) -> None:

@@ -138,19 +138,20 @@ def test_another_number_of_processes_goes_on(shard: str, whole: Path, tmp_path: 
             assert two["loss"] == pytest.approx(one["loss"], rel=1e-3)
 
 
-def stop_in_the_middle(arguments: Sequence[str], out: Path) -> str:
+def stop_in_the_middle(arguments: Sequence[str], out: Path, by: int = signal.SIGTERM) -> str:
     """Ask a run to end once it has a checkpoint; return what it said."""
     process = Process(TRAIN, *arguments)
     wait_for(out / "checkpoints" / "latest", process)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 128 + signal.SIGTERM
+    process.send_signal(by)
+    assert process.wait(timeout=60) == 128 + by
     assert not (out / "result.json").exists()
     return process.errors()
 
 
-def test_sigterm_ends_a_run_with_a_checkpoint(shard: str, whole: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_run_with_a_checkpoint(shard: str, whole: Path, tmp_path: Path, by: int) -> None:
     arguments = options(shard, tmp_path, 50)
-    said = stop_in_the_middle(arguments, tmp_path)
+    said = stop_in_the_middle(arguments, tmp_path, by)
     done = read_json(tmp_path / "checkpoints" / "latest")["step"]
     assert f"stopped after step {done}; the same command goes on" in said
     assert "Traceback" not in said
