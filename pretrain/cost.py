@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from crossgap.errors import InputError
+from crossgap.progress import told
 from pretrain.config import TrainConfig
 from pretrain.data.images import ImagesInMemory
 from pretrain.data.pairs import pairs_of
@@ -32,13 +33,15 @@ class Cost:
     """What one step costs: operations (a product and a sum are two), and bytes that lie in memory at once.
 
     ``kept`` are weights, gradients, moments and what else stays from step to step; ``activations`` what the
-    backward pass needs of the pairs that go through the towers at once.
+    backward pass needs of the pairs that go through the towers at once. ``caption_tokens``: those of a
+    caption that go through the text tower, all of its context where the model runs its own pass.
     """
 
     parameters: int
     operations: int
     kept: int
     activations: int
+    caption_tokens: int = CAPTION_TOKENS
 
 
 def step_cost(config: TrainConfig) -> Cost:
@@ -52,8 +55,9 @@ def step_cost(config: TrainConfig) -> Cost:
         config, device="cpu", data="emoji", loading="memory", limit=None, accumulate=1, validation=None,
         compiled=False, semantics=None, threads=None,
     )  # fmt: skip
-    start = start_model(few)
-    counted = [_counted(few, start, pairs) for pairs in _PAIRS]
+    with told("counting what a step costs"):
+        start = start_model(few)
+        counted = [_counted(few, start, pairs) for pairs in _PAIRS]
     forward, backward, held = zip(*counted, strict=True)
     at_once = config.batch_size // config.accumulate
     passes = 1 if config.accumulate == 1 else 2  # of the towers, forward
@@ -68,6 +72,7 @@ def step_cost(config: TrainConfig) -> Cost:
         operations=passes * _extended(forward, config.batch_size) + _extended(backward, config.batch_size),
         kept=4 * (total + extra) + bytes_each * (trained + table),
         activations=_extended(held, at_once),
+        caption_tokens=start.context_length if start.why_whole else min(CAPTION_TOKENS, start.context_length),
     )
 
 
@@ -89,7 +94,7 @@ def in_words(config: TrainConfig, cost: Cost) -> str:
             f"{_scaled(cost.activations, 1024, 'B')} for activations of {at_once:,} pairs",
             f"time:        {config.steps:,} steps, {config.steps * config.batch_size:,} pairs: {hours}, at "
             f"{100 * SHARE_OF_PEAK:.0f} % of its peak in {precision}",
-            f"Counted on {max(_PAIRS)} pairs with captions of {CAPTION_TOKENS} tokens and extended by "
+            f"Counted on {max(_PAIRS)} pairs with captions of {cost.caption_tokens} tokens and extended by "
             "arithmetic: a training that waits for its data takes longer. Nothing was trained.",
         ]
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from pretrain.recipes import KNOWN_RECIPES, LARGE, RECIPES
 from pretrain.settings import ModelConfig, ObjectiveConfig
 from pretrain.start import start_model
 from tests import commands
+from tests.tiny_towers import EMBED, RESNET, TEXT
 from tests.training_shards import small_config, write_shard
 
 BOTH = ObjectiveConfig(weights={"clip": 1.0, "image_ntxent": 1.0, "mmd": 1.0})
@@ -72,6 +74,16 @@ def test_what_it_costs_is_said_in_words_and_nothing_is_trained(
     assert "less than a minute on one H100" in said
     assert "Nothing was trained" in said
     assert not (tmp_path / "run").exists()
+
+
+def test_a_model_on_its_own_pass_is_counted_with_captions_of_full_length(tmp_path: Path) -> None:
+    path = tmp_path / "model.json"
+    path.write_text(
+        json.dumps({"embed_dim": EMBED, "vision_cfg": RESNET, "text_cfg": {**TEXT, "context_length": 24}})
+    )
+    config = replace(given(), architecture=str(path))
+    assert "captions of 24 tokens" in in_words(config, step_cost(config))
+    assert f"captions of {cost.CAPTION_TOKENS} tokens" in in_words(given(), step_cost(given()))
 
 
 @pytest.mark.parametrize("name", LARGE)
