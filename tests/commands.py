@@ -196,6 +196,7 @@ def _import_what_commands_import() -> None:
 def _become(files: list[int], *, argv: list[str], cwd: str, env: dict[str, str]) -> None:
     """Run a module as ``python -m`` does, from the place where it would find itself."""
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background of a shell ignores it
     channel, *written = files
     os.close(channel)
     for number, file in enumerate((os.open(os.devnull, os.O_RDONLY), *written)):
