@@ -85,6 +85,9 @@ def test_a_training_ends_with_both_and_its_report_stands_alone(
     asked = [str(out), "--out", str(tmp_path / "report"), "--format", "html", "md"]
     assert run_command(report.main, asked) == 0
     page = (tmp_path / "report" / "report.html").read_text()
+    assert "No model has been measured: the curves of training are all that there is to show." in page
+    assert "1 trained and not measured" in page
+    assert "unfinished" not in page
     for anchor in ("training", "provenance"):
         assert f'id="{anchor}"' in page
     for anchor in ("headline", "curves", "neighbours", "claims"):
