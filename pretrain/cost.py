@@ -41,7 +41,7 @@ class Cost:
     operations: int
     kept: int
     activations: int
-    caption_tokens: int = CAPTION_TOKENS
+    caption_tokens: int
 
 
 def step_cost(config: TrainConfig) -> Cost:

@@ -155,11 +155,11 @@ def _beside_maps(values: pd.DataFrame, queries: pd.DataFrame, bootstrap: Bootstr
         columns dataset, split, task, route (the inversion), best_map, n_maps, value, low, high.
     """
     by = [*SIDE, "route"]
-    families = values["route"].map(_family)
+    families = values["route"].map(family_of)
     maps = values[(families == "map") & values["n_clusters"].notna()]
     best = maps.loc[maps.groupby(SIDE, sort=False)["value"].idxmax(), by]
     best = best.merge(maps.groupby(SIDE, sort=False).size().rename("n_maps").reset_index(), on=SIDE)
-    inverted = queries[queries["route"].map(_family) == "inversion"]
+    inverted = queries[queries["route"].map(family_of) == "inversion"]
     change = to_reference(inverted, queries.merge(best[by], on=by))
     table = mean_interval(average_models(change, by), by, bootstrap=bootstrap)
     return table.merge(best.rename(columns={"route": "best_map"}), on=SIDE)
@@ -168,7 +168,7 @@ def _beside_maps(values: pd.DataFrame, queries: pd.DataFrame, bootstrap: Bootstr
 def _compare(
     shown: Sequence[Row], values: dict[str, dict[str, Any]], beside: dict[str, dict[str, Any]]
 ) -> TaskComparison:
-    inversions = [row for row in shown if _family(row.route) == "inversion"]
+    inversions = [row for row in shown if family_of(row.route) == "inversion"]
     counts = [row["n_clusters"] for row in values.values() if pd.notna(row["n_clusters"])]
     n_classes = int(max(counts, default=0))
     first = shown[0]
@@ -220,13 +220,14 @@ def _estimate(measured: dict[str, Any], value: str, low: str, high: str) -> Esti
     return Estimate(*(float(measured[name]) for name in (value, low, high)))
 
 
-def _family(route: str) -> Family | None:
+def family_of(route: str) -> Family | None:
+    """Name the family of a route; None of one that is none of ours."""
     return ROUTE_WORDS[route].family if route in ROUTE_WORDS else None
 
 
 def _place(route: str) -> tuple[int, int]:
     """Order routes by family, then as they are listed; unknown ones last."""
-    family = _family(route)
+    family = family_of(route)
     if family is None:
         return len(_FAMILIES), 0
     return _FAMILIES.index(family), list(ROUTE_WORDS).index(route)

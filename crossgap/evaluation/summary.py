@@ -17,6 +17,7 @@ from crossgap.evaluation.comparison import (
     RouteResult,
     TaskComparison,
     compare_routes,
+    family_of,
 )
 from crossgap.probes.shots import LINEAR_PROBE, SHOTS, class_mean_name, probe_columns
 from crossgap.reading.quoting import reported
@@ -102,10 +103,10 @@ def _task_table(task: TaskComparison) -> Table:
         table.add_column("queries / gallery", overflow="fold")
     family = None
     for result in task.routes:
-        words = ROUTE_WORDS.get(result.row.route)
-        if words is not None and family not in (None, words.family):
+        own = family_of(result.row.route)
+        if own is not None and family not in (None, own):
             table.add_section()
-        family = words.family if words is not None else family
+        family = own or family
         cells = _cells(result, task.decides)
         if by_route:
             more = f" + {result.row.n_skipped}" * (result.row.n_skipped > 0)
@@ -126,7 +127,11 @@ def _overview(tasks: Sequence[TaskComparison]) -> list[RenderableType]:
     for task in tasks:
         results = {result.row.route: result for result in task.routes}
         inverted = [results[route] for route in INVERSIONS.values() if route in results]
-        maps = [result for result in task.routes if _is_map(result.row) and result.difference is not None]
+        maps = [
+            result
+            for result in task.routes
+            if family_of(result.row.route) == "map" and result.difference is not None
+        ]
         best = max(maps, key=lambda result: result.value, default=None)
         table.add_row(
             Text(task.task),
@@ -152,8 +157,12 @@ def _added(result: RouteResult, decides: bool, *, bounded: bool) -> str:
     if difference is None:
         return f"{result.row.route} {_percent(result.value)} %"
     interval = f" {_interval(difference, signed=True)}" if bounded else ""
-    mark = " *" if decides and difference.excludes_zero else ""
-    return f"{result.row.route} {_points(difference.value)}{interval}{mark}"
+    return f"{result.row.route} {_points(difference.value)}{interval} {_mark(difference, decides)}".rstrip()
+
+
+def _mark(difference: Estimate, decides: bool) -> str:
+    """Mark an interval that excludes 0, where its queries are of enough classes to decide."""
+    return "*" if decides and difference.excludes_zero else ""
 
 
 def _probe_table(tasks: dict[str, TaskComparison]) -> list[RenderableType]:
@@ -204,7 +213,7 @@ def _probe_cell(result: RouteResult, decides: bool) -> str:
     value = _percent(result.value)
     if result.difference is None:
         return value
-    return f"{value}\n{_points(result.difference.value)}{'*' * (decides and result.difference.excludes_zero)}"
+    return f"{value}\n{_points(result.difference.value)}{_mark(result.difference, decides)}"
 
 
 def _cells(result: RouteResult, decides: bool) -> list[Text]:
@@ -215,7 +224,7 @@ def _cells(result: RouteResult, decides: bool) -> list[Text]:
         difference = "value:"
     elif result.difference is not None:
         difference = _points(result.difference.value)
-        mark = "*" if decides and result.difference.excludes_zero else ""
+        mark = _mark(result.difference, decides)
     interval = "" if shown is None else _interval(shown, signed=result.own is None)
     return [
         Text(cell)
@@ -267,10 +276,9 @@ def _beside_map(comparison: MapComparison, decides: bool) -> str:
     among = f"the highest of {comparison.n_maps} maps" if comparison.n_maps > 1 else "the only map"
     difference = comparison.difference
     interval = _interval(difference, signed=True)
-    mark = " *" if decides and difference.excludes_zero else ""
     return (
         f"{comparison.inversion} - {comparison.best_map} ({among}): "
-        f"{_points(difference.value)} points {interval}{mark}".rstrip()
+        f"{_points(difference.value)} points {interval} {_mark(difference, decides)}".rstrip()
     )
 
 
@@ -340,7 +348,7 @@ def _factor_table(rows: Sequence[Row]) -> list[RenderableType]:
 
 def _other_settings(rows: Sequence[Row]) -> list[RenderableType]:
     """Say that several settings of inversion were measured, of which a table shows one, and where all are."""
-    points = [row for row in rows if row.selection == "curve" and _is_inverted(row)]
+    points = [row for row in rows if row.selection == "curve" and family_of(row.route) == "inversion"]
     named = list(dict.fromkeys(_setting_words(row.num_tokens, None, row.setting) for row in points))
     if len(named) < 2:
         return []
@@ -353,14 +361,6 @@ def _other_settings(rows: Sequence[Row]) -> list[RenderableType]:
         ),
         Text(),
     ]
-
-
-def _is_inverted(row: Row) -> bool:
-    return row.route in ROUTE_WORDS and ROUTE_WORDS[row.route].family == "inversion"
-
-
-def _is_map(row: Row) -> bool:
-    return row.route in ROUTE_WORDS and ROUTE_WORDS[row.route].family == "map"
 
 
 def _slope(row: Row) -> str:
