@@ -36,7 +36,7 @@ EXPECTED = {
 }
 # What others say does as much as inversion, or more: a map, and who says so.
 CRITICS = {
-    "class_pca": "Herzog and Wang (arXiv 2603.16100): a projection does better",
+    "class_pca": "Herzog and Wang (arXiv 2603.16100): a projection (class-name PCA) does better",
     "isoclip": "Magistri et al. (arXiv 2603.19862): so does a band of the projectors' spectrum",
 }
 Worlds = Mapping[str, Findings]
