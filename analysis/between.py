@@ -210,7 +210,7 @@ def _whole(pair: Pair, values: pd.DataFrame, bootstrap: Bootstrap) -> Iterator[d
             datasets = [side["dataset"].iloc[0] for side in sides]
             names = {name: sides[1][name].iloc[0] for name in ("dataset", "split", "unit")}
             about = names | {"quantity": quantity, "task": task, "modality": ""}
-            means = [side.groupby("seed")["value"].mean().reset_index() for side in sides]
+            means = [side.groupby("seed", observed=True)["value"].mean().reset_index() for side in sides]
             yield from _compared(about, means, [], pair.paired and len(set(datasets)) == 1, bootstrap)
 
 

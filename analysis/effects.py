@@ -216,7 +216,7 @@ def over_seeds(values: pd.DataFrame, by: Sequence[str], *, level: float) -> pd.D
         columns ``by``, value, low, high (t over seeds), sd, n_seeds, per_seed (tuple of (seed, value)).
     """
     rows = []
-    for key, group in values.groupby(list(by), sort=False, dropna=False):
+    for key, group in values.groupby(list(by), sort=False, dropna=False, observed=True):
         mean = paired_seeds(group["value"].tolist(), level=level)
         per_seed = tuple(zip(group["seed"], group["value"], strict=True))
         rows.append((*key, mean.value, mean.low, mean.high, mean.sd, mean.n, per_seed))
@@ -238,7 +238,7 @@ def _to_baseline(
     on, by = [*WHAT, "unit", "seed"], [*WHAT, "unit", "arm"]
     of_models = minus_baseline(values, baseline, on)
     of_queries = minus_baseline(by_query, baseline, on)
-    groups = dict(list(of_queries.groupby(by, sort=False, dropna=False)))
+    groups = dict(list(of_queries.groupby(by, sort=False, dropna=False, observed=True)))
     for key, group in of_models.groupby(by, sort=False, dropna=False):
         row = _about(by, key, MINUS_BASELINE) | {"per_seed": _pairs(group)}
         evidence = gather(groups[key], bootstrap=bootstrap) if key in groups else None
@@ -260,12 +260,12 @@ def _to_native(
     """Subtract native mAP from that of every route on the leading tasks; inversion seeds are averaged."""
     mean_ap = queries[queries["metric"] == "mAP"]
     keys = [*SIDE, "arm", "route", "seed", *QUERY]
-    changes = to_native(mean_ap).groupby(keys, sort=False)["value"].mean().reset_index()
+    changes = to_native(mean_ap).groupby(keys, sort=False, observed=True)["value"].mean().reset_index()
     native = mean_ap[mean_ap["route"] == "native"]
     about: dict[str, Any] = {"quantity": "mAP", "contrast": MINUS_NATIVE}
     for where in wheres:
-        levels = at(native, where).groupby("arm")["value"].mean()
-        for (arm, route), rows in at(changes, where).groupby(["arm", "route"], sort=False):
+        levels = at(native, where).groupby("arm", observed=True)["value"].mean()
+        for (arm, route), rows in at(changes, where).groupby(["arm", "route"], sort=False, observed=True):
             evidence = gather(rows, bootstrap=bootstrap)
             by_seed = rows.groupby("seed")["value"].mean().reset_index()
             if evidence is not None:
@@ -278,7 +278,7 @@ def _to_native(
         own = native[native["arm"] == arm]
         cells = kept[CELL].drop_duplicates()
         counted = own[_leads(own, modality, wheres)].merge(cells, on=CELL)
-        level = counted.groupby(CELL)["value"].mean().mean()
+        level = counted.groupby(CELL, observed=True)["value"].mean().mean()
         row = {"modality": modality, "arm": arm, "route": route, "reference": level}
         yield about | row | _mean(kept, _cells(own, modality, wheres), bootstrap)
 
@@ -311,7 +311,7 @@ def _between_routes(
     ]
     rows = rows[_leads(rows, modality, wheres)] if metric == "mAP" else _first_zero_shot(rows, queries)
     change = to_reference(*(rows[rows["route"] == name] for name in (route, reference)))
-    return change.groupby(["arm", *CELL, *QUERY], sort=False)["value"].mean().reset_index()
+    return change.groupby(["arm", *CELL, *QUERY], sort=False, observed=True)["value"].mean().reset_index()
 
 
 def _first_zero_shot(rows: pd.DataFrame, queries: pd.DataFrame) -> pd.DataFrame:
@@ -337,7 +337,7 @@ def _crossings(
     for modality, of_modality in by_modality(wheres).items():
         if len(of_modality) > 1:
             leading = pd.concat([at(changes, where) for where in of_modality])
-            for _, rows in leading.groupby(by, sort=False):
+            for _, rows in leading.groupby(by, sort=False, observed=True):
                 kept = complete_crossing(rows.dropna(subset=["value"]), *CELL, least=2)
                 if len(kept):
                     yield modality, rows, kept
@@ -351,12 +351,12 @@ def _cells(own: pd.DataFrame, modality: str, wheres: Sequence[Headline]) -> int:
 def _mean(kept: pd.DataFrame, n_cells: int, bootstrap: Bootstrap) -> dict[str, Any]:
     """Average over datasets what makes a complete crossing."""
     evidence = gather(kept, bootstrap=bootstrap)
-    by_seed = kept.groupby(CELL)["value"].mean().groupby("seed").mean()
+    by_seed = kept.groupby(CELL, observed=True)["value"].mean().groupby("seed").mean()
     return {
         "dataset": "", "split": "", "task": "", "unit": FRACTION, "evidence": evidence,
         "per_seed": tuple(by_seed.items()),
         "n_left_out": n_cells - len(kept[CELL].drop_duplicates()),
-        **win_tie_loss(kept.groupby("dataset")["value"].mean().tolist())._asdict(),
+        **win_tie_loss(kept.groupby("dataset", observed=True)["value"].mean().tolist())._asdict(),
     }  # fmt: skip
 
 

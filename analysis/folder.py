@@ -12,6 +12,7 @@ import pandas as pd
 
 from crossgap.errors import InputError
 from crossgap.files import RESULT, read_json, read_lines, read_object
+from crossgap.reading.query_table import join, read_queries
 from crossgap.reading.setting_columns import with_inversion
 from crossgap.reading.treatment import configuration
 from crossgap.records import TABLES, numeric, read_rows, read_table
@@ -305,8 +306,10 @@ def _read_rows(folders: Sequence[Path]) -> pd.DataFrame:
 
 
 def _read_tables(folders: Sequence[Path]) -> dict[str, Any]:
-    tables: dict[str, Any] = {}
+    tables: dict[str, Any] = {"per_query": read_queries(folders, QUOTED_METRICS)}
     for name, columns in TABLES.items():
+        if name in tables:
+            continue
         frames = []
         for folder in folders:
             frame = read_table([folder], name)
@@ -315,8 +318,6 @@ def _read_tables(folders: Sequence[Path]) -> dict[str, Any]:
                     f"{folder / name}.parquet: columns {sorted(set(frame.columns) ^ set(columns))} differ "
                     "from the table that this version reads; evaluate again"
                 )
-            if name == "per_query":
-                frame = frame[frame["metric"].isin(QUOTED_METRICS)]
             if len(frame):
                 frames.append(frame)
         tables[name] = numeric(concat(frames) if frames else pd.DataFrame(columns=list(columns)))
@@ -327,5 +328,5 @@ def concat(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Put frames below each other; empty ones, which know no types, are left out."""
     filled = [frame for frame in frames if len(frame)]
     if filled:
-        return pd.concat(filled, ignore_index=True)
+        return join(filled)
     return frames[0] if frames else pd.DataFrame()

@@ -97,7 +97,11 @@ def query_gains(queries: pd.DataFrame, route: str) -> pd.DataFrame:
         columns arm, seed, query_class, query_id, value (fractions), averaged over inversion seeds.
     """
     change = to_native(queries[(queries["metric"] == "mAP") & queries["route"].isin(["native", route])])
-    return change.groupby([*MODEL, "query_class", "query_id"], sort=False)["value"].mean().reset_index()
+    return (
+        change.groupby([*MODEL, "query_class", "query_id"], sort=False, observed=True)["value"]
+        .mean()
+        .reset_index()
+    )
 
 
 def curve_gains(
@@ -257,7 +261,9 @@ def disagreement(quoted_rows: pd.DataFrame, queries: pd.DataFrame) -> tuple[floa
     keys = [*KEYS, *SETTING]
     shown = quoted_rows["task"].map(is_cross_modal).map({True: "hit@1", False: "mAP"})
     rows = quoted_rows[(quoted_rows["metric"] == shown) & (quoted_rows["route"] != "chance")]
-    means = queries.groupby(keys, dropna=False)["value"].mean().rename("query_mean").reset_index()
+    means = (
+        queries.groupby(keys, dropna=False, observed=True)["value"].mean().rename("query_mean").reset_index()
+    )
     joined = rows[[*keys, "value"]].merge(means, on=keys, how="left")
     off = (joined["value"] - joined["query_mean"]).abs()
     return float(off.max()) if off.notna().any() else 0.0, int(off.isna().sum())

@@ -64,7 +64,7 @@ def _quantities(frame: pd.DataFrame, wheres: Sequence[Headline]) -> pd.DataFrame
     values = pd.concat(
         [part[[*keys, "value"]] for part in parts if len(part)] or [parts[0][[*keys, "value"]]]
     )
-    return values.groupby(keys, sort=False, dropna=False)["value"].mean().reset_index()
+    return values.groupby(keys, sort=False, dropna=False, observed=True)["value"].mean().reset_index()
 
 
 def _change(frame: pd.DataFrame, route: str, reference: str, quantity: str) -> pd.DataFrame:

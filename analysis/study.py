@@ -191,13 +191,9 @@ def _short_names(studies: Sequence[RecordedStudy]) -> list[RecordedStudy]:
     datasets = _last_parts({name for study in studies for name in study.rows.get("dataset", ())})
     shortened = []
     for study in studies:
-        frames = {}
-        for name in FRAMES:
-            frame = getattr(study, name).copy()
-            for column, names in (("arm", arms), ("dataset", datasets)):
-                if column in frame.columns:
-                    frame[column] = frame[column].replace(names)
-            frames[name] = frame
+        frames: dict[str, Any] = {
+            name: _with_names(getattr(study, name), {"arm": arms, "dataset": datasets}) for name in FRAMES
+        }
         renamed = tuple(
             replace(arm, name=arms.get(arm.name, arm.name), label=arms.get(arm.label, arm.label))
             for arm in study.arms
@@ -224,14 +220,20 @@ def _rename_arms(study: RecordedStudy, names: dict[str, str], run: str) -> Recor
 
 def _renamed(study: RecordedStudy, names: Mapping[str, str]) -> RecordedStudy:
     arms = tuple(replace(arm, name=names.get(arm.name, arm.name)) for arm in study.arms)
-    frames = {}
-    for name in FRAMES:
-        frame = getattr(study, name).copy()
-        if "arm" in frame.columns:
-            frame["arm"] = frame["arm"].replace(names)
-        frames[name] = frame
+    frames: dict[str, Any] = {name: _with_names(getattr(study, name), {"arm": names}) for name in FRAMES}
     baseline = names.get(study.baseline, study.baseline) if study.baseline else None
     return replace(study, arms=arms, baseline=baseline, **_renamed_settings(study, names), **frames)
+
+
+def _with_names(frame: pd.DataFrame, names: Mapping[str, Mapping[str, str]]) -> pd.DataFrame:
+    """Rename values of columns: column -> old name -> new name."""
+    there = {column: new for column, new in names.items() if new and column in frame.columns}
+    return frame.assign(
+        **{
+            column: frame[column].map(lambda name, new=new: new.get(name, name))
+            for column, new in there.items()
+        }
+    )
 
 
 def _renamed_settings(study: RecordedStudy, names: Mapping[str, str]) -> dict[str, Any]:

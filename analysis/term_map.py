@@ -179,9 +179,11 @@ def _compared(values: pd.DataFrame, baseline: str, bootstrap: Bootstrap) -> pd.D
     change = minus_baseline(values, baseline, ON)
     minus = mean_interval(average_models(change, by), by, bootstrap=bootstrap)[[*by, *INTERVAL]]
     minus = minus.rename(columns={"value": "minus_baseline", "low": "minus_low", "high": "minus_high"})
-    means = change.groupby([*by, "seed"], sort=False)["value"].mean().reset_index()
-    per_seed = means.groupby(by, sort=False)["value"].agg(_listed).rename("per_seed").reset_index()
-    seeds = values.groupby(by, sort=False)["seed"].nunique().rename("n_seeds").reset_index()
+    means = change.groupby([*by, "seed"], sort=False, observed=True)["value"].mean().reset_index()
+    per_seed = (
+        means.groupby(by, sort=False, observed=True)["value"].agg(_listed).rename("per_seed").reset_index()
+    )
+    seeds = values.groupby(by, sort=False, observed=True)["seed"].nunique().rename("n_seeds").reset_index()
     table = levels[[*by, *INTERVAL, "n_queries"]]
     return table.merge(minus, on=by, how="left").merge(per_seed, on=by, how="left").merge(seeds, on=by)
 

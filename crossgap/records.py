@@ -148,8 +148,13 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         return pd.read_parquet(path)
     except Exception as error:
         # pyarrow and what pandas wrote about its types raise many kinds for a damaged file
-        size = path.stat().st_size if path.is_file() else 0
-        raise InputError(
-            f"{path}: damaged or cut off, not readable as parquet ({size} bytes; {error}); restore the "
-            "file, or make the run that wrote it again"
-        ) from error
+        raise damaged(path, error) from error
+
+
+def damaged(path: Path, error: Exception) -> InputError:
+    """Name a parquet file that cannot be read."""
+    size = path.stat().st_size if path.is_file() else 0
+    return InputError(
+        f"{path}: damaged or cut off, not readable as parquet ({size} bytes; {error}); restore the file, or "
+        "make the run that wrote it again"
+    )

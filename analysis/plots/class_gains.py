@@ -63,22 +63,33 @@ def class_gain_info(
     present = [arm for arm in labels if arm in set(valued["arm"])]
     arms = tuple(present[:most_arms])
     of_shown = valued[valued["arm"].isin(arms)]
-    seeds = of_shown.groupby(["arm", "seed", "query_class"], sort=True)["value"].mean().reset_index()
+    seeds = (
+        of_shown.groupby(["arm", "seed", "query_class"], sort=True, observed=True)["value"]
+        .mean()
+        .reset_index()
+    )
     seeds["value"] *= POINTS
-    grouped = seeds.groupby(["arm", "query_class"], sort=True)
+    grouped = seeds.groupby(["arm", "query_class"], sort=True, observed=True)
     classes = grouped.agg(value=("value", "mean"), n_seeds=("seed", "nunique")).reset_index()
-    counts = of_shown.groupby(["arm", "query_class"])["query_id"].nunique().rename("n_queries").reset_index()
+    counts = (
+        of_shown.groupby(["arm", "query_class"], observed=True)["query_id"]
+        .nunique()
+        .rename("n_queries")
+        .reset_index()
+    )
     classes = classes.merge(counts, on=["arm", "query_class"])
     order = pd.Categorical(classes["arm"], categories=list(arms))
     classes = classes.assign(order=order).sort_values(
         ["order", "value"], ascending=[True, False], kind="stable"
     )
-    rank = classes.groupby("arm", sort=False).cumcount()
-    size = classes.groupby("arm", sort=False)["value"].transform("size")
+    rank = classes.groupby("arm", sort=False, observed=True).cumcount()
+    size = classes.groupby("arm", sort=False, observed=True)["value"].transform("size")
     shown = (size <= 2 * most) | (rank < most) | (rank >= size - most)
     place = np.where(rank < most, rank, np.where(size <= 2 * most, rank, rank - size + 2 * most))
     classes["place"] = np.where(shown, place, -1)
-    gaining = {str(arm): float((of_arm["value"] > 0).mean()) for arm, of_arm in classes.groupby("arm")}
+    gaining = {
+        str(arm): float((of_arm["value"] > 0).mean()) for arm, of_arm in classes.groupby("arm", observed=True)
+    }
     columns = ["arm", "query_class", "value", "n_queries", "n_seeds", "place"]
     return ClassGainInfo(
         arms=arms,

@@ -22,7 +22,7 @@ def complete_crossing(frame: pd.DataFrame, one: str, other: str, *, least: int =
         the rows that are kept, in their order; none where no value of ``one`` has ``least`` of ``other``.
     """
     pairs = frame[[one, other]].drop_duplicates()
-    of_one = {value: frozenset(group) for value, group in pairs.groupby(one)[other]}
+    of_one = {value: frozenset(group) for value, group in pairs.groupby(one, observed=True)[other]}
     candidates: set[frozenset[Hashable]] = set()
     for partners in of_one.values():  # what a largest crossing keeps of `other` is what some of `one` share
         candidates |= {partners & others for others in candidates} | {partners}

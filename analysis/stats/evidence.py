@@ -206,4 +206,4 @@ def arms_in(frame: pd.DataFrame, arms: Sequence[str]) -> list[str]:
 def average_arms(frame: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
     """Average per-query values over arms within each seed, over a complete crossing of arms and seeds."""
     crossed = complete_crossing(frame[frame["arm"].isin(arms)], "seed", "arm")
-    return crossed.groupby(["seed", *QUERY], sort=False)["value"].mean().reset_index()
+    return crossed.groupby(["seed", *QUERY], sort=False, observed=True)["value"].mean().reset_index()

@@ -94,12 +94,14 @@ def gather_unpaired(first: pd.DataFrame, second: pd.DataFrame, *, bootstrap: Boo
 def _by_seed(frame: pd.DataFrame) -> pd.DataFrame:
     """Put values of queries, by class and id, beside each other by seed; only what all seeds answered."""
     valued = frame.dropna(subset=["value"])
-    return valued.pivot_table(index=["query_class", "query_id"], columns="seed", values="value").dropna()
+    return valued.pivot_table(
+        index=["query_class", "query_id"], columns="seed", values="value", observed=True
+    ).dropna()
 
 
 def _of_classes(of_query: pd.Series) -> tuple[FloatArray, FloatArray]:
     """Add up values of queries by class, and count them."""
-    by_class = of_query.groupby(level="query_class")
+    by_class = of_query.groupby(level="query_class", observed=True)
     sums_C: FloatArray = by_class.sum().to_numpy(np.float64)
     counts_C: FloatArray = by_class.size().to_numpy().astype(np.float64)
     return sums_C, counts_C

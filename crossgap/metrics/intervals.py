@@ -83,6 +83,17 @@ def _pooled(values_CG: FloatArray) -> FloatArray:
     return pooled
 
 
+def groups(frame: pd.DataFrame, by: Sequence[str]) -> list[tuple[tuple[Hashable, ...], IntArray]]:
+    """List the keys of groups, in order of first appearance, with the places of their rows."""
+    if not by:
+        return [((), np.arange(len(frame)))]
+    numbers = frame.groupby(list(by), sort=False, dropna=False, observed=True).ngroup().to_numpy()
+    order = np.argsort(numbers, kind="stable")
+    starts = np.flatnonzero(np.diff(numbers[order], prepend=-1))
+    firsts = frame[list(by)].iloc[order[starts]].itertuples(index=False, name=None)
+    return list(zip(firsts, np.split(order, starts[1:]), strict=True)) if len(frame) else []
+
+
 def mean_interval(
     frame: pd.DataFrame, by: Sequence[str], *, bootstrap: Bootstrap | None = None
 ) -> pd.DataFrame:
@@ -113,7 +124,7 @@ def mean_interval(
     clusters: list[tuple[_Clusters, _Clusters]] = []
     values = frame["value"].to_numpy(np.float64)
     classes, queries = (_codes(frame[column]) for column in ("query_class", "query_id"))
-    for key, places in _groups(frame, by):
+    for key, places in groups(frame, by):
         if len(np.unique(queries[places])) < len(places):
             raise ValueError(f"{dict(zip(by, key, strict=True))}: a query id stands twice in this group")
         valued = places[~np.isnan(values[places])]
@@ -181,7 +192,7 @@ def paired_difference(
     joined["size"] = sizes.to_numpy()
     joined = joined[joined["size"] > 0]
     matched, wanted = (joined["side"] == "both").to_numpy(), joined["size"].to_numpy()
-    for key, places in _groups(joined, by):
+    for key, places in groups(joined, by):
         if not matched[places].all() or len(places) != wanted[places[0]]:
             strangers = places[~matched[places]]
             strange = sorted(joined["query_id"].iloc[strangers])[:3]
@@ -217,17 +228,6 @@ def average_models(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     if uneven:
         raise InputError(f"{uneven[0]!r}: the seeds of this group were measured on different queries")
     return result
-
-
-def _groups(frame: pd.DataFrame, by: Sequence[str]) -> list[tuple[tuple[Hashable, ...], IntArray]]:
-    """List the keys of groups, in order of first appearance, with the places of their rows."""
-    if not by:
-        return [((), np.arange(len(frame)))]
-    numbers = frame.groupby(list(by), sort=False, dropna=False, observed=True).ngroup().to_numpy()
-    order = np.argsort(numbers, kind="stable")
-    starts = np.flatnonzero(np.diff(numbers[order], prepend=-1))
-    firsts = frame[list(by)].iloc[order[starts]].itertuples(index=False, name=None)
-    return list(zip(firsts, np.split(order, starts[1:]), strict=True)) if len(frame) else []
 
 
 def _codes(column: pd.Series) -> IntArray:

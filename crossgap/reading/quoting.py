@@ -5,9 +5,11 @@ What an evaluation prints and what a report shows is read through these function
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from crossgap.errors import InputError
+from crossgap.metrics.intervals import groups
 from crossgap.vocabulary import INVERSIONS
 
 MODEL = ["arm", "seed"]
@@ -76,13 +78,20 @@ def quoted_queries(per_query: pd.DataFrame, quoted_rows: pd.DataFrame) -> pd.Dat
         return per_query
     keys = [*KEYS, *SETTING]
     wanted = quoted_rows[keys].drop_duplicates()
-    joined = per_query.merge(wanted, on=keys, how="inner")
-    # a point of a curve that was chosen is written under both selections, with one value
-    kept = joined.drop_duplicates([*KEYS, "query_id", "value"], ignore_index=True)
-    twice = kept[kept.duplicated([*KEYS, "query_id"])]
-    if len(twice):
-        raise InputError(
-            f"{twice[[*SIDE, 'route']].iloc[0].to_dict()}: query {twice['query_id'].iloc[0]!r} has two "
-            "values; give each run once, and different names to datasets that are measured together"
-        )
-    return kept
+    for name, kind in per_query[keys].dtypes.items():
+        if isinstance(kind, pd.CategoricalDtype):
+            wanted = wanted[wanted[name].isin(kind.categories)].astype({name: kind})
+    kept = []
+    for _, places in groups(per_query, MODEL):  # one model at a time: a join of all takes gigabytes
+        of_model = per_query.iloc[places][[*keys, "query_id", "value"]].assign(place=places)
+        joined = of_model.merge(wanted, on=keys, how="inner")
+        # a point of a curve that was chosen is written under both selections, with one value
+        once = joined.drop_duplicates([*KEYS, "query_id", "value"])
+        twice = once[once.duplicated([*KEYS, "query_id"])]
+        if len(twice):
+            raise InputError(
+                f"{twice[[*SIDE, 'route']].iloc[0].to_dict()}: query {twice['query_id'].iloc[0]!r} has two "
+                "values; give each run once, and different names to datasets that are measured together"
+            )
+        kept.append(once["place"].to_numpy())
+    return per_query.iloc[np.sort(np.concatenate(kept))].reset_index(drop=True)

@@ -99,6 +99,6 @@ def route_difference(
     """
     values = queries[queries["metric"] == "mAP"]
     change = to_reference(values[values["route"] == route], values[values["route"] == reference])
-    seeds = change.groupby(by, sort=False)["seed"].nunique().rename("n_seeds").reset_index()
+    seeds = change.groupby(by, sort=False, observed=True)["seed"].nunique().rename("n_seeds").reset_index()
     table = mean_interval(average_models(change, by), by, bootstrap=bootstrap)
     return table[[*by, *INTERVAL, "n_queries", "n_skipped"]].merge(seeds, on=by, how="left")

@@ -22,8 +22,9 @@ MAY_IMPORT = {
 TORCH_FREE = {
     "crossgap.command", "crossgap.errors", "crossgap.files", "crossgap.inversion.words", "crossgap.lazy",
     "crossgap.metrics.intervals", "crossgap.names", "crossgap.probes.shots", "crossgap.progress",
-    "crossgap.reading.quoting", "crossgap.reading.route_values", "crossgap.reading.setting_columns",
-    "crossgap.reading.support", "crossgap.reading.treatment", "crossgap.records", "crossgap.vocabulary",
+    "crossgap.reading.query_table", "crossgap.reading.quoting", "crossgap.reading.route_values",
+    "crossgap.reading.setting_columns", "crossgap.reading.support", "crossgap.reading.treatment",
+    "crossgap.records", "crossgap.vocabulary",
 }  # fmt: skip
 
 
