@@ -57,7 +57,8 @@ def write_report(
     measured = measure(study, bootstrap)
     with Saver(kinds) as saver:
         figures = Figures(study, out / "figures", saver)
-        drawn = figures.of_measured(measured) if kinds else None  # beside what is computed now
+        drawn = figures.of_measured(measured) if kinds else None
+        saver.start()  # beside what is computed now
         results = conclude(study, measured, margin=margin)
         with told("drawing figures"):
             drawn = drawn and drawn.with_more(figures.of_results(results))
