@@ -5,7 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LOWEST := .venv-lowest
 LATEST := .venv-newest
-NEWEST ?= $(shell for p in python3.15 python3.14 python3.13 python3.12; do $$p -c '' 2>/dev/null && echo $$p && break; done)
+# the newest Python after 3.11: on the PATH, else among those of pyenv
+NEWEST ?= $(shell for p in python3.15 python3.14 python3.13 python3.12 $$(ls -rvd ~/.pyenv/versions/3.1[2-9]*/bin/python 2>/dev/null); \
+	do $$p -c '' 2>/dev/null && echo $$p && break; done)
+INSTALL := -m pip install --quiet --no-compile --disable-pip-version-check
 
 STUDY := demo
 RUN := runs/$(STUDY)$(if $(SMOKE),-smoke)
@@ -16,7 +19,7 @@ ABREAST := --numprocesses auto --dist loadfile --no-loadscope-reorder
 # where the PostgreSQL server of postgres-up keeps its data
 POSTGRES ?= $(or $(TMPDIR),/tmp)/crossgap-postgres-$(shell id -u)
 
-.PHONY: demo test test-slow test-system test-lowest test-newest check bench clean postgres-up postgres-down
+.PHONY: demo test test-slow test-system test-lowest test-newest newest check bench clean postgres-up postgres-down
 
 demo: $(READY) ## run the demo study and write its report (SMOKE=1: smallest form)
 	@echo "demo: train, invert, measure and compare small CLIPs, then write the report"
@@ -42,16 +45,19 @@ test-lowest: ## the smallest study with every dependency at its lowest version
 	@echo "test-lowest: install the lowest versions that pyproject.toml declares, then run the smallest study"
 	@test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
 	@$(PYTHON) -m tools.lowest > $(LOWEST)/requirements.txt
-	@$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -r $(LOWEST)/requirements.txt
+	@$(LOWEST)/bin/python $(INSTALL) -r $(LOWEST)/requirements.txt
 	$(call smallest,$(LOWEST))
 
 test-newest: ## the smallest study with the newest Python at hand and the newest of every dependency (NEWEST=python3.x)
 	@test -n "$(NEWEST)" \
-	|| (echo "no Python after 3.11 on the PATH; give one: make test-newest NEWEST=/path/to/python3.13" && exit 2)
+	|| (echo "no Python after 3.11 on the PATH or with pyenv; give one: make test-newest NEWEST=/path/to/python3.13" && exit 2)
 	@echo "test-newest: install crossgap for $(NEWEST), then run the smallest study"
 	@test -x $(LATEST)/bin/python || $(NEWEST) -m venv $(LATEST)
-	@$(LATEST)/bin/python -m pip install --quiet --disable-pip-version-check .
+	@$(LATEST)/bin/python $(INSTALL) .
 	$(call smallest,$(LATEST))
+
+newest: ## name the Python of test-newest; nothing where there is none
+	@echo $(NEWEST)
 
 # the smoke study, its report and an evaluation, with the Python of an environment
 define smallest
