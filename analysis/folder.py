@@ -17,7 +17,7 @@ from crossgap.reading.setting_columns import with_inversion
 from crossgap.reading.treatment import configuration
 from crossgap.records import TABLES, numeric, read_rows, read_table
 
-TRIAL_COLUMNS = ("arm", "seed", "state", "reason", "step", "seconds", "log")
+TRIAL_COLUMNS = ("arm", "seed", "state", "reason", "step", "seconds", "log", "pairs_seen")
 VALIDATED = "validation/"  # before a column of training that a checkpoint was measured for
 QUOTED_METRICS = ("mAP", "hit@1")  # of per_query.parquet; the others are read from rows
 
@@ -123,7 +123,7 @@ def read_run(folder: Path) -> RecordedStudy:
         raise InputError(f"{folder / 'rows.jsonl'}: no row was written into it; evaluate again")
     models = rows[["arm", "seed"]].drop_duplicates()
     trials = pd.DataFrame(
-        [(arm, seed, "complete", "", None, None, "") for arm, seed in models.itertuples(index=False)],
+        [(arm, seed, "complete", "", None, None, "", None) for arm, seed in models.itertuples(index=False)],
         columns=list(TRIAL_COLUMNS),
     )
     config = folder / "config.json"
@@ -264,17 +264,18 @@ def _arms(document: Any, path: Path) -> tuple[RecordedArm, ...]:
 
 def _trial(arm: str, seed: int, folder: Path) -> tuple[object, ...]:
     if not folder.is_dir():
-        return (arm, seed, "missing", "not started", None, None, "")
+        return (arm, seed, "missing", "not started", None, None, "", None)
     if not (folder / RESULT).exists():
         reason = "running or interrupted: no result yet"
-        return (arm, seed, "unfinished", reason, _last_step(folder), None, "")
+        return (arm, seed, "unfinished", reason, _last_step(folder), None, "", None)
     result = read_object(folder / RESULT)
     state = str(result.get("state", "unfinished"))
+    pairs = result.get("pairs_seen")
     seconds = result.get("seconds", result.get("train_seconds"))
     if state == "complete" and not (folder / "rows.jsonl").exists():
-        return (arm, seed, "trained", "not measured: no rows.jsonl", None, seconds, "")
+        return (arm, seed, "trained", "not measured: no rows.jsonl", None, seconds, "", pairs)
     log = "\n".join(map(str, result.get("log_tail", ())))
-    return (arm, seed, state, str(result.get("reason") or ""), result.get("step"), seconds, log)
+    return (arm, seed, state, str(result.get("reason") or ""), result.get("step"), seconds, log, pairs)
 
 
 def _last_step(folder: Path) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ from analysis.study import RecordedStudy
 from analysis.typeset import Table, counted
 
 _PAGE = Path(__file__).parent
+MOST_ROWS, FEW_ROWS = 800, 40  # of the tables of one section, and of a table that always has room
 _MEDIA = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
 
 
@@ -139,9 +140,9 @@ def _context(study: RecordedStudy, results: Results, tables: Sheets, drawn: Draw
                 results.within, drawn.within, tables.grids, tables.settings, strict=True
             )
         ],
-        "arms": tables.arms,
-        "across": tables.across,
-        "gaps": tables.gaps,
+        "arms": fitting(tables.arms, "arms"),
+        "across": fitting(tables.across, "arms"),
+        "gaps": fitting(tables.gaps, "gap"),
         **drawn.of_study,
         "histograms": drawn.histograms,
         "strips": drawn.strips,
@@ -149,7 +150,7 @@ def _context(study: RecordedStudy, results: Results, tables: Sheets, drawn: Draw
         "routes": ROUTE_NAMES,
         "published": provenance.published(study),
         "more_figures": drawn.more,
-        "more_tables": tables.more,
+        "more_tables": {part: fitting(sheets, "seeds") for part, sheets in tables.more.items()},
         "protocol": protocol(results),
         "reproduce": reproduce(study),
         "provenance": tables.provenance,
@@ -158,6 +159,22 @@ def _context(study: RecordedStudy, results: Results, tables: Sheets, drawn: Draw
             for trial in records(study.trials[study.trials["log"] != ""])
         ],
     }
+
+
+def fitting(tables: Iterable[Table], file: str) -> list[Table]:
+    """Leave the rows of what a section has no room for to the file that holds every table."""
+    room, fitting = MOST_ROWS, []
+    for table in tables:
+        if len(table.rows) <= max(room, FEW_ROWS):
+            room -= len(table.rows)
+            fitting.append(table)
+        else:
+            note = (
+                f"{len(table.rows)} rows, more than this page has room for: --format md of the report's "
+                f"command writes them to {file}.md."
+            )
+            fitting.append(replace(table, rows=(), note=note))
+    return fitting
 
 
 def _facts(study: RecordedStudy) -> list[str]:

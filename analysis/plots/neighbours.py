@@ -13,12 +13,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image, UnidentifiedImageError
 
-from analysis.plots.style import DOUBLE, QUIET, SMALLEST, TEXT, new_figure, short, theme
+from analysis.plots.style import DOUBLE, QUIET, SMALLEST, TEXT, new_figure, short, spread, theme
 from crossgap.reading.quoting import reported
 from crossgap.vocabulary import INVERSIONS, ROUTE_WORDS
 
 RELEVANT, IRRELEVANT = "#1a7f37", "#c1121f"
 _MARKS = {True: (RELEVANT, "-", "✓"), False: (IRRELEVANT, (0, (3, 2)), "✗"), None: (QUIET, ":", "")}
+MOST_ARMS = 6  # pictures are what a page holds most of
 _SIDE, _ROW, _GAP = 0.88, 1.16, 0.25  # of a card, from row to row, between the query and its neighbours
 _LEFT = 0.55  # inches for the names of the routes
 _EDGE = 0.04  # room for the frames of the outermost cards
@@ -72,15 +73,24 @@ class StripsInfo:
 
 
 def strips_infos(
-    neighbours: pd.DataFrame, labels: dict[str, str], *, n_queries: int = 4, n_neighbours: int = 6
+    neighbours: pd.DataFrame,
+    labels: dict[str, str],
+    *,
+    n_queries: int = 4,
+    n_neighbours: int = 6,
+    most: int = MOST_ARMS,
 ) -> list[StripsInfo]:
-    """Take, for each task and arm, the first queries of the first seed: none is picked by its outcome."""
+    """Take, for each task and arm, the first queries of the first seed: none is picked by its outcome.
+
+    Args:
+        most: how many arms at most, spread over their order.
+    """
     infos = []
     order = {arm: position for position, arm in enumerate(labels)}
     shown = reported(neighbours[neighbours["route"].isin(ROUTE_NAMES)])
     for (dataset, _, task), at_task in shown.groupby(["dataset", "split", "task"], sort=False):
         arms = sorted(set(at_task["arm"]), key=lambda arm: order[arm])
-        for arm in arms:
+        for arm in spread(arms, most):
             of_arm = at_task[at_task["arm"] == arm]
             seed = int(of_arm["seed"].min())
             of_arm = of_arm[of_arm["seed"] == seed]

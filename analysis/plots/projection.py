@@ -11,7 +11,6 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from analysis.plots.style import (
-    MOST_FACETS,
     SMALLEST,
     arms_shown,
     facet_shape,
@@ -23,6 +22,7 @@ from analysis.plots.style import (
     theme,
 )
 
+MOST_MODELS = 6  # each a picture of thousands of points
 MODALITIES = {"image": ("#0173b2", "o"), "text": ("#de8f05", "^")}
 
 
@@ -42,7 +42,7 @@ class ProjectionInfo:
 
 
 def projection_info(
-    projection: pd.DataFrame, dataset: str, labels: dict[str, str], *, most: int = MOST_FACETS
+    projection: pd.DataFrame, dataset: str, labels: dict[str, str], *, most: int = MOST_MODELS
 ) -> ProjectionInfo:
     """Take the first seed of each arm; of several methods or splits the first written."""
     points = projection[projection["dataset"] == dataset]

@@ -40,15 +40,16 @@ def _known(text: Any) -> str:
 def trials(study: RecordedStudy) -> Table:
     """Show the state of every model that was wanted, with the reason where it is not complete."""
     about = study.rows.groupby(MODEL).agg(
-        encoder=("encoder", "first"), config_hash=("config_hash", _distinct), pairs_seen=("pairs_seen", "max")
+        encoder=("encoder", "first"), config_hash=("config_hash", _distinct), measured=("pairs_seen", "max")
     )
     frame = study.trials.merge(about.reset_index(), on=MODEL, how="left")
+    frame["pairs_seen"] = frame.pop("measured").fillna(frame["pairs_seen"].astype(float))
     frame["label"] = frame["arm"].map(study.label)
     return sheet("Models", TRIALS, records(frame), text_columns=6, grouped=True)
 
 
 def trainings(study: RecordedStudy) -> list[Table]:
-    """Show of each arm that was trained here its recipe, and how it differs from it and from the baseline."""
+    """Show of each arm that was trained here its recipe, how it differs from it, and from a baseline."""
     differs = changes(study.configs, study.baseline)
 
     def changed(row: Row) -> Cell:
@@ -63,14 +64,16 @@ def trainings(study: RecordedStudy) -> list[Table]:
         words("arm", "label"),
         Column("recipe", lambda row: Cell(str(study.configs[row["arm"]].get("recipe", ABSENT)))),
         Column("what it changes in its recipe", changed),
-        Column("how it differs from the baseline", different),
+        *[Column("how it differs from the baseline", different)] * (study.baseline is not None),
     )
     rows = [{"arm": arm.name, "label": arm.label} for arm in study.arms if arm.name in study.configs]
     note = (
         "From the configurations beside the models. In brackets: the recipe's value. A recipe on scenes with "
         "the settings that all have there counts as itself; what a smoke run makes smaller is listed."
     )
-    return [sheet("How the models were trained", columns, rows, note, text_columns=4)] if rows else []
+    return (
+        [sheet("How the models were trained", columns, rows, note, text_columns=len(columns))] if rows else []
+    )
 
 
 def _changed_words(changed: Mapping[str, Sequence[Any]]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import analysis
-from analysis.page.assembled import render
+from analysis.page.assembled import FEW_ROWS, MOST_ROWS, fitting, render
 from analysis.typeset import Cell, Table
 from tests.invented_page import PLACES, VERDICTS, claim, full_context, hostile, plain_context, table
 
@@ -52,6 +53,17 @@ class Tree(HTMLParser):
             for (name, found), text in zip(self.elements, self.texts, strict=True)
             if name == tag
         ]
+
+
+def _sheets(value: object) -> Iterator[Table]:
+    """Find the tables of a context."""
+    if isinstance(value, Table):
+        yield value
+    elif isinstance(value, dict):
+        yield from _sheets(list(value.values()))
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _sheets(part)
 
 
 @pytest.fixture(scope="module")
@@ -286,3 +298,25 @@ def test_text_has_the_contrast_of_wcag_aa_in_both_modes() -> None:
                 assert contrast(mode[text], mode[ground]) >= 4.5, (text, ground, mode)
         for ground in ("yes", "no"):
             assert contrast(mode["on"], mode[ground]) >= 4.5, ground
+
+
+def test_a_section_has_room_for_so_many_rows_and_names_the_file_of_the_others() -> None:
+    rows = (Cell("arm"), Cell("1.0"))
+    tables = [
+        Table(title=f"task {count}", columns=("arm", "mAP"), rows=(rows,) * count)
+        for count in (MOST_ROWS - 10, FEW_ROWS + 1, FEW_ROWS, 10)
+    ]
+    kept = fitting(tables, "arms")
+    assert [table.title for table in kept] == [table.title for table in tables]
+    assert [len(table.rows) for table in kept] == [MOST_ROWS - 10, 0, FEW_ROWS, 10]
+    page = Tree(render({**full_context(), "arms": kept}))
+    told = [text for _, text in page.all("p") if "writes them to arms.md" in text]
+    assert len(told) == 1
+    assert told[0].startswith(f"{FEW_ROWS + 1} rows")
+
+
+def test_cells_of_numbers_align_right_without_saying_so_each() -> None:
+    style = (FOLDER / "report.css").read_text(encoding="utf-8")
+    for words in range(1, 7):
+        assert f".words-{words} td:nth-child(n+{words + 1})" in style
+    assert max(sheet.text_columns for sheet in _sheets(full_context())) <= 6

@@ -345,6 +345,14 @@ def test_a_thumbnail_that_is_no_image_is_left_out() -> None:
     assert decode(thumbnail((10, 20, 30))).shape == (24, 24, 3)  # type: ignore[union-attr]
 
 
+def test_neighbours_of_a_few_of_many_arms_are_shown(infos: Infos) -> None:
+    one = infos.study.neighbours[infos.study.neighbours["arm"] == "baseline"]
+    names = {f"arm {number}": f"Arm {number}" for number in range(9)}
+    shown = strips_infos(pd.concat([one.assign(arm=arm) for arm in names]), names, most=3)
+    for task in {info.task for info in shown}:
+        assert [info.arm for info in shown if info.task == task] == ["arm 0", "arm 4", "arm 8"]
+
+
 def test_an_ignored_neighbour_has_neither_tick_nor_cross() -> None:
     query = Card("q", "class", None, "query")
     neighbours = pd.DataFrame(

@@ -88,6 +88,8 @@ def test_a_training_ends_with_both_and_its_report_stands_alone(
     assert "No model has been measured: the curves of training are all that there is to show." in page
     assert "1 trained and not measured" in page
     assert "unfinished" not in page
+    assert f"{read_json(out / 'result.json')['pairs_seen']:,}" in page
+    assert "differs from the baseline" not in page  # there is none
     for anchor in ("training", "provenance"):
         assert f'id="{anchor}"' in page
     for anchor in ("headline", "curves", "neighbours", "claims"):
