@@ -6,16 +6,23 @@ nothing refers to go, and style becomes attributes.
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 from markupsafe import Markup
+from PIL import Image
 
 _SVG, _HREF = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}href"
 _DROPPED = ("metadata", "style", "title")  # of the root; titles inside stay
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{3,}")
+_COLOURS = 128
+_LONG = 30  # words of a path, below which steps save nothing
+_PAINT = {"fill", "fill-opacity", "stroke", "stroke-opacity", "stroke-linejoin", "stroke-width"}
 _URL = re.compile(r"url\(#([^)]+)\)")
 _NAME = re.compile(r"<\w+")
 _SHIFT = re.compile(r"translate\((\S+) (\S+)\)")
@@ -81,7 +88,7 @@ def _slim(element: ET.Element, names: dict[str, str]) -> dict[str, str]:
             pairs = (declaration.partition(":") for declaration in value.split(";") if declaration.strip())
             attributes |= {key.strip(): said.strip() for key, _, said in pairs}
         elif name == _HREF:
-            attributes["href"] = f"#{names[value[1:]]}" if value.startswith("#") else value
+            attributes["href"] = f"#{names[value[1:]]}" if value.startswith("#") else _few_colours(value)
         else:
             attributes[name] = value
     for name, value in attributes.items():
@@ -89,11 +96,44 @@ def _slim(element: ET.Element, names: dict[str, str]) -> dict[str, str]:
             attributes[name] = _URL.sub(lambda found: f"url(#{names[found[1]]})", value)
         if name in ("d", "x", "y", "transform", "points", "width", "height"):
             attributes[name] = " ".join(_LONG_NUMBER.sub(_rounded, attributes[name]).split())
+    if "d" in attributes:
+        attributes["d"] = _relative(attributes["d"])
+    if attributes.get("fill-opacity") == attributes.get("stroke-opacity") == "0":  # a spot that tells a title
+        attributes = {name: value for name, value in attributes.items() if name not in _PAINT} | {
+            "opacity": "0"
+        }
     shift = _SHIFT.fullmatch(attributes.get("transform", ""))
     if shift and _tag(element) == "use" and not {"x", "y"} & set(attributes):
         del attributes["transform"]
         attributes |= {name: to for name, to in zip("xy", shift.groups(), strict=True) if to != "0"}
     return attributes
+
+
+def _few_colours(uri: str) -> str:
+    """Write a picture of drawn points, the ``data:`` URI of a PNG, with a palette: a fifth of its bytes."""
+    kind, _, content = uri.partition("base64,")
+    with Image.open(io.BytesIO(base64.b64decode(content)), formats=("PNG",)) as picture:
+        reduced = picture.convert("RGBA").quantize(_COLOURS, method=Image.Quantize.FASTOCTREE)
+    buffer = io.BytesIO()
+    reduced.save(buffer, "PNG", optimize=True)
+    smaller = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return min(uri, f"{kind}base64,{smaller}", key=len)
+
+
+def _relative(path: str) -> str:
+    """Write a path of straight lines by its steps, in hundredths without a point where there is none."""
+    words = path.split()
+    if len(words) < _LONG or words[::3] != ["M", *["L"] * (len(words) // 3 - 1)]:
+        return path
+    places = [
+        (round(100 * float(x)), round(100 * float(y))) for x, y in zip(words[1::3], words[2::3], strict=True)
+    ]
+    steps = (f"{_hundredths(x - a)} {_hundredths(y - b)}" for (a, b), (x, y) in pairwise(places))
+    return f"M {words[1]} {words[2]} l {' '.join(steps)}"
+
+
+def _hundredths(number: int) -> str:
+    return f"{number / 100:.2f}".rstrip("0").rstrip(".")
 
 
 def _rounded(number: re.Match[str]) -> str:

@@ -19,7 +19,7 @@ from crossgap.vocabulary import INVERSIONS, ROUTE_WORDS
 
 RELEVANT, IRRELEVANT = "#1a7f37", "#c1121f"
 _MARKS = {True: (RELEVANT, "-", "✓"), False: (IRRELEVANT, (0, (3, 2)), "✗"), None: (QUIET, ":", "")}
-MOST_ARMS = 6  # pictures are what a page holds most of
+MOST_ARMS = 4  # pictures are what a page holds most of
 _SIDE, _ROW, _GAP = 0.88, 1.16, 0.25  # of a card, from row to row, between the query and its neighbours
 _LEFT = 0.55  # inches for the names of the routes
 _EDGE = 0.04  # room for the frames of the outermost cards
