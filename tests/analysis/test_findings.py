@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+import analysis
 from analysis.effects import of
 from analysis.findings import page
 from analysis.findings.__main__ import write_page
@@ -22,6 +26,7 @@ from crossgap.files import read_json, write_json
 from crossgap.metrics.intervals import Bootstrap
 from tests.synthetic_study import SyntheticArm, SyntheticStudy, write_study
 
+DOCS = Path(analysis.__file__).parents[1] / "docs"
 FEW = Bootstrap(resamples=100)
 GAINS = {0.0: 0.06, 0.3: 0.03, 1.0: -0.02}  # true gain at each mention
 FAILED = ("image-image", 3)
@@ -291,3 +296,22 @@ def test_the_page_is_built_again_with_the_same_bytes(kept: Path, tmp_path: Path)
     assert set(built[0]) == {
         "findings.md", "study/tables.md", "study/scenes-image.png", "study/scenes-text.png"
     }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_published_page_is_what_the_kept_rows_say(tmp_path: Path) -> None:
+    if not (DOCS / "findings.md").exists():  # there is no page before all is finished
+        with pytest.raises(InputError, match="trials are not finished"):
+            write_page(DOCS / "study", out=tmp_path)
+        assert files(tmp_path) == {}
+        return
+    write_page(DOCS / "study", out=tmp_path)
+    for name, content in files(tmp_path).items():
+        published = DOCS / name
+        if published.suffix == ".md":
+            assert published.read_bytes() == content, name
+        else:
+            with Image.open(published) as here, Image.open(io.BytesIO(content)) as again:
+                assert here.size == again.size, name
+                difference = np.asarray(here.convert("RGB"), float) - np.asarray(again.convert("RGB"), float)
+            assert np.abs(difference).mean() < 0.5, name  # another version of a font moves an edge
