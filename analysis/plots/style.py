@@ -193,7 +193,7 @@ def facet_width(columns: int) -> float:
 def facet_title(label: str, columns: int) -> str:
     """Break a facet's title so that it does not run into its neighbour's."""
     width = (facet_width(columns) - 0.55) / columns - 0.1
-    return wrapped(label, characters(width, TEXT * _BOLD))
+    return wrapped(label, characters(width, TEXT * _BOLD), 3)
 
 
 def legend_columns(labels: Sequence[str], width: float) -> int:
