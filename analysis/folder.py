@@ -15,7 +15,7 @@ from crossgap.files import RESULT, read_json, read_lines, read_object
 from crossgap.reading.query_table import join, read_queries
 from crossgap.reading.setting_columns import with_inversion
 from crossgap.reading.treatment import configuration
-from crossgap.records import TABLES, numeric, read_rows, read_table
+from crossgap.records import TABLES, check_columns, numeric, read_rows, read_table
 
 TRIAL_COLUMNS = ("arm", "seed", "state", "reason", "step", "seconds", "log", "pairs_seen")
 VALIDATED = "validation/"  # before a column of training that a checkpoint was measured for
@@ -314,11 +314,7 @@ def _read_tables(folders: Sequence[Path]) -> dict[str, Any]:
         frames = []
         for folder in folders:
             frame = read_table([folder], name)
-            if set(frame.columns) != set(columns):
-                raise InputError(
-                    f"{folder / name}.parquet: columns {sorted(set(frame.columns) ^ set(columns))} differ "
-                    "from the table that this version reads; evaluate again"
-                )
+            check_columns(folder / f"{name}.parquet", name, frame.columns)
             if len(frame):
                 frames.append(frame)
         tables[name] = numeric(concat(frames) if frames else pd.DataFrame(columns=list(columns)))

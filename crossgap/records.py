@@ -158,3 +158,16 @@ def damaged(path: Path, error: Exception) -> InputError:
         f"{path}: damaged or cut off, not readable as parquet ({size} bytes; {error}); restore the file, or "
         "make the run that wrote it again"
     )
+
+
+def check_columns(path: Path, name: str, columns: Iterable[str]) -> None:
+    """Refuse a table whose columns are not those of :data:`TABLES`.
+
+    Raises:
+        InputError: some are missing or unknown.
+    """
+    other = sorted(set(columns) ^ set(TABLES[name]))
+    if other:
+        raise InputError(
+            f"{path}: columns {other} differ from the table that this version reads; evaluate again"
+        )

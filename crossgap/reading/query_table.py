@@ -14,8 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pandas.api.types import union_categoricals
 
-from crossgap.errors import InputError
-from crossgap.records import TABLES, damaged, numeric
+from crossgap.records import TABLES, check_columns, damaged, numeric
 
 _COLUMNS = TABLES["per_query"]
 
@@ -38,11 +37,7 @@ def _read(path: Path, metrics: Sequence[str]) -> pd.DataFrame:
         table = pq.read_table(path, read_dictionary=words)
     except (pa.ArrowException, OSError) as error:
         raise damaged(path, error) from error
-    if set(table.column_names) != set(_COLUMNS):
-        raise InputError(
-            f"{path}: columns {sorted(set(table.column_names) ^ set(_COLUMNS))} differ from the table that "
-            "this version reads; evaluate again"
-        )
+    check_columns(path, "per_query", table.column_names)
     wanted = table.filter(pc.is_in(table["metric"].cast(pa.string()), pa.array(metrics)))
     return numeric(wanted.select(_COLUMNS).to_pandas(ignore_metadata=True))
 
