@@ -59,16 +59,13 @@ class Block:
     def project(self, states: Tensor, *, parts: slice) -> tuple[Tensor, ...]:
         """Norm rows of the residual stream (..., W) and project them: some of queries, keys, values.
 
-        ``parts`` is a slice of (query, key, value). Each part comes back as (..., heads, head width), in the
-        dtype of attention: float32 for bfloat16 on a CPU, where its attention kernel is slow.
+        ``parts`` is a slice of (query, key, value). Each part comes back as (..., heads, head width).
         """
         width = states.shape[-1]
         rows = slice(parts.start * width, parts.stop * width)
         bias = None if self.in_bias is None else self.in_bias[rows]
         normed = F.layer_norm(states, (width,), *self.norm_1, self.eps).to(self.dtype)
         projected = F.linear(normed, self.in_weight[rows], bias)
-        if projected.dtype == torch.bfloat16 and not projected.is_cuda:
-            projected = projected.float()
         return projected.unflatten(-1, (parts.stop - parts.start, self.heads, -1)).unbind(-3)
 
     def finish(self, states: Tensor, attended: Tensor) -> Tensor:
@@ -82,9 +79,48 @@ class Block:
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Attend (B, L, heads, head width) to (B, M, heads, head width): (B, L, W)."""
+    """Attend (B, L, heads, head width) to (B, M, heads, head width): (B, L, W).
+
+    On a CPU, where attention in bfloat16 is slow, bfloat16 is attended in float32 and kept in bfloat16.
+    """
     query, key, value = (part.transpose(1, 2) for part in (query, key, value))
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2).flatten(2)
+    slow = query.dtype == torch.bfloat16 and not query.is_cuda
+    attended = _InFloat32.apply(query, key, value, mask) if slow else _attention(query, key, value, mask)
+    return attended.transpose(1, 2).flatten(2)
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+
+
+class _InFloat32(torch.autograd.Function):
+    """Attention of bfloat16 in float32 that keeps its bfloat16 inputs alone: backward attends once more.
+
+    Autograd would keep the three inputs and the output in float32, four times as much.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        ctx.save_for_backward(query, key, value, mask)
+        return _attention(query.float(), key.float(), value.float(), _float(mask)).to(query.dtype)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        *inputs, mask = ctx.saved_tensors
+        needed = ctx.needs_input_grad[:3]
+        with torch.enable_grad():
+            query, key, value = (
+                part.float().requires_grad_(need) for part, need in zip(inputs, needed, strict=True)
+            )
+            attended = _attention(query, key, value, _float(mask))
+        wanted = [part for part in (query, key, value) if part.requires_grad]
+        found = iter(torch.autograd.grad(attended, wanted, gradient.float()))
+        return (*(next(found).to(gradient.dtype) if need else None for need in needed), None)
+
+
+def _float(mask: Tensor | None) -> Tensor | None:
+    return None if mask is None else mask.float()
 
 
 def read_block(module: Any, dtype: torch.dtype) -> Block:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from crossgap.encoders import lean
-from crossgap.encoders.blocks import Block, UnknownTowerError
+from crossgap.encoders.blocks import Block, UnknownTowerError, attend
 from crossgap.encoders.lean import LeanImage, LeanWholeText, lean_text
 from crossgap.encoders.open_clip import OpenClipEncoder
 from crossgap.errors import InputError
@@ -262,6 +262,34 @@ def test_bfloat16_is_close_to_float32(name: str, into: str) -> None:
     plain = invert(single, targets, **arguments)
     assert ours.tokens.dtype == ours.features.dtype == torch.float32
     assert (ours.losses[:, -1].mean() - plain.losses[:, -1].mean()).abs() < 0.02
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("constant", [False, True])
+def test_attention_in_bfloat16_is_that_of_float32_and_keeps_its_inputs_alone(
+    masked: bool, constant: bool
+) -> None:
+    """The same bits as autograd through float32 gives; one call keeps no float32 for its backward."""
+    generator = torch.Generator().manual_seed(0)
+    parts = [torch.randn(3, rows, 2, 8, generator=generator).bfloat16() for rows in (4, 6, 6)]
+    needed = (True, not constant, True)
+    query, key, value = (part.requires_grad_(need) for part, need in zip(parts, needed, strict=True))
+    mask = torch.full((4, 6), -torch.inf).triu(3) if masked else None
+    kept: list[Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda one: kept.append(one) or one, lambda one: one):
+        found = attend(query, key, value, None if mask is None else mask.bfloat16())
+    singles = [part.float().transpose(1, 2) for part in (query, key, value)]
+    single = torch.nn.functional.scaled_dot_product_attention(*singles, attn_mask=mask)
+    expected = single.bfloat16().transpose(1, 2).flatten(2)
+    assert torch.equal(found, expected)
+    upstream = torch.randn(found.shape, generator=generator).bfloat16()
+    wanted = [part for part in (query, key, value) if part.requires_grad]
+    gradients = (torch.autograd.grad(one, wanted, upstream) for one in (found, expected))
+    for ours, theirs in zip(*gradients, strict=True):
+        assert ours.dtype == torch.bfloat16
+        assert torch.equal(ours, theirs)
+    assert {one.dtype for one in kept} == {torch.bfloat16}
+    assert sum(one.numel() for one in kept) == sum(part.numel() for part in parts) + 24 * masked
 
 
 def test_float32_weights_are_the_modules_own() -> None:
