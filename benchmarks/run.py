@@ -29,6 +29,7 @@ from benchmarks.memory import memory
 from benchmarks.readers import readers
 from benchmarks.retrieval import pairs, retrieval, scale
 from benchmarks.scenes import scenes
+from benchmarks.schedules import schedules
 from benchmarks.shared import shared
 from benchmarks.studies import studies
 from benchmarks.tables import BenchTable
@@ -128,6 +129,11 @@ PARTS: dict[str, Callable[[Benchmark], list[BenchTable]]] = {
     "inversion-memory": _memory,
     "inversion-fidelity": _fidelity,
     "inversion-grid": _grid,
+    "inversion-schedules": lambda bench: (
+        schedules("small", batch_size=4, paper_steps={"text": 30, "image": 40}, progress=bench.progress)
+        if bench.quick
+        else schedules("ViT-B-32", progress=bench.progress)
+    ),
     "retrieval-speed": _retrieval,
     "retrieval-scale": _scale,
     "retrieval-shared": lambda bench: (
@@ -169,8 +175,8 @@ def main(
 
     Args:
         only: parts, or how their names begin: inversion, inversion-speed, inversion-memory,
-            inversion-fidelity, inversion-grid, retrieval-speed, retrieval-scale, retrieval-shared,
-            readers, pairs, training, loading, encoding, scenes, studies, terms.
+            inversion-fidelity, inversion-grid, inversion-schedules, retrieval-speed, retrieval-scale,
+            retrieval-shared, readers, pairs, training, loading, encoding, scenes, studies, terms.
         quick: smaller forms of each part, for a look at whether all is well.
         model: run directory or checkpoint of the emoji baseline; default: the baseline is trained first.
         threads: CPU threads; default: torch's choice.

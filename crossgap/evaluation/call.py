@@ -105,7 +105,8 @@ class Wanted:
         """List the options by which a call differs from the preset."""
         options = {"limit": limit, "steps": self.steps, **self.compared, "set": said}
         named = [f"--{name.replace('_', '-')}" for name, value in options.items() if value]
-        return named + (["--schedule fast"] if self.schedule != "paper" else [])
+        fast = "--schedule fast (docs/inversion.md says on which towers it reaches the paper's loss)"
+        return named + ([fast] if self.schedule != "paper" else [])
 
 
 class Outcome(NamedTuple):

@@ -23,6 +23,7 @@ from benchmarks.products import products
 from benchmarks.readers import _fresh, peaks, readers
 from benchmarks.retrieval import pairs, retrieval, scale
 from benchmarks.scenes import scenes
+from benchmarks.schedules import schedules
 from benchmarks.shared import retrieve, shared
 from benchmarks.studies import parts_of_a_trial
 from benchmarks.tables import BenchTable, shown
@@ -67,6 +68,30 @@ def test_speed_has_a_row_for_each_loop_and_precision(tower: str) -> None:
         assert table.rows[0]["x plain fp32"] == 1
         ours, plain = (float(str(table.rows[place]["GFLOP a step"])) for place in (2, 0))
         assert ours == plain if pools_all_patches else ours < plain
+
+
+def test_schedules_are_compared_from_start_to_end_and_on_each_kind_of_towers() -> None:
+    whole, by_kind = schedules(
+        "small", batch_size=2, paper_steps={"text": 6, "image": 8}, kinds=("CLIP", "CoCa"), items=3,
+        progress=silent,
+    )  # fmt: skip
+    plain, ours, reached, fast = whole.rows
+    assert float(str(ours["loss"])) == pytest.approx(float(str(plain["loss"])), abs=1e-5)
+    assert float(str(reached["loss"])) <= float(str(plain["loss"]))
+    assert 0 < int(str(reached["steps"])) < int(str(fast["steps"])) == 20
+    assert "did not reach" not in whole.note
+    assert [(row["kind of towers"], row["into"], row["steps"], row["its steps"]) for row in by_kind.rows] == [
+        (kind, into, steps, fewer)
+        for kind in ("CLIP", "CoCa")
+        for into, steps, fewer in (("text", 6, 20), ("image", 8, 60))
+    ]
+    for row in by_kind.rows:
+        assert float(str(row["L-BFGS"])) < float(str(row["AdamW"])) < float(str(row["start"]))
+        assert row["reached"] == 1
+        assert row["behind"] == 0
+    (missed, _) = schedules("small", batch_size=2, paper_steps={"text": 400, "image": 8}, kinds=("CLIP",),
+                            progress=silent)  # fmt: skip
+    assert "did not reach" in missed.note
 
 
 def test_readers_are_measured_at_every_size() -> None:
