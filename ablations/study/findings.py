@@ -65,5 +65,5 @@ def findings(data: World = "scenes") -> Study:
         evaluation=EvaluationConfig(routes=(*ROUTES, *MAPS, *PLACEBOS), plans=plans_of_the_demo(data)),
         dataset=WORLDS[data],
         searches={"grid": Search(split="sealed")},
-        core_seconds=185 if data == "scenes" else 350,
+        core_seconds=185 if data == "scenes" else 232,
     )
