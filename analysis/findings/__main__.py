@@ -61,7 +61,8 @@ def write_page(folder: Annotated[Path, tyro.conf.Positional], *, out: Path = Pat
     Refuses a study of which a trial is not finished: nothing is looked at before.
 
     Args:
-        folder: whose folders are kept studies, a world each: docs/study.
+        folder: whose folders are kept studies, a world each: docs/study. Sentences about them are read from
+            its said.md.jinja.
         out: where the page goes; its figures and tables go into its folder 'study'.
     """
     from analysis.findings.figure import draw_findings
@@ -96,7 +97,7 @@ def write_page(folder: Annotated[Path, tyro.conf.Positional], *, out: Path = Pat
         for modality in ("image", "text"):
             save_figure(draw_findings(found, modality), out / "study", f"{name}-{modality}", ("png",))
     write_text(out / "study" / "tables.md", tables(worlds))
-    write_text(out / "findings.md", page(worlds))
+    write_text(out / "findings.md", page(worlds, folder))
     print(out / "findings.md")
     return 0
 

@@ -11,9 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.designs import Ladder
-from analysis.effects import MINUS_NATIVE, evidence_of, of, of_one_dataset
-from analysis.findings.questions import Findings
-from analysis.leading import POINTS, Headline, at
+from analysis.findings.questions import Findings, gains_of_routes
+from analysis.leading import POINTS
 from analysis.plots.style import (
     DOUBLE,
     INK,
@@ -31,7 +30,8 @@ from analysis.stats.evidence import Evidence, deciding
 from crossgap.vocabulary import ROUTE_WORDS
 
 HEIGHT = 3.8
-FAMILIES = {"inversion": "#0173b2", "placebo": QUIET, "map": "#de8f05"}
+# greys: colours are of arms
+FAMILIES = {"inversion": INK, "placebo": "#b4b4b4", "map": "#767676"}
 
 
 def draw_findings(found: Findings, modality: str = "image") -> Figure:
@@ -40,14 +40,13 @@ def draw_findings(found: Findings, modality: str = "image") -> Figure:
     A world whose captions are not varied has the first two. An arm has one look in both of the others, and
     the line over mention that of its arm with the baseline's captions.
     """
-    where = next(one for one in found.results.wheres if one.modality == modality)
     looks = arm_styles(found.alike)
     ladders = mentioned(found.study)
     with theme():
         figure = new_figure(DOUBLE, HEIGHT)
         count = 2 + bool(ladders)
         panels = figure.subplots(1, count, sharey=True, width_ratios=[1.35, 1, 1][:count])
-        _draw_routes(panels[0], _of_baseline(found, where))
+        _draw_routes(panels[0], gains_of_routes(found, modality))
         _draw_over_gap(panels[1], found, modality, looks)
         if ladders:
             _draw_over_mention(panels[2], found, modality, ladders, looks)
@@ -56,7 +55,7 @@ def draw_findings(found: Findings, modality: str = "image") -> Figure:
             axes.axhline(0, color=INK, linewidth=0.8, zorder=1.5)
             axes.grid(visible=False, axis="x")
             seaborn.despine(ax=axes, left=True)
-        names = [short(found.study.label(arm), 40) for arm in looks]
+        names = [short(found.study.label(arm), 44) for arm in looks]
         handles = [
             Line2D([], [], color=look.colour, marker=look.marker, linestyle="", markeredgecolor="white")
             for look in looks.values()
@@ -64,19 +63,6 @@ def draw_findings(found: Findings, modality: str = "image") -> Figure:
         ncols = legend_columns(names, DOUBLE)
         figure.legend(handles, names, loc="outside lower center", ncols=ncols)
     return figure
-
-
-def _of_baseline(found: Findings, where: Headline) -> pd.DataFrame:
-    """Tabulate what each route adds to the baseline: columns route, value, low, high, in points of mAP."""
-    table = of_one_dataset(of(found.results.effects, MINUS_NATIVE))
-    here = at(table, where)
-    here = here[(here["arm"] == found.study.baseline) & (here["route"] != "chance")]
-    rows = [
-        (row["route"], *_points(evidence))
-        for _, row in here.iterrows()
-        if (evidence := evidence_of(row)) is not None
-    ]
-    return pd.DataFrame(rows, columns=["route", "value", "low", "high"])
 
 
 def _points(evidence: Evidence) -> tuple[float, float, float]:
@@ -90,8 +76,10 @@ def _draw(axes: Axes, x: float, value: tuple[float, float, float], colour: str, 
     axes.plot(x, value[0], marker, color=colour, markersize=4.5, markeredgecolor="white", zorder=3)
 
 
-def _draw_routes(axes: Axes, table: pd.DataFrame) -> None:
+def _draw_routes(axes: Axes, gains: Mapping[str, Evidence]) -> None:
     """Draw inversion, then its placebos, then the maps, each family in the order of its gain."""
+    rows = [(route, *_points(evidence)) for route, evidence in gains.items()]
+    table = pd.DataFrame(rows, columns=["route", "value", "low", "high"])
     families = table["route"].map(lambda route: ROUTE_WORDS[route].family)
     place = families.map(list(FAMILIES).index)
     ordered = table.assign(family=families, place=place).sort_values(

@@ -1,16 +1,21 @@
-"""The page of findings and its tables, from the answers alone."""
+"""The page of findings and its tables: numbers from the answers, sentences of the study's own folder.
+
+Sentences about a study are written by those who read it, into ``said.md.jinja`` beside its kept rows, with
+every number filled in from the answers (:func:`said`). The rest of the page comes with the code.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import jinja2
+from jinja2 import FileSystemLoader, StrictUndefined
+from jinja2.sandbox import SandboxedEnvironment
 
 from analysis.claims import Claim, Statement
-from analysis.findings.questions import Answer, Findings
+from analysis.findings.questions import FOLLOWED, Answer, Findings, gains_of_routes
 from analysis.leading import POINTS
 from analysis.sheets.inferred import claims_in_files, rule_of
 from analysis.stats.association import Slope
@@ -19,6 +24,8 @@ from analysis.typeset import ABSENT, Cell, Table, counted, interval, markdown, n
 from crossgap.vocabulary import ROUTE_WORDS
 
 TEMPLATE = "findings.md.jinja"
+SAID = "said.md.jinja"
+BLOCKS = ("found", "surprised")  # that it may set
 MODALITIES = ("image", "text")
 QUESTIONS = {
     "Q6": "does the gain follow what captions leave out? (p by Holm, with Q9)",
@@ -42,34 +49,91 @@ CRITICS = {
 Worlds = Mapping[str, Findings]
 
 
-def page(worlds: Worlds) -> str:
-    """Fill the template of the page; every number in it comes from the answers."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=False,  # noqa: S701 - Markdown, of names and numbers that this study's definition fixes
-        undefined=jinja2.StrictUndefined,
+def page(worlds: Worlds, folder: Path | None = None) -> str:
+    """Fill the template of the page; every number in it comes from the answers.
+
+    Args:
+        worlds: what was found, by world.
+        folder: of the kept studies, whose :data:`SAID` is read where there is one.
+    """
+    words = said(worlds, folder) if folder is not None and (folder / SAID).is_file() else {}
+    return (
+        _environment(Path(__file__).parent)
+        .get_template(TEMPLATE)
+        .render(
+            worlds=worlds,
+            found=words.get("found"),
+            surprised=words.get("surprised"),
+            verdicts=_bare(verdicts(worlds)),
+            models=sum(counts(found)[0] for found in worlds.values()),
+            surprises=list(surprises(worlds["scenes"])) if "scenes" in worlds else [],
+            contradicted=[line for name, found in worlds.items() for line in contradicted(name, found)],
+            critics=CRITICS,
+            failed=[line for found in worlds.values() for line in failures(found)],
+            counts=counts,
+            counted=counted,
+            **worlds,
+        )
+    )
+
+
+def said(worlds: Worlds, folder: Path) -> dict[str, str]:
+    """Read what was written about the studies in ``folder``: its blocks by name, numbers filled in.
+
+    It may use each world by its name, the filters of the page, and the functions of :func:`numbers_of`. It
+    runs in a sandbox.
+    """
+    template = _environment(folder).get_template(SAID)
+    module = template.make_module({**worlds, **numbers_of(worlds)})
+    return {
+        name: str(getattr(module, name)).strip() for name in ("found", "surprised") if hasattr(module, name)
+    }
+
+
+def numbers_of(worlds: Worlds) -> dict[str, Callable[..., str]]:
+    """Give the functions by which :data:`SAID` takes its numbers."""
+
+    def gain(world: str, modality: str, arm: str = "baseline") -> str:
+        """What inversion adds to native mAP."""
+        return size(worlds[world].gains[modality, arm])
+
+    def native(world: str, modality: str, arm: str = "baseline", route: str = "native") -> str:
+        """Give the mAP in percent, mean over seeds."""
+        found = worlds[world]
+        where = next(one for one in found.results.wheres if one.modality == modality)
+        table = found.results.mean_ap
+        here = table[(table["task"] == where.task) & (table["arm"] == arm) & (table["route"] == route)]
+        return number(POINTS * float(here["value"].mean()), 1)
+
+    def gap(world: str, arm: str = "baseline") -> str:
+        """Give the centroid distance, mean over seeds."""
+        values = worlds[world].results.values
+        here = values[(values["quantity"] == "centroid_distance") & (values["arm"] == arm)]
+        return number(float(here["value"].mean()), 2)
+
+    def route(world: str, modality: str, name: str) -> str:
+        """Give what a route adds to native mAP in the baseline."""
+        return size(gains_of_routes(worlds[world], modality)[name])
+
+    return {"gain": gain, "native": native, "gap": gap, "route": route}
+
+
+def _environment(folder: Path) -> SandboxedEnvironment:
+    environment = SandboxedEnvironment(
+        loader=FileSystemLoader(folder),
+        autoescape=False,
+        undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {
-        "effect": effect_words,
-        "size": size,
-        "mark": marked,
-        "slope": slope_words,
-        "route": route_words,
-    }
-    return environment.get_template(TEMPLATE).render(
-        worlds=worlds,
-        verdicts=markdown([verdicts(worlds)]).partition("\n\n")[2],
-        models=sum(counts(found)[0] for found in worlds.values()),
-        surprises=list(surprises(worlds["scenes"])) if "scenes" in worlds else [],
-        contradicted=[line for name, found in worlds.items() for line in contradicted(name, found)],
-        critics=CRITICS,
-        failed=[line for found in worlds.values() for line in failures(found)],
-        counts=counts,
-        **worlds,
-    )
+    environment.filters |= {"effect": effect_words, "size": size, "mark": marked, "slope": slope_words}
+    return environment
+
+
+def _bare(table: Table) -> str:
+    """Write a table as Markdown without its title."""
+    return markdown([table]).partition("\n\n")[2]
 
 
 def tables(worlds: Worlds) -> str:
@@ -95,6 +159,42 @@ def verdicts(worlds: Worlds) -> Table:
     )
 
 
+def asked(name: str, found: Findings) -> Table:
+    """Put the plan's questions that are no claims beside their verdicts; maps (Q8) have their own table."""
+    rows = []
+    for recipe, modality in FOLLOWED:
+        answers = found.to("Q6", recipe, modality)
+        if answers:
+            rows.append(
+                (
+                    "the gain of inversion follows what captions leave out",
+                    f"{modality}s, {recipe}",
+                    marked(found.verdict("Q6", recipe, modality)),
+                    ", ".join(f"{one.of}: {size(one)}" for one in answers),
+                )
+            )
+    for modality in MODALITIES:
+        answers = found.to("Q9", modality=modality)
+        if answers:
+            rows.append(
+                (
+                    "where captions always name everything, crossing hurts nowhere",
+                    f"{modality}s",
+                    marked(found.verdict("Q9", modality=modality)),
+                    ", ".join(f"by {one.about.partition('-')[2]} {size(one)}" for one in answers),
+                )
+            )
+    for modality in [modality for modality in MODALITIES if modality in found.slopes]:
+        numbers = "; ".join(slope_words(slope) for slope in found.slopes[modality])
+        rows.append(("the gain follows the gap at equal native mAP", f"{modality}s", ABSENT, numbers))
+    return Table(
+        title=f"{name.capitalize()}: verdicts on the other questions",
+        columns=("the plan's other questions", "of", "verdict", "points; of the gap, partial correlations"),
+        rows=tuple(tuple(Cell(text) for text in row) for row in rows),
+        text_columns=4,
+    )
+
+
 def effect_words(claim: Claim) -> str:
     """Say the effect of a claim in points, and what decided where it is not the effect itself."""
     effect = next(one for one in claim.statements if one.role == "effect")
@@ -103,6 +203,8 @@ def effect_words(claim: Claim) -> str:
     if claim.verdict != effect.verdict and against:
         said += f", but {against[0].text}: {MARKS[against[0].verdict]}"
         said += f" {size(against[0])}" if against[0].evidence else ""
+    elif claim.verdict != effect.verdict and any(one.evidence is None for one in claim.statements):
+        said += ", but its control was not measured"
     return said
 
 
@@ -158,6 +260,7 @@ def failures(found: Findings) -> list[str]:
 
 
 def _tables(name: str, found: Findings) -> Iterator[Table]:
+    yield asked(name, found)
     for table in claims_in_files(found.results, rule_of(found.results)):
         yield replace(table, title=f"{name.capitalize()}: {table.title}")
     for question, title in QUESTIONS.items():

@@ -11,8 +11,8 @@ import pandas as pd
 from analysis import MARGIN
 from analysis.claims import Claim, Statement, decide, p_value
 from analysis.designs import MENTION, ArmRoles
-from analysis.effects import AskedContrast, answers
-from analysis.leading import Headline, of_headline
+from analysis.effects import MINUS_NATIVE, AskedContrast, answers, evidence_of, of, of_one_dataset
+from analysis.leading import Headline, at, of_headline
 from analysis.quantities import model_values
 from analysis.responses import mentioned
 from analysis.results import Results, compute
@@ -117,6 +117,15 @@ def answer(study: RecordedStudy, bootstrap: Bootstrap, *, margin: float = MARGIN
             for where in reversed(wheres)
         },
     )
+
+
+def gains_of_routes(found: Findings, modality: str) -> dict[str, Evidence]:
+    """Give what each route adds to native mAP in the baseline, by route."""
+    where = next(one for one in found.results.wheres if one.modality == modality)
+    here = at(of_one_dataset(of(found.results.effects, MINUS_NATIVE)), where)
+    here = here[(here["arm"] == found.study.baseline) & (here["route"] != "chance")]
+    said = {row["route"]: evidence_of(row) for _, row in here.iterrows()}
+    return {route: evidence for route, evidence in said.items() if evidence is not None}
 
 
 def _same_captions(study: RecordedStudy) -> list[str]:

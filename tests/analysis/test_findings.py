@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -235,7 +236,6 @@ def test_the_page_says_the_numbers_of_the_answers(found: Findings) -> None:
     assert "We trained 23 small CLIPs" in text
     assert "1 trials failed: image-image, seed 3: it took long." in text
     for one in (*found.to("Q6"), *found.to("Q8", modality="image")):
-        assert page.size(one) in text
         assert page.size(one).replace("[", "\\[").replace("]", "\\]") in tables
     for claim in found.results.claims:
         row = next(line for line in text.splitlines() if line.startswith(f"| {claim.number}. {claim.words}"))
@@ -261,6 +261,54 @@ def test_the_page_says_what_surprises_and_what_it_contradicts(found: Findings) -
     for name in page.CRITICS:
         for one in found.to("Q8", name):
             assert f"{one.modality}s {page.size(one)} ({one.verdict})" in against
+
+
+def test_sentences_of_a_study_take_their_numbers_from_its_rows(found: Findings, tmp_path: Path) -> None:
+    (tmp_path / page.SAID).write_text(
+        """{% set found %}
+Inversion adds {{ gain("scenes", "image") }}, where all is named
+{{ gain("scenes", "image", "says-100-baseline") }}. Before: {{ native("scenes", "image") }},
+gap {{ gap("scenes") }}, centred {{ route("scenes", "image", "centred") }}.
+{% endset %}""",
+        encoding="utf-8",
+    )
+    text = page.page({"scenes": found}, tmp_path)
+    section = text.partition("## What was found")[2].partition("## ")[0]
+    effects = of(found.results.effects, "minus native")
+    here = effects[(effects["arm"] == "baseline") & (effects["task"] == "image-subgroup")].set_index("route")
+    assert f"adds {100 * here.loc['oti', 'estimate']:+.1f} [" in section
+    assert f"centred {100 * here.loc['centred', 'estimate']:+.1f} [".replace("-", "−") in section
+    assert page.size(found.gains["image", "says-100-baseline"]) in section
+    table = found.results.mean_ap
+    native = table[
+        (table["arm"] == "baseline") & (table["route"] == "native") & (table["task"] == "image-subgroup")
+    ]["value"].mean()
+    assert f"Before: {100 * native:.1f},\ngap " in section
+    assert "## What was found" not in page.page({"scenes": found})
+
+
+def test_the_verdicts_of_the_other_questions_stand_in_the_tables(found: Findings) -> None:
+    table = page.asked("scenes", found)
+    rows = [[cell.text for cell in row] for row in table.rows]
+    assert [row[1] for row in rows] == [
+        "images, baseline", "images, image-image", "texts, baseline", "images", "texts", "images", "texts",
+    ]  # fmt: skip
+    assert rows[0][2] == "✔ supported"
+    assert all(page.size(one) in rows[0][3] for one in found.to("Q6", "baseline", "image"))
+    assert page.markdown([table]) in page.tables({"scenes": found})
+
+
+def test_every_result_in_readme_stands_in_the_findings() -> None:
+    """A result has a sign or an interval; versions, sizes and times have neither."""
+    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    findings = (DOCS / "findings.md").read_text(encoding="utf-8").replace("\n", " ")
+    results = re.findall(r"[+−-]?\d*\.?\d+ ?\[[^\]\s][^\]]*\]|[+−]\d*\.\d+", readme.replace("\n", " "))
+    assert len(results) >= 3
+    assert [one for one in results if one not in findings] == []
+    section = readme.partition("## What was found")[2].partition("\n## ")[0]
+    assert "](docs/study/scenes-image.png)" in section
+    numbers = re.findall(r"\d+\.\d+|\d+", section.partition(")")[2])
+    assert [one for one in numbers if one not in findings] == []
 
 
 def test_the_figure_shows_the_effects(found: Findings) -> None:
