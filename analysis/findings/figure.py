@@ -37,32 +37,39 @@ FAMILIES = {"inversion": INK, "placebo": "#b4b4b4", "map": "#767676"}
 def draw_findings(found: Findings, modality: str = "image") -> Figure:
     """Draw three panels on one scale of mAP points: routes in the baseline, gain over gap, gain over mention.
 
-    A world whose captions are not varied has the first two. An arm has one look in both of the others, and
-    the line over mention that of its arm with the baseline's captions.
+    A world of one arm has the first alone, and one whose captions are not varied the first two. An arm has
+    one look in both of the others, and the line over mention that of its arm with the baseline's captions.
     """
     looks = arm_styles(found.alike)
     ladders = mentioned(found.study)
+    count = 1 + (len(looks) > 1) + bool(ladders)
     with theme():
         figure = new_figure(DOUBLE, HEIGHT)
-        count = 2 + bool(ladders)
-        panels = figure.subplots(1, count, sharey=True, width_ratios=[1.35, 1, 1][:count])
+        widths = [1.35, 1, 1][:count]
+        panels = figure.subplots(1, count, sharey=True, width_ratios=widths, squeeze=False)[0]
         _draw_routes(panels[0], gains_of_routes(found, modality))
-        _draw_over_gap(panels[1], found, modality, looks)
+        if len(looks) > 1:
+            _draw_over_gap(panels[1], found, modality, looks)
         if ladders:
-            _draw_over_mention(panels[2], found, modality, ladders, looks)
+            _draw_over_mention(panels[-1], found, modality, ladders, looks)
         panels[0].set_ylabel(f"Points of mAP over native,\n{modality} retrieval")
         for axes in panels:
             axes.axhline(0, color=INK, linewidth=0.8, zorder=1.5)
             axes.grid(visible=False, axis="x")
             seaborn.despine(ax=axes, left=True)
-        names = [short(found.study.label(arm), 44) for arm in looks]
-        handles = [
-            Line2D([], [], color=look.colour, marker=look.marker, linestyle="", markeredgecolor="white")
-            for look in looks.values()
-        ]
-        ncols = legend_columns(names, DOUBLE)
-        figure.legend(handles, names, loc="outside lower center", ncols=ncols)
+        if count > 1:
+            _explain(figure, found, looks)
     return figure
+
+
+def _explain(figure: Figure, found: Findings, looks: Mapping[str, ArmStyle]) -> None:
+    names = [short(found.study.label(arm), 44) for arm in looks]
+    handles = [
+        Line2D([], [], color=look.colour, marker=look.marker, linestyle="", markeredgecolor="white")
+        for look in looks.values()
+    ]
+    ncols = legend_columns(names, DOUBLE)
+    figure.legend(handles, names, loc="outside lower center", ncols=ncols)
 
 
 def _points(evidence: Evidence) -> tuple[float, float, float]:
@@ -95,7 +102,7 @@ def _draw_routes(axes: Axes, gains: Mapping[str, Evidence]) -> None:
     axes.set_title("Which route helps?")
     shown = list(dict.fromkeys(ordered["family"]))
     handles = [Line2D([], [], color=FAMILIES[name], marker="o", linestyle="") for name in shown]
-    axes.legend(handles, shown, fontsize=SMALL, loc="best")
+    axes.legend(handles, shown, fontsize=SMALL, loc="lower right")
 
 
 def _draw_over_gap(axes: Axes, found: Findings, modality: str, looks: Mapping[str, ArmStyle]) -> None:

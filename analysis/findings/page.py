@@ -56,6 +56,7 @@ def page(worlds: Worlds, folder: Path | None = None) -> str:
         worlds: what was found, by world.
         folder: of the kept studies, whose :data:`SAID` is read where there is one.
     """
+    scenes = [worlds["scenes"]] if "scenes" in worlds else []
     words = said(worlds, folder) if folder is not None and (folder / SAID).is_file() else {}
     return (
         _environment(Path(__file__).parent)
@@ -66,15 +67,21 @@ def page(worlds: Worlds, folder: Path | None = None) -> str:
             surprised=words.get("surprised"),
             verdicts=_bare(verdicts(worlds)),
             models=sum(counts(found)[0] for found in worlds.values()),
-            surprises=list(surprises(worlds["scenes"])) if "scenes" in worlds else [],
+            surprises=[line for found in scenes for line in surprises(found)],
             contradicted=[line for name, found in worlds.items() for line in contradicted(name, found)],
             critics=CRITICS,
             failed=[line for found in worlds.values() for line in failures(found)],
             counts=counts,
             counted=counted,
+            over_native={name: _over_native(found, name) for name in CRITICS for found in scenes},
             **worlds,
         )
     )
+
+
+def _over_native(found: Findings, route: str) -> dict[str, str]:
+    """Give what a map adds to native mAP in the baseline, by modality."""
+    return {modality: size(gains_of_routes(found, modality).get(route)) for modality in found.slopes}
 
 
 def said(worlds: Worlds, folder: Path) -> dict[str, str]:
