@@ -350,7 +350,7 @@ def _closing_removes(parts: ArmRoles, modality: str, values: pd.DataFrame) -> Cl
         statements=(
             _shrinks(parts, modality, arms, missing),
             Statement(
-                text="over arms, the gain grows with the gap where native mAP is held equal",
+                text="over arms of the same data, the gain grows with the gap where native mAP is held equal",
                 role="control",
                 kind="above",
                 of_slope=True,

@@ -26,7 +26,8 @@ from crossgap.reading.treatment import (
     value_of,
 )
 
-MENTION = "data.mention"  # probability with which captions of scenes name each factor but the object
+DATA = "data"  # setting, or head of settings, of what training shows
+MENTION = f"{DATA}.mention"  # probability with which captions of scenes name each factor but the object
 CLOSED = 0.5  # share of the baseline's gap that an arm may keep, in every seed, to count as closing it
 _VIEWS = ("extra_augment", "augment.text_dropout")
 _WITHIN = ("image", "text", "both")  # what a term within a modality acts on
@@ -239,8 +240,19 @@ class ArmRoles:
                 alone.append(arm)
         return alone
 
+    @cached_property
+    def arms_of_same_data(self) -> list[str]:
+        """Name the arms that are trained on the baseline's images and captions, itself included."""
+        return [
+            arm
+            for arm in self.study.arm_names
+            if not any(name == DATA or name.startswith(f"{DATA}.") for name in self.changed.get(arm, {}))
+        ]
+
     def arms_that_close(self, values: pd.DataFrame) -> list[str]:
-        """Name the arms without a term within a modality that keep at most half of the baseline's gap.
+        """Name the arms of the same data that keep at most half of the baseline's gap, for claim 5.
+
+        An arm with a term within a modality is none of them.
 
         Args:
             values: what :func:`analysis.quantities.model_values` returns.
@@ -257,7 +269,7 @@ class ArmRoles:
             within = self.weights(str(arm), *_WITHIN) & set(changed) or str(arm) in self.untold
             if len(both) and (both[arm] <= CLOSED * both[base]).all() and not within:
                 closed.append(str(arm))
-        return [arm for arm in self.study.arm_names if arm in closed]
+        return [arm for arm in self.arms_of_same_data if arm in closed]
 
 
 def _number(value: Value) -> float:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from analysis import MARGIN, claims, effects, quantities, responses
 from analysis.between import between
+from analysis.designs import ArmRoles
 from analysis.leading import (
     POINTS,
     Headline,
@@ -47,7 +48,8 @@ class Within:
     fractions. ``curves`` holds the arms inverted under one setting, ``setting_curves`` and ``grid`` those
     inverted under several; ``points`` every point of them. ``query_gains``: the gain of each model on each
     query (arm, seed, query_class, query_id, value). ``slope`` (points for each unit of the gap) and
-    ``gap_native``, the rank correlation of gap and native mAP, are over arm means.
+    ``gap_native``, the rank correlation of gap and native mAP, are over arm means. ``slope_of_claim`` is over
+    the arms trained on the baseline's data: what captions say changes the gain as well.
     """
 
     where: Headline
@@ -61,6 +63,7 @@ class Within:
     over_pca: pd.DataFrame
     query_gains: pd.DataFrame
     slope: Slope
+    slope_of_claim: Slope
     gap_native: Association
 
 
@@ -172,7 +175,7 @@ def conclude(study: RecordedStudy, measured: MeasuredModels, *, margin: float = 
             asked=claims.asked_by(drafts),
         )
         slopes: dict[str, Slope] = {
-            within.where.modality: within.slope for within in reversed(measured.within)
+            within.where.modality: within.slope_of_claim for within in reversed(measured.within)
         }
         contrasts = effects.of_one_dataset(effects.of(table, effects.MINUS_BASELINE))
     measurements = {field.name: getattr(measured, field.name) for field in fields(MeasuredModels)}
@@ -225,7 +228,11 @@ def _within(
     curves = curves_info(study.rows, rows, study.per_query, where, study.labels, bootstrap=bootstrap)
     fractions = curves.lines.assign(**{name: curves.lines[name] / POINTS for name in INTERVAL})
     gains = added_to_native(measured[measured["route"] == where.route])
-    slope = slope_over_models(models, "gap", "gain", held="native", level=bootstrap.level)
+    alike = models[models["arm"].isin(ArmRoles(study).arms_of_same_data)]
+    slope, of_claim = (
+        slope_over_models(some, "gap", "gain", held="native", level=bootstrap.level)
+        for some in (models, alike)
+    )
     return Within(
         where=where,
         headline=replace(headline, slope=_line(models, slope)),
@@ -238,6 +245,7 @@ def _within(
         over_pca=route_difference(at_task, where.route, "class_pca", ["arm"], bootstrap=bootstrap),
         query_gains=query_gains(at_task, where.route),
         slope=slope,
+        slope_of_claim=of_claim,
         gap_native=rank_association(models.groupby("arm")[["gap", "native"]].mean(), "gap", "native"),
     )
 

@@ -199,6 +199,33 @@ def test_an_arm_that_takes_the_term_away_or_joins_it_to_views_plays_no_part(tmp_
     assert statement(found, "control").note == "no arm has them without the term"
 
 
+def test_an_arm_of_other_captions_does_not_count_as_closing_the_gap(tmp_path: Path) -> None:
+    """Its gain may differ for what its captions say: neither the effect nor the slope beside it is over it."""
+    closing = [
+        SyntheticArm(name="hot", label="Hot", gain=0.06, gap=0.1, temperature=1.0),
+        SyntheticArm(name="cool", label="Cool", gain=0.06, gap=0.7, temperature=0.02),
+        SyntheticArm(name="cold", label="Cold", gain=0.055, gap=0.75, temperature=0.005),
+        SyntheticArm(name="mild", label="Mild", gain=0.058, gap=0.5, temperature=0.1),
+    ]
+    other = SyntheticArm(
+        name="says-all", label="Says all", gain=-0.02, gap=0.1, settings={"data": {"mention": 1.0}}
+    )
+    base = SyntheticArm(name="baseline", label="Baseline", gain=0.06, settings={"data": {"mention": 0.3}})
+    alike = [replace(arm, settings=base.settings) for arm in closing]
+    without, with_it = (
+        judged(tmp_path / name, base, *alike, *more) for name, more in (("less", ()), ("more", (other,)))
+    )
+    found = claim(with_it, 5)
+    assert statement(found, "effect").note == "mean over Hot"
+    assert found.verdict == claim(without, 5).verdict == "contradicted"
+    slopes = [statement(claim(results, 5), "control").slope for results in (with_it, without)]
+    assert slopes[0] is not None
+    assert slopes[0] == slopes[1]
+    assert slopes[0].n_arms == 5
+    (within,) = [one for one in with_it.within if one.where.modality == "image"][:1]
+    assert within.slope.n_arms == 6
+
+
 def test_a_term_within_both_modalities_counts_for_each_and_not_as_closing_the_gap(tmp_path: Path) -> None:
     results = judged(
         tmp_path / "study",
