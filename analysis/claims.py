@@ -156,7 +156,7 @@ def _filled(
     for statement in statements:
         if statement.of_slope:
             few = pd.isna(slope.partial_low)
-            note = f"partial correlation over {slope.n_arms} arms"
+            note = f"partial correlation over {slope.n_arms} {'arm' if slope.n_arms == 1 else 'arms'}"
             note += ": too few or too alike for an interval" * few
             filled.append(replace(statement, slope=None if few else slope, note=note))
         elif statement.asked is None:
