@@ -118,9 +118,9 @@ def numbers_of(worlds: Worlds) -> dict[str, Callable[..., str]]:
         here = values[(values["quantity"] == "centroid_distance") & (values["arm"] == arm)]
         return number(float(here["value"].mean()), 2)
 
-    def route(world: str, modality: str, name: str) -> str:
-        """Give what a route adds to native mAP in the baseline."""
-        return size(gains_of_routes(worlds[world], modality)[name])
+    def route(world: str, modality: str, name: str, arm: str | None = None) -> str:
+        """Give what a route adds to native mAP in an arm, by default the baseline."""
+        return size(gains_of_routes(worlds[world], modality, arm)[name])
 
     return {"gain": gain, "native": native, "gap": gap, "route": route}
 

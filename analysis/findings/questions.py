@@ -119,11 +119,11 @@ def answer(study: RecordedStudy, bootstrap: Bootstrap, *, margin: float = MARGIN
     )
 
 
-def gains_of_routes(found: Findings, modality: str) -> dict[str, Evidence]:
-    """Give what each route adds to native mAP in the baseline, by route."""
+def gains_of_routes(found: Findings, modality: str, arm: str | None = None) -> dict[str, Evidence]:
+    """Give what each route adds to native mAP in an arm, by default the baseline, by route."""
     where = next(one for one in found.results.wheres if one.modality == modality)
     here = at(of_one_dataset(of(found.results.effects, MINUS_NATIVE)), where)
-    here = here[(here["arm"] == found.study.baseline) & (here["route"] != "chance")]
+    here = here[(here["arm"] == (arm or found.study.baseline)) & (here["route"] != "chance")]
     said = {row["route"]: evidence_of(row) for _, row in here.iterrows()}
     return {route: evidence for route, evidence in said.items() if evidence is not None}
 
