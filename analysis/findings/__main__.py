@@ -93,7 +93,7 @@ def write_page(folder: Annotated[Path, tyro.conf.Positional], *, out: Path = Pat
                     "study, and keep them: nothing of it is looked at before"
                 )
             worlds[world.name] = answer(study, Bootstrap())
-    written = {out / "study" / "tables.md": tables(worlds), out / "findings.md": page(worlds, folder)}
+    written = {out / "study" / "tables.md": tables(worlds, folder), out / "findings.md": page(worlds, folder)}
     for name, found in worlds.items():
         for modality in ("image", "text"):
             save_figure(draw_findings(found, modality), out / "study", f"{name}-{modality}", ("png",))

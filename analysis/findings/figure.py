@@ -102,7 +102,7 @@ def _draw_routes(axes: Axes, gains: Mapping[str, Evidence]) -> None:
     axes.set_title("Which route helps?")
     shown = list(dict.fromkeys(ordered["family"]))
     handles = [Line2D([], [], color=FAMILIES[name], marker="o", linestyle="") for name in shown]
-    axes.legend(handles, shown, fontsize=SMALL, loc="lower right")
+    axes.legend(handles, shown, fontsize=SMALL, loc="lower center")
 
 
 def _draw_over_gap(axes: Axes, found: Findings, modality: str, looks: Mapping[str, ArmStyle]) -> None:

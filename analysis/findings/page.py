@@ -25,7 +25,7 @@ from crossgap.vocabulary import ROUTE_WORDS
 
 TEMPLATE = "findings.md.jinja"
 SAID = "said.md.jinja"
-BLOCKS = ("found", "surprised")  # that it may set
+BLOCKS = ("found", "surprised", "otherwise")  # that it may set; the last one goes before the tables
 MODALITIES = ("image", "text")
 QUESTIONS = {
     "Q6": "does the gain follow what captions leave out? (p by Holm, with Q9)",
@@ -57,14 +57,13 @@ def page(worlds: Worlds, folder: Path | None = None) -> str:
         folder: of the kept studies, whose :data:`SAID` is read where there is one.
     """
     scenes = [worlds["scenes"]] if "scenes" in worlds else []
-    words = said(worlds, folder) if folder is not None and (folder / SAID).is_file() else {}
+    words = said(worlds, folder)
     return (
         _environment(Path(__file__).parent)
         .get_template(TEMPLATE)
         .render(
             worlds=worlds,
-            found=words.get("found"),
-            surprised=words.get("surprised"),
+            **{name: words.get(name) for name in BLOCKS},
             verdicts=_bare(verdicts(worlds)),
             models=sum(counts(found)[0] for found in worlds.values()),
             surprises=[line for found in scenes for line in surprises(found)],
@@ -84,17 +83,17 @@ def _over_native(found: Findings, route: str) -> dict[str, str]:
     return {modality: size(gains_of_routes(found, modality).get(route)) for modality in found.slopes}
 
 
-def said(worlds: Worlds, folder: Path) -> dict[str, str]:
+def said(worlds: Worlds, folder: Path | None) -> dict[str, str]:
     """Read what was written about the studies in ``folder``: its blocks by name, numbers filled in.
 
     It may use each world by its name, the filters of the page, and the functions of :func:`numbers_of`. It
-    runs in a sandbox.
+    runs in a sandbox. Without a folder, or a file in it, nothing was written.
     """
+    if folder is None or not (folder / SAID).is_file():
+        return {}
     template = _environment(folder).get_template(SAID)
     module = template.make_module({**worlds, **numbers_of(worlds)})
-    return {
-        name: str(getattr(module, name)).strip() for name in ("found", "surprised") if hasattr(module, name)
-    }
+    return {name: str(getattr(module, name)).strip() for name in BLOCKS if hasattr(module, name)}
 
 
 def numbers_of(worlds: Worlds) -> dict[str, Callable[..., str]]:
@@ -143,9 +142,11 @@ def _bare(table: Table) -> str:
     return markdown([table]).partition("\n\n")[2]
 
 
-def tables(worlds: Worlds) -> str:
-    """Write every statement, effect and map of the study as Markdown tables."""
-    return markdown([table for name, found in worlds.items() for table in _tables(name, found)])
+def tables(worlds: Worlds, folder: Path | None = None) -> str:
+    """Write every statement, effect and map of the study as Markdown tables; arguments as of :func:`page`."""
+    otherwise = said(worlds, folder).get("otherwise")
+    head = f"## What went otherwise than planned\n\n{otherwise}\n\n" if otherwise else ""
+    return head + markdown([table for name, found in worlds.items() for table in _tables(name, found)])
 
 
 def verdicts(worlds: Worlds) -> Table:

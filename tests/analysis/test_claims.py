@@ -200,7 +200,7 @@ def test_an_arm_that_takes_the_term_away_or_joins_it_to_views_plays_no_part(tmp_
 
 
 def test_an_arm_of_other_captions_does_not_count_as_closing_the_gap(tmp_path: Path) -> None:
-    """Its gain may differ for what its captions say: neither the effect nor the slope beside it is over it."""
+    """Its gain may differ for what its captions say: neither the effect nor the slope is over it."""
     closing = [
         SyntheticArm(name="hot", label="Hot", gain=0.06, gap=0.1, temperature=1.0),
         SyntheticArm(name="cool", label="Cool", gain=0.06, gap=0.7, temperature=0.02),

@@ -260,7 +260,7 @@ def test_the_page_says_what_surprises_and_what_it_contradicts(found: Findings) -
         assert named == (claim.verdict == "contradicted")
     for name in page.CRITICS:
         for one in found.to("Q8", name):
-            assert f"{one.modality}s {page.size(one)} ({one.verdict})" in against
+            assert f"{one.modality}s {page.size(one)} ({one.verdict}; over native " in against
 
 
 def test_sentences_of_a_study_take_their_numbers_from_its_rows(found: Findings, tmp_path: Path) -> None:
@@ -269,6 +269,9 @@ def test_sentences_of_a_study_take_their_numbers_from_its_rows(found: Findings, 
 Inversion adds {{ gain("scenes", "image") }}, where all is named
 {{ gain("scenes", "image", "says-100-baseline") }}. Before: {{ native("scenes", "image") }},
 gap {{ gap("scenes") }}, centred {{ route("scenes", "image", "centred") }}.
+{% endset %}
+{% set otherwise %}
+A seed was lost.
 {% endset %}""",
         encoding="utf-8",
     )
@@ -284,7 +287,13 @@ gap {{ gap("scenes") }}, centred {{ route("scenes", "image", "centred") }}.
         (table["arm"] == "baseline") & (table["route"] == "native") & (table["task"] == "image-subgroup")
     ]["value"].mean()
     assert f"Before: {100 * native:.1f},\ngap " in section
-    assert "## What was found" not in page.page({"scenes": found})
+    assert "[before the tables]" in text
+    assert page.tables({"scenes": found}, tmp_path).startswith(
+        "## What went otherwise than planned\n\nA seed was lost.\n\n## Scenes"
+    )
+    plain = page.page({"scenes": found})
+    assert "## What was found" not in plain
+    assert "[before the tables]" not in plain
 
 
 def test_the_verdicts_of_the_other_questions_stand_in_the_tables(found: Findings) -> None:
