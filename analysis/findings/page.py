@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from jinja2 import FileSystemLoader, StrictUndefined
+from jinja2 import FileSystemLoader, StrictUndefined, TemplateError
 from jinja2.sandbox import SandboxedEnvironment
 
 from analysis.claims import Claim, Statement
@@ -21,6 +21,7 @@ from analysis.sheets.inferred import claims_in_files, rule_of
 from analysis.stats.association import Slope
 from analysis.stats.evidence import Evidence, deciding
 from analysis.typeset import ABSENT, Cell, Table, counted, interval, markdown, number, p_value
+from crossgap.errors import InputError
 from crossgap.vocabulary import ROUTE_WORDS
 
 TEMPLATE = "findings.md.jinja"
@@ -88,11 +89,20 @@ def said(worlds: Worlds, folder: Path | None) -> dict[str, str]:
 
     It may use each world by its name, the filters of the page, and the functions of :func:`numbers_of`. It
     runs in a sandbox. Without a folder, or a file in it, nothing was written.
+
+    Raises:
+        InputError: the file is no template, or names what the studies do not have.
     """
     if folder is None or not (folder / SAID).is_file():
         return {}
-    template = _environment(folder).get_template(SAID)
-    module = template.make_module({**worlds, **numbers_of(worlds)})
+    try:
+        template = _environment(folder).get_template(SAID)
+        module = template.make_module({**worlds, **numbers_of(worlds)})
+    except (TemplateError, LookupError) as error:
+        raise InputError(
+            f"{folder / SAID}: cannot be filled in ({type(error).__name__}: {error}); it may name worlds, "
+            "arms and routes that the kept studies have"
+        ) from error
     return {name: str(getattr(module, name)).strip() for name in BLOCKS if hasattr(module, name)}
 
 

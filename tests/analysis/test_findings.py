@@ -296,6 +296,24 @@ A seed was lost.
     assert "[before the tables]" not in plain
 
 
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        ('{% set found %}{{ gain("scenes", "image", "no-arm") }}{% endset %}', "no-arm"),
+        ("{% set found %}{{ other_world }}{% endset %}", "'other_world' is undefined"),
+        ("{% set found %}", "Unexpected end of template"),
+        ("{% set found %}{{ gain.__globals__ }}{% endset %}", "unsafe"),
+    ],
+)
+def test_sentences_that_cannot_be_filled_in_are_refused(
+    found: Findings, tmp_path: Path, written: str, says: str
+) -> None:
+    (tmp_path / page.SAID).write_text(written, encoding="utf-8")
+    with pytest.raises(InputError, match=says) as raised:
+        page.page({"scenes": found}, tmp_path)
+    assert str(tmp_path / page.SAID) in str(raised.value)
+
+
 def test_the_verdicts_of_the_other_questions_stand_in_the_tables(found: Findings) -> None:
     table = page.asked("scenes", found)
     rows = [[cell.text for cell in row] for row in table.rows]
