@@ -91,9 +91,10 @@ def _whole(
 
     add("plain, AdamW", steps, plain)
     add("ours, AdamW", steps, ours(paper))
-    curve_S = invert(encoder, targets_ND, into="text", config=fast, item_ids=ids).losses.mean(dim=0)
+    longer = replace(fast, steps=max(steps, fast.steps))
+    curve_S = invert(encoder, targets_ND, into="text", config=longer, item_ids=ids).losses.mean(dim=0)
     reached = (curve_S <= goal).nonzero().flatten()
-    until = int(reached[0]) if len(reached) else fast.steps
+    until = int(reached[0]) if len(reached) else longer.steps
     add("ours, L-BFGS to that loss", until, ours(replace(fast, steps=until)))
     add("ours, --schedule fast", fast.steps, ours(fast))
     missed = "" if len(reached) else " L-BFGS did not reach the plain loop's loss."

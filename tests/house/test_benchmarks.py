@@ -89,9 +89,10 @@ def test_schedules_are_compared_from_start_to_end_and_on_each_kind_of_towers() -
         assert float(str(row["L-BFGS"])) < float(str(row["AdamW"])) < float(str(row["start"]))
         assert row["reached"] == 1
         assert row["behind"] == 0
-    (missed, _) = schedules("small", batch_size=2, paper_steps={"text": 400, "image": 8}, kinds=("CLIP",),
-                            progress=silent)  # fmt: skip
-    assert "did not reach" in missed.note
+    (further, _) = schedules("small", batch_size=2, paper_steps={"text": 300, "image": 8}, kinds=("CLIP",),
+                             progress=silent)  # fmt: skip
+    assert int(str(further.rows[2]["steps"])) > 20  # it looks further than the fast schedule goes
+    assert float(str(further.rows[2]["loss"])) <= float(str(further.rows[0]["loss"]))
 
 
 def test_readers_are_measured_at_every_size() -> None:
