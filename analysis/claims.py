@@ -8,6 +8,7 @@ from typing import Literal
 
 import pandas as pd
 
+from analysis import typeset
 from analysis.designs import ArmRoles
 from analysis.effects import AskedContrast, answer_to, evidence_of
 from analysis.leading import CONTROLS
@@ -156,7 +157,7 @@ def _filled(
     for statement in statements:
         if statement.of_slope:
             few = pd.isna(slope.partial_low)
-            note = f"partial correlation over {slope.n_arms} {'arm' if slope.n_arms == 1 else 'arms'}"
+            note = f"partial correlation over {typeset.counted(slope.n_arms, 'arm')}"
             note += ": too few or too alike for an interval" * few
             filled.append(replace(statement, slope=None if few else slope, note=note))
         elif statement.asked is None:

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.machine import seconds
 from benchmarks.tables import BenchTable, Cell
-from benchmarks.towers import find_tower
+from benchmarks.towers import find_tower, random_targets
 from crossgap.encoders.open_clip import OpenClipEncoder
 from crossgap.inversion.config import InversionConfig, Target
 from crossgap.inversion.loop import Inversion, invert
@@ -63,7 +63,7 @@ def _whole(
     name: str, encoder: OpenClipEncoder, size: int, steps: int, progress: Callable[[str], None]
 ) -> BenchTable:
     """Time one batch from start to end: what is prepared once counts too."""
-    targets_ND, ids = _targets(size, encoder.embed_dim)
+    targets_ND, ids = random_targets(encoder, size)
     paper = replace(preset("default", "text"), steps=steps, batch_size=size)
     fast = replace(preset("default", "text", "fast"), batch_size=size)
 
@@ -78,14 +78,11 @@ def _whole(
         return float(plain_inversion(encoder, targets_ND, "text", paper, ids)[1][:, -1].mean())
 
     rows: list[dict[str, Cell]] = []
-    goal: float | None = None
 
     def add(loop: str, steps: int, run: Callable[[], float]) -> None:
-        nonlocal goal
         progress(f"{name} into text, batch {size}: {loop}, {steps} steps")
         losses: list[float] = []
         spent = seconds(lambda: losses.append(run()))
-        goal = losses[0] if goal is None else goal
         first = float(str(rows[0]["s"])) if rows else spent
         rows.append({"loop": loop, "steps": steps, "s": spent, "x plain": first / spent, "loss": losses[0]})
 
@@ -93,7 +90,7 @@ def _whole(
     add("ours, AdamW", steps, ours(paper))
     longer = replace(fast, steps=max(steps, fast.steps))
     curve_S = invert(encoder, targets_ND, into="text", config=longer, item_ids=ids).losses.mean(dim=0)
-    reached = (curve_S <= goal).nonzero().flatten()
+    reached = (curve_S <= float(str(rows[0]["loss"]))).nonzero().flatten()
     until = int(reached[0]) if len(reached) else longer.steps
     add("ours, L-BFGS to that loss", until, ours(replace(fast, steps=until)))
     add("ours, --schedule fast", fast.steps, ours(fast))
@@ -112,7 +109,7 @@ def _by_kind(
     for kind in kinds:
         family = FAMILIES[KINDS[kind]]
         encoder = OpenClipEncoder(family.model(torch.float32), family.tokenizer(), name=kind)
-        targets_ND, ids = _targets(items, encoder.embed_dim)
+        targets_ND, ids = random_targets(encoder, items)
         for into in get_args(Target):
             if into == "image" and family.no_patches:
                 continue
@@ -145,8 +142,3 @@ def _compared(paper: Inversion, fast: Inversion) -> dict[str, Cell]:
         "reached": float((behind_N <= CLOSE).float().mean()),
         "behind": max(0.0, float(behind_N.max())),
     }
-
-
-def _targets(count: int, dim: int) -> tuple[torch.Tensor, list[str]]:
-    targets_ND = torch.randn(count, dim, generator=torch.Generator().manual_seed(0))
-    return targets_ND, [f"item-{number}" for number in range(count)]

@@ -51,8 +51,7 @@ def runner(
     loop: Loop, encoder: OpenClipEncoder, into: Target, config: InversionConfig, count: int
 ) -> Callable[[int], object]:
     """Return a function that inverts ``count`` random targets in one batch for a number of steps."""
-    targets_ND = torch.randn(count, encoder.embed_dim, generator=torch.Generator().manual_seed(0))
-    ids = [f"item-{number}" for number in range(count)]
+    targets_ND, ids = random_targets(encoder, count)
 
     def run(steps: int) -> Tensor:
         settings = replace(config, steps=steps, batch_size=count)
@@ -61,6 +60,12 @@ def runner(
         return invert(encoder, targets_ND, into=into, config=settings, item_ids=ids).features
 
     return run
+
+
+def random_targets(encoder: OpenClipEncoder, count: int) -> tuple[Tensor, list[str]]:
+    """Draw random directions to invert, with ids."""
+    targets_ND = torch.randn(count, encoder.embed_dim, generator=torch.Generator().manual_seed(0))
+    return targets_ND, [f"item-{number}" for number in range(count)]
 
 
 def engine_of(encoder: OpenClipEncoder, into: Target) -> str:

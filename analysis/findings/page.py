@@ -116,9 +116,10 @@ def numbers_of(worlds: Worlds) -> dict[str, Callable[..., str]]:
     def native(world: str, modality: str, arm: str = "baseline", route: str = "native") -> str:
         """Give the mAP in percent, mean over seeds."""
         found = worlds[world]
-        where = next(one for one in found.results.wheres if one.modality == modality)
         table = found.results.mean_ap
-        here = table[(table["task"] == where.task) & (table["arm"] == arm) & (table["route"] == route)]
+        here = table[
+            (table["task"] == found.where(modality).task) & (table["arm"] == arm) & (table["route"] == route)
+        ]
         return number(POINTS * float(here["value"].mean()), 1)
 
     def gap(world: str, arm: str = "baseline") -> str:

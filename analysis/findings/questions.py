@@ -67,6 +67,10 @@ class Findings:
         """Find one of the paper's claims about a modality."""
         return next(one for one in self.results.claims if (one.number, one.modality) == (number, modality))
 
+    def where(self, modality: str) -> Headline:
+        """Find the leading task of a modality."""
+        return next(one for one in self.results.wheres if one.modality == modality)
+
     def to(self, question: str, about: str = "", modality: str = "") -> list[Answer]:
         """List the answers to a question, of one recipe, task or map and of one modality where named."""
         return [
@@ -89,7 +93,7 @@ def answer(study: RecordedStudy, bootstrap: Bootstrap, *, margin: float = MARGIN
     Claims are judged on the arms whose captions say what the baseline's do (Q1 to Q5, Q7, Q8). A world whose
     captions are not varied has no answers to Q6 and Q9.
     """
-    alike = _same_captions(study)
+    alike = ArmRoles(study).arms_of_same_data
     results = compute(of_arms(study, alike), bootstrap, margin=margin)
     rows = quoted(study.rows)
     values, queries = model_values(rows), quoted_queries(study.per_query, rows)
@@ -121,17 +125,10 @@ def answer(study: RecordedStudy, bootstrap: Bootstrap, *, margin: float = MARGIN
 
 def gains_of_routes(found: Findings, modality: str, arm: str | None = None) -> dict[str, Evidence]:
     """Give what each route adds to native mAP in an arm, by default the baseline, by route."""
-    where = next(one for one in found.results.wheres if one.modality == modality)
-    here = at(of_one_dataset(of(found.results.effects, MINUS_NATIVE)), where)
+    here = at(of_one_dataset(of(found.results.effects, MINUS_NATIVE)), found.where(modality))
     here = here[(here["arm"] == (arm or found.study.baseline)) & (here["route"] != "chance")]
     said = {row["route"]: evidence_of(row) for _, row in here.iterrows()}
     return {route: evidence for route, evidence in said.items() if evidence is not None}
-
-
-def _same_captions(study: RecordedStudy) -> list[str]:
-    """Name the arms whose captions name factors as often as the baseline's do."""
-    said = {arm: flat(config).get(MENTION) for arm, config in study.configs.items()}
-    return [arm for arm in study.arm_names if said.get(arm) == said.get(study.baseline or "")]
 
 
 def _gains(
