@@ -48,9 +48,9 @@ class WholePreprocessing:
 class SplitPreprocessing:
     """A transform of open_clip's in two halves: Pillow's of each image, and what numbers its bytes become.
 
-    After Pillow's half a number of a pixel depends on its byte and its channel alone, so a table that the
-    transform's own second half fills gives the same bits on every device. A fourth of the memory is held and
-    moved, and no thread that decodes starts threads of torch.
+    A fourth of the memory is held and moved, and no thread that decodes starts threads of torch. On a CPU the
+    second half runs on whole batches. Elsewhere division may round otherwise: there a table that the second
+    half fills on the CPU gives the same bits, for a number depends on its byte and its channel alone.
 
     Raises:
         ValueError: the transform does not end as open_clip's do.
@@ -60,6 +60,7 @@ class SplitPreprocessing:
         *self._of_pillow, to_tensor, normalize = transform.transforms
         if not (isinstance(to_tensor, ToTensor) and isinstance(normalize, Normalize)):
             raise ValueError(f"no transform of open_clip's: it ends in {to_tensor} and {normalize}")
+        self._normalize = Normalize(normalize.mean, normalize.std, inplace=True)
         every_byte = np.arange(256, dtype=np.uint8)[None, :, None].repeat(3, axis=2)
         self._table_CV = normalize(to_tensor(Image.fromarray(every_byte)))[:, 0]
 
@@ -70,7 +71,12 @@ class SplitPreprocessing:
         return torch.from_numpy(np.asarray(image).transpose(2, 0, 1).copy())
 
     def finish(self, prepared_BCHW: Tensor) -> Tensor:
-        """Look bytes up: pixels_BCHW, float32."""
+        """Make numbers of bytes: pixels_BCHW, float32."""
+        if prepared_BCHW.device.type == "cpu":
+            return self._normalize(prepared_BCHW.to(torch.float32).div_(255))
+        return self._looked_up(prepared_BCHW)
+
+    def _looked_up(self, prepared_BCHW: Tensor) -> Tensor:
         self._table_CV = self._table_CV.to(prepared_BCHW.device)
         pixels_BCHW = torch.empty(prepared_BCHW.shape, device=prepared_BCHW.device)
         for channel, table_V in enumerate(self._table_CV):

@@ -55,7 +55,9 @@ def test_every_byte_becomes_the_number_that_open_clip_makes_of_it() -> None:
     transform = open_clip.image_transform(16, is_train=False, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
     shown = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2))
     split = SplitPreprocessing(transform)
-    assert torch.equal(split.finish(split.prepare(shown)[None]), transform(shown)[None])
+    prepared_1CHW = split.prepare(shown)[None]
+    assert torch.equal(split.finish(prepared_1CHW), transform(shown)[None])
+    assert torch.equal(split._looked_up(prepared_1CHW), transform(shown)[None]), "as on a GPU"
 
 
 @pytest.mark.parametrize("count", [1, 5, 23])
