@@ -110,13 +110,15 @@ def test_readers_are_measured_at_every_size() -> None:
 
 
 def test_encoding_is_measured_against_loops_that_give_the_same_features() -> None:
-    speed_of, memory_of = encoding(
+    speed_of, decoded, memory_of = encoding(
         {"small": 12}, held=(8, 12), rounds=1, workers=(1,), measure=held_by, progress=silent
     )
     assert [row["loop"] for row in speed_of.rows] == [
         "waits, one thread", "DataLoader, 1 workers", "ours, 1 workers",
     ]  # fmt: skip
     assert "equal to the bit" in speed_of.note
+    assert [row["workers"] for row in decoded.rows] == [1]
+    assert float(str(decoded.rows[0]["images/s"])) > 0
     assert [row["photos"] for row in memory_of.rows] == [8, 12]
 
 
