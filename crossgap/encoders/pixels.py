@@ -17,6 +17,8 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import Normalize, ToTensor
 
+from crossgap.cores import own_cores
+
 _AHEAD = 2  # batches that may be under way beside the one that is encoded
 _PIECE = 4  # images that a thread takes at once
 
@@ -96,14 +98,19 @@ def pixels_ahead(
 ) -> Generator[Tensor, None, None]:
     """Yield the pixels_BCHW of each batch on ``device``; the batches after it are read meanwhile.
 
-    At most :data:`_AHEAD` batches are under way beside the one that was yielded, however many there are. The
-    pixels of an image depend on nothing but the image. What ``read`` raises is raised here when its batch is
-    due, of several the first in the order of the batch; then, and when the generator is closed, threads end
-    with the image that they are at.
+    At most :data:`_AHEAD` batches are under way beside the one that was yielded, however many there are; none
+    where these threads fill all cores and those of an encoder on a CPU do too, for then each would wait for
+    the other within every product, and taking turns is faster.
+
+    The pixels of an image depend on nothing but the image. What ``read`` raises is raised here when its batch
+    is due, of several the first in the order of the batch; then, and when the generator is closed, threads
+    end with the image that they are at.
     """
     under_way: deque[list[Future[list[Tensor]]]] = deque()
     threads = ThreadPoolExecutor(workers, thread_name_prefix="decode")
     ended = False
+    fill_cores = device.type == "cpu" and min(workers, torch.get_num_threads()) >= own_cores()
+    ahead = 0 if fill_cores else _AHEAD
 
     def prepared(indices: Sequence[int]) -> list[Tensor]:
         return [preprocessing.prepare(read(index)) for index in indices if not ended]
@@ -114,7 +121,7 @@ def pixels_ahead(
 
     try:
         for number in range(len(batches)):
-            while len(under_way) <= _AHEAD and number + len(under_way) < len(batches):
+            while len(under_way) <= ahead and number + len(under_way) < len(batches):
                 under_way.append(started(batches[number + len(under_way)]))
             images = [image for piece in under_way.popleft() for image in piece.result()]
             yield preprocessing.finish(_moved(images, device))

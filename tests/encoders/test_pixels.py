@@ -100,7 +100,13 @@ def ahead(read, count: int, *, size: int = 4, workers: int = 2):
     return pixels_ahead(read, batches, split, device=CPU, workers=workers)
 
 
-def test_no_more_than_some_batches_are_read_ahead() -> None:
+@pytest.mark.parametrize(("cores", "beside"), [(3, pixels._AHEAD), (2, 0)])
+def test_no_more_than_some_batches_are_read_ahead(
+    cores: int, beside: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None is, where two threads that decode and two that encode have two cores."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(pixels, "own_cores", lambda: cores)
     read: list[int] = []
 
     def noted(place: int) -> Image.Image:
@@ -111,13 +117,13 @@ def test_no_more_than_some_batches_are_read_ahead() -> None:
     for number in range(1, 6):
         next(reading)
         deadline = time.monotonic() + 10
-        while len(read) < 4 * (number + 2) and time.monotonic() < deadline:
+        while len(read) < 4 * (number + beside) and time.monotonic() < deadline:
             time.sleep(0.001)
         time.sleep(0.02)
-        assert len(read) == 4 * (number + pixels._AHEAD)
+        assert len(read) == 4 * (number + beside)
     reading.close()
     time.sleep(0.02)
-    assert len(read) == 4 * 7
+    assert len(read) == 4 * (5 + beside)
 
 
 @pytest.mark.parametrize("kind", [InputError, KeyboardInterrupt])
