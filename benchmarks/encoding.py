@@ -62,7 +62,7 @@ def encoding(
     with tempfile.TemporaryDirectory() as scratch:
         photos = Path(scratch) / "photos"
         progress("photos: written")
-        write_photos(photos, max(*counts.values(), *held))
+        write_photos(photos, max([*counts.values(), *held]))
         items = load_dataset(str(photos)).tasks[0].query
         tables = [
             _speed(name, items.subset(range(count)), workers, rounds, progress)
