@@ -143,12 +143,12 @@ def _speed(
     plain = times["waits, one thread"]
     rows: list[dict[str, Cell]] = []
     for what, timing in times.items():
-        ratios = [a / b for a, b in zip(plain.rounds, timing.rounds, strict=True)]
+        ratios = plain.ratios(timing)
         rows.append(
             {
                 "loop": what,
                 "images/s": len(items) / timing.median,
-                "x waits": plain.over(timing),
+                "x waits": statistics.median(ratios),
                 "min": min(ratios),
                 "max": max(ratios),
                 "processor, ms an image": statistics.median(worked[what]),

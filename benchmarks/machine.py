@@ -35,7 +35,11 @@ class Timing:
 
     def over(self, other: Timing) -> float:
         """Median over the rounds of both of self / other: what they met in the same round cancels."""
-        return statistics.median(a / b for a, b in zip(self.rounds, other.rounds, strict=False))
+        return statistics.median(self.ratios(other))
+
+    def ratios(self, other: Timing) -> list[float]:
+        """Return self / other for each round of both."""
+        return [a / b for a, b in zip(self.rounds, other.rounds, strict=False)]
 
     def columns(self, unit: str = "s") -> dict[str, float]:
         """Return median, least and most as columns of a table."""

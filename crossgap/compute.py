@@ -76,9 +76,9 @@ DEFAULT = Compute()
 def default_workers(device: torch.device) -> int:
     """Choose how many threads decode for an encoder on a device, from the cores of this process.
 
-    Beside an encoder on a CPU as many as it has threads itself: the slower of the two keeps the cores busy
-    while the other waits. Beside a GPU all cores but the one that feeds it. torchrun's processes on one
-    machine share its cores.
+    Beside an encoder on a CPU as many as it has threads itself; where both fill the cores they take turns
+    (:func:`crossgap.encoders.pixels.pixels_ahead`). Beside a GPU all cores but the one that feeds it.
+    torchrun's processes on one machine share its cores.
     """
     cores = own_cores()
     wanted = torch.get_num_threads() if device.type == "cpu" else cores - 1

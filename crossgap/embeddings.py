@@ -181,7 +181,7 @@ def encode_parts(
 ) -> Iterator[Tensor]:
     """Yield the features_ND of some items after the other, as :func:`encode_items` of one process does.
 
-    While one part is worked on the images of the next are decoded.
+    While one part is worked on the images of the next are decoded, where cores are free for it.
     """
     size = compute.encoded_at_once(encoder.device)
     batches = [batches_of(len(part), size, part.start) for part in parts]

@@ -1,4 +1,4 @@
-"""From pictures to pixels, ahead of the encoder: threads decode and resize while it works.
+"""From pictures to pixels, ahead of the encoder: threads decode and resize while it works, or by turns.
 
 Threads and not processes: Pillow lets others run while it decodes and resizes, which is nine tenths of the
 time of an image, and threads share what is open, end at Ctrl-C, and need nothing pickled.
