@@ -179,8 +179,8 @@ MACHINES = {
     "cpu": Machine(
         name="two cores of a Xeon, fp32",
         flops={
-            "image": Rate(0.318, "TFLOP/s", f"{_INVERSION}, into image"),
-            "text": Rate(0.185, "TFLOP/s", f"{_INVERSION}, into text"),
+            "image": Rate(0.203, "TFLOP/s", f"{_INVERSION}, into image"),
+            "text": Rate(0.105, "TFLOP/s", f"{_INVERSION}, into text"),
         },
         score=Rate(34.2, "million/s a device", "measured, docs/measurement.md, a gallery of 1.28 million"),
         decode=Rate(
