@@ -9,9 +9,9 @@ arithmetic is float32 (or float64, or bfloat16 products with float32 pseudo-toke
 instead of float16 with a gradient scaler. With them an item's result depends on nothing but the item, the
 settings and the seed. AdamW is invariant to the scale of the loss up to its epsilon: the sum moves one
 pseudo-token hardly, and several, which AdamW carries around their target, to another point of as low a loss.
-Measured against the averaged loss at batch 64 and step 150, as 1 - cosine: OTI with one token below 2.3e-6
-for 95 % of the items and at most 8e-4; with three tokens .006 in the median and at most .12, the mean final
-loss as good; OVI at most 2e-8 (``python -m benchmarks.run --only inversion-fidelity`` compares them).
+Measured against the averaged loss at batch 64 and step 150, as 1 - cosine: OTI with one token below 2e-9 for
+95 % of the items and at most 4e-4; with three tokens 5e-9 in the median and at most .05, the mean final loss
+as good; OVI at most 3e-8 (``python -m benchmarks.run --only inversion-fidelity`` compares them).
 """
 
 from __future__ import annotations
