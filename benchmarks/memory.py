@@ -20,6 +20,7 @@ import torch
 from benchmarks.tables import BenchTable, Cell
 from benchmarks.towers import LOOPS, Loop, find_tower, in_precision, runner
 from crossgap.command import run_command
+from crossgap.errors import InputError
 from crossgap.inversion.config import InversionConfig, Target
 from crossgap.vocabulary import Precision
 
@@ -88,15 +89,19 @@ def _fresh(name: str, loop: Loop, precision: Precision, batch_sizes: Sequence[in
 
 
 def in_fresh_process(module: str, *arguments: str) -> Any:
-    """Run a module with this process's thread count; return the JSON on the last line that it prints."""
+    """Run a module with this process's thread count; return the JSON on the last line that it prints.
+
+    Where it fails, this process ends with the same exit code.
+    """
     command = ["-m", module, "--threads", str(torch.get_num_threads()), *arguments]
     done = subprocess.run(
         [sys.executable, *command],
-        check=True,
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, **_ALLOCATOR},
     )
+    if done.returncode:  # it has said why
+        sys.exit(done.returncode)
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -131,6 +136,10 @@ def main(
         batch_sizes: in ascending order.
         threads: CPU threads.
     """
+    if not batch_sizes or min(batch_sizes) < 1:
+        raise InputError(
+            f"--batch-sizes must be at least 1, not {', '.join(map(str, batch_sizes)) or 'none'}"
+        )
     torch.set_num_threads(threads)
     # the allocator reads its environment once, when a process starts
     measure = peaks if _ALLOCATOR.items() <= os.environ.items() else _fresh

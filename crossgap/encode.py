@@ -64,9 +64,9 @@ def main(
         precision: fp32, bf16 or fp64.
         threads: CPU threads; default: torch's choice. A run is resumed with the same number only.
         workers: threads that decode images while the encoder works; they change no bit. Default: as many as
-            CPU threads, beside a GPU the cores but one.
-        batch_size: items encoded side by side; another number rounds otherwise. Default: 256, on CUDA more as
-            its memory grows. A run is resumed with the same number only.
+            CPU threads, beside a GPU the cores but one; at most 16, shared by the processes of a machine.
+        batch_size: items encoded side by side; with another number the last bits of features differ. Default:
+            256, on CUDA more as its memory grows. A run is resumed with the same number only.
     """
     # only now, so that --help answers at once: these load torch
     from crossgap.compute import Compute

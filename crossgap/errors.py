@@ -20,7 +20,8 @@ def check_known(name: str, known: Iterable[str], what: str) -> str:
     choices = list(known)
     if name in choices:
         return name
-    nearest = difflib.get_close_matches(name, choices, n=1, cutoff=0.4)
+    # what looks like a path is no name that was typed wrongly
+    nearest = [] if "/" in name else difflib.get_close_matches(name, choices, n=1, cutoff=0.4)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
     raise InputError(f"unknown {what} {name!r}.{hint} Known: {', '.join(choices)}")
 

@@ -107,7 +107,8 @@ def main(
         max_pixels: of an image that is decoded; default: Pillow's limit, 178,956,970.
         whole_texts: the .txt part of a sample is one caption, not one a line.
         choose: where ranks, strengths and inversion settings come from: split val, or published values.
-        schedule: the paper's, or fast, which reaches its loss in far fewer steps (docs/inversion.md).
+        schedule: the paper's, or fast: L-BFGS in 20 steps into text, 60 into images, which come near the
+            paper's loss on some towers and not on others (docs/inversion.md).
         steps: where inversion ends, of both directions, one number; default: the schedule's for this encoder.
             Earlier steps cost nothing more: --snapshots.
         num_tokens: pseudo-token counts to compare; default: the paper's for this encoder.
@@ -123,9 +124,10 @@ def main(
         precision: fp32, bf16 or fp64.
         threads: CPU threads; default: torch's choice.
         workers: threads that decode images while the encoder works; they change no bit. Default: as many as
-            CPU threads, beside a GPU the cores but one.
-        batch_size: items encoded, and items inverted, side by side, which is written into the rows: another
-            number rounds otherwise. Default: 256 and 64, on CUDA more as its memory grows.
+            CPU threads, beside a GPU the cores but one; at most 16, shared by the processes of a machine.
+        batch_size: items encoded, and items inverted, side by side, which is written into the rows: with
+            another number the last bits of features differ. Default: 256 and 64, on CUDA more as its memory
+            grows.
         cache: folder of features and inversions that several outs may share; default: out/features.
         details: print every route of every task and every metric of gap and geometry, not the leading ones
             alone.

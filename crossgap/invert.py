@@ -89,7 +89,8 @@ def main(
         max_bad: samples that cannot be used to leave out and count; each image is then decoded once more.
         max_pixels: of an image that is decoded; default: Pillow's limit, 178,956,970.
         whole_texts: the .txt part of a sample is one caption, not one a line.
-        schedule: the paper's, or fast, which reaches its loss in far fewer steps (docs/inversion.md).
+        schedule: the paper's, or fast: L-BFGS in 20 steps into text, 60 into images, which come near the
+            paper's loss on some towers and not on others (docs/inversion.md).
         steps: updates of the pseudo-tokens.
         num_tokens: pseudo-tokens an item.
         learning_rate: of AdamW; with the fast schedule the root mean square of the first move.
@@ -98,6 +99,7 @@ def main(
         template: prompt of OTI with {} for the pseudo-tokens; default: the dataset's.
         seed: of the per-item noise; default: 0.
         batch_size: items optimised side by side. Default: 64, on CUDA more as its memory grows.
+            A run is resumed with the same number only.
         target_cosine: an item stops at the first step where its cosine to the target is at least this.
         snapshots: steps whose features are kept too.
         engine: lean, tower, or auto (lean where the tower allows it).
@@ -106,7 +108,7 @@ def main(
         precision: fp32, bf16 or fp64.
         threads: CPU threads; default: torch's choice. A run is resumed with the same number only.
         workers: threads that decode images while the encoder works; they change no bit. Default: as many as
-            CPU threads, beside a GPU the cores but one.
+            CPU threads, beside a GPU the cores but one; at most 16, shared by the processes of a machine.
     """
     if steps is not None and steps < 1:
         raise InputError(

@@ -40,10 +40,27 @@ _DIGEST = "sha256"  # among the metadata of a file of tensors
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> None:
-    """Write a safetensors file whose metadata hold ``about`` and a checksum of everything."""
+    """Write a safetensors file whose metadata hold ``about`` and a checksum of everything.
+
+    The same tensors and words give the same bytes.
+    """
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_path(path) as temporary:
         save_file(kept, temporary, metadata={**about, _DIGEST: digest_of(kept, about)})
+        _sort_metadata(temporary)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Put the metadata of a safetensors file in the order of their names; the library's changes each time."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        words = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(size)
+        if len(words) != size:
+            raise AssertionError(f"{path}: a header of {size} bytes became one of {len(words)}")
+        file.seek(8)
+        file.write(words)
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

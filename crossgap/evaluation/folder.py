@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,11 @@ from crossgap.evaluation.plan import EvaluationConfig, InversionPlan
 from crossgap.evaluation.result import Evaluation
 from crossgap.evaluation.run import evaluate
 from crossgap.files import read_json, write_json
-from crossgap.inversion.config import InversionBatch
+from crossgap.inversion.config import InversionBatch, InversionConfig
 from crossgap.processes import ALONE, Processes
 from crossgap.progress import ItemProgress
 from crossgap.provenance import Provenance
-from crossgap.settings.same import check_same
+from crossgap.settings.same import check_same, differences
 from crossgap.settings.strict import strict
 
 
@@ -163,7 +163,7 @@ def _check_added(out: Path, before: dict[str, Any], given: dict[str, Any]) -> No
             gone += [f"steps {lost} of inversion into {into}"] if lost else []
             there = {replace(config, steps=0) for config in wanted.configs}
             gone += [
-                f"inversion into {into} with {config}"
+                f"inversion into {into} ({_nearest(config, wanted.configs)})"
                 for config in plan.configs
                 if replace(config, steps=0) not in there
             ]
@@ -173,3 +173,11 @@ def _check_added(out: Path, before: dict[str, Any], given: dict[str, Any]) -> No
                 f"{out} was measured with other settings, which this call leaves out: {shown}; name them too "
                 "to add to what is there, or give another --out"
             )
+
+
+def _nearest(config: InversionConfig, wanted: Sequence[InversionConfig]) -> str:
+    """Say how a setting differs from the one most like it among those that are wanted."""
+    by_wanted = [
+        list(differences(asdict(config), asdict(replace(other, steps=config.steps)))) for other in wanted
+    ]
+    return "; ".join(min(by_wanted, key=len))

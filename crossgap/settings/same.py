@@ -32,6 +32,9 @@ def check_same(out: Path, recorded: Any, given: Any) -> None:
     differing = list(differences(recorded, given))
     if differing:
         shown = "; ".join(differing[:8]) + (f"; and {len(differing) - 8} more" if len(differing) > 8 else "")
+        threads = any(line.startswith("threads was ") for line in differing)
+        hint = " (torchrun gives each process one thread; --threads N gives it N)" if threads else ""
         raise InputError(
-            f"{out} holds results with other settings: {shown}; give another --out, or the same settings"
+            f"{out} holds results with other settings: {shown}; give another --out, or the same "
+            f"settings{hint}"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -265,6 +266,8 @@ def test_what_is_added_to_an_evaluation_is_all_that_is_inverted(
     assert "which this call leaves out: route centred" in capsys.readouterr().err
     assert evaluated(model, out, *shared, *more, "--seed", "1") == 2
     assert "seed was 0, now 1" in capsys.readouterr().err
+    assert evaluated(model, out, *shared, *more, "--batch-size", "7") == 2
+    assert re.search(r"inversion into text \(batch_size was \d+, now 7\)", capsys.readouterr().err)
 
 
 def test_a_call_that_failed_refuses_no_other(

@@ -28,6 +28,22 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert torch.equal(tensors["turned"], TENSORS["a"].T)
 
 
+def test_the_same_tensors_and_words_give_the_same_bytes(tmp_path: Path) -> None:
+    """Metadata keep an order of their own, whatever they hold: quotes, lines, other scripts, nothing."""
+    about = {
+        "ids": '["a \\"b\\"\\n\\t", "\u00fc\u4e16\U0001f642\x7f\x01/"]',
+        "origin": "{}",
+        **dict.fromkeys("zyxwvu", ""),
+    }
+    files = [tmp_path / f"{number}.safetensors" for number in range(6)]
+    for number, path in enumerate(files):
+        save_tensors(path, TENSORS, about if number % 2 else dict(reversed(about.items())))
+    assert len({path.read_bytes() for path in files}) == 1
+    tensors, read = load_tensors(files[0])
+    assert read == about
+    assert torch.equal(tensors["a"], TENSORS["a"])
+
+
 @pytest.mark.parametrize("place", [0, 200, -1])
 def test_a_changed_byte_is_seen(tmp_path: Path, place: int) -> None:
     path = tmp_path / "file.safetensors"
