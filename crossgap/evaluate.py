@@ -128,7 +128,7 @@ def main(
         batch_size: items encoded, and items inverted, side by side, which is written into the rows: with
             another number the last bits of features differ. Default: 256 and 64, on CUDA more as its memory
             grows.
-        cache: folder of features and inversions that several outs may share; default: out/features.
+        cache: folder of features and inversions that several runs may share; default: out/features.
         details: print every route of every task and every metric of gap and geometry, not the leading ones
             alone.
         smoke: the same path in its smallest form: 60 items of each side and 4 steps of inversion, unless

@@ -70,7 +70,8 @@ def tracker_packages(names: Sequence[str]) -> dict[str, Any]:
             packages[name] = importlib.import_module(package)
         except ImportError as error:
             raise InputError(
-                f"tracker {name!r}: {error}; pip install 'crossgap[track]', or leave --track {name} out"
+                f"tracker {name!r}: {error}; pip install '.[track]' in the folder of crossgap's source, or "
+                f"leave --track {name} out"
             ) from error
     return packages
 

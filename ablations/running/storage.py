@@ -126,8 +126,8 @@ def _database(url: str, heartbeat: int | None) -> RDBStorage:
             return RDBStorage(url, engine_kwargs={"pool_pre_ping": True}, **beating)
         except ImportError:
             raise InputError(
-                f"storage {shown}: its driver is not installed; for PostgreSQL, pip install "
-                "'crossgap[postgres]'"
+                f"storage {shown}: its driver is not installed; for PostgreSQL, pip install '.[postgres]' "
+                "in the folder of crossgap's source"
             ) from None
         except SQLAlchemyError as error:
             reason = str(getattr(error, "orig", None) or error).splitlines()[0]

@@ -105,7 +105,7 @@ def test_what_cannot_be_had_is_named(images: Path, tmp_path: Path, monkeypatch: 
     with pytest.raises(InputError, match=r"no such folder, and http\S* does not answer; download"):
         load_dataset("hf:nobody/nothing")
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(InputError, match=r"needs the package datasets: pip install 'crossgap\[hf\]'"):
+    with pytest.raises(InputError, match=r"needs the package datasets: pip install '\.\[hf\]'"):
         load_dataset(f"hf:{images}")
 
 

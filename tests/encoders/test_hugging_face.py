@@ -448,10 +448,10 @@ def test_without_the_library_its_installation_is_named(folder: Path, monkeypatch
 
     with monkeypatch.context() as patched:
         patched.setattr(transformers.AutoTokenizer, "from_pretrained", lacking)
-        with pytest.raises(InputError, match=r"SentencePiece library.*pip install 'crossgap\[hf\]'"):
+        with pytest.raises(InputError, match=r"SentencePiece library.*pip install '\.\[hf\]'"):
             load(folder)
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(InputError, match=r"format of transformers: pip install 'crossgap\[hf\]'"):
+    with pytest.raises(InputError, match=r"format of transformers: pip install '\.\[hf\]'"):
         load(folder)
 
 

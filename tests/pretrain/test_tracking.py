@@ -233,7 +233,7 @@ def test_a_tracker_that_fails_is_named_once_and_never_stops_a_run(
     ("name", "message"),
     [
         ("tensorbord", "unknown tracker 'tensorbord'. Did you mean 'tensorboard'"),
-        ("wandb", "pip install 'crossgap[track]', or leave --track wandb out"),
+        ("wandb", "pip install '.[track]' in the folder of crossgap's source, or leave --track wandb out"),
     ],
 )
 def test_a_tracker_that_cannot_be_had_is_refused_before_data_are_read(

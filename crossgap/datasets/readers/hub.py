@@ -25,7 +25,7 @@ _IMAGES = ("image", "img", *IMAGE_EXTENSIONS)
 _TEXTS = ("text", "caption", "captions", "sentence", "sentences", "txt")
 _LABELS = ("label", "labels", "fine_label", "class", "cls")
 _TEXT_FIELDS = ("raw", "text", "caption")  # of a column of structs, the first that is there
-_FETCH = "pip install 'crossgap[hf]'"
+_FETCH = "pip install '.[hf]' in the folder of crossgap's source"
 
 
 def load_hub(name: str, reading: Reading) -> Dataset:

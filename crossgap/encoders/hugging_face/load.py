@@ -19,7 +19,7 @@ from crossgap.encoders.hugging_face.processing import HuggingFaceTokenizer, Hugg
 from crossgap.encoders.preprocessing import Preprocessing
 from crossgap.errors import InputError, check_known
 
-_INSTALL = "pip install 'crossgap[hf]'"
+_INSTALL = "pip install '.[hf]' in the folder of crossgap's source"
 _NO_SETTINGS = ("auto_map", "processor_class")
 _FLEXIBLE = "siglip2"  # the kind of the NaFlex checkpoints alone: those of fixed resolution say siglip
 
