@@ -140,8 +140,8 @@ def multiply_rate(rows: int, width: int, dtype: torch.dtype, *, least: float = 0
                 F.linear(inward[weight.shape[1]], weight)
                 outward[weight.shape[0]] @ weight
 
-    times: list[float] = []
     multiply()
+    times = [seconds(multiply)]
     while sum(times) < least or (len(times) < 5 and sum(times) < 10 * least):
         times.append(seconds(multiply))
     return _LAYERS * 2 * 2 * rows * 12 * width**2 / min(times)

@@ -23,7 +23,7 @@ from rich.console import Console
 from benchmarks.rates import MACHINES, MODELS, Machine, Model
 from benchmarks.tables import BenchTable, Cell
 from crossgap.command import run_command
-from crossgap.datasets.readers.stored import _stored_digest
+from crossgap.datasets.readers.stored import REMEMBERED
 from crossgap.encoders.pixels import _AHEAD
 from crossgap.errors import InputError, check_known
 from crossgap.files import write_text
@@ -67,10 +67,9 @@ class PlannedJob:
         return min(self.images, self.machine.encoded)
 
     @property
-    def digests(self) -> int:
-        """How often every file is read to be hashed: what exceeds the digests that are remembered, twice."""
-        remembered = _stored_digest.cache_info().maxsize
-        return 1 if remembered is None or self.images <= remembered else 2
+    def hashed(self) -> int:
+        """Files that are read to be hashed: what exceeds the digests that are remembered, twice."""
+        return self.images + max(0, self.images - REMEMBERED)
 
     @property
     def features(self) -> int:
@@ -90,8 +89,8 @@ def seconds_of(job: PlannedJob) -> dict[Part, float]:
 
     decode: batches x images / (workers x rate); encode: batches x images / rate;
     invert: batches x steps x max(least step, queries / rate); score: blocks x rankings x queries x images /
-    rate; digest: images / (workers x rate). Start, digest and write are not shared by processes, for each of
-    them starts and digests, and all write into one file system.
+    rate; digest: files / (devices x workers x rate). What is digested or decoded is read, too, by all
+    processes together no faster than the file system gives it. Start and write are not shared by processes.
 
     Unit: s.
     """
@@ -102,10 +101,11 @@ def seconds_of(job: PlannedJob) -> dict[Part, float]:
     step = max(rate["least step"], at_once / rate["invert"])
     rows = min(job.queries, max(1, machine.block // (machine.bytes_a_score * job.images)))
     blocks = _turns(job.queries, rows, job.devices)
+    file, read = job.file_kib * _KIB / _MIB, rate["read"]
     return {
         "start": rate["start"],
-        "digest": job.digests * job.images * job.file_kib * _KIB / (job.workers * rate["digest"] * _MIB),
-        "decode": encoded / (job.workers * rate["decode"]),
+        "digest": job.hashed * file / min(job.devices * job.workers * rate["digest"], read),
+        "decode": max(encoded / (job.workers * rate["decode"]), job.images * file / read),
         "encode": encoded / rate["encode"],
         "invert": _turns(job.queries, machine.inverted, job.devices) * job.steps * step,
         "score": job.rankings * blocks * rows * job.images / (rate["score"] * 1e6),
@@ -207,7 +207,11 @@ def tables(jobs: list[PlannedJob]) -> list[BenchTable]:
     ]
     way = {"text": "OTI", "image": "OVI"}[into]
     most = max(job.queries for job in jobs)
-    asked = "every image a query" if most == max(job.images for job in jobs) else f"at most {most:,} queries"
+    asked = (
+        ("every image a query" if into == "text" else "as many texts as images")
+        if most == max(job.images for job in jobs)
+        else f"at most {most:,} queries"
+    )
     overlap = "add up: they share the cores" if machine.shared_cores else "overlap"
     head = f"{model.name}, {machine.name}"
     return [
@@ -261,6 +265,7 @@ def main(
     invert: float | None = None,
     score: float | None = None,
     digest: float | None = None,
+    read: float | None = None,
     write: float | None = None,
     least_step: float | None = None,
     start: float | None = None,
@@ -286,6 +291,7 @@ def main(
         invert: queries times steps a second of a device.
         score: million scores a second of a device.
         digest: MiB of files a second that a thread reads and digests.
+        read: MiB a second that the file system gives to all processes together.
         write: MiB a second that the file system takes.
         least_step: seconds that a step of inversion takes, however few are side by side.
         start: seconds before the first image.
@@ -299,7 +305,7 @@ def main(
     kind = MACHINES[check_known(machine, MACHINES, "machine")]
     known = MODELS[check_known(model, MODELS, "model")]
     given = {"decode": decode, "encode": encode, "invert": invert, "score": score}
-    given |= {"digest": digest, "write": write, "least step": least_step, "start": start}
+    given |= {"digest": digest, "read": read, "write": write, "least step": least_step, "start": start}
     _check_positive({**given, "rankings": rankings, "file_kib": file_kib, "workers": workers, "steps": steps})
     _check_positive({"queries": queries, "images": min(images, default=0)})
     _check_positive({"devices": min(devices, default=0)})

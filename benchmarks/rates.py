@@ -93,6 +93,7 @@ class Machine:
         least_step: seconds that a step of inversion takes, however small.
         start: seconds before the first item.
         digest: MiB of files a second that a thread reads and hashes.
+        read: MiB a second that the file system gives to all processes together.
         write: MiB a second of the file system, by all processes together.
         names_kib: that a process holds for an image: id, label, digest, place.
         workers: threads that decode for a device, by default.
@@ -111,6 +112,7 @@ class Machine:
     least_step: Rate
     start: Rate
     digest: Rate
+    read: Rate
     write: Rate
     names_kib: Rate
     workers: int
@@ -135,6 +137,7 @@ class Machine:
             "invert": _per_item(steps, step, "queries x steps/s a device"),
             "score": self.score,
             "digest": self.digest,
+            "read": self.read,
             "write": self.write,
             "least step": self.least_step,
             "start": self.start,
@@ -153,7 +156,8 @@ _NAMES = Rate(1.0, "KiB an image", "measured, docs/measurement.md, class folders
 _START = Rate(
     5, "s", "measured, docs/inversion.md: imports and a small model; weights from a disk take longer"
 )
-_FILES = Rate(500, "MiB/s", "guess; a network's file system may be slower")
+_DIGEST = Rate(500, "MiB/s a thread", "guess: SHA-256 by instructions of the processor")
+_FILES = Rate(500, "MiB/s of all processes", "guess; a network's file system may be slower")
 _INVERSION = "measured, docs/inversion.md, ViT-B-32"
 
 MACHINES = {
@@ -166,7 +170,10 @@ MACHINES = {
         ),
         least_step=Rate(0.004, "s", "guess: 374 operations, counted for ViT-B-32 into text, of 10 us"),
         start=_START,
-        digest=_FILES,
+        digest=_DIGEST,
+        read=Rate(
+            5000, "MiB/s of all processes", "guess for a cluster's file system; a disk alone gives less"
+        ),
         write=_FILES,
         names_kib=_NAMES,
         workers=15,
@@ -188,7 +195,8 @@ MACHINES = {
         ),
         least_step=Rate(0, "s", "not needed"),
         start=_START,
-        digest=_FILES,
+        digest=_DIGEST,
+        read=Rate(1000, "MiB/s of all processes", "guess; what was read before is given faster"),
         write=_FILES,
         names_kib=_NAMES,
         workers=2,

@@ -72,7 +72,8 @@ def main(
     from crossgap.compute import Compute
     from crossgap.datasets.load import load_dataset
     from crossgap.datasets.readers.image_formats import allow_pixels
-    from crossgap.embeddings import distinct_items
+    from crossgap.datasets.readers.stored import digests_shared
+    from crossgap.embeddings import describe, distinct_items
     from crossgap.encoders.devices import use_threads
     from crossgap.encoders.loading import load_encoder
     from crossgap.processes import PATIENCE, joined
@@ -83,38 +84,34 @@ def main(
     with joined(device, patience=PATIENCE) as processes:
         compute = Compute(workers=workers, batch_size=batch_size, processes=processes)
         reading: dict[str, Any] = {"limit": limit, "data_root": data_root, "max_bad": max_bad}
-        with told(f"reading {dataset}, split {split}"):
+        with told(f"reading {dataset}, split {split}"), digests_shared(processes):
             loaded = load_dataset(dataset, split=split, whole_texts=whole_texts, **reading)
+            both = {name: distinct_items(loaded, name) for name in ("image", "text")}
+            sides = {name: items for name, items in both.items() if items is not None}
+            described = {name: describe(items) for name, items in sides.items()}
         say_notices(loaded.name, loaded.notices)
-        both = {name: distinct_items(loaded, name) for name in ("image", "text")}
-        sides = {name: items for name, items in both.items() if items is not None}
         with told(f"loading {encoder}"):
             model = load_encoder(encoder, pretrained, processes.device or device, precision)
-        return _encode(out, model, sides, precision, compute, notices=loaded.notices)
+        settings = {"encoder": model.fingerprint, "items": described, "precision": precision}
+        return _encode(out, model, sides, settings, compute, notices=loaded.notices)
 
 
 def _encode(
     out: Path,
     model: Encoder,
     sides: Mapping[str, Items],
-    precision: Precision,
+    settings: Mapping[str, object],
     compute: Compute,
     *,
     notices: Sequence[str],
 ) -> int:
     """Encode what of the items is not kept in ``out`` yet, and write the files."""
     from crossgap.compute import ENCODED
-    from crossgap.embeddings import Embeddings, describe, encode_parts
+    from crossgap.embeddings import Embeddings, encode_parts
     from crossgap.store import open_store
 
-    settings: dict[str, object] = {
-        "command": "encode",
-        "encoder": model.fingerprint,
-        "items": {name: describe(items) for name, items in sides.items()},
-        "precision": precision,
-        **compute.settings(model.device),
-    }
     size = compute.encoded_at_once(model.device)
+    settings = {"command": "encode", **settings, **compute.settings(model.device)}
     if size != ENCODED.least:  # which it was always, before it could be chosen
         settings["batch_size"] = size
 

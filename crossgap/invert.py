@@ -117,6 +117,8 @@ def main(
     # only now, so that --help answers at once: these load torch
     from crossgap.compute import Compute
     from crossgap.datasets.readers.image_formats import allow_pixels
+    from crossgap.datasets.readers.stored import digests_shared
+    from crossgap.embeddings import describe
     from crossgap.encoders.devices import use_threads
     from crossgap.encoders.loading import load_encoder
     from crossgap.processes import PATIENCE, joined
@@ -139,7 +141,9 @@ def main(
     with joined(device, patience=PATIENCE) as processes:
         compute = Compute(workers=workers, processes=processes)
         reading = {"limit": limit, "data_root": data_root, "max_bad": max_bad, "whole_texts": whole_texts}
-        loaded, items = _queries(into, dataset, split=split, **reading)
+        with digests_shared(processes):
+            loaded, items = _queries(into, dataset, split=split, **reading)
+            described = describe(items)
         with told(f"loading {encoder}"):
             model = load_encoder(encoder, pretrained, processes.device or device, precision)
         base = replace(
@@ -154,6 +158,7 @@ def main(
         settings: dict[str, object] = {
             "command": "invert",
             "encoder": model.fingerprint,
+            "items": described,
             "into": into,
             "snapshots": sorted(snapshots),
             "engine": engine,
@@ -189,7 +194,7 @@ def _invert(
     notices: Sequence[str],
 ) -> int:
     """Invert what of the items is not kept in ``out`` yet, and write the files."""
-    from crossgap.embeddings import Embeddings, describe, encode_parts
+    from crossgap.embeddings import Embeddings, encode_parts
     from crossgap.inversion.loop import Inverter
     from crossgap.provenance import config_hash
     from crossgap.store import Chunk, open_store
@@ -197,7 +202,6 @@ def _invert(
     into, snapshots = settings["into"], settings["snapshots"]
     settings = {
         **settings,
-        "items": describe(items),
         "inversion": asdict(config),
         **compute.settings(model.device),
     }

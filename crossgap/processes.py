@@ -56,10 +56,10 @@ class Processes(NamedTuple):
     def whole(self, own: Tensor) -> Tensor:
         """Put together what each process wrote into its rows of zeros; all hold it then, to the bit.
 
-        Shape: any, floating point, the same in all processes and on the CPU; changed in place.
+        Shape: any, of 32 or 64 bits, the same in all processes and on the CPU; changed in place.
         """
         if self.size > 1:
-            bits = own.view(torch.int64 if own.dtype == torch.float64 else torch.int32)
+            bits = own.view(torch.int64 if own.element_size() == 8 else torch.int32)
             dist.all_reduce(bits)  # of a bit that is set nowhere else; a sum of numbers would lose -0
         return own
 
@@ -113,13 +113,17 @@ class Processes(NamedTuple):
         Raises:
             InputError: with the message, in all of them.
         """
+        if not self.agree(value):
+            raise InputError(message)
+
+    def agree(self, value: str) -> bool:
+        """Tell, in all processes alike, whether all of them hold the same value."""
         if self.size == 1:
-            return
+            return True
         number = int.from_bytes(hashlib.sha256(value.encode()).digest()[:7], "big")
         bounds = torch.tensor([number, -number])
         dist.all_reduce(bounds, dist.ReduceOp.MAX)
-        if int(bounds.sum()) != 0:
-            raise InputError(message)
+        return int(bounds.sum()) == 0
 
 
 ALONE = Processes()

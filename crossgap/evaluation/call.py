@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from crossgap.compute import Compute
 from crossgap.datasets.build import INVERSION_TEMPLATE
 from crossgap.datasets.readers.feature_files import FeatureTable, read_features
+from crossgap.datasets.readers.stored import digests_shared
 from crossgap.datasets.tasks import Dataset
 from crossgap.encoders.backbones import BACKBONES, backbone_of
 from crossgap.encoders.loading import load_encoder
@@ -158,7 +159,8 @@ def answer(
     else:
         jobs = paper_jobs(sets, **options) if data.preset else dataset_jobs(sets, data.split, **options)
     # data are looked at before a model is loaded; a preset's have been checked, and are too many to hold
-    loaded = {} if data.preset else {job.name: job.tested() for job in jobs}
+    with digests_shared(compute.processes):
+        loaded = {} if data.preset else {job.name: job.tested() for job in jobs}
     with told(f"loading {source.encoder or source.backbone or 'features'}"):
         model = table if table is not None else load_source(*source[:3], source.device, source.precision)
     backbone = source.backbone or backbone_of(model.name)

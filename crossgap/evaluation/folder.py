@@ -12,6 +12,7 @@ from typing import Any
 from crossgap.compute import Compute
 from crossgap.datasets.known.table import SPECS
 from crossgap.datasets.readers.feature_files import FeatureTable
+from crossgap.datasets.readers.stored import digests_shared
 from crossgap.datasets.tasks import Dataset
 from crossgap.encoders.protocol import Encoder
 from crossgap.errors import InputError
@@ -58,12 +59,14 @@ def measure_once(
     kept = Evaluation.read(folder, None if test is None else test.hash, settings_hash)
     if not compute.processes.any(kept is None) and kept is not None:
         return kept
-    test = test or job.tested()
+    with digests_shared(compute.processes):
+        test = test or job.tested()
+        val = job.validation() if on_val else None
     with ItemProgress() as progress:
         evaluation = evaluate(
             source,
             test,
-            job.validation() if on_val else None,
+            val,
             config=config,
             provenance=provenance,
             cache=cache,
@@ -180,4 +183,5 @@ def _nearest(config: InversionConfig, wanted: Sequence[InversionConfig]) -> str:
     by_wanted = [
         list(differences(asdict(config), asdict(replace(other, steps=config.steps)))) for other in wanted
     ]
-    return "; ".join(min(by_wanted, key=len))
+    fewest: list[str] = min(by_wanted, key=len)
+    return "; ".join(fewest)

@@ -160,6 +160,65 @@ def test_processes_meet_in_what_they_hold_and_in_how_they_are_refused(tmp_path: 
         assert done.stdout == "they differ\n"
 
 
+DIGEST = """
+import hashlib
+from pathlib import Path
+
+from crossgap.datasets.readers import stored
+from crossgap.errors import InputError
+from crossgap.processes import joined
+
+stored._AT_ONCE = 4  # several rounds
+read, original = [], stored.read_bytes
+stored.read_bytes = lambda picture: (read.append(picture), original(picture))[1]
+files = sorted(Path("files").iterdir())
+parts = [stored.StoredImage(files[0], 1, 2), stored.StoredImage(files[1], box=(0, 0, 1, 1))]
+pictures = [*files, *parts, b"held"]
+contents = [*(file.read_bytes() for file in files), files[0].read_bytes()[1:3]]
+expected = [hashlib.sha256(content).digest() for content in contents]
+expected.append(hashlib.sha256(expected[1] + b"(0, 0, 1, 1)").digest())
+expected.append(hashlib.sha256(b"held").digest())
+
+with joined("cpu") as processes:
+    with stored.digests_shared(processes):
+        assert list(stored.digests(pictures)) == expected
+    print(len(read))
+    assert list(stored.digests(pictures[:-1])) == expected[:-1]  # each holds the digests of all
+    print(len(read))
+
+    stored._remembered.clear()
+    seen = stored._place
+    if processes.rank:  # the same file, but of another time there
+        stored._place = lambda picture: (*seen(picture)[:-1], 1) if picture == files[2] else seen(picture)
+    with stored.digests_shared(processes):
+        assert list(stored.digests(files[:4])) == expected[:4]
+    print(len(read))
+
+    stored._place = seen
+    try:
+        with stored.digests_shared(processes):
+            list(stored.digests([*files, Path("gone.png")]))
+    except InputError as error:
+        print(error)
+"""
+
+
+def test_processes_share_the_files_that_are_digested(tmp_path: Path) -> None:
+    (tmp_path / "digest.py").write_text(DIGEST, encoding="utf-8")
+    (tmp_path / "files").mkdir()
+    for number in range(10):
+        (tmp_path / "files" / f"{number}.png").write_bytes(b"file %d" % number)
+    reads = 0
+    for done in run_processes(2, "digest", cwd=tmp_path):
+        assert done.returncode == 0, done.stderr
+        part, after, apart, missing = done.stdout.splitlines()
+        assert after == part
+        assert int(apart) == int(after) + 4
+        assert missing == "image gone.png: cannot be read (No such file or directory)"
+        reads += int(part)
+    assert reads == 12  # of 13: two are the same bytes, one with a box
+
+
 def test_two_processes_encode_as_one_and_the_first_alone_speaks(
     model: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from crossgap.cores import own_cores
 from crossgap.errors import InputError
+
+if TYPE_CHECKING:
+    from crossgap.processes import Processes
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,8 @@ class StoredImage:
 
 Picture = bytes | Path | StoredImage
 _FEW, _AT_ONCE = 64, 4096  # pictures that threads are not started for; that are handed to them together
+_DIGEST_BYTES = 32
+REMEMBERED = 1 << 21  # images of files whose digests a process keeps
 
 
 def read_bytes(picture: Picture) -> bytes:
@@ -53,28 +59,99 @@ def read_bytes(picture: Picture) -> bytes:
 
 def digest(picture: Picture) -> bytes:
     """Return the SHA-256 of an image's bytes, with its box; a file that did not change is read once."""
+    place = _place(picture)
+    return _boxed(picture, _digest_at(picture, place))
+
+
+def digests(pictures: Sequence[Picture]) -> Iterator[bytes]:
+    """Yield the digest of each, read and hashed by as many threads as there are cores, in order.
+
+    Within :func:`digests_shared` each of several processes reads its part.
+    """
+    processes = _sharing[-1]
+    threads = own_cores()
+    if processes is None and (threads == 1 or len(pictures) < _FEW):
+        yield from map(digest, pictures)
+        return
+    at_once = _AT_ONCE * (1 if processes is None else processes.size)
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(pictures), at_once):  # a pool holds all that it was given
+            some = pictures[start : start + at_once]
+            yield from pool.map(digest, some) if processes is None else _shared(some, pool, processes)
+
+
+@contextmanager
+def digests_shared(processes: Processes) -> Iterator[None]:
+    """Let each process of several digest its part of the images, and tell the others.
+
+    What is done within must ask for the digests of the same images in the same order in all of them. Where
+    they do not see the same files, by size and time, each digests all of them itself.
+    """
+    _sharing.append(processes if processes.size > 1 else None)
+    try:
+        yield
+    finally:
+        _sharing.pop()
+
+
+_sharing: list[Processes | None] = [None]
+
+
+def _shared(pictures: Sequence[Picture], pool: ThreadPoolExecutor, processes: Processes) -> Iterator[bytes]:
+    """Digest this process's part, and yield the digests of all parts."""
+    import torch  # only here: datasets are listed without it
+
+    with processes.alike():
+        places = list(pool.map(_place, pictures))
+    if not processes.agree(repr([place and place[1:] for place in places])):
+        yield from pool.map(digest, pictures)
+        return
+    part = -(-len(pictures) // processes.size)
+    own = slice(processes.rank * part, (processes.rank + 1) * part)
+    with processes.alike():
+        found = b"".join(pool.map(_digest_at, pictures[own], places[own]))
+    table = torch.zeros(len(pictures), _DIGEST_BYTES // 4, dtype=torch.int32)
+    if found:
+        table[own] = torch.frombuffer(bytearray(found), dtype=torch.int32).view(-1, table.shape[1])
+    rows = processes.whole(table).numpy().tobytes()
+    for number, (picture, place) in enumerate(zip(pictures, places, strict=True)):
+        of_bytes = rows[number * _DIGEST_BYTES : (number + 1) * _DIGEST_BYTES]
+        _remember(place, of_bytes)
+        yield _boxed(picture, of_bytes)
+
+
+# where an image lies, from which byte on and how many, and what says that its file did not change: size, time
+_Place = tuple[Path, int, int | None, int, int]
+# digests of images in files; two of a process's threads may add the same
+_remembered: dict[_Place, bytes] = {}
+
+
+def _place(picture: Picture) -> _Place | None:
+    """Say where an image lies; None where its bytes are in memory."""
     if isinstance(picture, bytes):
-        return hashlib.sha256(picture).digest()
+        return None
     stored = StoredImage(picture) if isinstance(picture, Path) else picture
     try:
         status = stored.path.stat()
     except OSError as error:
         raise InputError(f"image {stored.path}: cannot be read ({error.strerror})") from error
-    of_bytes = _stored_digest(stored.path, stored.start, stored.size, status.st_size, status.st_mtime_ns)
-    return of_bytes if stored.box is None else hashlib.sha256(of_bytes + repr(stored.box).encode()).digest()
+    return stored.path, stored.start, stored.size, status.st_size, status.st_mtime_ns
 
 
-def digests(pictures: Sequence[Picture]) -> Iterator[bytes]:
-    """Yield the digest of each, read and hashed by as many threads as there are cores, in order."""
-    threads = own_cores()
-    if threads == 1 or len(pictures) < _FEW:
-        yield from map(digest, pictures)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        for start in range(0, len(pictures), _AT_ONCE):  # a pool holds all that it was given
-            yield from pool.map(digest, pictures[start : start + _AT_ONCE])
+def _digest_at(picture: Picture, place: _Place | None) -> bytes:
+    """Return the SHA-256 of an image's bytes alone."""
+    found = None if place is None else _remembered.get(place)
+    if found is None:
+        found = hashlib.sha256(read_bytes(picture)).digest()
+        _remember(place, found)
+    return found
 
 
-@lru_cache(maxsize=1 << 21)
-def _stored_digest(path: Path, start: int, size: int | None, _whole: int, _modified: int) -> bytes:
-    return hashlib.sha256(read_bytes(StoredImage(path, start, size))).digest()
+def _remember(place: _Place | None, found: bytes) -> None:
+    if place is not None and len(_remembered) < REMEMBERED:
+        _remembered[place] = found
+
+
+def _boxed(picture: Picture, of_bytes: bytes) -> bytes:
+    box = picture.box if isinstance(picture, StoredImage) else None
+    return of_bytes if box is None else hashlib.sha256(of_bytes + repr(box).encode()).digest()
