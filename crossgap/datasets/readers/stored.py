@@ -103,7 +103,12 @@ def _shared(pictures: Sequence[Picture], pool: ThreadPoolExecutor, processes: Pr
 
     with processes.alike():
         places = list(pool.map(_place, pictures))
-    if not processes.agree(repr([place and place[1:] for place in places])):
+    # the path apart, which another machine may call otherwise
+    seen = [
+        len(picture) if isinstance(picture, bytes) else place and place[1:]
+        for picture, place in zip(pictures, places, strict=True)
+    ]
+    if not processes.agree(repr(seen)):
         yield from pool.map(digest, pictures)
         return
     part = -(-len(pictures) // processes.size)
