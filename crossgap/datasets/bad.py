@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from crossgap.errors import InputError
 
+LEAVE_OUT = " (--max-bad N would leave up to N such samples out)"  # at the end of a message
+
 
 @dataclass(kw_only=True)
 class BadSamples:
@@ -39,16 +41,17 @@ class BadSamples:
         Raises:
             InputError: it is one more than the limit; names the first five.
         """
-        if str(error) in self.reasons:  # a stream meets it in each pass
+        reason = str(error).removesuffix(LEAVE_OUT)
+        if reason in self.reasons:  # a stream meets it in each pass
             return
-        self.reasons.append(str(error))
+        self.reasons.append(reason)
         self.by_shard[where] += 1
         if len(self.reasons) > self.limit:
             shown = "; ".join(self.reasons[:5])
             if not self.limit:
-                raise InputError(f"{shown} (--max-bad N would leave up to N such samples out)") from error
+                raise InputError(f"{shown}{LEAVE_OUT}") from error
             raise InputError(
                 f"{len(self.reasons)} bad samples, more than --max-bad {self.limit}: {shown}"
             ) from error
         if self.say is not None:
-            self.say(f"left out: {error}")
+            self.say(f"left out: {reason}")

@@ -289,8 +289,14 @@ class TestFolder:
         (tmp_path / "b" / "1.png").write_bytes(b"broken")
         items = load_dataset(str(tmp_path)).tasks[0].query
         items.image(2)
-        with pytest.raises(InputError, match=r"b/1\.png.*cannot be decoded"):
+        offer = r"\(--max-bad N would leave up to N such samples out\)"
+        with pytest.raises(
+            InputError, match=rf"b/1\.png.*cannot be decoded .*; replace or remove it {offer}$"
+        ):
             items.image(3)
+        (notice,) = load_dataset(str(tmp_path), max_bad=1).notices[-1:]
+        assert "replace or remove it" in notice
+        assert "--max-bad" not in notice
         (tmp_path / "b" / "0.png").unlink()
         with pytest.raises(InputError, match=r"b/0\.png.*cannot be read"):
             items.image(2)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from crossgap.datasets.bad import LEAVE_OUT
 from crossgap.errors import InputError
 
 # Pillow's name of a format -> endings, the first the one to write. Formats that run programs or hold no
@@ -88,7 +89,7 @@ def decode_image(data: bytes, *, where: str) -> Image.Image:
     except Exception as error:  # the readers of ten formats raise many kinds; each means that it is damaged
         raise InputError(
             f"{where}: the image ({len(data)} bytes) cannot be decoded ({_reason(error)}); replace or remove "
-            "it"
+            f"it{LEAVE_OUT}"
         ) from error
 
 
