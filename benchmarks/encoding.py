@@ -55,7 +55,7 @@ def encoding(
 
     Args:
         counts: tower -> photos that it is timed with.
-        held: photos that memory is measured with.
+        held: photos that memory is measured with; none: it is not measured.
         workers: numbers of threads, and of processes of the DataLoader.
         measure: how memory is measured; default: :func:`held_by` in a fresh process.
     """
@@ -74,6 +74,8 @@ def encoding(
             progress(f"memory of {count} photos")
             used = (measure or _fresh)(photos, count)
             rows.append({"photos": count, "decoded, MiB": count * 3 * 224**2 / 2**20, "peak, MiB": used})
+    if not rows:
+        return tables
     note = (
         f"Above a process that has encoded a few, {max(workers)} workers. At most three batches of "
         f"{ENCODED.least} are held, as bytes, and one as numbers."

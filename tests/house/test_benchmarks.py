@@ -120,6 +120,8 @@ def test_encoding_is_measured_against_loops_that_give_the_same_features() -> Non
     assert [row["workers"] for row in decoded.rows] == [1]
     assert float(str(decoded.rows[0]["images/s"])) > 0
     assert [row["photos"] for row in memory_of.rows] == [8, 12]
+    without_memory = encoding({"small": 8}, held=(), rounds=1, workers=(1,), progress=silent)
+    assert [len(table.rows) for table in without_memory] == [3, 1]
 
 
 def test_each_way_of_loading_is_measured_at_every_size_and_number_of_workers() -> None:
