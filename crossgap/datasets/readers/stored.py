@@ -69,6 +69,8 @@ def digests(pictures: Sequence[Picture]) -> Iterator[bytes]:
     Within :func:`digests_shared` each of several processes reads its part.
     """
     processes = _sharing[-1]
+    if processes is not None and not processes.agree(str(len(pictures))):
+        processes = None  # they list other data, which is said where settings are compared
     threads = own_cores()
     if processes is None and (threads == 1 or len(pictures) < _FEW):
         yield from map(digest, pictures)
