@@ -26,6 +26,11 @@ def check_known(name: str, known: Iterable[str], what: str) -> str:
     raise InputError(f"unknown {what} {name!r}.{hint} Known: {', '.join(choices)}")
 
 
+def installed_by(extra: str) -> str:
+    """Say how an extra of the package is installed: from its source, as no package index has it."""
+    return f"pip install '.[{extra}]' in the folder of crossgap's source"
+
+
 @contextmanager
 def naming(place: str) -> Iterator[None]:
     """Put a place (a file, an option, the path of a setting) before the message of a user's error.

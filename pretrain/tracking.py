@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from crossgap.errors import InputError, check_known
+from crossgap.errors import InputError, check_known, installed_by
 from crossgap.files import read_json, write_json
 
 Warn = Callable[[str], None]
@@ -70,8 +70,7 @@ def tracker_packages(names: Sequence[str]) -> dict[str, Any]:
             packages[name] = importlib.import_module(package)
         except ImportError as error:
             raise InputError(
-                f"tracker {name!r}: {error}; pip install '.[track]' in the folder of crossgap's source, or "
-                f"leave --track {name} out"
+                f"tracker {name!r}: {error}; {installed_by('track')}, or leave --track {name} out"
             ) from error
     return packages
 

@@ -13,7 +13,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages.journal import JournalFileBackend
 
-from crossgap.errors import InputError
+from crossgap.errors import InputError, installed_by
 from crossgap.files import write_text
 
 JOURNAL = "journal.log"
@@ -126,8 +126,7 @@ def _database(url: str, heartbeat: int | None) -> RDBStorage:
             return RDBStorage(url, engine_kwargs={"pool_pre_ping": True}, **beating)
         except ImportError:
             raise InputError(
-                f"storage {shown}: its driver is not installed; for PostgreSQL, pip install '.[postgres]' "
-                "in the folder of crossgap's source"
+                f"storage {shown}: its driver is not installed; for PostgreSQL, {installed_by('postgres')}"
             ) from None
         except SQLAlchemyError as error:
             reason = str(getattr(error, "orig", None) or error).splitlines()[0]

@@ -17,7 +17,7 @@ from crossgap.datasets.readers.picture_cache import PictureCache
 from crossgap.datasets.readers.reading import Reading
 from crossgap.datasets.split import choose_split, same_splits, split_name
 from crossgap.datasets.tasks import Dataset
-from crossgap.errors import InputError
+from crossgap.errors import InputError, installed_by
 
 PREFIX = "hf:"
 # columns by what they are called in most datasets, the first that is there
@@ -25,7 +25,6 @@ _IMAGES = ("image", "img", *IMAGE_EXTENSIONS)
 _TEXTS = ("text", "caption", "captions", "sentence", "sentences", "txt")
 _LABELS = ("label", "labels", "fine_label", "class", "cls")
 _TEXT_FIELDS = ("raw", "text", "caption")  # of a column of structs, the first that is there
-_FETCH = "pip install '.[hf]' in the folder of crossgap's source"
 
 
 def load_hub(name: str, reading: Reading) -> Dataset:
@@ -63,7 +62,7 @@ def _opened(name: str) -> tuple[Any, list[str]]:
     try:
         import datasets
     except ImportError as error:
-        raise InputError(f"dataset {name!r} needs the package datasets: {_FETCH}") from error
+        raise InputError(f"dataset {name!r} needs the package datasets: {installed_by('hf')}") from error
     datasets.disable_progress_bars()
     address, _, config = name.removeprefix(PREFIX).partition(":")
     if not Path(address).is_dir() and not answers(ENDPOINT):

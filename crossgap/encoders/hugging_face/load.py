@@ -17,9 +17,9 @@ from crossgap.encoders.hugging_face import tensors, towers
 from crossgap.encoders.hugging_face.folder import CONFIG, check_files
 from crossgap.encoders.hugging_face.processing import HuggingFaceTokenizer, HuggingFaceTransform
 from crossgap.encoders.preprocessing import Preprocessing
-from crossgap.errors import InputError, check_known
+from crossgap.errors import InputError, check_known, installed_by
 
-_INSTALL = "pip install '.[hf]' in the folder of crossgap's source"
+_INSTALL = installed_by("hf")
 _NO_SETTINGS = ("auto_map", "processor_class")
 _FLEXIBLE = "siglip2"  # the kind of the NaFlex checkpoints alone: those of fixed resolution say siglip
 
